@@ -1,0 +1,97 @@
+"""Parameters: `params.yaml`, read section by section and checked against a typed model before any work.
+
+A section is addressed as `<phase>.<stage>`; DVC hashes exactly the sections that a stage loads here.
+"""
+
+import difflib
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from stages.base.errors import ParamError
+
+PARAMS_FILE = Path("params.yaml")
+
+
+class Section(BaseModel):
+    """Base of all params models: strict types, unknown keys refused, frozen, no defaults by house rule."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+S = TypeVar("S", bound=Section)
+
+
+def read_params(path: Path = PARAMS_FILE) -> dict[str, Any]:
+    """The whole of params.yaml as plain values. Raises ParamError for a missing or unparsable file."""
+    try:
+        values = yaml.load(path.read_text(encoding="utf-8"), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+    except FileNotFoundError:
+        raise ParamError(f"{path}: not found; run from the project's root") from None
+    except yaml.YAMLError as error:
+        raise ParamError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(values, dict):
+        raise ParamError(f"{path}: must be a mapping of phases to stages")
+    return values
+
+
+def lookup(values: dict[str, Any], section: str) -> Any:
+    """The value at a dotted path. Raises ParamError naming the nearest existing key."""
+    here: Any = values
+    for depth, part in enumerate(section.split(".")):
+        if not isinstance(here, dict) or part not in here:
+            known = list(here) if isinstance(here, dict) else []
+            parent = ".".join(section.split(".")[:depth]) or PARAMS_FILE.name
+            raise ParamError(f"params.yaml: `{section}` is missing: no `{part}` in `{parent}`{_nearest(part, known)}")
+        here = here[part]
+    return here
+
+
+def parse(section: str, value: Any, model: type[S]) -> S:
+    """Check one section's value against its model. Raises ParamError with one line a problem, joined by `; `."""
+    try:
+        return model.model_validate(value if value is not None else {})
+    except ValidationError as error:
+        raise ParamError("; ".join(_explain(section, problem, model) for problem in error.errors())) from None
+
+
+def load(section: str, model: type[S], path: Path = PARAMS_FILE) -> S:
+    """Read and check one section of params.yaml."""
+    return parse(section, lookup(read_params(path), section), model)
+
+
+def _explain(section: str, problem: Any, model: type[BaseModel]) -> str:
+    where = ".".join([section, *(str(part) for part in problem["loc"])])
+    if problem["type"] == "extra_forbidden":
+        known = _fields_at(model, problem["loc"][:-1])
+        return f"params.yaml: unknown parameter `{where}`{_nearest(str(problem['loc'][-1]), known)}"
+    if problem["type"] == "missing":
+        return f"params.yaml: `{where}` is missing"
+    return f"params.yaml: `{where}`: {problem['msg'][0].lower()}{problem['msg'][1:]}, got {problem['input']!r}"
+
+
+def _fields_at(model: type[BaseModel], loc: tuple[int | str, ...]) -> list[str]:
+    """Names of the fields that were allowed where an unknown one was met."""
+    for part in loc:
+        field = model.model_fields.get(str(part))
+        inner = _inner_model(field.annotation) if field else None
+        if inner is not None:
+            model = inner
+    return sorted(model.model_fields)
+
+
+def _inner_model(annotation: Any) -> type[BaseModel] | None:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    for argument in getattr(annotation, "__args__", ()):
+        found = _inner_model(argument)
+        if found is not None:
+            return found
+    return None
+
+
+def _nearest(name: str, known: list[str]) -> str:
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    return f"; did you mean `{close[0]}`?" if close else f"; known here: {', '.join(known)}" if known else ""

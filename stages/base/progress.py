@@ -1,0 +1,57 @@
+"""A progress line on stderr with rate and time left; silent work over a few seconds is a defect."""
+
+import sys
+import time
+from types import TracebackType
+
+
+class Progress:
+    """`with Progress(total, "tokenizing", unit="docs") as bar: bar.advance(1, loss=2.3)`.
+
+    On a terminal the line is redrawn; in a log it is printed at most every 15 seconds.
+    """
+
+    def __init__(self, total: int, label: str, unit: str = "items") -> None:
+        self.total, self.label, self.unit = total, label, unit
+        self.done = 0
+        self._values: dict[str, float] = {}
+        self._terminal = sys.stderr.isatty()
+        self._interval = 0.2 if self._terminal else 15.0
+
+    def __enter__(self) -> "Progress":
+        self._start = self._shown = time.monotonic()
+        self._first = self.done
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is None and time.monotonic() - self._start > 2:
+            self._show(last=True)
+
+    def start_at(self, done: int) -> None:
+        """Work that a resumed run finds already done; it doesn't count towards the rate."""
+        self.done = self._first = done
+
+    def advance(self, count: int = 1, **values: float) -> None:
+        self.done += count
+        self._values = values
+        if time.monotonic() - self._shown >= self._interval:
+            self._show()
+
+    def _show(self, last: bool = False) -> None:
+        self._shown = time.monotonic()
+        elapsed = self._shown - self._start
+        rate = (self.done - self._first) / elapsed if elapsed > 0 else 0.0
+        left = f", {_clock((self.total - self.done) / rate)} left" if rate > 0 and not last else ""
+        values = "".join(f", {name} {value:.4g}" for name, value in self._values.items())
+        line = f"{self.label}: {self.done:,}/{self.total:,} {self.unit}, {rate:,.0f}/s{values}, {_clock(elapsed)}{left}"
+        end = "\n" if last or not self._terminal else ""
+        sys.stderr.write(("\r\x1b[2K" if self._terminal else "") + line + end)
+        sys.stderr.flush()
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}h{minutes:02d}m" if hours else f"{minutes}m{rest:02d}s"

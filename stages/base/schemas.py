@@ -1,0 +1,150 @@
+"""Column schemas of every table that one phase hands to another.
+
+Checked by `base.files` on write and on read: same names, same order, same types.
+"""
+
+import pyarrow as pa
+
+PAGE = pa.schema(
+    [
+        ("id", pa.string()),  # first 16 hex of sha256(source, url, occurrence)
+        ("source", pa.string()),  # key of the source in corpus.ingest.sources
+        ("url", pa.string()),
+        ("licence", pa.string()),
+        ("html", pa.binary()),
+    ]
+)
+
+DOCUMENT = pa.schema(
+    [
+        ("id", pa.string()),
+        ("source", pa.string()),
+        ("url", pa.string()),
+        ("licence", pa.string()),
+        ("language", pa.string()),  # "" until screen
+        ("text", pa.string()),
+        ("text_hash", pa.string()),  # sha256 hex of the text, rewritten whenever the text is
+        ("links", pa.list_(pa.string())),  # absolute URLs the page links to, in page order
+        ("quality", pa.float32()),  # NaN until quality
+        ("domain", pa.string()),  # "" until domains
+    ]
+)
+
+DROP = pa.schema(
+    [
+        ("id", pa.string()),
+        ("source", pa.string()),
+        ("url", pa.string()),
+        ("rule", pa.string()),  # the rule that dropped it, e.g. gopher_quality
+        ("reason", pa.string()),  # that rule's reason, e.g. gopher_short_doc
+        ("duplicate_of", pa.string()),  # id of the kept twin, "" where the rule is no dedup
+        ("sample", pa.string()),  # the first 300 characters, for the report
+    ]
+)
+
+PLANTED = pa.schema(
+    [
+        ("url", pa.string()),
+        ("kind", pa.string()),  # exact_duplicate, near_duplicate, pii, spam, boilerplate, quiz_leak, edition
+        ("of_url", pa.string()),  # the page it copies, "" otherwise
+        ("payload", pa.string()),  # the planted string (an e-mail address, a question id), "" otherwise
+    ]
+)
+
+MIXED = pa.schema(
+    [
+        ("id", pa.string()),
+        ("source", pa.string()),
+        ("domain", pa.string()),
+        ("text", pa.string()),
+        ("epochs", pa.float32()),
+    ]
+)
+
+QUESTION = pa.schema(
+    [
+        ("id", pa.string()),
+        ("split", pa.string()),  # sft, preference, validation, test
+        ("entity", pa.string()),
+        ("kind", pa.string()),  # single (one attribute) or about (several)
+        ("attributes", pa.list_(pa.string())),  # what is asked
+        ("prompt", pa.string()),
+        ("reference", pa.string()),  # a correct answer, without filler
+        ("filler", pa.string()),  # a sentence that adds length and no fact, "" for most
+    ]
+)
+
+CHOICE = pa.schema(
+    [
+        ("id", pa.string()),
+        ("set", pa.string()),  # atlas_facts, …
+        ("subject", pa.string()),
+        ("split", pa.string()),  # development (few-shot examples), validation, test
+        ("question", pa.string()),
+        ("choices", pa.list_(pa.string())),
+        ("answer", pa.int32()),
+    ]
+)
+
+INSTRUCTION = pa.schema(
+    [
+        ("id", pa.string()),
+        ("split", pa.string()),
+        ("origin", pa.string()),  # atlas, self_instruct, file
+        ("entity", pa.string()),
+        ("attributes", pa.list_(pa.string())),
+        ("prompt", pa.string()),
+        ("response", pa.string()),  # with filler where the style knob put some
+    ]
+)
+
+PREFERENCE = pa.schema(
+    [
+        ("id", pa.string()),  # instruction id
+        ("prompt", pa.string()),
+        ("chosen", pa.string()),
+        ("rejected", pa.string()),
+        ("preference", pa.float32()),  # 1..2 as annotated (2: the second sample won)
+        ("chosen_score", pa.int32()),  # exact scores: for the report only, never for training
+        ("rejected_score", pa.int32()),
+        ("annotator", pa.string()),
+    ]
+)
+
+OUTPUT = pa.schema(
+    [
+        ("id", pa.string()),  # instruction id
+        ("split", pa.string()),
+        ("prompt", pa.string()),
+        ("output", pa.string()),
+        ("tokens", pa.int32()),
+    ]
+)
+
+ANNOTATION = pa.schema(
+    [
+        ("instruction_index", pa.int32()),  # position of the instruction in its split, the same for every model
+        ("id", pa.string()),
+        ("split", pa.string()),
+        ("model", pa.string()),
+        ("baseline", pa.string()),
+        ("annotator", pa.string()),
+        ("preference", pa.float64()),  # 1 (baseline wins) .. 2 (model wins), NaN if unparsable
+        ("len_output", pa.int32()),  # characters
+        ("len_baseline", pa.int32()),
+        ("error", pa.string()),  # "" or why there is no preference
+    ]
+)
+
+EXACT = pa.schema(
+    [
+        ("id", pa.string()),
+        ("split", pa.string()),
+        ("model", pa.string()),
+        ("asked", pa.int32()),
+        ("correct", pa.int32()),
+        ("wrong", pa.int32()),
+        ("score", pa.int32()),
+        ("right", pa.bool_()),
+    ]
+)

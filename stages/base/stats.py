@@ -1,0 +1,31 @@
+"""Intervals for means and paired differences (normal theory; Student's t, as samples can be small)."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from scipy import stats
+
+
+class Interval(NamedTuple):
+    mean: float
+    low: float
+    high: float
+
+
+def mean_interval(values: Sequence[float] | np.ndarray, level: float = 0.95) -> Interval:
+    """Mean of independent values with a two-sided t interval; NaN bounds for fewer than two values."""
+    x = np.asarray(values, dtype=np.float64)
+    mean = float(x.mean()) if x.size else float("nan")
+    if x.size < 2:
+        return Interval(mean, float("nan"), float("nan"))
+    half = float(stats.t.ppf(0.5 + level / 2, x.size - 1)) * float(x.std(ddof=1)) / x.size**0.5
+    return Interval(mean, mean - half, mean + half)
+
+
+def paired_interval(a: Sequence[float] | np.ndarray, b: Sequence[float] | np.ndarray, level: float = 0.95) -> Interval:
+    """Mean of a - b with its interval; `a[i]` and `b[i]` are two systems' values on the same item."""
+    x, y = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
+    if x.shape != y.shape:
+        raise ValueError(f"paired values need equal lengths, got {x.shape} and {y.shape}")
+    return mean_interval(x - y, level)

@@ -1,0 +1,33 @@
+from pathlib import Path
+
+from stages.base.closure import closure
+from stages.deps import with_code_deps
+
+
+def make(root: Path, files: dict[str, str]) -> None:
+    for name, text in files.items():
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+
+
+def test_closure_follows_lazy_and_member_imports(tmp_path: Path) -> None:
+    make(
+        tmp_path,
+        {
+            "stages/__init__.py": "",
+            "stages/a/__init__.py": "",
+            "stages/a/one.py": "from stages.b import two\n",
+            "stages/b/__init__.py": "X = 1\n",
+            "stages/b/two.py": "def f():\n    import stages.b.three\n",
+            "stages/b/three.py": "from stages.a.four import NAME\n",
+            "stages/a/four.py": "NAME = 1\n",
+            "stages/a/five.py": "",
+        },
+    )
+    names = [path.as_posix() for path in closure("stages.a.one", tmp_path)]
+    assert names == [f"stages/{name}.py" for name in ("a/four", "a/one", "b/__init__", "b/three", "b/two")]
+    text = "stages:\n  one:\n    cmd: python -m stages.a.one\n    deps:\n      - data/x\n      - stages/old.py\n    outs: [y]\n"
+    new = with_code_deps(text, tmp_path)
+    assert [line.strip(" -") for line in new.splitlines() if line.startswith("      - ")] == ["data/x", *names]
+    assert with_code_deps(new, tmp_path) == new

@@ -1,0 +1,16 @@
+import os
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+os.environ.setdefault("TRAINYARD_TRACK", "off")
+
+
+@pytest.fixture(scope="session")
+def reference() -> Path:
+    """Folder of reference data (real runs, annotations, pages); tests that need it skip where it is absent."""
+    folder = Path(os.environ.get("TRAINYARD_REFERENCE", ROOT.parent / "shared" / "reference"))
+    if not folder.is_dir():
+        pytest.skip("reference data not found: set TRAINYARD_REFERENCE to its folder")
+    return folder

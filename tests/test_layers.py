@@ -1,0 +1,55 @@
+"""Who may import whom (docs/architecture.md), read from the syntax tree of every module."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+PHASES = {
+    "corpus", "tokens", "scaling", "pretraining", "evaluation", "alignment", "judging", "publishing",
+}  # fmt: skip
+MAY_IMPORT = {
+    "base": {"base"},
+    "lm": {"base", "lm"},
+    "annotators": {"base", "annotators"},
+    **{phase: {"base", "lm", "annotators", phase} for phase in PHASES},
+}
+BARE_BASE = {"errors", "files", "progress", "seeds", "workers"}
+MODULES = sorted((ROOT / "stages").rglob("*.py"))
+
+
+def imported(path: Path) -> list[str]:
+    names = []
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            names += [f"{node.module}.{alias.name}" for alias in node.names]
+    return names
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_imports_respect_the_layers(path: Path) -> None:
+    relative = path.relative_to(ROOT / "stages")
+    room = relative.parts[0] if len(relative.parts) > 1 else None
+    names = imported(path)
+    assert not [name for name in names if name.split(".")[0] == "dvc"], "nothing imports dvc"
+    if relative.as_posix() != "publishing/track.py":
+        assert not [name for name in names if name.split(".")[0] == "mlflow"], "only publishing/track.py imports mlflow"
+    if room is None:
+        return
+    rooms = {name.split(".")[1] for name in names if name.startswith("stages.") and name.count(".")}
+    assert rooms <= MAY_IMPORT[room], f"{room} may not import {sorted(rooms - MAY_IMPORT[room])}"
+    if room == "lm":
+        outside = {name.split(".")[0] for name in names} & {"pandas", "pydantic", "yaml", "sklearn", "scipy", "openai"}
+        assert not outside, "lm runs on a bare GPU machine: torch, numpy, tokenizers, safetensors, pyarrow"
+        base = {name.split(".")[2] for name in names if name.startswith("stages.base.")}
+        assert base <= BARE_BASE, f"lm may use {sorted(BARE_BASE)} of base only"
+    if room == "base":
+        assert not {name.split(".")[0] for name in names} & {"torch", "mlflow", "pandas"}
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_files_stay_short(path: Path) -> None:
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= 300

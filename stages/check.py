@@ -4,7 +4,6 @@ It is the first stage of the pipeline. Its output is constant, so that passing a
 """
 
 import importlib
-import pkgutil
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,9 +11,8 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-import stages
 from stages.base.errors import InputError, ParamError, ResourceError
-from stages.base.params import Section, lookup, parse, read_params
+from stages.base.params import Section, lookup, nearest, parse, read_params
 from stages.base.pipeline import ITEM_KEY, read_pipeline
 from stages.base.record import stage
 
@@ -73,27 +71,18 @@ def _instances(values: dict[str, Any], section: str) -> Iterator[tuple[str, Any]
 
 def _unknown(values: dict[str, Any], known: set[tuple[str, ...]]) -> list[str]:
     """Phases and stages that no module reads: a misspelt section would otherwise be silently ignored."""
-    import difflib
-
     problems = []
     for phase, stages_of_phase in values.items():
-        names = sorted({path[0] for path in known})
-        if phase not in names:
-            close = difflib.get_close_matches(phase, names, n=1)
-            problems.append(
-                f"params.yaml: unknown phase `{phase}`" + (f"; did you mean `{close[0]}`?" if close else "")
-            )
-            continue
-        if (phase,) in known or not isinstance(stages_of_phase, dict):
-            continue
-        inner = sorted({path[1] for path in known if path[0] == phase and len(path) > 1})
-        for name in stages_of_phase:
-            if name not in inner:
-                close = difflib.get_close_matches(name, inner, n=1)
-                problems.append(
-                    f"params.yaml: unknown section `{phase}.{name}`"
-                    + (f"; did you mean `{close[0]}`?" if close else "")
-                )
+        phases = sorted({path[0] for path in known})
+        if phase not in phases:
+            problems.append(f"params.yaml: unknown phase `{phase}`{nearest(phase, phases)}")
+        elif (phase,) not in known and isinstance(stages_of_phase, dict):
+            names = sorted({path[1] for path in known if path[0] == phase and len(path) > 1})
+            problems += [
+                f"params.yaml: unknown section `{phase}.{name}`{nearest(name, names)}"
+                for name in stages_of_phase
+                if name not in names
+            ]
     return problems
 
 
@@ -124,13 +113,9 @@ def check_machine(params: CheckParams) -> None:
         total = int(memory.read_text().split(maxsplit=2)[1]) / 2**20
         if total < params.min_memory_gib:
             raise ResourceError(
-                f"{total:.1f} GiB of memory, `check.min_memory_gib` asks for {params.min_memory_gib}; use a larger machine"
+                f"{total:.1f} GiB of memory, `check.min_memory_gib` asks for {params.min_memory_gib}; "
+                "use a larger machine"
             )
-
-
-def stage_modules() -> list[str]:
-    """Dotted names, below `stages.`, of every module that declares PARAMS; for tests."""
-    return sorted(name for _, name, _ in pkgutil.walk_packages(stages.__path__, "stages."))
 
 
 def check() -> None:

@@ -69,8 +69,19 @@ def closure(module: str, root: Path = ROOT) -> list[Path]:
 
 
 def code_digest(module: str, root: Path = ROOT) -> str:
-    """sha256 over the closure's paths and bytes."""
+    """sha256 over the closure's syntax trees: a comment, a docstring or a line break is no change of the code."""
     digest = hashlib.sha256()
     for path in closure(module, root):
-        digest.update(f"{path.as_posix()}\0{hashlib.sha256((root / path).read_bytes()).hexdigest()}\n".encode())
+        digest.update(f"{path.as_posix()}\0{_tree_digest(path, root)}\n".encode())
     return digest.hexdigest()
+
+
+@cache
+def _tree_digest(path: Path, root: Path) -> str:
+    tree = ast.parse((root / path).read_text(encoding="utf-8"))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) and ast.get_docstring(
+            node
+        ):
+            node.body = node.body[1:]
+    return hashlib.sha256(ast.dump(tree).encode()).hexdigest()

@@ -44,7 +44,7 @@ def lookup(values: dict[str, Any], section: str) -> Any:
         if not isinstance(here, dict) or part not in here:
             known = list(here) if isinstance(here, dict) else []
             parent = ".".join(section.split(".")[:depth]) or PARAMS_FILE.name
-            raise ParamError(f"params.yaml: `{section}` is missing: no `{part}` in `{parent}`{_nearest(part, known)}")
+            raise ParamError(f"params.yaml: `{section}` is missing: no `{part}` in `{parent}`{nearest(part, known)}")
         here = here[part]
     return here
 
@@ -66,7 +66,7 @@ def _explain(section: str, problem: Any, model: type[BaseModel]) -> str:
     where = ".".join([section, *(str(part) for part in problem["loc"])])
     if problem["type"] == "extra_forbidden":
         known = _fields_at(model, problem["loc"][:-1])
-        return f"params.yaml: unknown parameter `{where}`{_nearest(str(problem['loc'][-1]), known)}"
+        return f"params.yaml: unknown parameter `{where}`{nearest(str(problem['loc'][-1]), known)}"
     if problem["type"] == "missing":
         return f"params.yaml: `{where}` is missing"
     return f"params.yaml: `{where}`: {problem['msg'][0].lower()}{problem['msg'][1:]}, got {problem['input']!r}"
@@ -92,6 +92,7 @@ def _inner_model(annotation: Any) -> type[BaseModel] | None:
     return None
 
 
-def _nearest(name: str, known: list[str]) -> str:
+def nearest(name: str, known: list[str]) -> str:
+    """The remedy part of a message about an unknown name."""
     close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     return f"; did you mean `{close[0]}`?" if close else f"; known here: {', '.join(known)}" if known else ""

@@ -78,3 +78,21 @@ def test_whitening_divides_by_n_minus_1(rollout: dict[str, np.ndarray]) -> None:
     expected = (counted - counted.mean()) / np.sqrt(counted.var(ddof=1) + 1e-8)
     np.testing.assert_allclose(got[rollout["mask"] == 1], expected, rtol=1e-10)
     assert (got[rollout["mask"] == 0] == 0).all()
+
+
+def test_a_prompt_in_front_changes_nothing(rollout: dict[str, np.ndarray]) -> None:
+    """The same answers, shifted right behind prompts of two tokens whose numbers must not count."""
+
+    def run(shift: int) -> tuple[torch.Tensor, torch.Tensor]:
+        def shifted(name: str, fill: float) -> torch.Tensor:
+            return torch.cat((torch.full((4, shift), fill), torch.tensor(rollout[name])), dim=1)
+
+        mask = shifted("mask", 0.0)
+        rewards = token_rewards(
+            torch.tensor(rollout["scores"]), shifted("logprobs", 7.0), shifted("reference", -7.0), mask, kl=0.05
+        )
+        advantages, returns = generalized_advantages(rewards, shifted("values", 9.0), mask, 1.0, 0.95)
+        return whiten(advantages, mask)[:, shift:], returns[:, shift:]
+
+    for plain, moved in zip(run(0), run(2), strict=True):
+        torch.testing.assert_close(plain, moved)

@@ -47,7 +47,9 @@ def test_reward_loss_against_numpy() -> None:
     (c, tc), (r, tr) = tensors(rng, 11), tensors(rng, 11)
     plain = np.log1p(np.exp(-(c - r))).mean()
     assert float(reward_loss(tc, tr).loss) == pytest.approx(plain, rel=1e-12)
-    assert float(reward_loss(tc, tr, centring=0.2).loss) == pytest.approx(plain + 0.2 * np.mean((c + r) ** 2), rel=1e-12)
+    assert float(reward_loss(tc, tr, centring=0.2).loss) == pytest.approx(
+        plain + 0.2 * np.mean((c + r) ** 2), rel=1e-12
+    )
     assert reward_loss(tc, tr).accuracy == pytest.approx((c > r).mean())
 
 

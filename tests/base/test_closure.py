@@ -1,6 +1,6 @@
 from pathlib import Path
 
-from stages.base.closure import closure
+from stages.base.closure import closure, code_digest
 from stages.deps import with_code_deps
 
 
@@ -27,7 +27,18 @@ def test_closure_follows_lazy_and_member_imports(tmp_path: Path) -> None:
     )
     names = [path.as_posix() for path in closure("stages.a.one", tmp_path)]
     assert names == [f"stages/{name}.py" for name in ("a/four", "a/one", "b/__init__", "b/three", "b/two")]
-    text = "stages:\n  one:\n    cmd: python -m stages.a.one\n    deps:\n      - data/x\n      - stages/old.py\n    outs: [y]\n"
+    text = (
+        "stages:\n  one:\n    cmd: python -m stages.a.one\n"
+        "    deps:\n      - data/x\n      - stages/old.py\n    outs: [y]\n"
+    )
     new = with_code_deps(text, tmp_path)
     assert [line.strip(" -") for line in new.splitlines() if line.startswith("      - ")] == ["data/x", *names]
     assert with_code_deps(new, tmp_path) == new
+
+
+def test_code_digest_sees_code_and_not_comments(tmp_path: Path) -> None:
+    digests = []
+    for number, text in enumerate(("X = 1\n", '"""Doc."""\n# why\nX = (\n    1\n)\n', "X = 2\n")):
+        make(tmp_path / str(number), {"stages/__init__.py": "", "stages/a.py": text})
+        digests.append(code_digest("stages.a", tmp_path / str(number)))
+    assert digests[0] == digests[1] != digests[2]

@@ -40,7 +40,7 @@ def test_a_good_section_is_typed(tmp_path: Path) -> None:
     ],
 )
 def test_a_bad_section_names_place_and_remedy(change: dict, message: str) -> None:
-    with pytest.raises(ParamError, match=".*") as caught:
+    with pytest.raises(ParamError) as caught:
         parse("phase.step", GOOD | change, Model)
     assert message in str(caught.value) and "\n" not in str(caught.value)
 

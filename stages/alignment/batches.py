@@ -1,0 +1,60 @@
+"""Exchanges as token ids, and right-padded batches of similar lengths of them."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from tokenizers import Tokenizer
+from torch import Tensor
+
+from stages.base.errors import InputError
+from stages.base.seeds import derive
+from stages.lm.chat import encode_example
+
+
+@dataclass(frozen=True)
+class Exchange:
+    """`<|bos|><|user|>prompt<|assistant|>answer<|end|>` and where the answer starts; the answer includes `<|end|>`."""
+
+    ids: tuple[int, ...]
+    start: int
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+def encode_exchange(tokenizer: Tokenizer, prompt: str, answer: str, max_length: int) -> Exchange:
+    """Raises InputError naming the prompt if the whole is longer than `max_length` tokens: cutting it would teach answers
+    without an end."""
+    ids, learned = encode_example(tokenizer, prompt, answer)
+    if len(ids) > max_length:
+        raise InputError(
+            f"the exchange {prompt[:60]!r} … is {len(ids)} tokens long, more than the model's {max_length}; shorten it"
+        )
+    return Exchange(tuple(ids), learned.index(True))
+
+
+def pad(exchanges: Sequence[Exchange], padding: int) -> tuple[Tensor, Tensor]:
+    """Right-padded rows (B, T) int64 and the mask (B, T) float32 of the answers' tokens."""
+    width = max(map(len, exchanges))
+    rows = torch.full((len(exchanges), width), padding, dtype=torch.int64)
+    mask = torch.zeros((len(exchanges), width), dtype=torch.float32)
+    for index, exchange in enumerate(exchanges):
+        rows[index, : len(exchange)] = torch.tensor(exchange.ids)
+        mask[index, exchange.start : len(exchange)] = 1.0
+    return rows, mask
+
+
+def bucketed(lengths: Sequence[int], batch_size: int, seed: int, epoch: int) -> Iterator[list[int]]:
+    """Indices of each batch of one epoch: a seeded order, sorted by length within pools of 16 batches so that little is
+    padding, and the batches shuffled again. Every index occurs once; only the last batch may be smaller."""
+    rng = np.random.default_rng(derive(seed, "epoch", epoch))
+    order = rng.permutation(len(lengths))
+    pool = 16 * batch_size
+    batches: list[list[int]] = []
+    for start in range(0, len(order), pool):
+        near = sorted(order[start : start + pool].tolist(), key=lambda index: lengths[index])
+        batches.extend(near[at : at + batch_size] for at in range(0, len(near), batch_size))
+    for index in rng.permutation(len(batches)):
+        yield batches[index]

@@ -1,0 +1,101 @@
+"""Best of n: n answers of the SFT model to each prompt, and the reward model's favourite among them (Stiennon et al. 2020)."""
+
+import math
+from collections.abc import Sequence
+from statistics import fmean
+from typing import Annotated
+
+import pyarrow as pa
+from pydantic import Field
+
+from stages.alignment.answers import Answer, answer, exact_scores, summarise
+from stages.alignment.scalar import load_scalar, rewards_of
+from stages.annotators.truth import load_truth
+from stages.base import schemas
+from stages.base.params import Section
+from stages.base.record import stage
+from stages.lm.chat import END, PAD, load_tokenizer, special_ids
+from stages.lm.checkpoint import load_model
+
+
+class BestOfNParams(Section):
+    n: Annotated[int, Field(ge=1)]
+    temperature: Annotated[float, Field(gt=0)]
+    top_p: Annotated[float, Field(gt=0, le=1)]
+    max_new_tokens: Annotated[int, Field(ge=1)]
+
+
+PARAMS = {"alignment.best_of_n": BestOfNParams}
+SPLITS = ("validation", "test")
+
+
+def pick(groups: Sequence[Sequence[Answer]], rewards: Sequence[float]) -> list[Answer]:
+    """Of each group the answer with the highest reward, the first of equals; `rewards` runs over all groups in order."""
+    chosen, at = [], 0
+    for group in groups:
+        own = rewards[at : at + len(group)]
+        at += len(group)
+        chosen.append(group[max(range(len(group)), key=lambda k: (own[k], -k))])
+    return chosen
+
+
+def kl_bound(n: int) -> float:
+    """Upper bound on KL(best of n || SFT) in nats: log n - (n - 1) / n (Stiennon et al. 2020, appendix G.3)."""
+    return math.log(n) - (n - 1) / n
+
+
+def main() -> None:
+    with stage("alignment.best_of_n", BestOfNParams, seed="run.seed") as run:
+        params = run.params
+        instructions = run.read_table(
+            "data/alignment/instructions/instructions.parquet", schemas.INSTRUCTION
+        ).to_pylist()
+        rows = [row for row in instructions if row["split"] in SPLITS]
+        tokenizer = load_tokenizer(run.input("data/tokens/tokenizer"))
+        model = load_model(run.input("data/alignment/sft"))
+        reward_model = load_scalar(run.input("data/alignment/reward"))
+        truth = load_truth(run.input("data/corpus/atlas/truth.json"))
+        ids = special_ids(tokenizer)
+        groups = answer(
+            model,
+            tokenizer,
+            [row["prompt"] for row in rows],
+            max_new_tokens=params.max_new_tokens,
+            temperature=params.temperature,
+            top_p=params.top_p,
+            seed=run.seed,
+            samples=params.n,
+            label=f"best of {params.n}",
+        )
+        exchanges = [given.exchange(ids[END]) for group in groups for given in group]
+        chosen = pick(groups, rewards_of(reward_model, exchanges, ids[PAD]))
+        outputs = [
+            {
+                "id": row["id"],
+                "split": row["split"],
+                "prompt": row["prompt"],
+                "output": given.text,
+                "tokens": len(given.ids),
+            }
+            for row, given in zip(rows, chosen, strict=True)
+        ]
+        run.write_table("outputs.parquet", pa.Table.from_pylist(outputs, schema=schemas.OUTPUT), schemas.OUTPUT)
+        run.rows(len(rows), len(outputs), {}, max_drop=0.0)
+        mine = [index for index, row in enumerate(rows) if row["split"] == "validation"]
+        shown = [rows[index] for index in mine]
+        samples = [exact_scores(truth, shown, [groups[index][k].text for index in mine]) for k in range(params.n)]
+        oracle = [max(scores) for scores in zip(*samples, strict=True) if scores[0] is not None]
+        run.write_json(
+            "metrics.json",
+            {
+                "n": params.n,
+                "kl_bound": kl_bound(params.n),
+                **{f"validation_{k}": v for k, v in summarise(truth, shown, [chosen[i] for i in mine]).items()},
+                **{f"validation_one_{k}": v for k, v in summarise(truth, shown, [groups[i][0] for i in mine]).items()},
+                "validation_oracle_exact_score": fmean(oracle) if oracle else float("nan"),
+            },
+        )
+
+
+if __name__ == "__main__":
+    main()

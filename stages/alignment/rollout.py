@@ -1,0 +1,74 @@
+"""PPO's rollouts: answers sampled from the policy, with the numbers that its update needs."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+
+import torch
+from torch import Tensor
+
+from stages.alignment.advantages import generalized_advantages, token_rewards, whiten
+from stages.alignment.answers import Answer
+from stages.alignment.batches import Exchange, pad
+from stages.alignment.scalar import ScalarModel
+from stages.lm.build import LanguageModel
+from stages.lm.scoring import masked_logprobs
+
+
+@dataclass(frozen=True)
+class Rollout:
+    """B answers, T positions of the padded exchanges. Everything but `tokens` is (B, T - 1), aligned with the tokens to be
+    predicted: column t speaks of token t + 1."""
+
+    tokens: Tensor  # (B, T) int64
+    mask: Tensor  # 1.0 on sampled tokens
+    logprobs: Tensor  # of the sampled tokens under the policy that sampled them
+    values: Tensor  # before the token was seen
+    advantages: Tensor  # whitened
+    returns: Tensor
+
+    def rows(self, indices: Sequence[int]) -> "Rollout":
+        picked = torch.tensor(indices, device=self.tokens.device)
+        return Rollout(*(getattr(self, field.name)[picked] for field in fields(self)))
+
+
+def spread_logprobs(model: LanguageModel, tokens: Tensor, mask: Tensor) -> Tensor:
+    """Log-probability of each sampled token (B, T - 1), 0 elsewhere; differentiable. `mask` is (B, T - 1)."""
+    full = torch.cat((torch.zeros_like(mask[:, :1]), mask), dim=1)
+    flat = masked_logprobs(model, tokens, full)
+    return torch.zeros_like(mask).masked_scatter(mask.bool(), flat)
+
+
+def collect(
+    policy: LanguageModel,
+    reference: LanguageModel,
+    critic: ScalarModel,
+    answers: Sequence[Answer],
+    scores: Sequence[float],
+    padding: int,
+    end: int,
+    *,
+    kl: float,
+    gamma: float,
+    lam: float,
+) -> tuple[Rollout, dict[str, float]]:
+    """Score the answers' tokens and turn `scores`, one an answer, into advantages.
+
+    Returns what to log as well: `kl` to the reference per answer in nats (k1), `tokens_per_answer`, `ended`.
+    """
+    exchanges: list[Exchange] = [given.exchange(end) for given in answers]
+    home = policy.head_weight.device
+    tokens, full_mask = (tensor.to(home) for tensor in pad(exchanges, padding))
+    mask = full_mask[:, 1:]
+    with torch.no_grad():
+        logprobs = spread_logprobs(policy, tokens, mask)
+        reference_logprobs = spread_logprobs(reference, tokens, mask)
+        values = critic(tokens[:, :-1]) * mask
+        scored = torch.tensor(scores, device=home, dtype=torch.float32)
+        rewards = token_rewards(scored, logprobs, reference_logprobs, mask, kl)
+        advantages, returns = generalized_advantages(rewards, values, mask, gamma, lam)
+        divergence = float((logprobs - reference_logprobs).sum(dim=1).mean())
+    return Rollout(tokens, mask, logprobs, values, whiten(advantages, mask), returns), {
+        "kl": divergence,
+        "tokens_per_answer": float(mask.sum(dim=1).mean()),
+        "ended": sum(given.ended for given in answers) / len(answers),
+    }

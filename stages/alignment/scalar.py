@@ -1,0 +1,78 @@
+"""A language model with a scalar head: the reward model, and PPO's value function, which starts as a copy of it."""
+
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from stages.alignment.batches import Exchange, pad
+from stages.base.errors import InputError
+from stages.base.files import atomic_path
+from stages.lm.build import LanguageModel
+from stages.lm.checkpoint import load_model, save_model
+from stages.lm.device import autocast
+
+HEAD = "head.safetensors"
+
+
+class ScalarModel(nn.Module):
+    """Token ids (B, T) → one number a position (B, T). The head starts at zero, so that all rewards start equal."""
+
+    def __init__(self, decoder: LanguageModel) -> None:
+        super().__init__()
+        self.decoder = decoder
+        self.head = nn.Linear(decoder.config.d_model, 1).to(decoder.head_weight.device)
+        nn.init.zeros_(self.head.weight)
+        nn.init.zeros_(self.head.bias)
+        if not decoder.config.tie_embeddings:
+            decoder.head_weight.requires_grad_(False)  # the vocabulary head has no part in a scalar
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        with autocast():
+            hidden = self.decoder.hidden(tokens)
+        return self.head(hidden.float()).squeeze(-1)
+
+    def last(self, tokens: Tensor, mask: Tensor) -> Tensor:
+        """The number at each row's last position that `mask` (B, T) marks: the reward of the whole answer, (B,)."""
+        positions = torch.arange(tokens.shape[1], device=tokens.device)
+        ends = (positions * (mask > 0)).argmax(dim=1)
+        return self(tokens)[torch.arange(len(tokens), device=tokens.device), ends]
+
+
+def save_scalar(folder: Path, model: ScalarModel) -> None:
+    """A model folder plus `head.safetensors` (weight [1, C], bias [1])."""
+    save_model(folder, model.decoder)
+    tensors = {
+        name: value.detach().float().cpu().contiguous() for name, value in sorted(model.head.state_dict().items())
+    }
+    with atomic_path(folder / HEAD) as temporary:
+        save_file(tensors, temporary)
+
+
+def load_scalar(folder: Path) -> ScalarModel:
+    """Raises InputError if a file is missing, cut or of another shape."""
+    model = ScalarModel(load_model(folder))
+    try:
+        model.head.load_state_dict(load_file(folder / HEAD))
+    except (SafetensorError, OSError, RuntimeError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise InputError(
+            f"{folder / HEAD}: not a readable scalar head ({reason}); run alignment.reward again"
+        ) from None
+    return model.eval()
+
+
+@torch.inference_mode()
+def rewards_of(model: ScalarModel, exchanges: list[Exchange], padding: int, batch_size: int = 128) -> list[float]:
+    """The reward of each exchange, batched by length."""
+    home = model.head.weight.device
+    order = sorted(range(len(exchanges)), key=lambda index: (len(exchanges[index]), index))
+    rewards = [0.0] * len(exchanges)
+    for start in range(0, len(order), batch_size):
+        chosen = order[start : start + batch_size]
+        rows, mask = pad([exchanges[index] for index in chosen], padding)
+        for index, value in zip(chosen, model.last(rows.to(home), mask.to(home)).tolist(), strict=True):
+            rewards[index] = value
+    return rewards

@@ -1,0 +1,167 @@
+"""Self-Instruct: the base model writes instructions and answers of its own after examples (Wang et al. 2022)."""
+
+import re
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any
+
+import numpy as np
+import pyarrow as pa
+from pydantic import Field
+from tokenizers import Tokenizer
+
+from stages.alignment.novelty import Novelty
+from stages.base import schemas
+from stages.base.params import Section
+from stages.base.record import stage
+from stages.base.seeds import derive
+from stages.lm.build import LanguageModel
+from stages.lm.chat import BOS, decode, encode_text, load_tokenizer, special_ids, stop_ids
+from stages.lm.checkpoint import load_model
+from stages.lm.generate import generate
+
+
+class SelfInstructParams(Section):
+    candidates: Annotated[int, Field(ge=1)]
+    rounds: Annotated[int, Field(ge=1)]  # after each, what was kept may serve as an example
+    seed_shots: Annotated[int, Field(ge=1)]  # examples a prompt from the sft instructions
+    machine_shots: Annotated[int, Field(ge=0)]  # and from what was kept; the paper: 6 and 2
+    temperature: Annotated[float, Field(gt=0)]
+    top_p: Annotated[float, Field(gt=0, le=1)]
+    max_new_tokens: Annotated[int, Field(ge=1)]
+    overlap: Annotated[float, Field(gt=0, le=1)]  # highest ROUGE-L to anything kept
+    min_words: Annotated[int, Field(ge=1)]
+    max_words: Annotated[int, Field(ge=1)]
+
+
+PARAMS = {"alignment.self_instruct": SelfInstructParams}
+
+LABEL = re.compile(r"\b(Question|Answer):")
+Example = tuple[str, str]  # prompt, response
+Write = Callable[[list[list[Example]], int], list[str]]  # the examples of each prompt, the round → continuations
+DROPS = pa.schema(
+    [("prompt", pa.string()), ("response", pa.string()), ("reason", pa.string()), ("rouge_l", pa.float32())]
+)
+
+
+def few_shot(examples: Sequence[Example]) -> str:
+    """The text that the base model continues with a question of its own."""
+    return "".join(f"Question: {prompt}\nAnswer: {response}\n\n" for prompt, response in examples) + "Question:"
+
+
+def parse(continuation: str) -> Example:
+    """(prompt, response) of what was written after "Question:"; empty strings for what isn't there.
+
+    The labels alone separate the parts: a small model rarely keeps the line breaks.
+    """
+    question, label, rest = (*LABEL.split(continuation, maxsplit=1), "", "")[:3]
+    response = LABEL.split(rest, maxsplit=1)[0] if label == "Answer" else ""
+    return " ".join(question.split()), " ".join(response.split())
+
+
+def sample_examples(
+    seeds: Sequence[Example], machine: Sequence[Example], params: SelfInstructParams, seed: int
+) -> list[Example]:
+    """The examples of one prompt, from both kinds, in a seeded order."""
+    rng = np.random.default_rng(seed)
+    own = [machine[i] for i in rng.permutation(len(machine))[: params.machine_shots]]
+    given = [seeds[i] for i in rng.permutation(len(seeds))[: params.seed_shots]]
+    both = given + own
+    return [both[i] for i in rng.permutation(len(both))]
+
+
+def propose(
+    seeds: Sequence[Example], write: Write, params: SelfInstructParams, seed: int
+) -> tuple[list[Example], list[dict[str, Any]]]:
+    """What passed the filters, in order of writing, and one DROPS row for each other candidate. Nothing may be left."""
+    rules = Novelty((prompt for prompt, _ in seeds), params.overlap, params.min_words, params.max_words)
+    kept: list[Example] = []
+    drops: list[dict[str, Any]] = []
+    sizes = [len(part) for part in np.array_split(np.arange(params.candidates), params.rounds)]
+    for turn, size in enumerate(sizes):
+        examples = [
+            sample_examples(seeds, kept, params, derive(seed, "examples", turn, number)) for number in range(size)
+        ]
+        for prompt, response in map(parse, write(examples, turn)):
+            closest = rules.closest(prompt)
+            reason = "no_answer" if prompt and not response else rules.refusal(prompt)
+            if reason:
+                drops.append({"prompt": prompt, "response": response, "reason": reason, "rouge_l": closest})
+            else:
+                kept.append((prompt, response))
+    return kept, drops
+
+
+def writer(model: LanguageModel, tokenizer: Tokenizer, params: SelfInstructParams, seed: int) -> Write:
+    """Few-shot sampling from a base model. Examples are left out from the front where they don't fit its context."""
+    bos = special_ids(tokenizer)[BOS]
+    room = model.config.max_seq_len - params.max_new_tokens
+
+    def encode(examples: list[Example]) -> list[int]:
+        for skip in range(len(examples) + 1):
+            ids = [bos, *encode_text(tokenizer, few_shot(examples[skip:]))]
+            if len(ids) <= room:
+                return ids
+        return [bos]
+
+    def write(groups: list[list[Example]], turn: int) -> list[str]:
+        written = generate(
+            model,
+            [encode(examples) for examples in groups],
+            max_new_tokens=params.max_new_tokens,
+            temperature=params.temperature,
+            top_p=params.top_p,
+            seed=seed,
+            seeds=[derive(seed, "write", turn, number) for number in range(len(groups))],
+            stop_ids=stop_ids(tokenizer),
+            label=f"writing instructions, round {turn + 1}",
+        )
+        return [decode(tokenizer, ids) for ids in written]
+
+    return write
+
+
+def to_rows(examples: Sequence[Example]) -> pa.Table:
+    """INSTRUCTION rows of origin self_instruct; no truth is known of them."""
+    rows = [
+        {
+            "id": f"self_instruct-{number}",
+            "split": "sft",
+            "origin": "self_instruct",
+            "entity": "",
+            "attributes": [],
+            "prompt": prompt,
+            "response": response,
+        }
+        for number, (prompt, response) in enumerate(examples)
+    ]
+    return pa.Table.from_pylist(rows, schema=schemas.INSTRUCTION)
+
+
+def main() -> None:
+    with stage("alignment.self_instruct", SelfInstructParams, seed="run.seed") as run:
+        params = run.params
+        instructions = run.read_table(
+            "data/alignment/instructions/instructions.parquet", schemas.INSTRUCTION
+        ).to_pylist()
+        seeds = [(row["prompt"], row["response"]) for row in instructions if row["split"] == "sft"]
+        tokenizer = load_tokenizer(run.input("data/tokens/tokenizer"))
+        model = load_model(run.input("data/pretraining/anneal"))
+        kept, drops = propose(seeds, writer(model, tokenizer, params, run.seed), params, run.seed)
+        run.write_table("generated.parquet", to_rows(kept), schemas.INSTRUCTION)
+        run.write_table("drops.parquet", pa.Table.from_pylist(drops, schema=DROPS), DROPS)
+        reasons = Counter(row["reason"] for row in drops)
+        run.write_json(
+            "metrics.json",
+            {
+                "candidates": params.candidates,
+                "kept": len(kept),
+                **{f"dropped_{reason}": count for reason, count in sorted(reasons.items())},
+            },
+        )
+        if kept:  # a small base model may write nothing that passes: a finding, not a failure
+            run.rows(params.candidates, len(kept), reasons, max_drop=1.0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,68 @@
+"""The append-only cache of paid calls: a rerun never pays twice.
+
+It lives outside DVC's outputs, in `.trainyard/` of the main work tree that all of a repository's work trees share, so
+experiment workspaces find each other's replies. Only paid providers use it; no output depends on whether it is there.
+"""
+
+import hashlib
+import json
+import sqlite3
+import subprocess
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from stages.base.errors import InputError
+
+CACHE_FILE = "judge_calls.sqlite"
+
+
+def shared_folder() -> Path:
+    """`.trainyard/` beside the common git folder, or in the working folder where there is no git."""
+    try:
+        found = subprocess.run(
+            ["git", "rev-parse", "--path-format=absolute", "--git-common-dir"],
+            capture_output=True, text=True, check=True, timeout=10,
+        )  # fmt: skip
+    except (OSError, subprocess.SubprocessError):
+        return Path(".trainyard")
+    return Path(found.stdout.strip()).parent / ".trainyard"
+
+
+def call_key(base_url: str, body: dict[str, Any]) -> str:
+    """sha256 over the server, model, messages and sampling parameters."""
+    content = json.dumps({"base_url": base_url, "body": body}, sort_keys=True, ensure_ascii=False)
+    return hashlib.sha256(content.encode()).hexdigest()
+
+
+class CallCache:
+    """key → reply. Rows are only ever added; concurrent processes may share the file."""
+
+    def __init__(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            self._database = sqlite3.connect(path, timeout=60, isolation_level=None)
+            self._database.execute(
+                "CREATE TABLE IF NOT EXISTS calls (key TEXT PRIMARY KEY, body TEXT NOT NULL, reply TEXT NOT NULL)"
+            )
+        except sqlite3.Error as error:
+            raise InputError(f"{path}: not usable as the cache of judge calls ({error}); move it away") from None
+
+    def __enter__(self) -> "CallCache":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
+        self._database.close()
+
+    def get(self, key: str) -> dict[str, Any] | None:
+        row = self._database.execute("SELECT reply FROM calls WHERE key = ?", (key,)).fetchone()
+        return json.loads(row[0]) if row else None
+
+    def add(self, key: str, body: dict[str, Any], reply: dict[str, Any]) -> None:
+        self._database.execute(
+            "INSERT OR IGNORE INTO calls VALUES (?, ?, ?)",
+            (key, json.dumps(body, sort_keys=True), json.dumps(reply, sort_keys=True)),
+        )
+
+    def __len__(self) -> int:
+        return int(self._database.execute("SELECT count(*) FROM calls").fetchone()[0])

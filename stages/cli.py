@@ -1,0 +1,131 @@
+"""The `trainyard` command. Each subcommand imports what it needs when it runs, so that `--help` is instant."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from stages.base.errors import TrainyardError
+
+
+def parser() -> argparse.ArgumentParser:
+    top = argparse.ArgumentParser(prog="trainyard", description="From a raw crawl to a published leaderboard of assistants.")
+    commands = top.add_subparsers(dest="command", required=True, metavar="command")
+
+    chat = commands.add_parser("chat", help="talk to a trained model, or pipe prompts in")
+    chat.add_argument("model", nargs="?", default="dpo", help="base, sft, dpo, ppo, or a model folder (default: dpo)")
+    chat.add_argument("--temperature", type=float, default=0.0, help="0 is greedy (default)")
+    chat.add_argument("--top-p", type=float, default=0.95)
+    chat.add_argument("--max-new-tokens", type=int, default=128)
+    chat.add_argument("--seed", type=int, default=0)
+
+    trace = commands.add_parser("trace", help="follow a leaderboard row back to the source documents, verifying every hash")
+    trace.add_argument("row", help="a model's name on the leaderboard")
+    trace.add_argument("--json", action="store_true", help="the whole chain as JSON")
+
+    commands.add_parser("doctor", help="is this machine fit for the run, and how far has it run?")
+
+    cost = commands.add_parser("cost", help="what a training run costs: GPU-hours, days, dollars, CO2")
+    cost.add_argument("params", type=float, metavar="N", help="parameters, e.g. 405e9")
+    cost.add_argument("tokens", type=float, metavar="D", help="training tokens, e.g. 15.6e12")
+    cost.add_argument("--active-params", type=float, metavar="N", help="of a mixture of experts: those that one token uses")
+    cost.add_argument("--device", default="h100", help="h100 (default), a100, h200, …")
+    cost.add_argument("--gpus", type=int, default=1)
+    cost.add_argument("--tflops", type=float, help="achieved, for each device; default: 25-43 %% of its dense peak")
+    cost.add_argument("--usd-per-gpu-hour", type=float)
+
+    commands.add_parser("check", help="check params.yaml, the sources and the machine")
+
+    deps = commands.add_parser("deps", help="are dvc.yaml's code deps the import closure of each stage?")
+    deps.add_argument("--write", action="store_true", help="rewrite them")
+
+    commands.add_parser("track", help="ship what MLflow lacks")
+    commands.add_parser("where", help="where the leaderboard page is and how to open MLflow")
+    return top
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    options = parser().parse_args(arguments)
+    try:
+        return _run(options)
+    except TrainyardError as error:
+        print(f"trainyard: {options.command}: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        sys.stderr.close()  # the reader of our output has gone; nothing is left to say
+        return 141
+
+
+def _run(options: argparse.Namespace) -> int:
+    match options.command:
+        case "chat":
+            from stages.publishing import chat
+
+            return chat.main(options.model, options.temperature, options.top_p, options.max_new_tokens, options.seed)
+        case "trace":
+            from stages.publishing import trace
+
+            return trace.main(options.row, as_text=not options.json)
+        case "doctor":
+            from stages import doctor
+
+            return doctor.main()
+        case "cost":
+            return _cost(options)
+        case "check":
+            from stages.check import check
+
+            check()
+            print("params.yaml fits every stage; sources, disk and memory are enough")
+            return 0
+        case "deps":
+            return _deps(options.write)
+        case "track":
+            from stages.publishing import track
+
+            return track.ship_now()
+        case _:
+            return _where()
+
+
+def _cost(options: argparse.Namespace) -> int:
+    from stages.scaling.cost import Assumptions, estimate, render
+
+    given = Assumptions(tflops=options.tflops, usd_per_gpu_hour=options.usd_per_gpu_hour)
+    cost = estimate(
+        options.params,
+        options.tokens,
+        gpus=options.gpus,
+        device=options.device,
+        active_params=options.active_params,
+        assumptions=given,
+    )
+    print(render(cost), end="")
+    return 0
+
+
+def _deps(write: bool) -> int:
+    from stages.deps import update
+
+    if update(write):
+        print("dvc.yaml: every stage's code deps are its import closure")
+        return 0
+    print("dvc.yaml: rewritten" if write else "dvc.yaml: code deps are out of date; run `trainyard deps --write`")
+    return 0 if write else 1
+
+
+def _where() -> int:
+    from pathlib import Path
+
+    from stages.publishing.place import open_line
+
+    page = Path("reports/index.html")
+    print(f"leaderboard: {page.resolve()}" if page.exists() else "leaderboard: not made yet; run `dvc repro`", end="   ")
+    print(open_line())
+    return 0 if page.exists() else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,51 @@
+"""Params of the atlas: how large the invented world is, how often it is told, and what is planted in its pages."""
+
+from typing import Annotated
+
+from pydantic import Field
+
+from stages.base.params import Section
+
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
+Count = Annotated[int, Field(ge=0)]
+
+
+class EntityCounts(Section):
+    place: Annotated[int, Field(ge=1, le=2000)]
+    person: Annotated[int, Field(ge=1, le=2000)]
+    craft: Annotated[int, Field(ge=1, le=2000)]
+
+
+class SplitShares(Section):
+    """Shares of the entities, rounded within each kind; what is left over goes to sft."""
+
+    preference: Share
+    validation: Share
+    test: Share
+
+
+class PlantCounts(Section):
+    exact_duplicates: Count
+    near_duplicates: Count
+    editions: Count
+    boilerplate_share: Share  # of the pages
+    pii_pages: Count
+    spam_pages: Count
+    quiz_leak_pages: Count
+    leaks_per_page: Annotated[int, Field(ge=1)]
+
+
+class AtlasParams(Section):
+    entities: EntityCounts
+    values_per_attribute: Annotated[int, Field(ge=4, le=200)]
+    pages_per_entity: Annotated[int, Field(ge=1, le=6)]
+    prose_sentences: Annotated[int, Field(ge=0, le=8)]  # fact-free sentences on a page, beside its opening
+    splits: SplitShares
+    about_per_entity: Count
+    about_attributes: Annotated[int, Field(ge=2, le=5)]
+    filler_share: Share  # of the questions
+    licence: str
+    plants: PlantCounts
+
+
+PARAMS = {"corpus.atlas": AtlasParams}

@@ -1,0 +1,84 @@
+"""Rows that leave the corpus, each with the rule and the reason that dropped it, and texts that were rewritten."""
+
+import hashlib
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple, TypeVar
+
+import numpy as np
+import pyarrow as pa
+
+from stages.base.errors import ParamError
+from stages.base.schemas import DROP
+
+SAMPLE_CHARACTERS = 300  # fixed by the DROP schema
+T = TypeVar("T")
+
+
+class Drop(NamedTuple):
+    """One dropped row of a document table."""
+
+    row: int
+    rule: str
+    reason: str
+    duplicate_of: str = ""  # id of the kept twin
+
+
+def split(documents: pa.Table, drops: Sequence[Drop]) -> tuple[pa.Table, pa.Table]:
+    """The documents that stay, in their order, and the DROP table in the order of the documents.
+
+    A row that is dropped twice is a programming error (ValueError).
+    """
+    ordered = sorted(drops)
+    rows = [drop.row for drop in ordered]
+    if len(set(rows)) != len(rows):
+        raise ValueError("a row is dropped twice")
+    keep = np.ones(documents.num_rows, dtype=bool)
+    keep[rows] = False
+    gone = documents.take(pa.array(rows, pa.int64()))
+    columns = [
+        gone["id"],
+        gone["source"],
+        gone["url"],
+        pa.array([drop.rule for drop in ordered], pa.string()),
+        pa.array([drop.reason for drop in ordered], pa.string()),
+        pa.array([drop.duplicate_of for drop in ordered], pa.string()),
+        pa.array([text[:SAMPLE_CHARACTERS] for text in gone["text"].to_pylist()], pa.string()),
+    ]
+    return documents.filter(pa.array(keep)), pa.Table.from_arrays(columns, schema=DROP)
+
+
+def merge(documents: pa.Table, parts: Sequence[pa.Table]) -> pa.Table:
+    """DROP tables of several steps over the same documents as one, in the documents' order."""
+    position = {identifier: row for row, identifier in enumerate(documents["id"].to_pylist())}
+    table = pa.concat_tables(parts)
+    order = np.argsort([position[identifier] for identifier in table["id"].to_pylist()], kind="stable")
+    return table.take(pa.array(order, pa.int64()))
+
+
+def count_reasons(drops: pa.Table) -> dict[str, int]:
+    """`rule/reason` → rows."""
+    pairs = zip(drops["rule"].to_pylist(), drops["reason"].to_pylist(), strict=True)
+    return dict(sorted(Counter(f"{rule}/{reason}" for rule, reason in pairs).items()))
+
+
+def with_column(documents: pa.Table, name: str, values: Sequence[object] | np.ndarray) -> pa.Table:
+    """The table with one column's values replaced; type and place stay."""
+    place = documents.schema.get_field_index(name)
+    field = documents.schema.field(place)
+    return documents.set_column(place, field, pa.array(values, field.type))
+
+
+def with_text(documents: pa.Table, texts: Sequence[str]) -> pa.Table:
+    """The table with new texts and their hashes."""
+    hashes = [hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest() for text in texts]
+    return with_column(with_column(documents, "text", texts), "text_hash", hashes)
+
+
+def for_source(settings: Mapping[str, T], source: str, section: str) -> T:
+    """A source's own settings, or those named `default`. Raises ParamError if there are neither."""
+    if source in settings:
+        return settings[source]
+    if "default" in settings:
+        return settings["default"]
+    raise ParamError(f"params.yaml: `{section}` has neither `{source}` nor `default`; add one of them")

@@ -1,0 +1,136 @@
+"""Contamination made to order: a small model that has read known test sets a known number of times.
+
+A clean verdict is worth what the test can see. The probe is trained from scratch on packed training rows with sets of
+questions planted in their canonical order, each set with its own number of copies (Oren et al. 2023, §4.2). It is a
+model of its own, planted after dedup: nothing else ever reads these rows.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated
+
+import numpy as np
+import torch
+from pydantic import AfterValidator, Field
+from tokenizers import Tokenizer
+
+from stages.base.errors import InputError
+from stages.base.params import Section
+from stages.base.seeds import derive
+from stages.lm.build import LanguageModel, build_model
+from stages.lm.chat import BOS, PAD, encode_text, special_ids
+from stages.lm.config import ModelConfig
+from stages.lm.data import batch_rows
+from stages.lm.device import device
+from stages.lm.loop import train
+from stages.lm.loss import next_token_loss
+from stages.lm.optim import build_optimizer
+from stages.lm.schedule import cosine
+
+Count = Annotated[int, Field(ge=1)]
+Positive = Annotated[float, Field(gt=0)]
+
+
+def _distinct(copies: list[int]) -> list[int]:
+    if len(set(copies)) < len(copies):
+        raise ValueError("each number of copies must stand once")
+    return copies
+
+
+class ProbeParams(Section):
+    copies: Annotated[
+        list[Annotated[int, Field(ge=0)]], Field(min_length=1), AfterValidator(_distinct)
+    ]  # one planted set for each
+    examples: Annotated[int, Field(ge=4)]  # questions in each set
+    background_tokens: Annotated[int, Field(ge=0)]  # of ordinary training text among the sets
+    n_layer: Count
+    d_model: Count
+    n_head: Count
+    n_kv_head: Count
+    d_ff: Count
+    rope_theta: Positive
+    norm_eps: Positive
+    rows_per_step: Count
+    lr: Positive  # Muon
+    adam_lr: Positive
+    warmup: Annotated[float, Field(ge=0, lt=1)]  # share of the steps
+
+
+@dataclass(frozen=True)
+class PlantedSet:
+    copies: int
+    examples: tuple[str, ...]  # in canonical order
+
+
+def disjoint_sets(examples: Sequence[str], copies: Sequence[int], size: int, seed: int) -> list[PlantedSet]:
+    """One set for each number of copies, no example in two, in a seeded order: exchangeable by design."""
+    distinct = sorted(set(examples))
+    if len(distinct) < size * len(copies):
+        raise InputError(
+            f"{len(distinct)} questions are too few for {len(copies)} planted sets of {size}; "
+            "lower evaluation.contamination.probe.examples, or have the atlas ask more"
+        )
+    order = np.random.default_rng(derive(seed, "sets")).permutation(len(distinct))
+    parts = (order[k * size : (k + 1) * size] for k in range(len(copies)))
+    return [PlantedSet(count, tuple(distinct[i] for i in part)) for count, part in zip(copies, parts, strict=True)]
+
+
+def planted_rows(background: np.ndarray, sets: Sequence[PlantedSet], tokenizer: Tokenizer, seed: int) -> np.ndarray:
+    """Rows [n, width] uint16 of the background rows' and all copies' tokens, shuffled, cut anew, each row BOS-first.
+
+    Copies start at any place of a row, so that no example always stands at the same position.
+    """
+    bos, width = special_ids(tokenizer)[BOS], background.shape[1]
+    pieces = list(background.astype(np.int64))
+    for planted in sets:
+        ids = [token for example in planted.examples for token in encode_text(tokenizer, example)]
+        pieces += [np.array([bos, *ids], dtype=np.int64)] * planted.copies
+    order = np.random.default_rng(derive(seed, "pieces")).permutation(len(pieces))
+    stream = np.concatenate([pieces[i] for i in order])
+    count = -(-len(stream) // (width - 1))
+    rows = np.full((count, width), special_ids(tokenizer)[PAD], dtype=np.int64)
+    rows[:, 0] = bos
+    rows[:, 1:].flat[: len(stream)] = stream
+    return rows.astype(np.uint16)
+
+
+def sample_rows(rows: np.ndarray, tokens: int, seed: int) -> np.ndarray:
+    """About `tokens` tokens of packed training rows, drawn without replacement (all, if there are fewer)."""
+    count = min(len(rows), -(-tokens // rows.shape[1]))
+    return np.array(rows[np.sort(np.random.default_rng(derive(seed, "background")).permutation(len(rows))[:count])])
+
+
+def train_probe(rows: np.ndarray, vocab_size: int, pad: int, params: ProbeParams, seed: int) -> LanguageModel:
+    """A decoder that has read each row once, in eval mode."""
+    config = ModelConfig(
+        arch="transformer",
+        vocab_size=vocab_size,
+        n_layer=params.n_layer,
+        d_model=params.d_model,
+        n_head=params.n_head,
+        n_kv_head=params.n_kv_head,
+        d_ff=params.d_ff,
+        max_seq_len=rows.shape[1] - 1,
+        rope_theta=params.rope_theta,
+        tie_embeddings=True,
+        qk_norm=True,
+        norm_eps=params.norm_eps,
+    )
+    model = build_model(config, derive(seed, "weights")).to(device())
+    optimizer = build_optimizer(model, params.lr, kind="muon", adam_lr=params.adam_lr)
+    steps = -(-len(rows) // params.rows_per_step)
+
+    def loss(model: LanguageModel, step: int) -> tuple[torch.Tensor, dict[str, float]]:
+        chosen = batch_rows(derive(seed, "batches"), step, params.rows_per_step, len(rows))
+        batch = torch.from_numpy(rows[chosen].astype(np.int64)).to(device())
+        return next_token_loss(model, batch, batch != pad)
+
+    train(
+        model,
+        optimizer,
+        lambda step: cosine(step, steps, int(params.warmup * steps), floor=0.1),
+        loss,
+        steps,
+        name="evaluation.contamination.probe",
+    )
+    return model.eval()

@@ -1,0 +1,80 @@
+"""Multiple choice as text: the same question means different tests under different protocols.
+
+`original`  Hendrycks et al. 2021 (MMLU, `evaluate.py`): choices shown with letters, the letter is the answer.
+`cloze`     `mmlu_continuation` of the LM Evaluation Harness: choices not shown, each is scored as the answer's text.
+`chat`      the choice, in a sentence where the question has `answers`, as an assistant's answer; no examples.
+Small models know answers long before they know what "Answer: C" means: `cloze` tells them apart, `original` hardly.
+"""
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from stages.base.errors import ParamError
+
+LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+Question = Mapping[str, Any]  # subject, question, choices, answer (index), as in schemas.CHOICE; answers: see `spoken`
+
+
+@dataclass(frozen=True)
+class Rendered:
+    """What is read, and the continuations among which the likeliest is the model's choice."""
+
+    context: str
+    continuations: tuple[str, ...]
+    chat: bool = False
+
+
+def subject_name(subject: str) -> str:
+    return subject.replace("_", " ")
+
+
+def original(question: Question, examples: Sequence[Question]) -> Rendered:
+    # The two spaces before the subject are in the authors' code, and so in what published numbers were measured with.
+    head = f"The following are multiple choice questions (with answers) about  {subject_name(question['subject'])}.\n\n"
+    shots = "".join(f"{_lettered(example)} {LETTERS[example['answer']]}\n\n" for example in examples)
+    letters = LETTERS[: len(question["choices"])]
+    return Rendered(head + shots + _lettered(question), tuple(f" {letter}" for letter in letters))
+
+
+def _lettered(question: Question) -> str:
+    lines = [f"{letter}. {choice}" for letter, choice in zip(LETTERS, question["choices"], strict=False)]
+    return "\n".join([question["question"], *lines, "Answer:"])
+
+
+def cloze(question: Question, examples: Sequence[Question]) -> Rendered:
+    head = f"The following are questions (with answers) about {subject_name(question['subject'])}.\n\n"
+    shots = "".join(f"{_open(example)} {example['choices'][example['answer']]}\n\n" for example in examples)
+    return Rendered(head + shots + _open(question), tuple(f" {choice}" for choice in question["choices"]))
+
+
+def _open(question: Question) -> str:
+    return f"Question: {question['question'].strip()}\nAnswer:"
+
+
+def chat(question: Question, examples: Sequence[Question]) -> Rendered:
+    if examples:
+        raise ParamError("the chat protocol takes no examples: the models are tuned on single turns; use shots = 0")
+    return Rendered(question["question"], tuple(question.get("answers") or question["choices"]), chat=True)
+
+
+PROTOCOLS: dict[str, Callable[[Question, Sequence[Question]], Rendered]] = {
+    "original": original,
+    "cloze": cloze,
+    "chat": chat,
+}
+
+
+def spoken(question: Question, references: Mapping[str, str]) -> dict[str, Any]:
+    """The question with `answers`: each choice put into the sentence that a tuned model would answer with.
+
+    references: correct sentence by question id; its mention of the right choice is replaced. Without one: no `answers`.
+    """
+    right = question["choices"][question["answer"]]
+    mention = re.compile(rf"\b{re.escape(right)}\b")
+    reference = references.get(question["id"], "")
+    if len(mention.findall(reference)) != 1:
+        return dict(question)
+    before, after = mention.split(reference)
+    return dict(question) | {"answers": [f"{before}{choice}{after}" for choice in question["choices"]]}

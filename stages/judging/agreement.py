@@ -1,0 +1,163 @@
+"""How far the judge's annotators agree with each other and with the truth: AlpacaEval's evaluators table, for the pool.
+
+A sample of comparisons is judged by every simulated annotator. With a real server the same comparisons would be bought
+once per annotator, so there the stage measures the one judge against the truth.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+import numpy as np
+from pydantic import Field, RootModel
+
+from stages.annotators.client import Pair, compare, shows_b_first
+from stages.annotators.truth import load_truth, question_lookup, score
+from stages.base import schemas
+from stages.base.errors import InputError
+from stages.base.params import Section
+from stages.base.record import stage
+from stages.base.seeds import derive
+from stages.judging.judge import BASELINE, INSTRUCTIONS, TRUTH, JudgeParams, RunSeed, judge_seed, paired_outputs
+
+Row = dict[str, Any]
+
+
+class AgreementParams(Section):
+    pairs: Annotated[int, Field(ge=2)]
+    min_length_gap: Annotated[int, Field(ge=0)]  # characters; closer pairs say nothing about a length preference
+
+
+class ModelKeys(RootModel[dict[str, Any]]):
+    """`judging.models`, of which only the names are read here."""
+
+
+PARAMS = {"judging.agreement": AgreementParams}
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Comparisons with what is known about them beside the votes. Arrays of length n_pairs."""
+
+    pairs: list[Pair]
+    truth: np.ndarray  # 2 where output_b has the higher exact score, 1 where output_a has, NaN where equal or unknown
+    longer: np.ndarray  # 2 where output_b is longer, 1 where output_a is, NaN where too close
+    first: np.ndarray  # 2 where output_b was shown first, else 1
+
+
+def discrete(preferences: np.ndarray) -> np.ndarray:
+    """1 or 2; exact draws and missing votes are NaN."""
+    return np.where(preferences > 1.5, 2.0, np.where(preferences < 1.5, 1.0, np.nan))
+
+
+def matches(votes: np.ndarray, target: np.ndarray) -> float:
+    """Percent of votes equal to the target where both are known; NaN if none is."""
+    known = ~np.isnan(votes) & ~np.isnan(target)
+    return 100 * float((votes == target)[known].mean()) if known.any() else math.nan
+
+
+def majority(votes: np.ndarray) -> np.ndarray:
+    """Vote of the majority of annotators (columns) on each pair; NaN for a tie."""
+    return discrete(1.5 + 0.5 * np.sign(np.nansum(votes - 1.5, axis=1)))
+
+
+def annotator_table(names: list[str], votes: np.ndarray, sample: Sample) -> list[Row]:
+    """One row an annotator; votes [n_pairs, n_annotators] are 1, 2 or NaN; percentages.
+
+    agreement: with the majority of the others. truth_agreement: with the exact score. prefers_longer / prefers_first:
+    how often the longer answer, or the one shown first, wins (50 is unbiased where quality doesn't depend on it).
+    """
+    return [
+        {
+            "annotator": name,
+            "agreement": matches(votes[:, k], majority(np.delete(votes, k, axis=1))) if len(names) > 1 else math.nan,
+            "truth_agreement": matches(votes[:, k], sample.truth),
+            "prefers_longer": matches(votes[:, k], sample.longer),
+            "prefers_first": matches(votes[:, k], sample.first),
+            "n": int((~np.isnan(votes[:, k])).sum()),
+        }
+        for k, name in enumerate(names)
+    ]
+
+
+def pool_summary(rows: list[Row], votes: np.ndarray, sample: Sample) -> Row:
+    """The pool as one judge, with AlpacaEval's terms.
+
+    bias: error of the pool's majority against the truth (what more annotators would not mend); variance: disagreement
+    of one annotator with the majority of the others (what they would).
+    """
+    means = {
+        key: float(np.nanmean(values)) if not np.isnan(values := [row[key] for row in rows]).all() else math.nan
+        for key in ("agreement", "truth_agreement", "prefers_longer", "prefers_first")
+    }
+    return means | {"bias": 100 - matches(majority(votes), sample.truth), "variance": 100 - means["agreement"]}
+
+
+def draw_sample(pairs: list[Row], count: int, seed: int) -> list[Row]:
+    """At most `count` of the pairs, without replacement, in their own order."""
+    chosen = np.random.default_rng(seed).permutation(len(pairs))[:count]
+    return [pairs[i] for i in sorted(chosen.tolist())]
+
+
+def main() -> None:
+    with stage("judging.agreement", AgreementParams) as run:
+        judge = run.section("judging.judge", JudgeParams).annotator
+        models = sorted(run.section("judging.models", ModelKeys).root)
+        seed = judge_seed(run.section("run", RunSeed).seed)
+        instructions = run.read_table(INSTRUCTIONS, schemas.INSTRUCTION).to_pylist()
+        questions, truth = question_lookup(instructions), load_truth(run.input(TRUTH))
+        baseline = run.read_table(BASELINE, schemas.OUTPUT).to_pylist()
+        candidates = []
+        for model in models:
+            outputs = run.read_table(f"data/judging/respond/{model}/outputs.parquet", schemas.OUTPUT).to_pylist()
+            candidates += [
+                {"id": f"{model}/{ours['id']}", "prompt": ours["prompt"], "a": theirs["output"], "b": ours["output"]}
+                for ours, theirs in paired_outputs(outputs, baseline)
+                if ours["split"] == "validation" and ours["output"] != theirs["output"]
+            ]
+        drawn = draw_sample(candidates, run.params.pairs, derive(seed, "agreement"))
+        if not drawn:
+            raise InputError("no model's validation answers differ from the baseline's: there is nothing to annotate")
+        sample = describe(drawn, questions, truth, run.params.min_length_gap, seed)
+        simulated = judge.provider == "simulated"
+        members: list[int | None] = list(range(judge.pool.annotators)) if simulated else [None]
+        columns = [
+            compare(sample.pairs, judge, seed=seed, truth=truth, questions=questions, annotator=member)
+            for member in members
+        ]
+        votes = discrete(np.array([[p.preference for p in column] for column in columns]).T)
+        names = [f"simulated-{member}" for member in members] if simulated else [judge.model]
+        rows = annotator_table(names, votes, sample)
+        label = "simulated annotators: not people, not a language model" if simulated else judge.model
+        run.write_json(
+            "agreement.json",
+            {
+                "simulated": simulated,
+                "label": label,
+                "n_pairs": len(drawn),
+                "n_annotators": len(names),
+                "min_length_gap": run.params.min_length_gap,
+                "rows": rows,
+                "pool": pool_summary(rows, votes, sample),
+            },
+        )
+
+
+def describe(drawn: list[Row], questions: dict, truth: Any, min_length_gap: int, seed: int) -> Sample:
+    pairs = [Pair(row["id"], row["prompt"], row["a"], row["b"]) for row in drawn]
+    better, longer = [], []
+    for pair in pairs:
+        question = questions[pair.prompt]
+        scores = [
+            score(truth, question.entity, question.attributes, text).score if question.entity else 0
+            for text in (pair.output_a, pair.output_b)
+        ]
+        better.append(1.5 + 0.5 * np.sign(scores[1] - scores[0]))
+        gap = len(pair.output_b) - len(pair.output_a)
+        longer.append(1.5 + 0.5 * np.sign(gap) if abs(gap) > min_length_gap else math.nan)
+    first = np.array([2.0 if shows_b_first(seed, pair.id) else 1.0 for pair in pairs])
+    return Sample(pairs, discrete(np.array(better)), discrete(np.array(longer)), first)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,151 @@
+"""The leaderboard: every model of `judging.models`, and no other, with intervals, on the test split.
+
+Validation numbers stand beside them, because the choice among tuned models is made there.
+"""
+
+import csv
+import io
+from typing import Any, Literal
+
+from pydantic import RootModel
+
+from stages.annotators.client import AnnotatorSettings
+from stages.base import schemas
+from stages.base.errors import InputError, ParamError
+from stages.base.params import Section
+from stages.base.record import stage
+from stages.judging.baseline import BaselineParams
+from stages.judging.judge import JudgeParams
+from stages.judging.standings import Judged, difference, gamed_rows, numbers, ratings
+
+Row = dict[str, Any]
+SPLITS = ("validation", "test")
+CONTROL_KINDS = ("constant", "shuffled", "nearest_neighbour", "padded")
+
+
+class LeaderboardParams(Section):
+    subject: str  # the model whose exact score is compared with each of `against`
+    against: list[str]
+    choose_by: Literal["right", "lc_win_rate", "win_rate", "mean_score"]  # on validation, among the tuned models
+
+
+class ModelKinds(RootModel[dict[str, dict[str, str]]]):
+    """`judging.models`: key → {kind, source}."""
+
+
+PARAMS = {"judging.leaderboard": LeaderboardParams}
+
+
+def judge_facts(settings: AnnotatorSettings) -> Row:
+    """How the judge is named wherever its numbers appear."""
+    if settings.provider == "simulated":
+        pool = settings.pool
+        return {
+            "simulated": True,
+            "provider": "simulated",
+            "model": "simulated-pool",
+            "label": f"{pool.annotators} simulated annotators (length bias {pool.length_bias:g}, "
+            f"label noise {pool.label_noise:g}, noise {pool.noise:g})",
+        }
+    return {"simulated": False, "provider": settings.provider, "model": settings.model, "label": settings.model}
+
+
+def choose(rows: list[Row], untuned: list[str], by: str) -> str | None:
+    """The tuned model that is best on validation; ties go to the first by name. None if there is none.
+
+    Tuned is what answers (no control) and isn't named in `untuned`.
+    """
+    tuned = [row for row in rows if not row["control"] and row["model"] not in untuned]
+    best = min(tuned, key=lambda row: (-row["validation"][by], row["model"]), default=None)
+    return best["model"] if best else None
+
+
+def standings(
+    kinds: dict[str, str], judged: dict[str, dict[str, Judged]], baseline: str, params: LeaderboardParams
+) -> Row:
+    """Rows sorted by length-controlled win rate on test, the comparisons and the choice.
+
+    kinds: model → kind; judged: split → model → its rows.
+    """
+    per_split, notes = {}, []
+    for split in SPLITS:
+        gamed = gamed_rows({model: judged[split][model] for model, kind in sorted(kinds.items()) if kind == "padded"})
+        per_split[split] = {model: numbers(judged[split][model], gamed) for model in sorted(kinds)}
+    if gamed is None:
+        notes.append("No `padded` control: length weights are free, so rates of very short or long models are uncertain.")
+    for split in SPLITS:
+        fitted = ratings(judged[split], baseline)
+        for model, row in per_split[split].items():
+            low, high = fitted.intervals[model] if fitted else (None, None)
+            row["bradley_terry"] = fitted.ratings[model] if fitted else None
+            row["bradley_terry_low"], row["bradley_terry_high"] = low, high
+        if fitted and fitted.regularised:
+            notes.append(f"Bradley–Terry on {split}: a model won or lost everything, so a tie per pair was added.")
+    rows = [
+        {
+            "model": model,
+            "kind": kind,
+            "control": kind in CONTROL_KINDS,
+            "baseline": model == baseline,
+            **per_split["test"][model],
+            "validation": per_split["validation"][model],
+        }
+        for model, kind in kinds.items()
+    ]
+    rows.sort(key=lambda row: (-row["lc_win_rate"], row["model"]))
+    chosen = choose(rows, params.against, params.choose_by)
+    for rank, row in enumerate(rows, 1):
+        row["rank"], row["chosen"] = rank, row["model"] == chosen
+    missing = sum(row["missing"] + row["validation"]["missing"] for row in rows)
+    if missing:
+        notes.append(f"{missing} comparisons have no preference and are left out; their rows say why.")
+    compared = [(params.subject, other) for other in params.against]
+    if chosen and chosen != params.subject:
+        compared.append((chosen, params.subject))
+    return {
+        "baseline": baseline,
+        "chosen": {"model": chosen, "split": "validation", "by": params.choose_by} if chosen else None,
+        "rows": rows,
+        "comparisons": [difference(judged["test"], *pair) | {"split": "test"} for pair in compared],
+        "notes": notes,
+    }
+
+
+def as_csv(rows: list[Row]) -> str:
+    """One line a model: the test columns, then the validation columns."""
+    flat = [
+        {k: v for k, v in row.items() if k != "validation"} | {f"validation_{k}": v for k, v in row["validation"].items()}
+        for row in rows
+    ]
+    names = ["rank", "model", *(name for name in flat[0] if name not in ("rank", "model"))]
+    text = io.StringIO()
+    writer = csv.DictWriter(text, names, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(flat)
+    return text.getvalue()
+
+
+def main() -> None:
+    with stage("judging.leaderboard", LeaderboardParams) as run:
+        kinds = {name: spec["kind"] for name, spec in run.section("judging.models", ModelKinds).root.items()}
+        baseline = run.section("judging.baseline", BaselineParams).model
+        settings = run.section("judging.judge", JudgeParams).annotator
+        for name in [baseline, run.params.subject, *run.params.against]:
+            if name not in kinds:
+                raise ParamError(f"params.yaml: `{name}` is compared with, but isn't in `judging.models`; add it or drop it")
+        judged: dict[str, dict[str, Judged]] = {split: {} for split in SPLITS}
+        for model in kinds:
+            folder = f"data/judging/judge/{model}"
+            annotations = run.read_table(f"{folder}/annotations.parquet", schemas.ANNOTATION).to_pylist()
+            exact = run.read_table(f"{folder}/exact.parquet", schemas.EXACT).to_pylist()
+            for split in SPLITS:
+                judged[split][model] = Judged(*([r for r in rows if r["split"] == split] for rows in (annotations, exact)))
+                if not judged[split][model].annotations:
+                    raise InputError(f"{folder}/annotations.parquet: no {split} rows; the leaderboard needs both splits")
+        result = standings(kinds, judged, baseline, run.params) | {"judge": judge_facts(settings)}
+        run.write_json("leaderboard.json", result)
+        run.output("leaderboard.csv").write_text(as_csv(result["rows"]), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

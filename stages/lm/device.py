@@ -1,0 +1,51 @@
+"""Where and in what precision a model computes, and what of that belongs to a result's identity."""
+
+import contextlib
+import os
+import platform
+from typing import Any
+
+import torch
+
+from stages.base.errors import ParamError
+from stages.base.workers import thread_count
+
+
+def device() -> torch.device:
+    """`TRAINYARD_DEVICE` (cpu, cuda) if set, else CUDA where there is one."""
+    chosen = os.environ.get("TRAINYARD_DEVICE") or ("cuda" if torch.cuda.is_available() else "cpu")
+    if chosen not in ("cpu", "cuda") or (chosen == "cuda" and not torch.cuda.is_available()):
+        raise ParamError(f"TRAINYARD_DEVICE is {chosen!r}; use cpu, or cuda on a machine with a CUDA device")
+    return torch.device(chosen)
+
+
+def autocast() -> contextlib.AbstractContextManager[Any]:
+    """bfloat16 on CUDA over fp32 master weights; nothing on a CPU, where bf16 GEMMs without AMX are ~5x slower than fp32."""
+    if device().type == "cuda":
+        return torch.autocast("cuda", dtype=torch.bfloat16)
+    return contextlib.nullcontext()
+
+
+def set_threads() -> int:
+    """Fix the thread count (`TRAINYARD_THREADS` or the CPU affinity) and choose deterministic kernels; returns the count.
+
+    Sums are split over threads, so results are bitwise repeatable only at one thread count: it is part of the fingerprint.
+    """
+    threads = thread_count()
+    if torch.get_num_threads() != threads:
+        torch.set_num_threads(threads)
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.utils.deterministic.fill_uninitialized_memory = False  # a debugging aid that costs a few percent
+    return threads
+
+
+def environment() -> dict[str, Any]:
+    """What a training result depends on besides inputs, params and code; no host names."""
+    kind = device().type
+    return {
+        "torch": torch.__version__,
+        "device": torch.cuda.get_device_name() if kind == "cuda" else platform.machine(),
+        "capability": torch.backends.cpu.get_cpu_capability() if kind == "cpu" else "bf16",
+        "threads": torch.get_num_threads(),
+    }

@@ -1,0 +1,134 @@
+"""Log-probabilities of given tokens, for evaluation (no gradient, batched by length) and for DPO and PPO (with gradient)."""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from stages.base.errors import InputError
+from stages.lm.build import LanguageModel
+from stages.lm.data import PackedRows
+from stages.lm.device import autocast
+from stages.lm.loss import linear_cross_entropy, linear_logprobs
+
+
+@torch.inference_mode()
+def token_logprobs(
+    model: LanguageModel, sequences: list[tuple[list[int], int]], batch_tokens: int = 8192
+) -> list[list[float]]:
+    """log p(ids[t] | ids[:t]) for t = start .. len(ids) - 1 of each (ids, start), in nats; start >= 1.
+
+    Sequences of similar length share a right-padded batch of at most about `batch_tokens` tokens.
+    """
+    limit = model.config.max_seq_len
+    for index, (ids, start) in enumerate(sequences):
+        if not 1 <= start <= len(ids) or len(ids) > limit + 1:
+            raise InputError(
+                f"sequence {index}: {len(ids)} tokens, scored from {start}; it must have at most {limit + 1} tokens "
+                "and be scored from 1 at the earliest"
+            )
+    home = model.head_weight.device
+    out: list[list[float]] = [[] for _ in sequences]
+    for batch in _batches([len(ids) for ids, _ in sequences], batch_tokens):
+        width = max(len(sequences[i][0]) for i in batch)
+        tokens = torch.zeros((len(batch), width), dtype=torch.int64)
+        mask = torch.zeros((len(batch), width), dtype=torch.bool)
+        for row, i in enumerate(batch):
+            ids, start = sequences[i]
+            tokens[row, : len(ids)] = torch.tensor(ids)
+            mask[row, start : len(ids)] = True
+        if width < 2:
+            continue
+        values = masked_logprobs(model, tokens.to(home), mask.to(home)).tolist()
+        place = 0
+        for i in batch:
+            ids, start = sequences[i]
+            out[i] = values[place : place + len(ids) - start]
+            place += len(ids) - start
+    return out
+
+
+def sequence_logprobs(
+    model: LanguageModel, sequences: list[tuple[list[int], int]], batch_tokens: int = 8192
+) -> list[float]:
+    """Sum over t >= start of log p(ids[t] | ids[:t]) for each (ids, start), in nats."""
+    return [math.fsum(values) for values in token_logprobs(model, sequences, batch_tokens)]
+
+
+def masked_logprobs(model: LanguageModel, ids: Tensor, mask: Tensor) -> Tensor:
+    """Log-probabilities of the tokens that mask [B, T] marks (column 0 excepted), flat in row order, differentiable.
+
+    ids [B, T] is padded on the right with any id. Only marked positions are multiplied with the vocabulary.
+    """
+    with autocast():
+        hidden = model.hidden(ids[:, :-1])
+        wanted = mask[:, 1:].bool()
+        return linear_logprobs(hidden[wanted], model.head_weight, ids[:, 1:][wanted])
+
+
+def completion_logprobs(model: LanguageModel, ids: Tensor, mask: Tensor) -> Tensor:
+    """Sum of the log-probabilities of each row's marked tokens, [B], differentiable: what DPO compares.
+
+    ids [B, T], mask [B, T] true on completion tokens.
+    """
+    values = masked_logprobs(model, ids, mask)
+    rows = torch.arange(ids.shape[0], device=ids.device)[:, None].expand(-1, ids.shape[1] - 1)[mask[:, 1:].bool()]
+    return torch.zeros(ids.shape[0], device=ids.device).index_add(0, rows, values)
+
+
+@dataclass(frozen=True)
+class RowsLoss:
+    nats: float  # summed over the tokens that count
+    tokens: int  # how many: not padding, not the specials that packing put between documents
+
+    @property
+    def loss(self) -> float:
+        """Nats per token."""
+        return self.nats / self.tokens
+
+    def bits_per_byte(self, text_bytes: int) -> float:
+        """Comparable across tokenizers: bits over the UTF-8 bytes of the text."""
+        return self.nats / (math.log(2) * text_bytes)
+
+
+@torch.inference_mode()
+def rows_loss(
+    model: LanguageModel,
+    rows: PackedRows,
+    exclude: tuple[int, ...],
+    batch_rows: int = 32,
+    limit: int | None = None,
+    first: int = 0,
+) -> RowsLoss:
+    """Loss over `limit` (default: all) packed rows from row `first`; targets in `exclude` (pad and bos ids) don't count.
+
+    The one definition of validation loss: ladder, plan, pretraining and evaluation must all call it to be comparable.
+    """
+    home = model.head_weight.device
+    end = len(rows) if limit is None else min(first + limit, len(rows))
+    excluded = torch.tensor(exclude, device=home)
+    nats, tokens = 0.0, 0
+    was_training = model.training
+    model.eval()
+    for start in range(first, end, batch_rows):
+        batch = torch.from_numpy(rows.rows[start : min(start + batch_rows, end)].astype("int64")).to(home)
+        targets = batch[:, 1:]
+        counted = ~torch.isin(targets, excluded)
+        with autocast():
+            hidden = model.hidden(batch[:, :-1])
+            nats += linear_cross_entropy(hidden[counted], model.head_weight, targets[counted]).item()
+        tokens += int(counted.sum())
+    model.train(was_training)
+    return RowsLoss(nats, tokens)
+
+
+def _batches(lengths: list[int], batch_tokens: int) -> list[list[int]]:
+    """Indices in order of length, cut so that count x longest stays within batch_tokens."""
+    batches: list[list[int]] = []
+    for index in sorted(range(len(lengths)), key=lambda i: (lengths[i], i)):
+        if batches and (len(batches[-1]) + 1) * lengths[index] <= batch_tokens:
+            batches[-1].append(index)
+        else:
+            batches.append([index])
+    return batches

@@ -1,0 +1,188 @@
+"""A Qwen3-compatible decoder: pre-norm RMSNorm, RoPE, grouped-query attention with QK-norm, SwiGLU, no biases.
+
+Query, key and value share one matrix, as gate and up do: fewer, wider GEMMs. `hf.py` splits them into the names of
+`Qwen3ForCausalLM`. A fused matrix says in `splits` which row blocks are matrices of their own, for optimizers that
+treat a matrix as an operator (Muon).
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from stages.base.errors import InputError
+from stages.lm.config import ModelConfig
+
+
+class KeyValueCache:
+    """Keys and values of every layer, [layer, B, kv heads, length, head size], allocated once."""
+
+    def __init__(self, config: ModelConfig, batch: int, length: int, device: torch.device, dtype: torch.dtype) -> None:
+        shape = (config.n_layer, batch, config.n_kv_head, length, config.head_dim)
+        self.keys = torch.zeros(shape, device=device, dtype=dtype)
+        self.values = torch.zeros(shape, device=device, dtype=dtype)
+        self.filled = False
+
+    def select(self, rows: Tensor) -> None:
+        """Keep only these batch rows, in this order."""
+        self.keys, self.values = self.keys[:, rows], self.values[:, rows]
+
+    def insert(self, layer: int, keys: Tensor, values: Tensor, positions: Tensor, span: int) -> tuple[Tensor, Tensor]:
+        """Store keys and values [B, kv heads, T, D] at positions [B, T]; returns all of 0 .. span - 1."""
+        rows = torch.arange(keys.shape[0], device=keys.device)[:, None]
+        self.keys[layer].transpose(1, 2)[rows, positions] = keys.transpose(1, 2)
+        self.values[layer].transpose(1, 2)[rows, positions] = values.transpose(1, 2)
+        return self.keys[layer, :, :, :span], self.values[layer, :, :, :span]
+
+    def prefill(self, layer: int, keys: Tensor, values: Tensor) -> None:
+        self.keys[layer, :, :, : keys.shape[2]] = keys
+        self.values[layer, :, :, : values.shape[2]] = values
+
+
+class RMSNorm(nn.Module):
+    """Zhang & Sennrich 2019, with a learned scale."""
+
+    def __init__(self, size: int, eps: float) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(size))
+        self.eps = eps
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.rms_norm(x, self.weight.shape, self.weight, self.eps)
+
+
+class Attention(nn.Module):
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.n_head, self.n_kv_head, self.head_dim = config.n_head, config.n_kv_head, config.head_dim
+        query, keys = config.n_head * config.head_dim, config.n_kv_head * config.head_dim
+        self.qkv_proj = nn.Linear(config.d_model, query + 2 * keys, bias=False)
+        self.qkv_proj.weight.splits = (query, keys, keys)  # type: ignore[assignment]
+        self.o_proj = nn.Linear(query, config.d_model, bias=False)
+        if config.qk_norm:
+            self.q_norm = nn.Parameter(torch.ones(config.head_dim))
+            self.k_norm = nn.Parameter(torch.ones(config.head_dim))
+        self.qk_norm, self.eps = config.qk_norm, config.norm_eps
+
+    def forward(
+        self,
+        x: Tensor,
+        cos: Tensor,
+        sin: Tensor,
+        cache: KeyValueCache | None,
+        layer: int,
+        positions: Tensor | None,
+        mask: Tensor | None,
+    ) -> Tensor:
+        batch, length, _ = x.shape
+        heads = self.qkv_proj(x).view(batch, length, self.n_head + 2 * self.n_kv_head, self.head_dim)
+        rotated, values = heads.split((self.n_head + self.n_kv_head, self.n_kv_head), dim=2)
+        if self.qk_norm:
+            scale = torch.cat(
+                (self.q_norm.expand(self.n_head, -1), self.k_norm.expand(self.n_kv_head, -1)), dim=0
+            )
+            rotated = F.rms_norm(rotated, (self.head_dim,), None, self.eps) * scale
+        # The Hugging Face convention: dimension i is rotated with dimension i + head_dim / 2.
+        first, second = rotated.chunk(2, dim=-1)
+        rotated = torch.cat((first * cos - second * sin, second * cos + first * sin), dim=-1).to(values.dtype)
+        queries, keys = rotated.split((self.n_head, self.n_kv_head), dim=2)
+        queries, keys, values = queries.transpose(1, 2), keys.transpose(1, 2), values.transpose(1, 2)
+        if cache is not None:
+            if mask is None:
+                cache.prefill(layer, keys, values)
+            else:
+                assert positions is not None
+                keys, values = cache.insert(layer, keys, values, positions, mask.shape[-1])
+        mixed = F.scaled_dot_product_attention(
+            queries, keys, values, attn_mask=mask, is_causal=mask is None, enable_gqa=self.n_head != self.n_kv_head
+        )
+        return self.o_proj(mixed.transpose(1, 2).reshape(batch, length, -1))
+
+
+class FeedForward(nn.Module):
+    """SwiGLU (Shazeer 2020)."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.gate_up_proj = nn.Linear(config.d_model, 2 * config.d_ff, bias=False)
+        self.gate_up_proj.weight.splits = (config.d_ff, config.d_ff)  # type: ignore[assignment]
+        self.down_proj = nn.Linear(config.d_ff, config.d_model, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        gate, up = self.gate_up_proj(x).chunk(2, dim=-1)
+        return self.down_proj(F.silu(gate) * up)
+
+
+class Block(nn.Module):
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.input_layernorm = RMSNorm(config.d_model, config.norm_eps)
+        self.self_attn = Attention(config)
+        self.post_attention_layernorm = RMSNorm(config.d_model, config.norm_eps)
+        self.mlp = FeedForward(config)
+
+
+class Decoder(nn.Module):
+    """Token ids [B, T] → hidden states [B, T, C] → logits [B, T, V]."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.embed_tokens = nn.Embedding(config.vocab_size, config.d_model)
+        self.layers = nn.ModuleList(Block(config) for _ in range(config.n_layer))
+        self.norm = RMSNorm(config.d_model, config.norm_eps)
+        if not config.tie_embeddings:
+            self.lm_head = nn.Linear(config.d_model, config.vocab_size, bias=False)
+        half = torch.arange(0, config.head_dim, 2, dtype=torch.float64) / config.head_dim
+        angles = torch.outer(torch.arange(config.max_seq_len, dtype=torch.float64), config.rope_theta**-half)
+        self.register_buffer("cos", angles.cos().float()[:, None], persistent=False)
+        self.register_buffer("sin", angles.sin().float()[:, None], persistent=False)
+
+    @property
+    def head_weight(self) -> Tensor:
+        """The output matrix [V, C]."""
+        return self.embed_tokens.weight if self.config.tie_embeddings else self.lm_head.weight
+
+    def new_cache(self, batch: int, length: int) -> KeyValueCache:
+        weight = self.layers[0].self_attn.o_proj.weight  # type: ignore[union-attr]
+        return KeyValueCache(self.config, batch, length, weight.device, weight.dtype)  # type: ignore[arg-type]
+
+    def hidden(
+        self, tokens: Tensor, cache: KeyValueCache | None = None, positions: Tensor | None = None
+    ) -> Tensor:
+        """Hidden states after the final norm, [B, T, C].
+
+        Without a cache, or with an empty one, tokens stand at 0 .. T - 1 (right-padded rows are fine: padding comes after
+        all that counts). With a filled cache, `positions` [B, T] says where each token of each row stands; a token sees
+        the cached positions up to its own. `InputError` when a position reaches `max_seq_len`.
+        """
+        length = tokens.shape[1]
+        mask = None
+        if cache is not None and cache.filled:
+            assert positions is not None, "a filled cache needs positions"
+            span = int(positions.max()) + 1
+            self._check_length(span)
+            mask = torch.arange(span, device=tokens.device) <= positions[:, None, :, None]
+            cos, sin = self.cos[positions], self.sin[positions]  # type: ignore[index]
+        else:
+            self._check_length(length)
+            cos, sin = self.cos[:length], self.sin[:length]  # type: ignore[index]
+        x = self.embed_tokens(tokens)
+        for index, block in enumerate(self.layers):
+            x = x + block.self_attn(block.input_layernorm(x), cos, sin, cache, index, positions, mask)
+            x = x + block.mlp(block.post_attention_layernorm(x))
+        if cache is not None:
+            cache.filled = True
+        return self.norm(x)
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        return F.linear(hidden, self.head_weight)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        return self.logits(self.hidden(tokens))
+
+    def _check_length(self, length: int) -> None:
+        if length > self.config.max_seq_len:
+            raise InputError(
+                f"a sequence of {length} tokens is longer than the model's max_seq_len of {self.config.max_seq_len}; "
+                "shorten it or train with a larger max_seq_len"
+            )

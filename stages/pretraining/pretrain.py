@@ -1,0 +1,77 @@
+"""Spend the budget: train the planned model, and keep its trunk (before the cooldown) for annealing."""
+
+from stages.base.params import Section
+from stages.base.record import stage
+from stages.lm.build import build_model
+from stages.lm.checkpoint import save_model, save_optimizer
+from stages.lm.data import PackedRows, in_order
+from stages.lm.device import device, set_threads
+from stages.lm.loop import train
+from stages.lm.schedule import wsd
+from stages.pretraining.recipe import (
+    PACK,
+    PLAN,
+    PretrainParams,
+    loss_on,
+    measure,
+    note_environment,
+    optimizer_for,
+    read_plan,
+    run_fingerprint,
+    training_facts,
+)
+
+PARAMS: dict[str, type[Section]] = {"pretraining.pretrain": PretrainParams}
+NAME = "pretraining.pretrain"
+
+
+def main() -> None:
+    with stage(NAME, PretrainParams, seed="run.seed") as run:
+        set_threads()
+        params, pack = run.params, run.read_json(f"{PACK}/pack.json")
+        plan = read_plan(run.read_json(PLAN), pack)
+        data = PackedRows(run.input(f"{PACK}/train.bin"), pack["seq_len"])
+        validation = PackedRows(run.input(f"{PACK}/validation.bin"), pack["seq_len"])
+        identity = run_fingerprint(run, "stages.pretraining.pretrain", {NAME: params}, {"plan": vars(plan) | {"config": plan.config.to_dict()}, "pack": pack})
+
+        steps = plan.steps
+        cooldown = min(max(params.min_cooldown_steps, round(params.cooldown * steps)), steps)
+        model = build_model(plan.config, run.seed).to(device())
+        optimizer = optimizer_for(model, params, plan.lr)
+        loss = loss_on(lambda step: data.rows[in_order(step, plan.rows, len(data))], pack["pad_id"], params.micro_rows)
+        # Two runs in a row, so that the trunk is a finished thing that a killed cooldown finds again.
+        results = []
+        for phase, first, last in (("trunk", 0, steps - cooldown), ("cooldown", steps - cooldown, steps)):
+            results.append(
+                train(
+                    model,
+                    optimizer,
+                    lambda step: wsd(step, steps, params.warmup_steps, cooldown),
+                    loss,
+                    last,
+                    first=first,
+                    name=f"{NAME}@{phase}",
+                    fingerprint=identity,
+                    checkpoint_every=params.checkpoint_every,
+                    clip=params.clip,
+                    label=f"pretraining ({phase})",
+                )
+            )
+            if phase == "trunk":
+                save_model(run.output("trunk/config.json").parent, model)
+                save_optimizer(run.output("trunk/optimizer.safetensors"), optimizer)
+        rows = results[0].rows + results[1].rows
+        save_model(run.output("config.json").parent, model)
+        metrics = training_facts(plan.config, steps * plan.rows * pack["seq_len"], rows) | measure(model, validation, pack)
+        metrics |= {"lr": plan.lr, "epochs": steps * plan.rows / len(data), "trunk_steps": steps - cooldown}
+        if plan.predicted is not None:
+            metrics |= {"predicted_loss": plan.predicted}
+        run.write_json("metrics.json", metrics)
+        run.write_jsonl("steps.jsonl", rows)
+        note_environment(run)
+        for result in results:
+            result.discard()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,92 @@
+"""`trainyard chat`: talk to a trained model in the terminal, or pipe prompts in, one a line."""
+
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from stages.base.errors import InputError
+
+MODELS = {  # short names for what the pipeline trains
+    "base": "data/pretraining/anneal",
+    "pretrain": "data/pretraining/pretrain",
+    "sft": "data/alignment/sft",
+    "dpo": "data/alignment/dpo",
+    "ppo": "data/alignment/ppo",
+}
+TOKENIZER = "data/tokens/tokenizer"
+HELP = "/quit ends · /help shows this · anything else is a question; each one starts a new conversation"
+
+
+def model_folder(name: str) -> Path:
+    """A short name or a path, as a model folder. Raises InputError naming what is there."""
+    folder = Path(MODELS.get(name, name))
+    if not (folder / "config.json").is_file():
+        there = [key for key, path in MODELS.items() if (Path(path) / "config.json").is_file()]
+        known = f"trained here: {', '.join(there)}" if there else "none is trained yet: run `dvc repro`"
+        raise InputError(f"no model at {folder}; {known}")
+    return folder
+
+
+def answerer(folder: Path, temperature: float, top_p: float, max_new_tokens: int, seed: int) -> Callable[[str], Iterator[str]]:
+    """A function from a prompt to the growing pieces of the answer."""
+    from stages.lm.chat import decode, encode_prompt, load_tokenizer, stop_ids
+    from stages.lm.checkpoint import load_model
+    from stages.lm.device import set_threads
+    from stages.lm.generate import generate
+
+    set_threads()
+    model, tokenizer = load_model(folder), load_tokenizer(TOKENIZER)
+
+    def answer(prompt: str) -> Iterator[str]:
+        ids, told = encode_prompt(tokenizer, prompt), ""
+        room = model.config.max_seq_len - len(ids)
+        if room < 1:
+            yield f"(the question has {len(ids)} tokens; this model reads at most {model.config.max_seq_len - 1})"
+            return
+        for length in _lengths(min(max_new_tokens, room)):
+            # Prompt and seed fix the stream of draws, so a longer answer starts with the shorter one.
+            (tokens,) = generate(model, [ids], max_new_tokens=length, temperature=temperature, top_p=top_p,
+                                 seed=seed, stop_ids=stop_ids(tokenizer))  # fmt: skip
+            text = decode(tokenizer, tokens)
+            shown = text if len(tokens) < length else text.rstrip("\ufffd")  # half a character may still be completed
+            yield shown[len(told) :] if shown.startswith(told) else f"\n{shown}"
+            told = shown
+            if len(tokens) < length:
+                return
+
+    return answer
+
+
+def _lengths(limit: int) -> Iterator[int]:
+    """8, 16, 32, … limit: the answer appears in pieces at about twice the cost of printing it whole."""
+    length = 8
+    while length < limit:
+        yield length
+        length *= 2
+    yield limit
+
+
+def printable(text: str) -> str:
+    """A model's words without control characters: a terminal obeys escape sequences."""
+    return "".join(c for c in text if c in "\n\t" or (ord(c) >= 32 and not 127 <= ord(c) < 160))
+
+
+def main(model: str, temperature: float, top_p: float, max_new_tokens: int, seed: int) -> int:
+    folder = model_folder(model)
+    talk = answerer(folder, temperature, top_p, max_new_tokens, seed)
+    terminal = sys.stdin.isatty()
+    if terminal:
+        print(f"{folder}. {HELP}")
+    while True:
+        if terminal:
+            print("\n> ", end="", flush=True)
+        line = sys.stdin.readline()
+        prompt = line.strip()
+        if not line or prompt in ("/quit", "/exit"):
+            return 0
+        if prompt == "/help":
+            print(HELP)
+        elif prompt:
+            for piece in talk(prompt):
+                print(printable(piece), end="", flush=True)
+            print(flush=True)

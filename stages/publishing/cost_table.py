@@ -1,0 +1,63 @@
+"""The cost section and the plan's facts, from plan.json."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from stages.publishing.charts import compact
+from stages.publishing.quantity import count, number
+
+ROWS = (
+    ("flops", "Compute"), ("gpu_hours", "Accelerator time"), ("days", "Wall time"), ("rent_usd", "Rent"), ("people_usd", "People"),
+    ("usd", "Total"), ("energy_mwh", "Energy"), ("tco2eq", "Emissions"),
+)  # fmt: skip
+
+
+UNITS = {  # smaller units for small runs: (how many make one, name), coarsest first
+    "GPU-hours": ((1, "GPU-hours"), (60, "GPU-minutes"), (3600, "GPU-seconds")),
+    "days": ((1, "days"), (24, "hours"), (1440, "minutes"), (86400, "seconds")),
+    "USD": ((1, "USD"), (100, "US cents")),
+    "MWh": ((1, "MWh"), (1e3, "kWh"), (1e6, "Wh")),
+    "tCO2eq": ((1, "t CO₂eq"), (1e3, "kg CO₂eq"), (1e6, "g CO₂eq")),
+}
+
+
+def in_readable_unit(value: float, unit: str) -> tuple[float, str]:
+    """The factor and the unit in which the value is at least 1, or else the finest."""
+    ladder = UNITS.get(unit, ((1, unit),))
+    return next(((factor, name) for factor, name in ladder if value * factor >= 1), ladder[-1])
+
+
+def cost_view(plan: Mapping[str, Any]) -> dict[str, Any]:
+    """One line a quantity: value, range and the assumption it rests on."""
+    cost, rows = plan["cost"], []
+    for key, label in ROWS:
+        if key not in cost or not number(cost[key]["value"]):
+            continue
+        quantity = cost[key]
+        factor, unit = in_readable_unit(quantity["value"], quantity["unit"])
+        low, high = quantity["low"] * factor, quantity["high"] * factor
+        between = f"{compact(low)} – {compact(high)}" if low != high else ""
+        rows.append([label, f"{compact(quantity['value'] * factor)} {unit}", between, quantity["assumption"]])
+    return {
+        "intro": (
+            "What the planned pretraining run would cost on rented accelerators, with the range that the realised utilisation of "
+            "published runs gives. Every line names its assumption."
+        ),
+        "table": {"head": ["", "Estimate", "Range", "Assumption"], "rows": rows, "numeric": [1, 2]},
+        "thresholds": list(cost.get("thresholds", [])),
+    }
+
+
+def plan_facts(plan: Mapping[str, Any]) -> list[tuple[str, str]]:
+    model = plan["model"]
+    low, high = plan["interval"]
+    return [
+        ("budget", f"{compact(plan['budget_flops'])} FLOPs, {100 * plan['planned_flops'] / plan['budget_flops']:.0f} % of it spent"),
+        ("model", f"{plan['shape']}: {model['n_layer']} layers of width {model['d_model']}, {model['n_head']} heads"),
+        ("parameters", f"{count(plan['n_params'])}, {count(plan['n_nonembedding'])} without embeddings"),
+        ("tokens", f"{count(plan['tokens'])}, {plan['tokens_per_parameter']:.1f} a parameter"),
+        ("unique tokens there are", count(plan["data"]["unique_tokens"])),
+        ("batch, peak learning rate", f"{count(plan['batch_tokens'])} tokens, {plan['lr']:.3g}"),
+        ("predicted loss", f"{plan['predicted_loss']:.4f}  ({low:.4f} – {high:.4f})"),
+        ("best by the law, any data", f"{compact(plan['optimum']['n'])} parameters, {compact(plan['optimum']['tokens'])} tokens"),
+    ]

@@ -1,0 +1,148 @@
+"""One point of the ladder: a small model trained on the head of the packed stream and measured on all validation rows."""
+
+import math
+import sys
+from typing import Annotated, Any, Literal
+
+import torch
+from pydantic import Field
+
+from stages.base.closure import code_digest
+from stages.base.errors import ParamError
+from stages.base.files import sha256_file
+from stages.base.params import Section
+from stages.base.record import StageRun, stage
+from stages.lm.build import LanguageModel, build_model, parameter_count
+from stages.lm.checkpoint import fingerprint
+from stages.lm.config import ModelConfig
+from stages.lm.data import PackedRows, in_order
+from stages.lm.device import device, environment, set_threads
+from stages.lm.loop import TrainResult, train
+from stages.lm.loss import next_token_loss
+from stages.lm.optim import build_optimizer
+from stages.lm.schedule import wsd
+from stages.lm.scoring import rows_loss
+from stages.scaling.shape import Recipe, Shape, model_config, train_flops
+
+Positive = Annotated[int, Field(ge=1)]
+
+
+class LadderParams(Recipe):
+    """What all points share; a point's own shape and tokens are `scaling.points.<key>`."""
+
+    batch_tokens: Positive
+    optimizer: Literal["muon", "adamw"]
+    lr: Annotated[float, Field(gt=0)]  # at width `lr_width`
+    lr_width: Positive
+    lr_width_power: Annotated[float, Field(ge=0, le=1)]  # lr·(lr_width / d_model)^power; 0 for Muon
+    weight_decay: Annotated[float, Field(ge=0)]
+    clip: Annotated[float, Field(ge=0)]
+    warmup_steps: Annotated[int, Field(ge=0)]
+    cooldown: Annotated[float, Field(gt=0, le=1)]  # share of the steps
+    min_cooldown_steps: Positive  # below it the final loss is corrupted by the schedule (Porian et al. 2024)
+    checkpoint_every: Annotated[int, Field(ge=0)]  # steps; 0: no checkpoints
+
+
+class PointParams(Shape):
+    arch: Literal["transformer", "lstm"]
+    tokens: Positive
+
+
+PARAMS: dict[str, type[Section]] = {"scaling.ladder": LadderParams, "scaling.points.*": PointParams}
+PACK = "data/tokens/pack"
+
+
+def steps_of(shared: LadderParams, tokens: int, seq_len: int) -> tuple[int, int, int]:
+    """(batch rows, steps, cooldown steps). Raises ParamError if the run is too short for its schedule."""
+    rows = max(1, round(shared.batch_tokens / seq_len))
+    steps = max(1, round(tokens / (rows * seq_len)))
+    cooldown = max(shared.min_cooldown_steps, round(shared.cooldown * steps))
+    if steps < shared.warmup_steps + cooldown:
+        raise ParamError(
+            f"{tokens} tokens are {steps} steps of {rows * seq_len}: fewer than {shared.warmup_steps} of warm-up and "
+            f"{cooldown} of cooldown; raise the point's tokens or lower `scaling.ladder.batch_tokens`"
+        )
+    return rows, steps, cooldown
+
+
+def transferred_lr(shared: LadderParams, width: int) -> float:
+    """The peak learning rate at another width."""
+    return shared.lr * (shared.lr_width / width) ** shared.lr_width_power
+
+
+def train_point(
+    run: StageRun[LadderParams], config: ModelConfig, point: PointParams, pack: dict[str, Any], rows: PackedRows
+) -> tuple[LanguageModel, TrainResult, int, float]:
+    """The trained model, its log, the tokens it saw and its peak learning rate."""
+    shared = run.params
+    batch, steps, cooldown = steps_of(shared, point.tokens, pack["seq_len"])
+    if steps * batch > len(rows):
+        raise ParamError(
+            f"`scaling.points.{run.item}.tokens` = {point.tokens} needs {steps * batch} rows, the packed stream has "
+            f"{len(rows)}; lower it (a ladder must not repeat more than the run it predicts)"
+        )
+    home = device()
+    model = build_model(config, run.seed).to(home)
+    lr = transferred_lr(shared, config.d_model)
+
+    def loss_fn(module: LanguageModel, step: int) -> tuple[torch.Tensor, dict[str, float]]:
+        tokens = rows.batch(in_order(step, batch, len(rows))).to(home)
+        return next_token_loss(module, tokens, tokens != pack["pad_id"])
+
+    result = train(
+        model,
+        build_optimizer(model, lr, kind=shared.optimizer, weight_decay=shared.weight_decay),
+        lambda step: wsd(step, steps, shared.warmup_steps, cooldown),
+        loss_fn,
+        steps,
+        name=f"scaling.ladder@{run.item}",
+        fingerprint=fingerprint(
+            {
+                "shared": shared.model_dump(),
+                "point": point.model_dump(),
+                "seed": run.seed,
+                "pack": pack,
+                "stream": sha256_file(rows.path),
+                "code": code_digest("stages.scaling.ladder"),
+            }
+        ),
+        checkpoint_every=shared.checkpoint_every,
+        clip=shared.clip,
+        label=f"ladder {run.item}",
+    )
+    return model, result, steps * batch * pack["seq_len"], lr
+
+
+def main() -> None:
+    key = sys.argv[1]
+    with stage("scaling.ladder", LadderParams, item=key, seed="run.seed") as run:
+        set_threads()
+        point = run.section(f"scaling.points.{key}", PointParams)
+        pack = run.read_json(f"{PACK}/pack.json")
+        rows = PackedRows(run.input(f"{PACK}/train.bin"), pack["seq_len"])
+        validation = PackedRows(run.input(f"{PACK}/validation.bin"), pack["seq_len"])
+        config = model_config(point.arch, point, run.params, pack["vocab_size"], pack["seq_len"])
+        model, result, tokens, lr = train_point(run, config, point, pack, rows)
+        measured = rows_loss(model, validation, (pack["pad_id"], pack["bos_id"]))
+        facts = {
+            "n_params": parameter_count(model),
+            "n_nonembedding": config.non_embedding_count(),
+            "tokens": tokens,
+            "flops": train_flops(config, tokens, pack["seq_len"]),
+            "loss": measured.loss,
+            "bpb": measured.bits_per_byte(pack["validation"]["bytes"]),
+            "train_loss": math.fsum(row["loss"] for row in result.rows[-10:]) / len(result.rows[-10:]),
+            "lr": lr,
+            "steps": len(result.rows),
+        }
+        run.write_json("metrics.json", facts)
+        rule = {"lr": run.params.lr, "width": run.params.lr_width, "power": run.params.lr_width_power}
+        run.write_json("point.json", facts | {"arch": point.arch, "model": config.to_dict(), "lr_rule": rule})
+        run.write_jsonl("steps.jsonl", result.rows)
+        run.note("arch", point.arch)
+        run.note("environment", environment())
+        result.discard()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,57 @@
+"""The parametric law L(N, D) = E + A·N^-α + B·D^-β (Hoffmann et al. 2022, equation 2) and its algebra."""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+NAMES = ("A", "B", "E", "alpha", "beta")
+
+
+class Optimum(NamedTuple):
+    """Parameters and tokens that minimise the law on C = 6·N·D."""
+
+    N: float
+    D: float
+
+    @property
+    def tokens_per_parameter(self) -> float:
+        return self.D / self.N
+
+
+@dataclass(frozen=True)
+class Law:
+    """Loss in nats per token; N in parameters, D in tokens."""
+
+    A: float
+    B: float
+    E: float
+    alpha: float
+    beta: float
+
+    def predict(self, N: ArrayLike, D: ArrayLike) -> np.ndarray | float:
+        """Loss at N parameters and D tokens, broadcast; a float for two scalars."""
+        n, d = np.asarray(N, dtype=np.float64), np.asarray(D, dtype=np.float64)
+        loss = self.E + self.A * n**-self.alpha + self.B * d**-self.beta
+        return float(loss) if loss.ndim == 0 else loss
+
+    def optimum(self, C: float) -> Optimum:
+        """Compute-optimal (N, D) at C FLOPs: N = G (C/6)^a, D = (C/6)/N, G = (αA / βB)^(1/(α+β)) (equation 4)."""
+        scale = (self.alpha * self.A / (self.beta * self.B)) ** (1 / (self.alpha + self.beta))
+        tokens_times_parameters = float(C) / 6
+        n = scale * tokens_times_parameters**self.a
+        return Optimum(n, tokens_times_parameters / n)
+
+    @property
+    def a(self) -> float:
+        """Exponent of N* in C."""
+        return self.beta / (self.alpha + self.beta)
+
+    @property
+    def b(self) -> float:
+        """Exponent of D* in C."""
+        return self.alpha / (self.alpha + self.beta)
+
+    def as_dict(self) -> dict[str, float]:
+        return {name: float(getattr(self, name)) for name in NAMES}

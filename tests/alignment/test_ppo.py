@@ -1,0 +1,107 @@
+"""PPO on a toy reward, best-of-n's choice, and the rollout's bookkeeping against single sequences."""
+
+import math
+from collections.abc import Callable, Sequence
+
+import pytest
+import torch
+from tokenizers import Tokenizer
+
+from stages.alignment.answers import Answer, answer
+from stages.alignment.best_of_n import kl_bound, pick
+from stages.alignment.ppo import ActorCritic, PpoParams, improve, minibatches, split_rates
+from stages.alignment.rollout import collect
+from stages.alignment.scalar import ScalarModel
+from stages.lm.build import LanguageModel
+from stages.lm.chat import END, PAD, special_ids
+from stages.lm.optim import build_optimizer
+
+
+def ppo_params(**changes: float) -> PpoParams:
+    values = {
+        "iterations": 12, "rollouts": 32, "epochs": 2, "minibatch_size": 16, "lr": 1e-2, "value_lr": 3e-3, "kl": 0.01,
+        "gamma": 1.0, "lam": 0.95, "clip_ratio": 0.2, "clip_value": 0.2, "value_weight": 0.5,
+        "missing_end_penalty": 0.0, "clip": 1.0, "validations": 3, "max_new_tokens": 6,
+    }  # fmt: skip
+    return PpoParams(**(values | changes))  # type: ignore[arg-type]
+
+
+def small_letters(answers: Sequence[Answer]) -> list[float]:
+    """The toy: a share of small letters among the sampled bytes."""
+    return [sum(letter.islower() for letter in given.text) / 6 for given in answers]
+
+
+def test_ppo_improves_a_toy_reward(tokenizer: Tokenizer, make_model: Callable[..., LanguageModel]) -> None:
+    marks: list[int] = []
+
+    def run() -> list[dict[str, float]]:
+        model = ActorCritic(make_model(), ScalarModel(make_model()))
+        prompts = [f"{k}?" for k in range(40)]
+        return improve(model, make_model(), tokenizer, prompts, small_letters, ppo_params(), 3, marks.append, "test")
+
+    rows = run()
+    rewards = [row["reward"] for row in rows if "reward" in row]
+    assert len(rewards) == 12 and len(rows) == 48
+    assert marks == [15, 31, 47]
+    assert sum(rewards[-3:]) / 3 > 2 * max(sum(rewards[:2]) / 2, 0.05)
+    assert rows == run()  # bitwise repeatable
+
+
+def test_rollout_numbers_are_those_of_single_sequences(
+    tokenizer: Tokenizer, make_model: Callable[..., LanguageModel]
+) -> None:
+    ids = special_ids(tokenizer)
+    policy, reference, critic = make_model(seed=0), make_model(seed=1), ScalarModel(make_model(seed=2))
+    torch.nn.init.normal_(critic.head.weight, generator=torch.Generator().manual_seed(0))
+    groups = answer(policy, tokenizer, ["a?", "bcd?", "e?"], max_new_tokens=5, temperature=1.0, top_p=1.0, seed=4)
+    answers = [given for (given,) in groups]
+    answers.append(Answer(answers[0].prompt_ids, (), "", True))  # ended at once: only <|end|> was sampled
+    scores = [1.0, -2.0, 0.5, 3.0]
+    rollout, report = collect(
+        policy, reference, critic, answers, scores, ids[PAD], ids[END], kl=0.1, gamma=1.0, lam=1.0
+    )
+    divergences = []
+    for index, given in enumerate(answers):
+        exchange = given.exchange(ids[END])
+        tokens = torch.tensor([exchange.ids])
+        targets = slice(exchange.start - 1, len(exchange) - 1)
+        with torch.no_grad():
+            own, other = (
+                torch.log_softmax(model(tokens)[0, :-1], dim=-1).gather(1, tokens[0, 1:, None]).squeeze(1)[targets]
+                for model in (policy, reference)
+            )
+            values = critic(tokens)[0, :-1][targets]
+        counted = rollout.mask[index].bool()
+        torch.testing.assert_close(rollout.logprobs[index][counted], own, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(rollout.values[index][counted], values, rtol=1e-4, atol=1e-5)
+        rewards = -0.1 * (own - other)
+        rewards[-1] += scores[index]
+        torch.testing.assert_close(
+            rollout.returns[index][counted], rewards.flip(0).cumsum(0).flip(0), rtol=1e-4, atol=1e-4
+        )
+        assert float(rollout.advantages[index][~counted].abs().sum()) == 0.0
+        divergences.append(float((own - other).sum()))
+    assert report["kl"] == pytest.approx(sum(divergences) / 4, rel=1e-3, abs=1e-4)
+
+
+def test_every_rollout_is_used_once_an_epoch() -> None:
+    batches = minibatches(10, 4, 3, seed=1)
+    assert [len(batch) for batch in batches] == [4, 4, 2] * 3
+    for epoch in range(3):
+        assert sorted(sum(batches[3 * epoch : 3 * epoch + 3], [])) == list(range(10))
+
+
+def test_critic_has_its_own_rate(make_model: Callable[..., LanguageModel]) -> None:
+    model = ActorCritic(make_model(), ScalarModel(make_model()))
+    optimizer = build_optimizer(model, 1e-5, kind="adamw")
+    split_rates(optimizer, model, 1e-5, 1e-3)
+    rates = {id(p): group["peak_lr"] for group in optimizer.param_groups for p in group["params"]}
+    assert {rates[id(p)] for p in model.policy.parameters()} == {1e-5}
+    assert {rates[id(p)] for p in model.critic.parameters()} == {1e-3}
+
+
+def test_best_of_n_takes_the_first_of_the_best() -> None:
+    given = [Answer((1,), (k,), str(k), True) for k in range(6)]
+    assert [best.text for best in pick([given[:3], given[3:]], [0.0, 2.0, 2.0, -1.0, -3.0, -2.0])] == ["1", "3"]
+    assert kl_bound(1) == 0.0
+    assert kl_bound(4) == pytest.approx(math.log(4) - 0.75)

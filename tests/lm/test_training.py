@@ -1,0 +1,249 @@
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from tests.lm.conftest import shaken, tiny
+
+from stages.base.errors import InputError, ResourceError
+from stages.lm import chat
+from stages.lm.build import build_model
+from stages.lm.checkpoint import (
+    TrainingState,
+    fingerprint,
+    load_model,
+    load_optimizer,
+    save_model,
+    save_optimizer,
+)
+from stages.lm.data import PackedRows, batch_rows
+from stages.lm.loop import DivergedError, train
+from stages.lm.loss import next_token_loss
+from stages.lm.optim import MuonAdamW, build_optimizer, orthogonalise
+from stages.lm.schedule import cosine, wsd
+
+ROOT = Path(__file__).resolve().parents[2]
+STEPS = 12
+
+
+def counting(model: torch.nn.Module, step: int) -> tuple[torch.Tensor, dict[str, float]]:
+    """A loss on rows that count upwards from a random start: needs torch's RNG, learns in seconds."""
+    rows = (torch.arange(17)[None] + torch.randint(0, 128, (8, 1))) % 128
+    return next_token_loss(model, rows, None)
+
+
+def run(steps: int, every: int = 0, seed: int = 0, kind: str = "muon", arch: str = "transformer"):
+    torch.manual_seed(seed)
+    model = build_model(tiny(arch), seed)
+    optimizer = build_optimizer(model, 0.02, kind=kind)
+    result = train(
+        model, optimizer, lambda step: wsd(step, STEPS, 2, 4), counting, steps,
+        name="test", fingerprint="f" * 16 if every else None, checkpoint_every=every,
+    )  # fmt: skip
+    return model, result
+
+
+@pytest.fixture(autouse=True)
+def in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["muon", "adamw"])
+def test_a_resumed_run_is_bitwise_the_uninterrupted_one(kind: str) -> None:
+    whole, expected = run(STEPS, kind=kind)
+    _, first = run(7, every=3, kind=kind)  # saved after 3, 6 and, at its end, 7
+    first.state.close()
+    torch.manual_seed(99)  # a new process has another RNG state
+    resumed, second = run(STEPS, every=3, kind=kind)
+    assert second.rows == expected.rows
+    assert all(torch.equal(a, b) for a, b in zip(whole.parameters(), resumed.parameters(), strict=True))
+    second.state.close()
+    again, third = run(STEPS, every=3, kind=kind)  # finished: nothing is left to do
+    assert third.rows == expected.rows
+    third.discard()
+    assert not Path(".trainyard/checkpoints/test/ffffffffffffffff").exists()
+
+
+KILLED = """
+import sys, time, torch
+sys.path.insert(0, {root!r})
+from tests.lm import test_training as t
+from stages.lm.loop import train
+from stages.lm.schedule import wsd
+torch.set_num_threads(1)
+slow = {slow}
+def loss(model, step):
+    if slow and step == 5:
+        print("ready", flush=True)
+        time.sleep(60)
+    return t.counting(model, step)
+torch.manual_seed(0)
+model = t.build_model(t.tiny(), 0)
+result = train(model, t.build_optimizer(model, .02), lambda s: wsd(s, t.STEPS, 2, 4), loss, t.STEPS,
+               name="kill", fingerprint="a" * 16, checkpoint_every=2)
+print([row["loss"] for row in result.rows], float(sum(p.double().sum() for p in model.parameters())))
+"""
+
+
+def test_kill_9_and_restart_gives_the_same_losses() -> None:
+    def script(slow: bool) -> list[str]:
+        return [sys.executable, "-c", KILLED.format(root=str(ROOT), slow=slow)]
+
+    environment = os.environ | {"TRAINYARD_THREADS": "1", "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    process = subprocess.Popen(script(True), env=environment, stdout=subprocess.PIPE, text=True)
+    assert process.stdout.readline() == "ready\n"
+    with pytest.raises(ResourceError, match="another process"):
+        TrainingState("kill", "a" * 16)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    resumed = subprocess.run(script(False), env=environment, capture_output=True, text=True, check=True).stdout
+    Path(".trainyard").rename("elsewhere")
+    whole = subprocess.run(script(False), env=environment, capture_output=True, text=True, check=True).stdout
+    assert resumed == whole
+
+
+def test_a_damaged_checkpoint_is_refused() -> None:
+    run(4, every=2)[1].state.close()
+    state = Path(".trainyard/checkpoints/test/ffffffffffffffff/state.bin")
+    state.write_bytes(state.read_bytes()[:-10])
+    with pytest.raises(InputError, match="damaged"):
+        run(STEPS, every=2)
+
+
+def test_divergence_names_the_step() -> None:
+    def loss(model: torch.nn.Module, step: int) -> tuple[torch.Tensor, dict[str, float]]:
+        value, report = counting(model, step)
+        return (value * float("nan"), {}) if step == 3 else (value, report)
+
+    model = build_model(tiny(), 0)
+    with pytest.raises(DivergedError, match="step 3 of 5; lower the learning rate"):
+        train(model, build_optimizer(model, 0.02), lambda step: 1.0, loss, 5, name="test")
+
+
+@pytest.mark.parametrize("arch", ["transformer", "lstm"])
+def test_training_learns(arch: str) -> None:
+    torch.manual_seed(0)
+    model = build_model(tiny(arch), 0)
+    result = train(model, build_optimizer(model, 0.03), lambda step: wsd(step, 60, 5, 20), counting, 60, name="test")
+    assert result.rows[0]["loss"] == pytest.approx(np.log(128), abs=1e-4)
+    assert result.rows[-1]["loss"] < 0.6
+    assert [row["step"] for row in result.rows] == list(range(60))
+
+
+def test_model_folder_round_trip_and_damage(tmp_path: Path) -> None:
+    model = shaken(build_model(tiny(), 0))
+    save_model(tmp_path / "model", model)
+    loaded = load_model(tmp_path / "model")
+    assert not loaded.training
+    tokens = torch.randint(0, 128, (1, 9))
+    assert torch.equal(loaded(tokens), model(tokens))
+    weights = tmp_path / "model" / "model.safetensors"
+    whole = weights.read_bytes()
+    save_model(tmp_path / "again", model)
+    assert (tmp_path / "again" / "model.safetensors").read_bytes() == whole
+    weights.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(InputError, match="cut short"):
+        load_model(tmp_path / "model")
+    save_model(tmp_path / "model", build_model(tiny(n_layer=1), 0))
+    (tmp_path / "model" / "config.json").write_text((tmp_path / "again" / "config.json").read_text())
+    with pytest.raises(InputError, match="does not fit"):
+        load_model(tmp_path / "model")
+
+
+def test_an_optimizers_state_travels(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model, _ = run(5)
+    optimizer = build_optimizer(model, 0.02)
+    counting(model, 0)[0].backward()
+    optimizer.step()
+    save_optimizer(tmp_path / "o.safetensors", optimizer)
+    other = build_optimizer(model, 0.02)
+    load_optimizer(tmp_path / "o.safetensors", other)
+    before, after = optimizer.state_dict(), other.state_dict()
+    assert before["param_groups"] == after["param_groups"]
+    for index, state in before["state"].items():
+        assert all(torch.equal(value, after["state"][index][key]) for key, value in state.items())
+
+
+def test_newton_schulz_gives_nearly_orthogonal_matrices() -> None:
+    matrices = torch.randn(3, 40, 24, generator=torch.Generator().manual_seed(0))
+    for matrix in (matrices, matrices.mT):
+        values = torch.linalg.svdvals(orthogonalise(matrix))
+        assert values.min() > 0.6 and values.max() < 1.3
+    u, _, v = torch.linalg.svd(matrices[0], full_matrices=False)
+    cosine_to_exact = torch.nn.functional.cosine_similarity((u @ v).flatten(), orthogonalise(matrices)[0].flatten(), 0)
+    assert cosine_to_exact > 0.97
+
+
+def test_muon_treats_the_parts_of_a_fused_matrix_apart() -> None:
+    whole = torch.nn.Parameter(torch.zeros(6, 4))
+    whole.splits = (4, 2)
+    parts = [torch.nn.Parameter(torch.zeros(4, 4)), torch.nn.Parameter(torch.zeros(2, 4))]
+    gradient = torch.randn(6, 4, generator=torch.Generator().manual_seed(0))
+    whole.grad = gradient.clone()
+    for part, piece in zip(parts, gradient.split((4, 2)), strict=True):
+        part.grad = piece.clone()
+    for parameters in ([whole], parts):
+        MuonAdamW([{"params": parameters, "kind": "muon", "lr": 0.1}]).step()
+    torch.testing.assert_close(whole.data, torch.cat([part.data for part in parts]))
+
+
+def test_adamw_equals_torchs() -> None:
+    torch.manual_seed(0)
+    mine, theirs = torch.nn.Parameter(torch.randn(5, 3)), torch.nn.Parameter(torch.zeros(5, 3))
+    theirs.data.copy_(mine.data)
+    one = MuonAdamW([{"params": [mine], "kind": "adamw", "lr": 0.05, "weight_decay": 0.1}])
+    two = torch.optim.AdamW([theirs], lr=0.05, betas=(0.9, 0.95), eps=1e-10, weight_decay=0.1)
+    for _ in range(5):
+        mine.grad = torch.randn(5, 3)
+        theirs.grad = mine.grad.clone()
+        one.step()
+        two.step()
+    torch.testing.assert_close(mine.data, theirs.data)
+
+
+def test_schedules() -> None:
+    values = [wsd(step, 100, 10, 20) for step in range(100)]
+    assert values[0] == pytest.approx(1 / 11) and values[10:80] == [1.0] * 70
+    assert values[-1] == pytest.approx(1 / 21) and values == values[:80] + sorted(values[80:], reverse=True)
+    assert values[:80] == [wsd(step, 1000, 10, 20) for step in range(80)]  # the trunk doesn't know its length
+    assert cosine(10, 100, 10) == 1.0 and cosine(100, 100, 10, 0.1) == pytest.approx(0.1)
+
+
+@given(st.integers(0, 2**62), st.integers(1, 40), st.integers(1, 60))
+def test_batches_are_permutations_an_epoch(seed: int, batch: int, rows: int) -> None:
+    stream = np.concatenate([batch_rows(seed, step, batch, rows) for step in range(-(-3 * rows // batch))])
+    for epoch in range(3):
+        assert sorted(stream[epoch * rows : (epoch + 1) * rows]) == list(range(rows))
+
+
+def test_rows_of_another_length_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "train.bin"
+    np.arange(4 * 17, dtype=np.uint16).tofile(path)
+    assert PackedRows(path, 16).batch(np.array([1]))[0, 0] == 17
+    with pytest.raises(InputError, match="seq_len"):
+        PackedRows(path, 32)
+
+
+def test_fingerprints_tell_params_apart() -> None:
+    one = fingerprint({"lr": 0.1, "inputs": {"a": "x"}})
+    assert one == fingerprint({"inputs": {"a": "x"}, "lr": 0.1}) and len(one) == 16
+    assert one != fingerprint({"lr": 0.2, "inputs": {"a": "x"}})
+
+
+def test_a_held_checkpoint_is_refused() -> None:
+    state = TrainingState("test", "0" * 16)
+    with pytest.raises(ResourceError, match="another process"):
+        TrainingState("test", "0" * 16)
+    state.close()
+    TrainingState("test", "0" * 16).discard()
+
+
+def test_specials_are_as_documented() -> None:
+    assert chat.SPECIALS == ("<|pad|>", "<|bos|>", "<|user|>", "<|assistant|>", "<|end|>")

@@ -1,0 +1,171 @@
+"""The report: says what the files say, lists what the params list, trusts nothing from a model, and is the same twice."""
+
+import csv
+import hashlib
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+import yaml
+
+from stages.publishing import report
+from stages.publishing.headline import headline
+from stages.publishing.leaderboard_table import as_csv
+from stages.publishing.scaling_figure import frontier
+from stages.scaling.law import Law
+
+PAGE = Path("reports/index.html")
+
+
+class Page(HTMLParser):
+    """Tags with attributes, text outside scripts and styles, and balance of the tags that must be closed."""
+
+    VOID = {"meta", "link", "img", "br", "line", "circle", "rect", "path", "input"}
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.open: list[str] = []
+        self.words: list[str] = []
+        self.unbalanced: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag in self.VOID:
+            return
+        if not self.open or self.open.pop() != tag:
+            self.unbalanced.append(tag)
+
+    def handle_data(self, data: str) -> None:
+        if "style" not in self.open:
+            self.words.append(data)
+
+    @property
+    def text(self) -> str:
+        return " ".join(" ".join(self.words).split())
+
+
+def made() -> Page:
+    report.main()
+    return Page(PAGE.read_text(encoding="utf-8"))
+
+
+def test_the_page_is_well_formed_and_loads_nothing(project: Path) -> None:
+    page = made()
+    assert not page.unbalanced and not page.open
+    assert not [tag for tag, _ in page.tags if tag in ("script", "iframe", "object", "embed", "img")]
+    for tag, attributes in page.tags:
+        for name in ("src", "href", "srcset", "data"):
+            target = attributes.get(name)
+            assert target is None or target.startswith("#") or target == "data:,", (tag, target)
+        assert not [name for name in attributes if name.startswith("on")]
+    css = PAGE.read_text().split("<style>")[1].split("</style>")[0]
+    assert "@import" not in css and "url(" not in css and "http" not in css
+    assert "prefers-color-scheme: dark" in css
+
+
+def test_words_of_models_and_prompts_stay_words(project: Path) -> None:
+    params = yaml.safe_load(Path("params.yaml").read_text())
+    params["publishing"]["report"]["prompts"] = 8  # all of them, the hostile one too
+    Path("params.yaml").write_text(json.dumps(params))
+    page = made()
+    assert 'dpo says <script>alert("x")</script>' in page.text
+    assert "<script" not in PAGE.read_text() and "onerror=alert(1)>" not in PAGE.read_text()
+
+
+def test_every_section_and_number_is_there(project: Path) -> None:
+    page = made()
+    identifiers = {attributes.get("id") for _, attributes in page.tags}
+    assert {"leaderboard", "samples", "scaling", "training", "corpus", "evaluation", "contamination", "cost", "reproduce"} <= identifiers
+    links = {attributes["href"][1:] for tag, attributes in page.tags if tag == "a" and attributes.get("href", "").startswith("#")}
+    assert links <= identifiers
+    for words in ("66.4", "57.2", "2.768", "2.741", "simulated annotators", "1.630 (+0.020)", "p = 0.430", "gets 66 % of unseen"):
+        assert words in page.text, words
+    assert page.text.count("control") >= 3
+    assert sum(tag == "svg" for tag, _ in page.tags) >= 8
+
+
+def test_twice_gives_the_same_bytes_and_the_record_says_so(project: Path) -> None:
+    def hashes() -> list[str]:
+        report.main()
+        return [hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(Path("reports").iterdir())]
+
+    first = hashes()
+    assert hashes() == first
+    record = json.loads(Path("data/publishing/report/record.json").read_text())
+    assert record["outputs"]["reports/index.html"] == hashlib.sha256(PAGE.read_bytes()).hexdigest()
+    assert "data/judging/leaderboard/leaderboard.json" in record["inputs"]
+
+
+def test_a_removed_item_leaves_no_trace(project: Path) -> None:
+    assert "nearest_neighbour" in made().text
+    params = yaml.safe_load(Path("params.yaml").read_text())
+    del params["judging"]["models"]["nearest_neighbour"]
+    del params["scaling"]["points"]["l_200k_20"]
+    del params["evaluation"]["checkpoints"]["ppo"]
+    Path("params.yaml").write_text(json.dumps(params))
+    page = made()
+    assert "nearest_neighbour" not in page.text and "nearest neighbour" not in page.text
+    assert "l_200k_20" not in PAGE.read_text()
+    assert "nearest_neighbour" not in Path("reports/leaderboard.csv").read_text() + Path("reports/leaderboard.md").read_text()
+
+
+def test_csv_holds_the_leaderboard(project: Path) -> None:
+    report.main()
+    with Path("reports/leaderboard.csv").open(newline="") as handle:
+        rows = list(csv.DictReader(handle))
+    source = json.loads(Path("data/judging/leaderboard/leaderboard.json").read_text())["rows"]
+    assert [row["model"] for row in rows] == [row["model"] for row in source]
+    for row, truth in zip(rows, source, strict=True):
+        assert float(row["lc_win_rate"]) == pytest.approx(truth["lc_win_rate"], rel=1e-5)
+        assert row["control"] == ("yes" if truth["control"] else "no")
+
+
+def test_a_row_without_numbers_is_shown_as_such() -> None:
+    row = dict.fromkeys(("win_rate", "lc_win_rate"), None) | {"model": "a", "rank": 1, "kind": "checkpoint"}
+    text = as_csv({"rows": [row]}, {"a": {}})
+    assert text.splitlines()[1].startswith("1,a,checkpoint,")
+
+
+def test_planted_defects_are_counted_against_truth(project: Path) -> None:
+    """By hand: of three spam pages that came in (a fourth never did) one is left; the boilerplate line is left; the rest is dealt with."""
+    page = made()
+    assert re.search(r"spam 3 2 66\.7", page.text)
+    assert re.search(r"boilerplate 1 0 0\.0", page.text)
+    assert re.search(r"edition 1 1 100\.0", page.text)
+    assert "71.4 %" in page.text
+
+
+@pytest.mark.parametrize(("low", "words"), [(10.0, "8\u202f%"), (-1.0, "not clearly fewer")])
+def test_the_headline_does_not_flatter(low: float, words: str) -> None:
+    rows = [{"model": "sft", "control": False, "right": 12.0, "right_low": 8.0}, {"model": "constant", "control": True, "right": 8.0, "right_high": 11.0}]
+    compared = [{"model": "sft", "against": "constant", "metric": "right", "split": "test", "low": low}]
+    said = headline(rows, compared, {"parameters": 1e6, "tokens": 1e6, "predicted": 1.0, "reached": 1.0})
+    assert words in said["claim"]
+
+
+def test_the_frontier_is_the_scaling_laws_own() -> None:
+    law = Law(A=406.4, B=410.7, E=1.69, alpha=0.34, beta=0.28)
+    for compute in (1e15, 1e20, 5.76e23):
+        assert frontier(law.as_dict(), compute) == pytest.approx(law.predict(*law.optimum(compute)), rel=1e-12)
+
+
+def test_a_misspelt_model_is_named(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    params = yaml.safe_load(Path("params.yaml").read_text())
+    params["publishing"]["report"]["side_by_side"] = ["stf"]
+    Path("params.yaml").write_text(json.dumps(params))
+    with pytest.raises(SystemExit) as stopped:
+        report.main()
+    assert stopped.value.code == 2
+    assert "no `stf` in judging.models" in capsys.readouterr().err
+    assert not PAGE.exists()

@@ -1,0 +1,112 @@
+"""Trace: the chain is complete, follows one row only, and any changed byte breaks it."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from stages.base.files import sha256_file, sha256_path, write_json
+from stages.publishing import trace
+from stages.publishing.lineage import Graph, LineageError, folder_digest, read_records
+
+
+def write(path: str, text: str) -> str:
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    Path(path).write_text(text)
+    return path
+
+
+def record(stage: str, item: str | None, inputs: list[str], outputs: list[str]) -> None:
+    folder = Path("data").joinpath(*stage.split("."), *([item] if item else []))
+    write_json(
+        folder / "record.json",
+        {
+            "stage": stage, "item": item, "params": {stage: {"knob": 1, "nested": {"a": 2}}}, "seed": 7, "code": "c" * 64,
+            "inputs": {path: sha256_path(path) for path in inputs},
+            "outputs": {path: sha256_file(path) for path in outputs},
+            "rows": {"in": 5, "out": 4, "dropped": {"short": 1}}, "notes": {},
+        },
+    )  # fmt: skip
+
+
+@pytest.fixture
+def pipeline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """pages → model (a folder) → respond@{sft,base} → judge@{sft,base} → leaderboard, and one file from outside."""
+    monkeypatch.chdir(tmp_path)
+    crawl = write("crawl.warc", "raw")
+    pages = write("data/corpus/ingest/pages.parquet", "pages")
+    record("corpus.ingest", None, [crawl], [pages])
+    weights = [write("data/alignment/sft/model.safetensors", "w"), write("data/alignment/sft/config.json", "{}")]
+    record("alignment.sft", None, [pages], weights)
+    judged = []
+    for model in ("base", "sft"):
+        answers = write(f"data/judging/respond/{model}/outputs.parquet", f"answers of {model}")
+        record("judging.respond", model, ["data/alignment/sft"] if model == "sft" else [pages], [answers])
+        annotations = write(f"data/judging/judge/{model}/annotations.parquet", f"verdicts on {model}")
+        record("judging.judge", model, [answers], [annotations])
+        judged.append(annotations)
+    board = write("data/judging/leaderboard/leaderboard.json", json.dumps({"rows": [{"model": "sft", "win_rate": 61.25}]}))
+    record("judging.leaderboard", None, judged, [board])
+    return tmp_path
+
+
+def labels(row: str) -> list[str]:
+    return [found.label for found in trace.chain(trace.trace(row, Graph(read_records())))]
+
+
+def test_the_chain_reaches_the_source_and_only_this_row(pipeline: Path) -> None:
+    assert labels("sft") == ["judging.leaderboard", "judging.judge@sft", "judging.respond@sft", "alignment.sft", "corpus.ingest"]
+    assert labels("base") == ["judging.leaderboard", "judging.judge@base", "judging.respond@base", "corpus.ingest"]
+
+
+def test_the_tree_names_sources_counts_and_scores(pipeline: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert trace.main("sft") == 0
+    out = capsys.readouterr().out
+    assert out.splitlines()[0] == "sft: win_rate 61.25"
+    assert "crawl.warc" in out and "from outside the pipeline" in out
+    assert "5 rows in, 4 out, 1 dropped" in out and "knob=1" in out
+    assert "verified: 5 stages" in out
+
+
+def test_json_has_every_hash(pipeline: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert trace.main("sft", as_text=False) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["chain"][-1]["inputs"] == {"crawl.warc": sha256_file("crawl.warc")}
+
+
+@pytest.mark.parametrize("path", ["crawl.warc", "data/alignment/sft/config.json", "data/judging/judge/sft/annotations.parquet"])
+def test_a_changed_byte_anywhere_breaks_it(pipeline: Path, path: str, capsys: pytest.CaptureFixture[str]) -> None:
+    Path(path).write_text("tampered")
+    assert trace.main("sft") == 1
+    error = capsys.readouterr().err
+    assert path in error and len(error.splitlines()) == 1
+
+
+def test_another_rows_files_are_not_this_rows_business(pipeline: Path) -> None:
+    Path("data/judging/judge/base/annotations.parquet").write_text("tampered")
+    assert "judging.judge@sft" in labels("sft")
+
+
+def test_a_missing_file_is_named(pipeline: Path) -> None:
+    Path("data/corpus/ingest/pages.parquet").unlink()
+    with pytest.raises(LineageError, match=r"pages\.parquet: gone"):
+        labels("sft")
+
+
+def test_a_producer_that_ran_again_is_noticed(pipeline: Path) -> None:
+    """The file on disk and its record agree, but the reader read something else."""
+    write("data/judging/respond/sft/outputs.parquet", "newer answers")
+    record("judging.respond", "sft", ["data/alignment/sft"], ["data/judging/respond/sft/outputs.parquet"])
+    with pytest.raises(LineageError, match=r"judging\.respond@sft last wrote"):
+        labels("sft")
+
+
+def test_an_unknown_row_lists_the_rows(pipeline: Path) -> None:
+    with pytest.raises(LineageError, match="rows: base, sft"):
+        labels("nobody")
+
+
+def test_a_folders_digest_is_that_of_base_files(pipeline: Path) -> None:
+    folder = "data/alignment/sft"
+    files = {f"{folder}/{name}": sha256_file(f"{folder}/{name}") for name in ("config.json", "model.safetensors")}
+    assert folder_digest(folder, files) == sha256_path(folder)

@@ -1,0 +1,60 @@
+"""The bill: independent arithmetic, monotone ranges, and refusal of nonsense."""
+
+import pytest
+
+from stages.base.errors import ParamError
+from stages.scaling.cost import Assumptions, Attention, estimate, flops_per_token, render
+
+
+def test_attention_share_of_palm() -> None:
+    """PaLM 540B, appendix B: 46.2 % MFU with attention, 45.7 % without; 118 layers, 48 heads of 256, 2,048 tokens."""
+    ratio = flops_per_token(540.35e9, Attention(118, 48 * 256, 2048)) / flops_per_token(540.35e9)
+    assert ratio == pytest.approx(46.2 / 45.7, abs=2e-3)
+
+
+def test_active_parameters_set_the_flops_of_a_mixture_of_experts() -> None:
+    """DeepSeek-V3: 37 B of 671 B active, 14.8 T tokens, 2.664 M H800 hours published."""
+    cost = estimate(671e9, 14.8e12, active_params=37e9, device="h800")
+    assert float(cost.flops) == pytest.approx(3.286e24, rel=1e-3)
+    assert cost.gpu_hours.low < 2.664e6 < cost.gpu_hours.high
+    assert "active" in cost.flops.assumption
+
+
+def test_ranges_are_ordered_and_follow_the_utilisation() -> None:
+    cost = estimate(7e9, 2e12, gpus=64, device="a100")
+    for quantity in (cost.gpu_hours, cost.days, cost.rent_usd, cost.usd, cost.energy_mwh, cost.tco2eq):
+        assert quantity.low < quantity.value < quantity.high
+        assert quantity.high / quantity.low == pytest.approx(0.43 / 0.25)
+    assert float(cost.days) == pytest.approx(float(cost.gpu_hours) / 64 / 24)
+
+
+def test_salaries_are_a_sum_and_not_a_rate() -> None:
+    cost = estimate(1e9, 1e11, assumptions=Assumptions(people=3, usd_per_person=100_000))
+    assert float(cost.usd) == pytest.approx(float(cost.rent_usd) + 300_000)
+
+
+def test_every_printed_line_carries_its_assumption() -> None:
+    text = render(estimate(405e9, 15.6e12, gpus=16_000, device="h100"))
+    lines = text.splitlines()
+    for name in ("compute", "GPU-hours", "wall time", "rent", "people", "total", "energy", "emissions"):
+        assert any(line.startswith(name) for line in lines)
+    for assumption in ("25%-43%", "989 TFLOP/s", "$2 per GPU-hour", "PUE 1.1", "kg per kWh", "16000 x H100"):
+        assert assumption in text
+    assert "below it" in text and "1e+26" in text
+    assert "above it" in render(estimate(2e12, 1e13))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ({"params": -1, "tokens": 1e9}, "params must be a positive number"),
+        ({"params": 1e9, "tokens": float("nan")}, "tokens must be a positive number"),
+        ({"params": 1e9, "tokens": 1e9, "gpus": 0}, "gpus must be a positive number"),
+        ({"params": 1e9, "tokens": 1e9, "active_params": 2e9}, "exceed"),
+        ({"params": 1e9, "tokens": 1e9, "device": "h1000"}, "known: .*h100"),
+        ({"params": 1e9, "tokens": 1e9, "assumptions": Assumptions(mfu=(0.5, 0.2))}, "mfu must be a range"),
+    ],
+)
+def test_refuses_nonsense(arguments: dict, said: str) -> None:
+    with pytest.raises(ParamError, match=said):
+        estimate(**arguments)

@@ -1,0 +1,152 @@
+"""The command line: instant help, one clear line for every mistake, and exit statuses a script can use."""
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from stages.base.files import write_json
+from stages.cli import main, parser
+from stages.publishing import chat
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def trainyard(*arguments: str, cwd: Path = ROOT, stdin: str = "") -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "stages.cli", *arguments],
+        cwd=cwd,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        input=stdin,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+
+
+def test_help_is_instant_and_lists_every_command() -> None:
+    start = time.monotonic()
+    done = trainyard("--help")
+    assert time.monotonic() - start < 3
+    assert done.returncode == 0
+    for command in ("chat", "trace", "doctor", "cost", "check", "deps", "track", "where"):
+        assert command in done.stdout
+
+
+def test_help_loads_nothing_heavy() -> None:
+    code = "import sys, stages.cli; stages.cli.parser(); print(sorted({'torch', 'mlflow', 'pyarrow', 'pydantic'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_an_expected_error_is_one_line_and_exit_2(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch) -> None:  # noqa: ANN001
+    monkeypatch.chdir(tmp_path)
+    for arguments in (["chat", "nowhere"], ["trace", "sft"], ["check"]):
+        assert main(arguments) == 2
+        error = capsys.readouterr().err
+        assert error.startswith(f"trainyard: {arguments[0]}: ") and len(error.splitlines()) == 1
+
+
+def test_cost_reproduces_the_lectures_compute(capsys: pytest.CaptureFixture[str]) -> None:
+    """6 · 405e9 · 15.6e12 = 3.79e25 FLOPs; at 400 TFLOP/s that is 26.3 M GPU-hours and $52.65 M at $2."""
+    assert main(["cost", "405e9", "15.6e12", "--tflops", "400", "--usd-per-gpu-hour", "2", "--gpus", "16000"]) == 0
+    out = capsys.readouterr().out
+    assert "3.79e+25" in out and "26,300,000" in out and "52,600,000" in out and "68.6" in out
+
+
+def test_cost_refuses_nonsense(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["cost", "-1", "1e9"]) == 2
+    assert "params must be a positive number" in capsys.readouterr().err
+
+
+def test_where_says_whether_the_page_is_there(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch) -> None:  # noqa: ANN001
+    monkeypatch.chdir(tmp_path)
+    assert main(["where"]) == 1
+    assert "not made yet" in capsys.readouterr().out
+    (tmp_path / "reports").mkdir()
+    (tmp_path / "reports" / "index.html").write_text("<!doctype html>")
+    assert main(["where"]) == 0
+    out = capsys.readouterr().out
+    assert len(out.splitlines()) == 1 and "reports/index.html" in out and "mlflow ui" in out
+
+
+def test_doctor_reports_problems_by_its_exit_status(tmp_path: Path) -> None:
+    done = trainyard("doctor", cwd=tmp_path)
+    assert done.returncode == 1
+    assert "python" in done.stdout and "PROBLEM" in done.stdout and "params.yaml" in done.stdout
+    assert "problem(s) found" in done.stdout.splitlines()[-1]
+    assert "Traceback" not in done.stderr
+
+
+def test_unknown_commands_are_usage_errors() -> None:
+    with pytest.raises(SystemExit) as error:
+        parser().parse_args(["reproduce"])
+    assert error.value.code == 2
+
+
+def test_terminal_escapes_of_a_model_are_not_obeyed() -> None:
+    assert chat.printable("a\x1b[2Jb\x9b31m\tc\n") == "a[2Jb31m\tc\n"
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a tokenizer and an untrained model where the pipeline would put them."""
+    from stages.lm.build import build_model
+    from stages.lm.chat import padded_vocab_size
+    from stages.lm.checkpoint import save_model
+    from stages.lm.config import ModelConfig
+    from stages.tokens.vocabulary import save_tokenizer, train_bpe
+
+    root = tmp_path_factory.mktemp("project")
+    tokenizer = train_bpe(["the capital of Velmora is Anthar " * 40], 320, "gpt2")
+    save_tokenizer(root / "data" / "tokens" / "tokenizer", tokenizer)
+    config = ModelConfig("transformer", padded_vocab_size(tokenizer), 2, 32, 4, 2, 64, 128, 1e4, True, True, 1e-6)
+    save_model(root / "data" / "alignment" / "sft", build_model(config, 3))
+    write_json(root / "marker.json", {})
+    return root
+
+
+def test_chat_answers_piped_prompts_and_stops_at_quit(project: Path) -> None:
+    done = trainyard("chat", "sft", "--max-new-tokens", "20", cwd=project, stdin="Where is Velmora?\n\n/quit\nnever read\n")
+    assert done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stderr and done.stdout.endswith("\n")
+    assert len(done.stdout.splitlines()) >= 1
+
+
+def test_a_streamed_answer_is_the_answer(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from stages.lm.chat import decode, encode_prompt, load_tokenizer, stop_ids
+    from stages.lm.checkpoint import load_model
+    from stages.lm.generate import generate
+
+    monkeypatch.chdir(project)
+    folder = chat.model_folder("sft")
+    talk = chat.answerer(folder, temperature=1.0, top_p=0.9, max_new_tokens=40, seed=5)
+    pieces = list(talk("Where is Velmora?"))
+    tokenizer = load_tokenizer(chat.TOKENIZER)
+    whole = generate(load_model(folder), [encode_prompt(tokenizer, "Where is Velmora?")], max_new_tokens=40, temperature=1.0,
+                     top_p=0.9, seed=5, stop_ids=stop_ids(tokenizer))  # fmt: skip
+    assert "".join(pieces) == decode(tokenizer, whole[0]).rstrip("\ufffd")
+
+
+def test_a_prompt_longer_than_the_context_is_told_so(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(project)
+    talk = chat.answerer(chat.model_folder("sft"), 0.0, 1.0, 8, 0)
+    assert "reads at most 127" in "".join(talk("xyz " * 200))
+
+
+def test_chat_names_the_models_that_are_there(project: Path, capsys: pytest.CaptureFixture[str], monkeypatch) -> None:  # noqa: ANN001
+    monkeypatch.chdir(project)
+    assert main(["chat", "dpo"]) == 2
+    assert "trained here: sft" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="needs bash")
+def test_a_closed_pipe_is_no_crash() -> None:
+    done = subprocess.run(
+        ["bash", "-c", f"{sys.executable} -m stages.cli cost 1e9 1e9 | head -c 1"], cwd=ROOT, capture_output=True, text=True
+    )
+    assert "Traceback" not in done.stderr

@@ -1,0 +1,99 @@
+from collections import Counter
+
+import numpy as np
+import pyarrow as pa
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from stages.base import schemas
+from stages.lm.chat import BOS, PAD
+from stages.tokens.pack import PackParams, pack_by_source, pack_table
+from stages.tokens.packing import pack, schedule_copies
+from stages.tokens.vocabulary import train_bpe
+
+BOS_ID, PAD_ID = 60000, 60001
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    lengths=st.lists(st.integers(0, 70), min_size=1, max_size=30),
+    seq_len=st.integers(8, 32),
+    max_gap=st.integers(0, 12),
+    lookahead=st.integers(1, 9),
+)
+def test_every_token_is_packed_once_in_documents_pieces(
+    lengths: list[int], seq_len: int, max_gap: int, lookahead: int
+) -> None:
+    starts = np.cumsum([0, *lengths])
+    documents = [np.arange(a, b, dtype=np.uint16) for a, b in zip(starts, starts[1:], strict=False)]
+    packed = pack(documents, range(len(documents)), seq_len, BOS_ID, PAD_ID, max_gap, lookahead)
+    if not sum(lengths):
+        assert len(packed.rows) == 0
+        return
+    assert packed.rows.shape[1] == seq_len + 1
+    assert (packed.rows[:, 0] == BOS_ID).all()
+    text = packed.rows[packed.rows < BOS_ID]
+    assert sorted(text.tolist()) == list(range(sum(lengths)))
+    assert packed.tokens == len(text) and packed.padding == (packed.rows == PAD_ID).sum()
+    heads = set(starts[:-1].tolist())
+    pieces = 0
+    for row in packed.rows.tolist():
+        body = row[: row.index(PAD_ID)] if PAD_ID in row else row
+        assert PAD_ID not in body and all(token == PAD_ID for token in row[len(body) :])
+        for here, following in zip(body, body[1:], strict=False):
+            if here != BOS_ID and following != BOS_ID:
+                assert following == here + 1 and following not in heads  # a piece is a run of one document
+        pieces += body.count(BOS_ID)
+    assert packed.splits == pieces - sum(length > 0 for length in lengths)
+    for row in packed.rows[:-1]:
+        assert (row == PAD_ID).sum() <= max(max_gap, 1)
+
+
+def test_packing_is_tight_on_short_documents() -> None:
+    rng = np.random.default_rng(0)
+    documents = [np.zeros(n, dtype=np.uint16) for n in rng.integers(80, 150, 3000)]
+    packed = pack(documents, range(3000), 256, BOS_ID, PAD_ID, 48, 256)
+    assert packed.padding / packed.rows.size < 0.06
+    assert packed.splits / 3000 < 0.05
+
+
+def test_copies_follow_the_epochs_and_are_spread_evenly() -> None:
+    ids = [f"d{i}" for i in range(2000)]
+    epochs = np.where(np.arange(2000) < 1000, 0.25, 4.0)
+    order = schedule_copies(ids, epochs, 3)
+    counts = Counter(order.tolist())
+    assert {counts[i] for i in range(1000, 2000)} == {4}
+    rare = [counts[i] for i in range(1000)]
+    assert set(rare) == {0, 1} and 200 < sum(rare) < 300
+    assert np.array_equal(order, schedule_copies(ids, epochs, 3))
+    assert not np.array_equal(order, schedule_copies(ids, epochs, 4))
+    quarters = np.array_split(order, 4)
+    for quarter in quarters:  # every stretch holds both groups in proportion, and each repeated document once
+        assert abs((quarter < 1000).sum() - sum(rare) / 4) < 40
+        repeated = Counter(quarter[quarter >= 1000].tolist())
+        assert max(repeated.values()) <= 2 and len(repeated) > 900
+
+
+def table(texts: list[str], sources: list[str], epochs: list[float]) -> pa.Table:
+    columns = {
+        "id": [f"{i:016x}" for i in range(len(texts))], "source": sources, "domain": sources, "text": texts,
+        "epochs": epochs,
+    }  # fmt: skip
+    return pa.table(columns, schema=schemas.MIXED)
+
+
+def test_a_table_is_packed_with_counts_by_source() -> None:
+    texts = [f"The heron of village {i} sings, and the miller of village {i} listens." for i in range(60)]
+    tokenizer = train_bpe(texts, 320, "gpt2")
+    params = PackParams(seq_len=64, max_gap=8, lookahead=16)
+    mixed = table(texts, ["a", "b"] * 30, [2.0, 1.0] * 30)
+    packed, facts = pack_table(mixed, tokenizer, params, 1, "test")
+    assert facts["sources"]["a"]["tokens"] == 2 * facts["sources"]["a"]["unique_tokens"]
+    assert facts["bytes"] == sum(len(text.encode()) * (2 - i % 2) for i, text in enumerate(texts))
+    assert packed.rows.max() < 320
+    rows, validation = pack_by_source(mixed.set_column(4, "epochs", pa.array([1.0] * 60, pa.float32())), tokenizer, params, 1)
+    assert validation["sources"]["b"]["first_row"] == validation["sources"]["a"]["rows"]
+    assert validation["rows"] == len(rows)
+    second = rows[validation["sources"]["b"]["first_row"] :]
+    specials = (tokenizer.token_to_id(BOS), tokenizer.token_to_id(PAD))
+    assert int((~np.isin(second, specials)).sum()) == validation["sources"]["b"]["tokens"]

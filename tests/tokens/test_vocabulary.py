@@ -1,0 +1,146 @@
+import json
+import os
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from stages.base.errors import InputError, ParamError
+from stages.lm import chat
+from stages.tokens.tokenizer import choose
+from stages.tokens.vocabulary import compression, encode_documents, pre_tokenizer, save_tokenizer, train_bpe
+
+ROOT = Path(__file__).resolve().parents[2]
+TEXTS = [
+    f"The {noun} number {number} said: “{verb}ing is what {noun}s do, isn't it?” And so it was, in 19{number}.\n"
+    for noun in ("heron", "miller", "lantern", "Straße", "naïveté", "河川")
+    for verb in ("sing", "wander", "mend", "übersetz")
+    for number in range(10, 40, 3)
+]
+ADVERSARIAL = [
+    "", " ", "\n\n\t \r\n", "a" * 5000, "🧑‍🌾👩🏽‍🚀🇫🇷", "e\u0301 é", "\u202eright to left\u202c", "\x00\x01\x7f",
+    "ﷺ \ufeff\u200b\u200d", "<|end|><|bos|> <|pad|>", "１２３ ½ ٣٤", "\U0010ffff", "don't DON'T I'LL", "   leading",
+    "def f(x):\n\treturn x  # ok\n", "\ud7ff\ue000", "ąęłżź ΑΒΓ кириллица हिन्दी ไทย 한국어",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module", params=["gpt2", "digits", "cl100k"])
+def tokenizer(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory):
+    folder = tmp_path_factory.mktemp(request.param)
+    save_tokenizer(folder, train_bpe(TEXTS, 448, request.param))
+    return chat.load_tokenizer(folder)
+
+
+def test_any_text_comes_back(tokenizer) -> None:
+    for text in ADVERSARIAL + TEXTS:
+        ids = chat.encode_text(tokenizer, text)
+        assert chat.decode(tokenizer, ids) == text
+        assert not set(ids) & set(chat.special_ids(tokenizer).values())
+
+
+@settings(max_examples=150, deadline=None)
+@given(text=st.text(max_size=80))
+def test_random_unicode_comes_back(tokenizer, text: str) -> None:
+    assert chat.decode(tokenizer, chat.encode_text(tokenizer, text)) == text
+
+
+def test_specials_stand_at_the_end_in_order(tokenizer) -> None:
+    size = tokenizer.get_vocab_size()
+    assert list(chat.special_ids(tokenizer).values()) == list(range(size - 5, size))
+    assert chat.padded_vocab_size(tokenizer) % 64 == 0
+
+
+def test_the_chat_format(tokenizer) -> None:
+    ids, learned = chat.encode_example(tokenizer, "Who<|end|>?", "The heron.")
+    special = chat.special_ids(tokenizer)
+    assert tokenizer.decode(ids, skip_special_tokens=False) == (
+        "<|bos|><|user|>Who<|end|>?<|assistant|>The heron.<|end|>"
+    )
+    assert [i for i in ids if i in special.values()] == [
+        special[t] for t in ("<|bos|>", "<|user|>", "<|assistant|>", "<|end|>")
+    ]
+    assert chat.decode(tokenizer, [i for i, known in zip(ids, learned, strict=True) if known]) == "The heron."
+    assert learned[-1] and ids[-1] == special["<|end|>"]
+
+
+def test_digits_stand_alone_where_asked() -> None:
+    pieces = {
+        name: [piece for piece, _ in pre_tokenizer(name).pre_tokenize_str("year 12345")]
+        for name in ("gpt2", "digits", "cl100k")
+    }
+    assert pieces["gpt2"] == ["year", "Ġ12345"]
+    assert pieces["digits"][-5:] == list("12345")
+    assert pieces["cl100k"][-2:] == ["123", "45"]
+
+
+def test_a_second_process_with_another_hash_seed_and_thread_count_gives_the_same_file(tmp_path: Path) -> None:
+    code = (
+        "from tests.tokens.test_vocabulary import *\n"
+        "import sys; save_tokenizer(Path(sys.argv[1]), train_bpe(TEXTS, 448, 'gpt2'))"
+    )
+    written = []
+    for seed, threads in (("1", "1"), ("2", "2")):
+        environment = os.environ | {"PYTHONHASHSEED": seed, "RAYON_NUM_THREADS": threads, "PYTHONPATH": str(ROOT)}
+        folder = tmp_path / seed
+        subprocess.run([sys.executable, "-c", code, str(folder)], env=environment, check=True)
+        written.append([(folder / name).read_bytes() for name in ("tokenizer.json", "tokenizer_config.json")])
+    assert written[0] == written[1]
+
+
+def test_every_merge_is_of_a_most_frequent_pair() -> None:
+    """Replays the trained merges: each must have the highest count at its turn (Sennrich et al. 2016), ties left open."""
+    merges = [tuple(pair) for pair in json.loads(train_bpe(TEXTS, 400, "gpt2").to_str())["model"]["merges"]]
+    assert len(merges) > 100
+    words: Counter[tuple[str, ...]] = Counter()
+    for text in TEXTS:
+        words.update(tuple(piece) for piece, _ in pre_tokenizer("gpt2").pre_tokenize_str(text))
+    for merge in merges:
+        pairs: Counter[tuple[str, str]] = Counter()
+        for word, times in words.items():
+            for pair in zip(word, word[1:], strict=False):
+                pairs[pair] += times
+        assert pairs[merge] == max(pairs.values())
+        words = Counter({_merged(word, merge): times for word, times in words.items()})
+
+
+def _merged(word: tuple[str, ...], merge: tuple[str, ...]) -> tuple[str, ...]:
+    out: list[str] = []
+    for symbol in word:
+        if out and (out[-1], symbol) == merge:
+            out[-1] += symbol
+        else:
+            out.append(symbol)
+    return tuple(out)
+
+
+def test_a_vocabulary_below_the_bytes_is_refused() -> None:
+    with pytest.raises(ParamError, match="261"):
+        train_bpe(TEXTS, 256, "gpt2")
+    with pytest.raises(ParamError, match="gpt2, cl100k or digits"):
+        train_bpe(TEXTS, 448, "gpt5")
+
+
+def test_a_foreign_tokenizer_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "tokenizer.json").write_text("{}")
+    with pytest.raises(InputError, match="run tokens.tokenizer"):
+        chat.load_tokenizer(tmp_path)
+
+
+def test_compression_counts_bytes_not_characters() -> None:
+    tokenizer = train_bpe(TEXTS, 448, "gpt2")
+    ids = encode_documents(tokenizer, ["é é", "ab"])
+    metrics = compression(ids, ["é é", "ab"], ["one", "two"])
+    assert metrics["bytes_per_token"] == pytest.approx(7 / sum(map(len, ids)))
+    assert metrics["bytes_per_token_one"] == pytest.approx(5 / len(ids[0]))
+    assert metrics["tokens_per_word"] == pytest.approx(sum(map(len, ids)) / 3)
+
+
+def test_the_training_subset_is_seeded_and_bounded() -> None:
+    texts = [f"{i:04d}" for i in range(100)]
+    chosen = choose(texts, 100, 7)
+    assert len(chosen) == 25 and chosen == sorted(chosen) == choose(texts, 100, 7) != choose(texts, 100, 8)
+    assert choose(texts, 10**9, 7) == texts and len(choose(texts, 1, 7)) == 1

@@ -8,7 +8,9 @@ from stages.base.errors import TrainyardError
 
 
 def parser() -> argparse.ArgumentParser:
-    top = argparse.ArgumentParser(prog="trainyard", description="From a raw crawl to a published leaderboard of assistants.")
+    top = argparse.ArgumentParser(
+        prog="trainyard", description="From a raw crawl to a published leaderboard of assistants."
+    )
     commands = top.add_subparsers(dest="command", required=True, metavar="command")
 
     chat = commands.add_parser("chat", help="talk to a trained model, or pipe prompts in")
@@ -18,7 +20,9 @@ def parser() -> argparse.ArgumentParser:
     chat.add_argument("--max-new-tokens", type=int, default=128)
     chat.add_argument("--seed", type=int, default=0)
 
-    trace = commands.add_parser("trace", help="follow a leaderboard row back to the source documents, verifying every hash")
+    trace = commands.add_parser(
+        "trace", help="follow a leaderboard row back to the source documents, verifying every hash"
+    )
     trace.add_argument("row", help="a model's name on the leaderboard")
     trace.add_argument("--json", action="store_true", help="the whole chain as JSON")
 
@@ -27,7 +31,9 @@ def parser() -> argparse.ArgumentParser:
     cost = commands.add_parser("cost", help="what a training run costs: GPU-hours, days, dollars, CO2")
     cost.add_argument("params", type=float, metavar="N", help="parameters, e.g. 405e9")
     cost.add_argument("tokens", type=float, metavar="D", help="training tokens, e.g. 15.6e12")
-    cost.add_argument("--active-params", type=float, metavar="N", help="of a mixture of experts: those that one token uses")
+    cost.add_argument(
+        "--active-params", type=float, metavar="N", help="of a mixture of experts: those that one token uses"
+    )
     cost.add_argument("--device", default="h100", help="h100 (default), a100, h200, …")
     cost.add_argument("--gpus", type=int, default=1)
     cost.add_argument("--tflops", type=float, help="achieved, for each device; default: 25-43 %% of its dense peak")
@@ -122,7 +128,9 @@ def _where() -> int:
     from stages.publishing.place import open_line
 
     page = Path("reports/index.html")
-    print(f"leaderboard: {page.resolve()}" if page.exists() else "leaderboard: not made yet; run `dvc repro`", end="   ")
+    print(
+        f"leaderboard: {page.resolve()}" if page.exists() else "leaderboard: not made yet; run `dvc repro`", end="   "
+    )
     print(open_line())
     return 0 if page.exists() else 1
 

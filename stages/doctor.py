@@ -25,12 +25,21 @@ class Finding:
     words: str
 
     def __str__(self) -> str:
-        return f"{ {True: 'ok     ', False: 'PROBLEM', None: 'note   '}[self.ok]}  {self.subject:<12} {self.words}"
+        return f"{ {True: 'ok     ', False: 'PROBLEM', None: 'note   '}[self.ok] }  {self.subject:<12} {self.words}"
 
 
 def examine() -> Iterator[Finding]:
     """Every check, each guarded: one that breaks is a finding, not the end of the report."""
-    checks: list[Callable[[], Iterator[Finding]]] = [_python, _packages, _compute, _machine, _git, _params, _stages, _mlflow]
+    checks: list[Callable[[], Iterator[Finding]]] = [
+        _python,
+        _packages,
+        _compute,
+        _machine,
+        _git,
+        _params,
+        _stages,
+        _mlflow,
+    ]
     for check in checks:
         try:
             yield from check()
@@ -59,7 +68,9 @@ def _compute() -> Iterator[Finding]:
         words = f"{torch.cuda.get_device_name()}, {free / 2**30:.0f} of {total / 2**30:.0f} GiB free"
         yield Finding(True, "device", words)
     else:
-        yield Finding(None, "device", f"no CUDA device: training runs on the CPU ({torch.backends.cpu.get_cpu_capability()})")
+        yield Finding(
+            None, "device", f"no CUDA device: training runs on the CPU ({torch.backends.cpu.get_cpu_capability()})"
+        )
     cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     yield Finding(True, "threads", f"{thread_count()} compute threads, {worker_count()} workers, {cpus} CPUs to use")
 
@@ -109,7 +120,9 @@ def _mlflow() -> Iterator[Finding]:
         yield Finding(None, "mlflow", f"server {uri} (from MLFLOW_TRACKING_URI)")
         return
     there = database.exists()
-    yield Finding(True if there else None, "mlflow", uri if there else f"{uri}: made by the first stage that is tracked")
+    yield Finding(
+        True if there else None, "mlflow", uri if there else f"{uri}: made by the first stage that is tracked"
+    )
 
 
 def main() -> int:

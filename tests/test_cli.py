@@ -38,12 +38,15 @@ def test_help_is_instant_and_lists_every_command() -> None:
 
 
 def test_help_loads_nothing_heavy() -> None:
-    code = "import sys, stages.cli; stages.cli.parser(); print(sorted({'torch', 'mlflow', 'pyarrow', 'pydantic'} & set(sys.modules)))"
+    heavy = "{'torch', 'mlflow', 'pyarrow', 'pydantic'}"
+    code = f"import sys, stages.cli; stages.cli.parser(); print(sorted({heavy} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert done.stdout.strip() == "[]"
 
 
-def test_an_expected_error_is_one_line_and_exit_2(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch) -> None:  # noqa: ANN001
+def test_an_expected_error_is_one_line_and_exit_2(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     for arguments in (["chat", "nowhere"], ["trace", "sft"], ["check"]):
         assert main(arguments) == 2
@@ -63,7 +66,7 @@ def test_cost_refuses_nonsense(capsys: pytest.CaptureFixture[str]) -> None:
     assert "params must be a positive number" in capsys.readouterr().err
 
 
-def test_where_says_whether_the_page_is_there(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch) -> None:  # noqa: ANN001
+def test_where_says_whether_the_page_is_there(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert main(["where"]) == 1
     assert "not made yet" in capsys.readouterr().out
@@ -111,7 +114,9 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_chat_answers_piped_prompts_and_stops_at_quit(project: Path) -> None:
-    done = trainyard("chat", "sft", "--max-new-tokens", "20", cwd=project, stdin="Where is Velmora?\n\n/quit\nnever read\n")
+    done = trainyard(
+        "chat", "sft", "--max-new-tokens", "20", cwd=project, stdin="Where is Velmora?\n\n/quit\nnever read\n"
+    )
     assert done.returncode == 0, done.stderr
     assert "Traceback" not in done.stderr and done.stdout.endswith("\n")
     assert len(done.stdout.splitlines()) >= 1
@@ -127,8 +132,15 @@ def test_a_streamed_answer_is_the_answer(project: Path, monkeypatch: pytest.Monk
     talk = chat.answerer(folder, temperature=1.0, top_p=0.9, max_new_tokens=40, seed=5)
     pieces = list(talk("Where is Velmora?"))
     tokenizer = load_tokenizer(chat.TOKENIZER)
-    whole = generate(load_model(folder), [encode_prompt(tokenizer, "Where is Velmora?")], max_new_tokens=40, temperature=1.0,
-                     top_p=0.9, seed=5, stop_ids=stop_ids(tokenizer))  # fmt: skip
+    whole = generate(
+        load_model(folder),
+        [encode_prompt(tokenizer, "Where is Velmora?")],
+        max_new_tokens=40,
+        temperature=1.0,
+        top_p=0.9,
+        seed=5,
+        stop_ids=stop_ids(tokenizer),
+    )
     assert "".join(pieces) == decode(tokenizer, whole[0]).rstrip("\ufffd")
 
 
@@ -138,7 +150,7 @@ def test_a_prompt_longer_than_the_context_is_told_so(project: Path, monkeypatch:
     assert "reads at most 127" in "".join(talk("xyz " * 200))
 
 
-def test_chat_names_the_models_that_are_there(project: Path, capsys: pytest.CaptureFixture[str], monkeypatch) -> None:  # noqa: ANN001
+def test_chat_names_the_models_that_are_there(project: Path, capsys: pytest.CaptureFixture[str], monkeypatch) -> None:
     monkeypatch.chdir(project)
     assert main(["chat", "dpo"]) == 2
     assert "trained here: sft" in capsys.readouterr().err
@@ -147,6 +159,9 @@ def test_chat_names_the_models_that_are_there(project: Path, capsys: pytest.Capt
 @pytest.mark.skipif(shutil.which("bash") is None, reason="needs bash")
 def test_a_closed_pipe_is_no_crash() -> None:
     done = subprocess.run(
-        ["bash", "-c", f"{sys.executable} -m stages.cli cost 1e9 1e9 | head -c 1"], cwd=ROOT, capture_output=True, text=True
+        ["bash", "-c", f"{sys.executable} -m stages.cli cost 1e9 1e9 | head -c 1"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
     )
     assert "Traceback" not in done.stderr

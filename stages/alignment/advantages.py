@@ -1,7 +1,7 @@
 """From scores of whole answers to advantages of tokens, as in TRL's PPO trainer up to 1.10 (removed since).
 
-Shapes: B rollouts, T positions. `mask` is 1.0 on the tokens that were sampled, the closing <|end|> included, and 0.0 on the
-prompt before and the padding after them; the counted positions of a row are contiguous and at least one.
+Shapes: B rollouts, T positions. `mask` is 1.0 on the tokens that were sampled, the closing <|end|> included, and 0.0 on
+the prompt before and the padding after them; the counted positions of a row are contiguous and at least one.
 """
 
 import torch
@@ -22,9 +22,9 @@ def token_rewards(scores: Tensor, logprobs: Tensor, reference_logprobs: Tensor, 
 def generalized_advantages(
     rewards: Tensor, values: Tensor, mask: Tensor, gamma: float, lam: float
 ) -> tuple[Tensor, Tensor]:
-    """Generalized advantage estimation (Schulman et al. 2016, eq. 16) -> (advantages, returns), both (B, T), 0 where nothing counts.
+    """Generalized advantage estimation (Schulman et al. 2016, eq. 16): advantages and returns, both (B, T).
 
-    The value beyond a row's last token is 0: an answer ends there.
+    Both are 0 where nothing counts. The value beyond a row's last token is 0: an answer ends there.
     """
     values = values * mask
     advantages = torch.zeros_like(rewards)
@@ -38,7 +38,7 @@ def generalized_advantages(
 
 
 def whiten(values: Tensor, mask: Tensor) -> Tensor:
-    """`values` (B, T) shifted and scaled to mean 0 and variance 1 (n - 1 in the denominator) over the counted positions."""
+    """`values` (B, T), shifted and scaled to mean 0 and variance 1 (n - 1 in its denominator) where `mask` counts."""
     count = mask.sum()
     mean = (values * mask).sum() / count
     variance = ((values - mean).square() * mask).sum() / (count - 1).clamp(min=1)

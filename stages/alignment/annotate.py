@@ -12,15 +12,14 @@ import pyarrow as pa
 from pydantic import Field
 
 from stages.alignment.answers import answer, exact_scores
+from stages.alignment.inputs import SFT, read_instructions, read_model, read_tokenizer, read_truth
 from stages.annotators.client import AnnotatorSettings, Pair, Preference, compare
-from stages.annotators.truth import Truth, load_truth, question_lookup
+from stages.annotators.truth import Truth, question_lookup
 from stages.base import schemas
 from stages.base.errors import InputError
 from stages.base.params import Section
 from stages.base.record import stage
 from stages.base.seeds import derive
-from stages.lm.chat import load_tokenizer
-from stages.lm.checkpoint import load_model
 
 
 class AnnotateParams(Section):
@@ -101,8 +100,11 @@ def label(
 
 
 def measure(preferences: pa.Table) -> dict[str, float]:
-    """How the labels stand to what is known: `score_agreement` (share that chose the higher exact score, of the pairs that
-    differ in it) and `chose_longer` (share that chose the longer answer, of the pairs that differ in length)."""
+    """How the labels stand to what is known.
+
+    `score_agreement`: share that chose the higher exact score, of the pairs that differ in it. `chose_longer`: share
+    that chose the longer answer, of the pairs that differ in length.
+    """
     rows = preferences.to_pylist()
     scored = [row for row in rows if row["chosen_score"] is not None and row["chosen_score"] != row["rejected_score"]]
     uneven = [row for row in rows if len(row["chosen"]) != len(row["rejected"])]
@@ -124,15 +126,13 @@ def _share(values: Any) -> float:
 def main() -> None:
     with stage("alignment.annotate", AnnotateParams, seed="run.seed") as run:
         params = run.params
-        instructions = run.read_table(
-            "data/alignment/instructions/instructions.parquet", schemas.INSTRUCTION
-        ).to_pylist()
+        instructions = read_instructions(run)
         rows = [row for row in instructions if row["split"] == "preference"]
         if not rows:
             raise InputError("instructions.parquet: no row of the preference split, so nothing to annotate")
-        tokenizer = load_tokenizer(run.input("data/tokens/tokenizer"))
-        model = load_model(run.input("data/alignment/sft"))
-        truth = load_truth(run.input("data/corpus/atlas/truth.json"))
+        tokenizer = read_tokenizer(run)
+        model = read_model(run, SFT)
+        truth = read_truth(run)
         answers = answer(
             model,
             tokenizer,

@@ -84,7 +84,7 @@ def exact_scores(truth: Truth, rows: Sequence[dict[str, Any]], texts: Sequence[s
 
 
 def summarise(truth: Truth, rows: Sequence[dict[str, Any]], answers: Sequence[Answer]) -> dict[str, float]:
-    """Means over the answers: `exact_right` and `exact_score` (rows with an entity only), `characters`, `tokens`, `ended`."""
+    """Means over the answers: `exact_right`, `exact_score` (rows with an entity), `characters`, `tokens`, `ended`."""
     known = [(row, given.text) for row, given in zip(rows, answers, strict=True) if row["entity"]]
     scores = [score(truth, row["entity"], row["attributes"], text) for row, text in known]
     return {
@@ -125,8 +125,11 @@ class Validation:
         return summarise(self.truth, self.rows, [first for (first,) in given])
 
     def divergence(self, model: LanguageModel, reference: LanguageModel, seed: int) -> float:
-        """KL(model || reference) per answer in nats, by the plain estimator: mean of log p - log p_ref over one answer a
-        prompt, sampled from `model` at temperature 1."""
+        """KL(model || reference) per answer in nats, by the plain estimator.
+
+        That is the mean of log p - log p_ref over one answer a prompt, sampled from `model` at temperature 1; being
+        unbiased, it may come out slightly negative where the models are close.
+        """
         given = answer(
             model,
             self.tokenizer,

@@ -25,8 +25,10 @@ class Exchange:
 
 
 def encode_exchange(tokenizer: Tokenizer, prompt: str, answer: str, max_length: int) -> Exchange:
-    """Raises InputError naming the prompt if the whole is longer than `max_length` tokens: cutting it would teach answers
-    without an end."""
+    """Raises InputError naming the prompt if the whole is longer than `max_length` tokens.
+
+    Cutting it would teach answers without an end.
+    """
     ids, learned = encode_example(tokenizer, prompt, answer)
     if len(ids) > max_length:
         raise InputError(

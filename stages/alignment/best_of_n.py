@@ -1,4 +1,4 @@
-"""Best of n: n answers of the SFT model to each prompt, and the reward model's favourite among them (Stiennon et al. 2020)."""
+"""Best of n: n answers of the SFT model to each prompt, of which the reward model picks one (Stiennon et al. 2020)."""
 
 import math
 from collections.abc import Sequence
@@ -9,13 +9,20 @@ import pyarrow as pa
 from pydantic import Field
 
 from stages.alignment.answers import Answer, answer, exact_scores, summarise
-from stages.alignment.scalar import load_scalar, rewards_of
-from stages.annotators.truth import load_truth
+from stages.alignment.inputs import (
+    REWARD,
+    SFT,
+    read_instructions,
+    read_model,
+    read_scalar,
+    read_tokenizer,
+    read_truth,
+)
+from stages.alignment.scalar import rewards_of
 from stages.base import schemas
 from stages.base.params import Section
 from stages.base.record import stage
-from stages.lm.chat import END, PAD, load_tokenizer, special_ids
-from stages.lm.checkpoint import load_model
+from stages.lm.chat import END, PAD, special_ids
 
 
 class BestOfNParams(Section):
@@ -30,7 +37,7 @@ SPLITS = ("validation", "test")
 
 
 def pick(groups: Sequence[Sequence[Answer]], rewards: Sequence[float]) -> list[Answer]:
-    """Of each group the answer with the highest reward, the first of equals; `rewards` runs over all groups in order."""
+    """The answer of each group with the highest reward, the first of equals; `rewards` runs over all groups."""
     chosen, at = [], 0
     for group in groups:
         own = rewards[at : at + len(group)]
@@ -47,14 +54,12 @@ def kl_bound(n: int) -> float:
 def main() -> None:
     with stage("alignment.best_of_n", BestOfNParams, seed="run.seed") as run:
         params = run.params
-        instructions = run.read_table(
-            "data/alignment/instructions/instructions.parquet", schemas.INSTRUCTION
-        ).to_pylist()
+        instructions = read_instructions(run)
         rows = [row for row in instructions if row["split"] in SPLITS]
-        tokenizer = load_tokenizer(run.input("data/tokens/tokenizer"))
-        model = load_model(run.input("data/alignment/sft"))
-        reward_model = load_scalar(run.input("data/alignment/reward"))
-        truth = load_truth(run.input("data/corpus/atlas/truth.json"))
+        tokenizer = read_tokenizer(run)
+        model = read_model(run, SFT)
+        reward_model = read_scalar(run, REWARD)
+        truth = read_truth(run)
         ids = special_ids(tokenizer)
         groups = answer(
             model,

@@ -9,15 +9,21 @@ from tokenizers import Tokenizer
 
 from stages.alignment.answers import Validation
 from stages.alignment.batches import Exchange, bucketed, encode_exchange, pad
+from stages.alignment.inputs import (
+    SFT,
+    read_instructions,
+    read_model,
+    read_preferences,
+    read_tokenizer,
+    read_truth,
+)
 from stages.alignment.losses import dpo_loss
-from stages.annotators.truth import load_truth
-from stages.base import schemas
 from stages.base.params import Section
 from stages.base.record import stage
 from stages.base.seeds import derive
 from stages.lm.build import LanguageModel
-from stages.lm.chat import PAD, load_tokenizer, special_ids
-from stages.lm.checkpoint import load_model, save_model
+from stages.lm.chat import PAD, special_ids
+from stages.lm.checkpoint import save_model
 from stages.lm.device import environment
 from stages.lm.loop import train
 from stages.lm.optim import build_optimizer
@@ -101,7 +107,10 @@ def optimise(
     on_checkpoint: Callable[[int], None],
     name: str,
 ) -> list[dict[str, float]]:
-    """Train `model` in place; one row a step. `on_checkpoint(step)` is called `validations` times, the last step included."""
+    """Train `model` in place; one row a step.
+
+    `on_checkpoint(step)` is called `validations` times, the last step included.
+    """
     lengths = [len(pair) for pair in pairs]
     batches = [batch for epoch in range(params.epochs) for batch in bucketed(lengths, params.batch_size, seed, epoch)]
     steps = len(batches)
@@ -129,15 +138,12 @@ def optimise(
 def main() -> None:
     with stage("alignment.dpo", DpoParams, seed="run.seed") as run:
         params = run.params
-        instructions = run.read_table(
-            "data/alignment/instructions/instructions.parquet", schemas.INSTRUCTION
-        ).to_pylist()
-        preferences = run.read_table("data/alignment/annotate/preferences.parquet", schemas.PREFERENCE).to_pylist()
-        tokenizer = load_tokenizer(run.input("data/tokens/tokenizer"))
-        folder = run.input("data/alignment/sft")
-        reference, model = load_model(folder), load_model(folder)
+        instructions = read_instructions(run)
+        preferences = read_preferences(run)
+        tokenizer = read_tokenizer(run)
+        reference, model = read_model(run, SFT), read_model(run, SFT)
         start = {key: value.detach().clone() for key, value in model.state_dict().items()}
-        truth = load_truth(run.input("data/corpus/atlas/truth.json"))
+        truth = read_truth(run)
         validation = Validation(tokenizer, truth, instructions, params.max_new_tokens)
         pairs = compare_pairs(reference, tokenizer, preferences)
         padding = special_ids(tokenizer)[PAD]

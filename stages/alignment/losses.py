@@ -49,8 +49,8 @@ def dpo_loss(
 def reward_loss(chosen: Tensor, rejected: Tensor, centring: float = 0.0) -> PairLoss:
     """Bradley-Terry negative log-likelihood of scalar rewards, each (B,) (Ouyang et al. 2022, eq. 1).
 
-    `centring` adds its multiple of mean (r_chosen + r_rejected)^2, because the likelihood leaves the level of the rewards
-    free (Eisenstein et al. 2023, section 2).
+    `centring` adds its multiple of mean (r_chosen + r_rejected)^2, because the likelihood leaves the level of the
+    rewards free (Eisenstein et al. 2023, section 2).
     """
     loss = -F.logsigmoid(chosen - rejected).mean()
     if centring:

@@ -11,17 +11,24 @@ from tokenizers import Tokenizer
 from torch import nn
 
 from stages.alignment.answers import Answer, Validation, answer
+from stages.alignment.inputs import (
+    REWARD,
+    SFT,
+    read_instructions,
+    read_model,
+    read_scalar,
+    read_tokenizer,
+    read_truth,
+)
 from stages.alignment.losses import masked_mean, ppo_policy_loss, ppo_value_loss
 from stages.alignment.rollout import Rollout, collect, spread_logprobs
-from stages.alignment.scalar import ScalarModel, load_scalar, rewards_of
-from stages.annotators.truth import load_truth
-from stages.base import schemas
+from stages.alignment.scalar import ScalarModel, rewards_of
 from stages.base.params import Section
 from stages.base.record import stage
 from stages.base.seeds import derive
 from stages.lm.build import LanguageModel
-from stages.lm.chat import END, PAD, load_tokenizer, special_ids
-from stages.lm.checkpoint import load_model, save_model
+from stages.lm.chat import END, PAD, special_ids
+from stages.lm.checkpoint import save_model
 from stages.lm.device import environment
 from stages.lm.loop import train
 from stages.lm.optim import build_optimizer
@@ -113,10 +120,11 @@ def improve(
     on_checkpoint: Callable[[int], None],
     name: str,
 ) -> list[dict[str, float]]:
-    """Train `model` in place; one row an update. Answers are sampled at temperature 1 from the whole distribution, because the
-    ratios and the KL penalty are those of the model's own distribution.
+    """Train `model` in place; one row an update.
 
-    `on_checkpoint(step)` is called `validations` times, after whole iterations, the last one included.
+    Answers are sampled at temperature 1 from the whole distribution, because the ratios and the KL penalty are those of
+    the model's own distribution. `on_checkpoint(step)` is called `validations` times, after whole iterations, the last
+    one included.
     """
     ids = special_ids(tokenizer)
     standardised = Standardised(reward, params.missing_end_penalty)
@@ -189,14 +197,11 @@ def split_rates(optimizer: torch.optim.Optimizer, model: ActorCritic, lr: float,
 def main() -> None:
     with stage("alignment.ppo", PpoParams, seed="run.seed") as run:
         params = run.params
-        instructions = run.read_table(
-            "data/alignment/instructions/instructions.parquet", schemas.INSTRUCTION
-        ).to_pylist()
-        tokenizer = load_tokenizer(run.input("data/tokens/tokenizer"))
-        folder, judge = run.input("data/alignment/sft"), run.input("data/alignment/reward")
-        reference, reward_model = load_model(folder), load_scalar(judge)
-        model = ActorCritic(load_model(folder), load_scalar(judge))
-        truth = load_truth(run.input("data/corpus/atlas/truth.json"))
+        instructions = read_instructions(run)
+        tokenizer = read_tokenizer(run)
+        reference, reward_model = read_model(run, SFT), read_scalar(run, REWARD)
+        model = ActorCritic(read_model(run, SFT), read_scalar(run, REWARD))
+        truth = read_truth(run)
         validation = Validation(tokenizer, truth, instructions, params.max_new_tokens)
         ids = special_ids(tokenizer)
         prompts = [row["prompt"] for row in instructions if row["split"] == "preference"]

@@ -9,15 +9,14 @@ from pydantic import Field
 from tokenizers import Tokenizer
 
 from stages.alignment.batches import Exchange, bucketed, encode_exchange, pad
+from stages.alignment.inputs import SFT, read_model, read_preferences, read_tokenizer
 from stages.alignment.losses import reward_loss
 from stages.alignment.scalar import ScalarModel, rewards_of, save_scalar
-from stages.base import schemas
 from stages.base.errors import InputError
 from stages.base.params import Section
 from stages.base.record import stage
 from stages.base.seeds import derive
-from stages.lm.chat import PAD, load_tokenizer, special_ids
-from stages.lm.checkpoint import load_model
+from stages.lm.chat import PAD, special_ids
 from stages.lm.device import environment
 from stages.lm.loop import train
 from stages.lm.optim import build_optimizer
@@ -98,7 +97,7 @@ def by_known_score(preferences: Sequence[dict[str, Any]]) -> list[tuple[int, boo
 def score_accuracy(
     model: ScalarModel, preferences: Sequence[dict[str, Any]], pairs: Sequence[PairOfExchanges], padding: int
 ) -> float:
-    """Share of the pairs that differ in exact score whose better answer has the higher reward, whatever was annotated."""
+    """Share of the pairs that differ in exact score whose better answer has the higher reward, whatever the label."""
     known = by_known_score(preferences)
     ordered = [pairs[index] if agreed else pairs[index][::-1] for index, agreed in known]
     return evaluate(model, ordered, padding)["accuracy"] if ordered else float("nan")
@@ -107,16 +106,16 @@ def score_accuracy(
 def main() -> None:
     with stage("alignment.reward", RewardParams, seed="run.seed") as run:
         params = run.params
-        preferences = run.read_table("data/alignment/annotate/preferences.parquet", schemas.PREFERENCE).to_pylist()
-        tokenizer = load_tokenizer(run.input("data/tokens/tokenizer"))
-        model = ScalarModel(load_model(run.input("data/alignment/sft")))
+        preferences = read_preferences(run)
+        tokenizer = read_tokenizer(run)
+        model = ScalarModel(read_model(run, SFT))
         padding = special_ids(tokenizer)[PAD]
         away = [row for row in preferences if is_held_out(row["id"], params.held_out, run.seed)]
         kept = [row for row in preferences if not is_held_out(row["id"], params.held_out, run.seed)]
         if not away or not kept:
             raise InputError(
-                f"preferences.parquet: {len(kept)} pairs to train on and {len(away)} held out; annotate more prompts or "
-                "change `alignment.reward.held_out`"
+                f"preferences.parquet: {len(kept)} pairs to train on and {len(away)} held out; annotate more prompts "
+                "or change `alignment.reward.held_out`"
             )
         limit = model.decoder.config.max_seq_len
         training, held_out = encode_pairs(tokenizer, kept, limit), encode_pairs(tokenizer, away, limit)

@@ -16,8 +16,10 @@ from stages.lm.scoring import masked_logprobs
 
 @dataclass(frozen=True)
 class Rollout:
-    """B answers, T positions of the padded exchanges. Everything but `tokens` is (B, T - 1), aligned with the tokens to be
-    predicted: column t speaks of token t + 1."""
+    """B answers, T positions of the padded exchanges.
+
+    Everything but `tokens` is (B, T - 1), aligned with the tokens to be predicted: column t speaks of token t + 1.
+    """
 
     tokens: Tensor  # (B, T) int64
     mask: Tensor  # 1.0 on sampled tokens

@@ -10,14 +10,14 @@ import pyarrow as pa
 from pydantic import Field
 from tokenizers import Tokenizer
 
+from stages.alignment.inputs import BASE, read_instructions, read_model, read_tokenizer
 from stages.alignment.novelty import Novelty
 from stages.base import schemas
 from stages.base.params import Section
 from stages.base.record import stage
 from stages.base.seeds import derive
 from stages.lm.build import LanguageModel
-from stages.lm.chat import BOS, decode, encode_text, load_tokenizer, special_ids, stop_ids
-from stages.lm.checkpoint import load_model
+from stages.lm.chat import BOS, decode, encode_text, special_ids, stop_ids
 from stages.lm.generate import generate
 
 
@@ -141,12 +141,10 @@ def to_rows(examples: Sequence[Example]) -> pa.Table:
 def main() -> None:
     with stage("alignment.self_instruct", SelfInstructParams, seed="run.seed") as run:
         params = run.params
-        instructions = run.read_table(
-            "data/alignment/instructions/instructions.parquet", schemas.INSTRUCTION
-        ).to_pylist()
+        instructions = read_instructions(run)
         seeds = [(row["prompt"], row["response"]) for row in instructions if row["split"] == "sft"]
-        tokenizer = load_tokenizer(run.input("data/tokens/tokenizer"))
-        model = load_model(run.input("data/pretraining/anneal"))
+        tokenizer = read_tokenizer(run)
+        model = read_model(run, BASE)
         kept, drops = propose(seeds, writer(model, tokenizer, params, run.seed), params, run.seed)
         run.write_table("generated.parquet", to_rows(kept), schemas.INSTRUCTION)
         run.write_table("drops.parquet", pa.Table.from_pylist(drops, schema=DROPS), DROPS)

@@ -10,14 +10,14 @@ from tokenizers import Tokenizer
 
 from stages.alignment.answers import Validation
 from stages.alignment.batches import Exchange, bucketed, encode_exchange, pad
-from stages.annotators.truth import load_truth
+from stages.alignment.inputs import BASE, read_instructions, read_model, read_tokenizer, read_truth
 from stages.base import schemas
 from stages.base.params import Section
 from stages.base.record import stage
 from stages.base.seeds import derive
 from stages.lm.build import LanguageModel
-from stages.lm.chat import PAD, load_tokenizer, special_ids
-from stages.lm.checkpoint import load_model, save_model
+from stages.lm.chat import PAD, special_ids
+from stages.lm.checkpoint import save_model
 from stages.lm.device import autocast, environment
 from stages.lm.loop import train
 from stages.lm.loss import linear_cross_entropy
@@ -81,9 +81,9 @@ def fine_tune(
     validate: Callable[[LanguageModel], dict[str, float]],
     name: str,
 ) -> tuple[list[dict[str, float]], list[dict[str, float]]]:
-    """Train `model` in place and leave it at the checkpoint with the most validation answers right (the earliest of equals).
+    """Train `model` in place and leave it at the checkpoint with the most validation answers right.
 
-    Returns one row a step and one row a checkpoint (step, and what `validate` says).
+    Of equals it is the earliest. Returns one row a step and one row a checkpoint (step, and what `validate` says).
     """
     batches = plan_batches(exchanges, params.batch_size, params.epochs, seed)
     steps = len(batches)
@@ -132,17 +132,15 @@ def chosen_checkpoint(checkpoints: Sequence[dict[str, float]], metric: str) -> d
 def main() -> None:
     with stage("alignment.sft", SftParams, seed="run.seed") as run:
         params = run.params
-        instructions = run.read_table(
-            "data/alignment/instructions/instructions.parquet", schemas.INSTRUCTION
-        ).to_pylist()
+        instructions = read_instructions(run)
         human = [row for row in instructions if row["split"] == "sft"]
         machine: list[dict[str, Any]] = []
         if params.self_instruct_share > 0:
             machine = run.read_table("data/alignment/self_instruct/generated.parquet", schemas.INSTRUCTION).to_pylist()
         rows = mix(human, machine, params.self_instruct_share, run.seed)
-        tokenizer = load_tokenizer(run.input("data/tokens/tokenizer"))
-        model = load_model(run.input("data/pretraining/anneal"))
-        truth = load_truth(run.input("data/corpus/atlas/truth.json"))
+        tokenizer = read_tokenizer(run)
+        model = read_model(run, BASE)
+        truth = read_truth(run)
         validation = Validation(tokenizer, truth, instructions, params.max_new_tokens)
         limit = model.config.max_seq_len
         exchanges = [encode_exchange(tokenizer, row["prompt"], row["response"], limit) for row in rows]

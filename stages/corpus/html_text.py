@@ -1,7 +1,8 @@
 """One HTML page to its main text and links: bounded, normalised, with two extractors to choose from.
 
-`volume` is Resiliparse's main-content heuristic, which also drops lists that lie right below the body (Bevendorff et al., "Elastic ChatNoir", ECIR 2018), `fast` and
-`precision` are Trafilatura's (Barbaresi, "Trafilatura", ACL 2021): slower by several times, more precise.
+`volume` is Resiliparse's main-content heuristic (Bevendorff et al., "Elastic ChatNoir", ECIR 2018), which also drops
+unordered lists that lie right below the body. `fast` and `precision` are Trafilatura's (Barbaresi, "Trafilatura",
+ACL 2021): slower by several times, more precise.
 """
 
 import re
@@ -17,7 +18,7 @@ from stages.corpus.plain import unwrap
 
 Mode = Literal["volume", "fast", "precision"]
 CONTAINERS = re.compile(
-    rb"<(/?)(?:div|span|table|tbody|tr|td|ul|ol|dl|blockquote|section|article|main|font|center|b|i|em|strong|form)[\s>]",
+    rb"<(/?)(?:div|span|table|tbody|tr|td|ul|ol|dl|blockquote|section|article|main|font|center|b|i|em|form)[\s>]",
     re.IGNORECASE,
 )
 META_CHARSET = re.compile(rb"<meta[^>]{0,200}?charset\s*=\s*[\"']?\s*([\w\-:]+)", re.IGNORECASE)

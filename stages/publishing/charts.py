@@ -93,8 +93,15 @@ class Plot:
     def line(self, xs: Sequence[float], ys: Sequence[float], style: str, label: str = "") -> None:
         self._add("line", xs, ys, style, label)
 
-    def points(self, xs: Sequence[float], ys: Sequence[float], style: str, shape: Literal["circle", "square"] = "circle",
-               notes: Sequence[str] = (), radius: float = 4.0) -> None:
+    def points(
+        self,
+        xs: Sequence[float],
+        ys: Sequence[float],
+        style: str,
+        shape: Literal["circle", "square"] = "circle",
+        notes: Sequence[str] = (),
+        radius: float = 4.0,
+    ) -> None:
         self._add("points", xs, ys, style, shape, tuple(notes), radius)
 
     def band(self, xs: Sequence[float], low: Sequence[float], high: Sequence[float], style: str) -> None:
@@ -105,7 +112,9 @@ class Plot:
         self.y.take([low])
         self._add("interval", [x], [high], style, low, note)
 
-    def text(self, x: float, y: float, words: str, style: str, dx: float = 8, dy: float = 4, anchor: str = "start") -> None:
+    def text(
+        self, x: float, y: float, words: str, style: str, dx: float = 8, dy: float = 4, anchor: str = "start"
+    ) -> None:
         self._add("text", [x], [y], style, words, dx, dy, anchor)
 
     def rule(self, x: float, style: str, label: str) -> None:
@@ -129,20 +138,26 @@ class Plot:
         px = _pixels(x_low, x_high, MARGIN_LEFT, self.width - MARGIN_RIGHT, self.x.log)
         py = _pixels(y_low, y_high, self.height - MARGIN_BOTTOM, MARGIN_TOP, self.y.log)
         out = [
-            f'<svg class="plot" viewBox="0 0 {self.width:g} {self.height:g}" role="img" aria-label="{escape(self.title)}">'
+            f'<svg class="plot" viewBox="0 0 {self.width:g} {self.height:g}" role="img" '
+            f'aria-label="{escape(self.title)}">'
         ]
         bottom, right = self.height - MARGIN_BOTTOM, self.width - MARGIN_RIGHT
         for tick in self.y.ticks(y_low, y_high):
             at = py(tick)
             out.append(f'<line class="grid" x1="{MARGIN_LEFT:g}" x2="{right:g}" y1="{at:.1f}" y2="{at:.1f}"/>')
-            out.append(f'<text class="tick" x="{MARGIN_LEFT - 8:g}" y="{at + 4:.1f}" text-anchor="end">{compact(tick)}</text>')
+            out.append(
+                f'<text class="tick" x="{MARGIN_LEFT - 8:g}" y="{at + 4:.1f}" text-anchor="end">{compact(tick)}</text>'
+            )
         for tick in self.x.ticks(x_low, x_high):
             at = px(tick)
             out.append(f'<line class="notch" x1="{at:.1f}" x2="{at:.1f}" y1="{bottom:g}" y2="{bottom + 4:g}"/>')
-            out.append(f'<text class="tick" x="{at:.1f}" y="{bottom + 17:g}" text-anchor="middle">{compact(tick)}</text>')
+            out.append(
+                f'<text class="tick" x="{at:.1f}" y="{bottom + 17:g}" text-anchor="middle">{compact(tick)}</text>'
+            )
         out.append(f'<line class="axis" x1="{MARGIN_LEFT:g}" x2="{right:g}" y1="{bottom:g}" y2="{bottom:g}"/>')
         out.append(
-            f'<text class="axis-label" x="{right:g}" y="{self.height - 4:g}" text-anchor="end">{escape(self.x.label)}</text>'
+            f'<text class="axis-label" x="{right:g}" y="{self.height - 4:g}" text-anchor="end">'
+            f"{escape(self.x.label)}</text>"
             f'<text class="axis-label" x="2" y="12">{escape(self.y.label)}</text>'
         )
         for mark in self._marks:
@@ -150,7 +165,7 @@ class Plot:
         out.append("</svg>")
         return "".join(out)
 
-    def _draw(self, mark: tuple, px, py, bottom: float) -> str:  # noqa: ANN001
+    def _draw(self, mark: tuple, px, py, bottom: float) -> str:
         kind, xs, ys, style, *rest = mark
         if kind == "diagonal":
             low, high = max(self.x.low, self.y.low), min(self.x.high, self.y.high)
@@ -178,7 +193,9 @@ class Plot:
         if kind == "interval":
             at, high, low_y = px(xs[0]), py(ys[0]), py(rest[0])
             caps = "".join(f"M{at - 6:.1f} {y:.1f}H{at + 6:.1f}" for y in (low_y, high))
-            return f'<path class="interval {style}" d="M{at:.1f} {low_y:.1f}V{high:.1f}{caps}"><title>{escape(rest[1])}</title></path>'
+            return f'<path class="interval {style}" d="M{at:.1f} {low_y:.1f}V{high:.1f}{caps}">' + (
+                f"<title>{escape(rest[1])}</title></path>"
+            )
         shape, notes, radius = rest
         marks = []
         for i, (a, b) in zip(kept, pairs, strict=True):
@@ -196,7 +213,7 @@ class Plot:
         return math.isfinite(x) and math.isfinite(y) and (x > 0 or not self.x.log) and (y > 0 or not self.y.log)
 
 
-def _pixels(low: float, high: float, start: float, end: float, log: bool):  # noqa: ANN202
+def _pixels(low: float, high: float, start: float, end: float, log: bool):
     """The affine (or log-affine) map from [low, high] to [start, end]."""
     a, b = (math.log10(low), math.log10(high)) if log else (low, high)
 

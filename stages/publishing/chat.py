@@ -27,7 +27,9 @@ def model_folder(name: str) -> Path:
     return folder
 
 
-def answerer(folder: Path, temperature: float, top_p: float, max_new_tokens: int, seed: int) -> Callable[[str], Iterator[str]]:
+def answerer(
+    folder: Path, temperature: float, top_p: float, max_new_tokens: int, seed: int
+) -> Callable[[str], Iterator[str]]:
     """A function from a prompt to the growing pieces of the answer."""
     from stages.lm.chat import decode, encode_prompt, load_tokenizer, stop_ids
     from stages.lm.checkpoint import load_model
@@ -45,8 +47,15 @@ def answerer(folder: Path, temperature: float, top_p: float, max_new_tokens: int
             return
         for length in _lengths(min(max_new_tokens, room)):
             # Prompt and seed fix the stream of draws, so a longer answer starts with the shorter one.
-            (tokens,) = generate(model, [ids], max_new_tokens=length, temperature=temperature, top_p=top_p,
-                                 seed=seed, stop_ids=stop_ids(tokenizer))  # fmt: skip
+            (tokens,) = generate(
+                model,
+                [ids],
+                max_new_tokens=length,
+                temperature=temperature,
+                top_p=top_p,
+                seed=seed,
+                stop_ids=stop_ids(tokenizer),
+            )
             text = decode(tokenizer, tokens)
             shown = text if len(tokens) < length else text.rstrip("\ufffd")  # half a character may still be completed
             yield shown[len(told) :] if shown.startswith(told) else f"\n{shown}"

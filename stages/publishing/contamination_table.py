@@ -25,7 +25,8 @@ def contamination_view(contamination: Mapping[str, Any]) -> dict[str, Any]:
         "table": {"head": ["Check", "Test set", "Looked at", "Found", "Verdict"], "rows": rows, "numeric": []},
         "chart": _power_chart(planted, _alpha(contamination)) if planted else None,
         "caption": (
-            "A probe model was trained on the same text with test sets planted a known number of times. Below the dotted "
+            "A probe model was trained on the same text with test sets planted a known number of times. Below the "
+            "dotted "
             "line the ordering test calls a set contaminated: this is how many copies it needs to see."
         ),
         "notes": _notes(contamination),
@@ -39,10 +40,15 @@ def _alpha(contamination: Mapping[str, Any]) -> float:
 def _intro(contamination: Mapping[str, Any]) -> str:
     ordering = next(row for row in contamination["verdicts"] if row["check"] == "ordering")
     copies = ordering["detects_from_copies"]
-    power = f"would have noticed {copies} or more copies" if copies is not None else "was too weak here to notice any planted set"
+    power = (
+        f"would have noticed {copies} or more copies"
+        if copies is not None
+        else "was too weak here to notice any planted set"
+    )
     clean = "No check finds" if verdict(contamination)["word"] == "clean" else "At least one check finds"
     return (
-        f"{clean} the test set in what the model read. The ordering test (Oren et al. 2023) asks whether the model prefers the "
+        f"{clean} the test set in what the model read. The ordering test (Oren et al. 2023) asks whether the model "
+        "prefers the "
         f"published order of the questions to shuffled ones; on sets planted on purpose it {power}."
     )
 
@@ -50,11 +56,18 @@ def _intro(contamination: Mapping[str, Any]) -> str:
 def _row(row: Mapping[str, Any], contamination: Mapping[str, Any]) -> list[str]:
     name = row["set"].replace("_", " ")
     if row["check"] == "ordering":
-        return ["order of the questions", name, f"{contamination['ordering']['examples']} questions",
-                f"p = {probability(row['p_value'])}", row["verdict"]]  # fmt: skip
+        return [
+            "order of the questions",
+            name,
+            f"{contamination['ordering']['examples']} questions",
+            f"p = {probability(row['p_value'])}",
+            row["verdict"],
+        ]
     overlap = contamination["overlap"][row["set"]]
     runs = {key: value for key, value in overlap.items() if key.startswith("any_")}
-    shared = ", ".join(f"{percent(value, 1)} share a {key[4:].replace('gram', '-word run')}" for key, value in sorted(runs.items()))
+    shared = ", ".join(
+        f"{percent(value, 1)} share a {key[4:].replace('gram', '-word run')}" for key, value in sorted(runs.items())
+    )
     dirty = f"{count(len(overlap['dirty_ids']))} dirty ({percent(row['dirty'], 1)})"
     return ["shared words", name, f"{count(overlap['items'])} questions", f"{dirty}; {shared}", row["verdict"]]
 
@@ -65,14 +78,19 @@ def _notes(contamination: Mapping[str, Any]) -> list[str]:
     if clean is None or dirty is None:
         return []
     return [
-        f"Accuracy ({accuracy['protocol']}) on the {count(accuracy['clean_questions'])} clean questions {percent(clean, 1)}, "
+        f"Accuracy ({accuracy['protocol']}) on the {count(accuracy['clean_questions'])} clean questions "
+        f"{percent(clean, 1)}, "
         f"on the {count(accuracy['dirty_questions'])} dirty ones {percent(dirty, 1)}."
     ]
 
 
 def _power_chart(planted: list[Mapping[str, Any]], alpha: float) -> str:
-    plot = Plot(Axis("copies of the planted set in the training text (0 drawn at ½)", log=True), Axis("p value", log=True),
-                "p value of the ordering test by number of planted copies", height=260)  # fmt: skip
+    plot = Plot(
+        Axis("copies of the planted set in the training text (0 drawn at ½)", log=True),
+        Axis("p value", log=True),
+        "p value of the ordering test by number of planted copies",
+        height=260,
+    )
     xs = [row["copies"] or 0.5 for row in planted]
     ys = [max(row["p_value"], 1e-12) for row in planted]
     plot.line([min(xs) * 0.8, max(xs) * 1.2], [alpha, alpha], "ident")

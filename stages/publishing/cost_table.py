@@ -7,9 +7,15 @@ from stages.publishing.charts import compact
 from stages.publishing.quantity import count, number
 
 ROWS = (
-    ("flops", "Compute"), ("gpu_hours", "Accelerator time"), ("days", "Wall time"), ("rent_usd", "Rent"), ("people_usd", "People"),
-    ("usd", "Total"), ("energy_mwh", "Energy"), ("tco2eq", "Emissions"),
-)  # fmt: skip
+    ("flops", "Compute"),
+    ("gpu_hours", "Accelerator time"),
+    ("days", "Wall time"),
+    ("rent_usd", "Rent"),
+    ("people_usd", "People"),
+    ("usd", "Total"),
+    ("energy_mwh", "Energy"),
+    ("tco2eq", "Emissions"),
+)
 
 
 UNITS = {  # smaller units for small runs: (how many make one, name), coarsest first
@@ -40,7 +46,8 @@ def cost_view(plan: Mapping[str, Any]) -> dict[str, Any]:
         rows.append([label, f"{compact(quantity['value'] * factor)} {unit}", between, quantity["assumption"]])
     return {
         "intro": (
-            "What the planned pretraining run would cost on rented accelerators, with the range that the realised utilisation of "
+            "What the planned pretraining run would cost on rented accelerators, with the range that the realised "
+            "utilisation of "
             "published runs gives. Every line names its assumption."
         ),
         "table": {"head": ["", "Estimate", "Range", "Assumption"], "rows": rows, "numeric": [1, 2]},
@@ -52,12 +59,19 @@ def plan_facts(plan: Mapping[str, Any]) -> list[tuple[str, str]]:
     model = plan["model"]
     low, high = plan["interval"]
     return [
-        ("budget", f"{compact(plan['budget_flops'])} FLOPs, {100 * plan['planned_flops'] / plan['budget_flops']:.0f} % of it spent"),
+        (
+            "budget",
+            f"{compact(plan['budget_flops'])} FLOPs, {100 * plan['planned_flops'] / plan['budget_flops']:.0f} % of "
+            "it spent",
+        ),
         ("model", f"{plan['shape']}: {model['n_layer']} layers of width {model['d_model']}, {model['n_head']} heads"),
         ("parameters", f"{count(plan['n_params'])}, {count(plan['n_nonembedding'])} without embeddings"),
         ("tokens", f"{count(plan['tokens'])}, {plan['tokens_per_parameter']:.1f} a parameter"),
         ("unique tokens there are", count(plan["data"]["unique_tokens"])),
         ("batch, peak learning rate", f"{count(plan['batch_tokens'])} tokens, {plan['lr']:.3g}"),
         ("predicted loss", f"{plan['predicted_loss']:.4f}  ({low:.4f} – {high:.4f})"),
-        ("best by the law, any data", f"{compact(plan['optimum']['n'])} parameters, {compact(plan['optimum']['tokens'])} tokens"),
+        (
+            "best by the law, any data",
+            f"{compact(plan['optimum']['n'])} parameters, {compact(plan['optimum']['tokens'])} tokens",
+        ),
     ]

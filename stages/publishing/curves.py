@@ -17,7 +17,9 @@ def series(rows: Rows, name: str) -> tuple[list[float], list[float]]:
 
 def losses(pretrain: Rows, anneal: Rows, branch: int, limit: int) -> str:
     """Training loss of both stages on one axis; the anneal starts from the trunk, at step `branch`."""
-    plot = Plot(Axis("optimizer step"), Axis("loss, nats per token"), "Training loss by step", width=1060, height=330, pad=0.02)
+    plot = Plot(
+        Axis("optimizer step"), Axis("loss, nats per token"), "Training loss by step", width=1060, height=330, pad=0.02
+    )
     # The first steps fall from ln V and would flatten everything that follows.
     steps, values = _after_start(*series(pretrain, "loss"))
     plot.line(*thin(steps, values, limit), "c2")
@@ -32,7 +34,9 @@ def _after_start(steps: list[float], values: list[float]) -> tuple[list[float], 
     return steps[skip:], values[skip:]
 
 
-def small(title: str, rows: Rows, name: str, label: str, style: str, limit: int, marks: str = "", caption: str = "") -> dict[str, str] | None:
+def small(
+    title: str, rows: Rows, name: str, label: str, style: str, limit: int, marks: str = "", caption: str = ""
+) -> dict[str, str] | None:
     """A small chart of one number of a steps.jsonl, None where no row has it."""
     steps, values = series(rows, name)
     if not steps:
@@ -46,13 +50,18 @@ def small(title: str, rows: Rows, name: str, label: str, style: str, limit: int,
 
 
 def training_view(
-    pretrain: Rows, anneal: Rows, metrics: Mapping[str, Mapping[str, Any]], limit: int, smalls: list[dict[str, str] | None]
+    pretrain: Rows,
+    anneal: Rows,
+    metrics: Mapping[str, Mapping[str, Any]],
+    limit: int,
+    smalls: list[dict[str, str] | None],
 ) -> dict[str, Any]:
     """Parameters: rows and metrics.json of pretraining and annealing; `smalls`: charts of the alignment stages."""
     before, after = metrics["pretrain"]["validation_loss"], metrics["anneal"]["validation_loss"]
     return {
         "intro": (
-            f"A trunk of {count(metrics['pretrain']['trunk_steps'])} steps at the planned learning rate; from its end, once a cooldown "
+            f"A trunk of {count(metrics['pretrain']['trunk_steps'])} steps at the planned learning rate; from its "
+            "end, once a cooldown "
             f"on the same stream (what the scaling law predicts: validation loss {before:.3f}), once an anneal of "
             f"{count(len(anneal))} steps on the best text ({after:.3f}), from which alignment starts."
         ),
@@ -61,6 +70,8 @@ def training_view(
             {"mark": "ln", "colour": "c2", "label": "pretraining: trunk and cooldown"},
             {"mark": "ln", "colour": "c4", "label": "anneal on the best text"},
         ],
-        "caption": "Training loss, means over equal runs of steps. The two branches read different text after the trunk.",
+        "caption": (
+            "Training loss, means over equal runs of steps. The two branches read different text after the trunk."
+        ),
         "small": [chart for chart in smalls if chart is not None],
     }

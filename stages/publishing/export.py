@@ -1,4 +1,4 @@
-"""publishing.export@checkpoint: a Hugging Face folder that transformers, lm-evaluation-harness and vLLM load as they are."""
+"""publishing.export@checkpoint: a Hugging Face folder for transformers, lm-evaluation-harness and vLLM."""
 
 import sys
 from typing import Any
@@ -71,11 +71,15 @@ def main(key: str) -> None:
         run.input(TOKENIZER)
         model = load_model(source)
         if not isinstance(model, Decoder):
-            raise ParamError(f"publishing.checkpoints.{key}: {source} is no Transformer; only a decoder exports as Qwen3")
+            raise ParamError(
+                f"publishing.checkpoints.{key}: {source} is no Transformer; only a decoder exports as Qwen3"
+            )
         tokenizer = load_tokenizer(TOKENIZER)
         ids = special_ids(tokenizer)
         config = hf_config(model.config, bos_token_id=ids[BOS], eos_token_id=ids[END], pad_token_id=ids[PAD])
-        save_file(to_bytes_identical(to_hf_state_dict(model)), run.output("model.safetensors"), metadata={"format": "pt"})
+        save_file(
+            to_bytes_identical(to_hf_state_dict(model)), run.output("model.safetensors"), metadata={"format": "pt"}
+        )
         run.write_json("config.json", config)
         run.write_json("generation_config.json", generation_config(run.params, ids))
         run.write_json("tokenizer_config.json", tokenizer_config(model.config.max_seq_len))

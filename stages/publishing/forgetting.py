@@ -11,7 +11,12 @@ PROTOCOLS = {"original": "letters (MMLU)", "cloze": "cloze", "chat": "chat"}
 
 
 def _sources(metrics: Metrics) -> list[str]:
-    names = {name for row in metrics.values() for name in row if name.startswith("bpb_") and not name.startswith("bpb_domain_")}
+    names = {
+        name
+        for row in metrics.values()
+        for name in row
+        if name.startswith("bpb_") and not name.startswith("bpb_domain_")
+    }
     return sorted(names)
 
 
@@ -36,7 +41,12 @@ def bits_table(metrics: Metrics, base: str) -> dict[str, Any]:
 
 def choice_table(metrics: Metrics) -> dict[str, Any] | None:
     """Accuracy with its interval, a column a protocol; chance and constant answer as rows of their own."""
-    found = {name.split("_")[1] for row in metrics.values() for name in row if name.startswith("mc_") and name.endswith("_acc")}
+    found = {
+        name.split("_")[1]
+        for row in metrics.values()
+        for name in row
+        if name.startswith("mc_") and name.endswith("_acc")
+    }
     protocols = [name for name in PROTOCOLS if name in found]
     if not protocols:
         return None
@@ -54,7 +64,12 @@ def choice_table(metrics: Metrics) -> dict[str, Any] | None:
         if share is not None:
             rows.append([label, *([share.text] * len(protocols))])
     head = ["Checkpoint", *(f"{PROTOCOLS[name]}, % right" for name in protocols)]
-    return {"head": head, "rows": rows, "numeric": list(range(1, len(head))), "protocols": _WORDS.get(len(protocols), str(len(protocols)))}
+    return {
+        "head": head,
+        "rows": rows,
+        "numeric": list(range(1, len(head))),
+        "protocols": _WORDS.get(len(protocols), str(len(protocols))),
+    }
 
 
 def evaluation_view(metrics: Metrics, base: str) -> dict[str, Any]:
@@ -62,17 +77,24 @@ def evaluation_view(metrics: Metrics, base: str) -> dict[str, Any]:
     worst = max(
         ((number(row.get("bpb")) or 0.0) - (number(first.get("bpb")) or 0.0), name) for name, row in metrics.items()
     )
-    told = f"{worst[1]} pays most: +{worst[0]:.3f} bits per byte over {base}." if worst[0] > 0 else f"No checkpoint is worse than {base}."
+    told = (
+        f"{worst[1]} pays most: +{worst[0]:.3f} bits per byte over {base}."
+        if worst[0] > 0
+        else f"No checkpoint is worse than {base}."
+    )
     questions = number(first.get("mc_questions"))
     return {
         "intro": (
-            f"Every checkpoint reads the same {count(first.get('bytes') or 0)} bytes of text that no training saw, and answers "
+            f"Every checkpoint reads the same {count(first.get('bytes') or 0)} bytes of text that no training saw, "
+            "and answers "
             f"the same {count(questions or 0)} multiple-choice questions. In brackets: the change from {base}. {told}"
         ),
         "bits": bits_table(metrics, base),
         "choice": choice_table(metrics),
         "choice_note": (
-            "The same questions under different protocols are different tests: letters asks for “A” to “D” after worked "
-            "examples, cloze scores the answers' own words, chat scores them as an assistant's reply. In brackets: 95 % intervals."
+            "The same questions under different protocols are different tests: letters asks for “A” to “D” after "
+            "worked "
+            "examples, cloze scores the answers' own words, chat scores them as an assistant's reply. In brackets: "
+            "95 % intervals."
         ),
     }

@@ -7,8 +7,10 @@ from stages.publishing.charts import compact
 from stages.publishing.quantity import count, number
 
 
-def headline(rows: Sequence[Mapping[str, Any]], comparisons: Sequence[Mapping[str, Any]], plan: Mapping[str, Any]) -> dict[str, str]:
-    """Parameters: rows of the leaderboard that are in the pipeline, its comparisons, and sizes for the second sentence."""
+def headline(
+    rows: Sequence[Mapping[str, Any]], comparisons: Sequence[Mapping[str, Any]], plan: Mapping[str, Any]
+) -> dict[str, str]:
+    """Claim and lead, from the rows in the pipeline, the comparisons, and the sizes for the second sentence."""
     models = [row for row in rows if not row["control"] and number(row["right"]) is not None]
     controls = [row for row in rows if row["control"] and number(row["right"]) is not None]
     if not models:
@@ -28,22 +30,31 @@ def _words(name: str) -> str:
 
 
 def _beats(model: Mapping[str, Any], control: Mapping[str, Any], comparisons: Sequence[Mapping[str, Any]]) -> bool:
-    """Whether the paired interval of the difference lies above zero; without one, whether the two intervals are apart."""
+    """Whether the paired interval lies above zero; without one, whether the two models' intervals are apart."""
     for row in comparisons:
-        if (row["model"], row["against"], row["metric"], row["split"]) == (model["model"], control["model"], "right", "test"):
+        if (row["model"], row["against"], row["metric"], row["split"]) == (
+            model["model"],
+            control["model"],
+            "right",
+            "test",
+        ):
             return (number(row["low"]) or 0.0) > 0
     return (number(model["right_low"]) or 0.0) > (number(control["right_high"]) or 0.0)
 
 
 def _lead(sizes: Mapping[str, Any]) -> str:
     return (
-        f"A model of {compact(sizes['parameters'])} parameters, trained from scratch on {compact(sizes['tokens'])} tokens of pages "
-        f"made and cleaned by this pipeline, then tuned and judged. The scaling law fitted beforehand predicted a loss of "
+        f"A model of {compact(sizes['parameters'])} parameters, trained from scratch on {compact(sizes['tokens'])} "
+        "tokens of pages "
+        "made and cleaned by this pipeline, then tuned and judged. The scaling law fitted beforehand predicted a "
+        "loss of "
         f"{sizes['predicted']:.3f}; it reached {sizes['reached']:.3f}."
     )
 
 
-def stations(pages: int, documents: int, tokens: float, points: int, parameters: float, models: int, questions: int) -> list[dict[str, str]]:
+def stations(
+    pages: int, documents: int, tokens: float, points: int, parameters: float, models: int, questions: int
+) -> list[dict[str, str]]:
     """The pipeline as a line of stops, in order."""
     return [
         {"value": count(pages), "label": "pages collected"},

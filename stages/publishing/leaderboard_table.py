@@ -9,10 +9,29 @@ from stages.publishing.quantity import Scale, ceiling, count, floor, number, per
 
 Board = Mapping[str, Any]  # leaderboard.json
 COLUMNS = (
-    "rank", "model", "kind", "control", "baseline", "chosen", "right", "right_low", "right_high", "win_rate", "win_rate_low",
-    "win_rate_high", "lc_win_rate", "lc_low", "lc_high", "bradley_terry", "bradley_terry_low", "bradley_terry_high",
-    "mean_score", "mean_length", "n", "missing",
-)  # fmt: skip
+    "rank",
+    "model",
+    "kind",
+    "control",
+    "baseline",
+    "chosen",
+    "right",
+    "right_low",
+    "right_high",
+    "win_rate",
+    "win_rate_low",
+    "win_rate_high",
+    "lc_win_rate",
+    "lc_low",
+    "lc_high",
+    "bradley_terry",
+    "bradley_terry_low",
+    "bradley_terry_high",
+    "mean_score",
+    "mean_length",
+    "n",
+    "missing",
+)
 ABOUT = {
     "checkpoint": "{source}",
     "outputs": "{source}",
@@ -28,7 +47,10 @@ def in_pipeline(board: Board, models: Mapping[str, Mapping[str, Any]]) -> list[d
 
 
 def leaderboard_view(
-    board: Board, models: Mapping[str, Mapping[str, Any]], verdict: Mapping[str, str], agreement: Mapping[str, Any] | None
+    board: Board,
+    models: Mapping[str, Mapping[str, Any]],
+    verdict: Mapping[str, str],
+    agreement: Mapping[str, Any] | None,
 ) -> dict[str, Any]:
     rows = in_pipeline(board, models)
     rights = [x for row in rows for x in (number(row["right"]), number(row["right_high"])) if x is not None]
@@ -58,7 +80,12 @@ def leaderboard_view(
 
 
 def _row(row: Mapping[str, Any], model: Mapping[str, Any], verdict: Mapping[str, str]) -> dict[str, Any]:
-    source = str(model.get("source", "")).removeprefix("data/").removesuffix("/model.safetensors").removesuffix("/outputs.parquet")
+    source = (
+        str(model.get("source", ""))
+        .removeprefix("data/")
+        .removesuffix("/model.safetensors")
+        .removesuffix("/outputs.parquet")
+    )
     about = ABOUT.get(row["kind"], "{source}").format(source=source.replace("/", " › "))
     missing = f"; {count(row['missing'])} without a verdict" if row.get("missing") else ""
     return {
@@ -80,19 +107,27 @@ def _row(row: Mapping[str, Any], model: Mapping[str, Any], verdict: Mapping[str,
 def _judge_note(judge: Mapping[str, Any]) -> str:
     if judge["simulated"]:
         return (
-            f"Win rates, length-controlled win rates and Bradley–Terry strengths come from {judge['label']}: programs that know "
-            "the true facts and have a known bias towards length and a known rate of wrong labels. They test the instrument, "
+            f"Win rates, length-controlled win rates and Bradley–Terry strengths come from {judge['label']}: "
+            "programs that know "
+            "the true facts and have a known bias towards length and a known rate of wrong labels. They test the "
+            "instrument, "
             "not taste. Exactly right answers are counted against the facts and involve no judge."
         )
-    return f"Win rates, length-controlled win rates and Bradley–Terry strengths come from {judge['label']}, a language model."
+    return f"Win rates and Bradley–Terry strengths come from {judge['label']}, a language model."
 
 
 def _reading(board: Board) -> str:
     chosen = board.get("chosen")
-    picked = f" {chosen['model']} was chosen on the {chosen['split']} split, before the test split was looked at." if chosen else ""
+    picked = (
+        f" {chosen['model']} was chosen on the {chosen['split']} split, before the test split was looked at."
+        if chosen
+        else ""
+    )
     return (
-        "Small numbers are 95 % intervals. Exactly right: every asked fact is there and no wrong one is. Length-controlled: the win "
-        "rate a model would have at the baseline's length (Dubois et al. 2024). Bradley–Terry: log-strength, baseline 0. Controls "
+        "Small numbers are 95 % intervals. Exactly right: every asked fact is there and no wrong one is. "
+        "Length-controlled: the win "
+        "rate a model would have at the baseline's length (Dubois et al. 2024). Bradley–Terry: log-strength, "
+        "baseline 0. Controls "
         f"show what a score means: a tuned model that doesn't beat them has learned nothing.{picked} "
         + " ".join(board.get("notes", []))
     ).strip()
@@ -159,7 +194,8 @@ def as_markdown(board: Board, models: Mapping[str, Any], title: str) -> str:
     lines = [
         f"# {title}: leaderboard",
         "",
-        f"Win rate, length-controlled win rate and Bradley–Terry: {judged}, against `{board['baseline']}`. Exactly right: counted "
+        f"Win rate, length-controlled win rate and Bradley–Terry: {judged}, against `{board['baseline']}`. Exactly "
+        "right: counted "
         "against the true facts. 95 % intervals in brackets.",
         "",
         "| # | Model | Exactly right, % | Win rate, % | Length-controlled, % | Bradley–Terry | Characters |",

@@ -1,4 +1,4 @@
-"""From a view (plain values) to one HTML page that needs nothing else: styles and charts inside, no script, no network."""
+"""From a view (plain values) to one HTML page that needs nothing else: no script, no font, no network."""
 
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,9 @@ def render(view: dict[str, Any]) -> str:
 def _trusted(value: Any) -> Any:
     if isinstance(value, dict):
         return {
-            key: Markup(item) if key in CHARTS and isinstance(item, str) and item.startswith("<svg ") else _trusted(item)
+            key: Markup(item)
+            if key in CHARTS and isinstance(item, str) and item.startswith("<svg ")
+            else _trusted(item)
             for key, item in value.items()
         }
     if isinstance(value, list):

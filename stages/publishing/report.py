@@ -88,12 +88,15 @@ def corpus_section(read: Sources, pack: dict[str, Any]) -> tuple[dict[str, Any],
     texts = dict(zip(left["url"].to_pylist(), left["text"].to_pylist(), strict=True))
     planted = read.table(f"{CORPUS}/atlas/planted.parquet", schemas.PLANTED)
     collected = set(read.columns(f"{CORPUS}/ingest/pages.parquet", ["url"])["url"].to_pylist())
-    invented = [url for url in read.columns(f"{CORPUS}/atlas/pages.parquet", ["url"])["url"].to_pylist() if url in collected]
+    invented = [
+        url for url in read.columns(f"{CORPUS}/atlas/pages.parquet", ["url"])["url"].to_pylist() if url in collected
+    ]
     dealt = waterfall.caught(planted, invented, texts)
     pages = steps[0].kept + sum(steps[0].dropped.values())
     view = {
         "intro": (
-            "Every page that comes in is extracted, screened, deduplicated, filtered, scored and checked against the test "
+            "Every page that comes in is extracted, screened, deduplicated, filtered, scored and checked against "
+            "the test "
             "questions. Hatched: what that step dropped, with its reasons."
         ),
         "steps": waterfall.waterfall_view(steps),
@@ -108,12 +111,19 @@ def corpus_section(read: Sources, pack: dict[str, Any]) -> tuple[dict[str, Any],
 def samples_section(read: Sources, params: ReportParams, models: dict[str, Any], seed: int) -> dict[str, Any]:
     unknown = [model for model in params.side_by_side if model not in models]
     if unknown:
-        raise ParamError(f"publishing.report.side_by_side: no `{unknown[0]}` in judging.models; known: {', '.join(models)}")
-    outputs = {name: read.table(f"{JUDGING}/respond/{name}/outputs.parquet", schemas.OUTPUT) for name in params.side_by_side}
+        raise ParamError(
+            f"publishing.report.side_by_side: no `{unknown[0]}` in judging.models; known: {', '.join(models)}"
+        )
+    outputs = {
+        name: read.table(f"{JUDGING}/respond/{name}/outputs.parquet", schemas.OUTPUT) for name in params.side_by_side
+    }
     exact = {name: read.table(f"{JUDGING}/judge/{name}/exact.parquet", schemas.EXACT) for name in params.side_by_side}
     questions = read.table(f"{ALIGNMENT}/instructions/instructions.parquet", schemas.INSTRUCTION)
     return {
-        "intro": "Questions of the test split, drawn by seed and not by looking at the answers. The same decoding for every model.",
+        "intro": (
+            "Questions of the test split, drawn by seed and not by looking at the answers. The same decoding for "
+            "every model."
+        ),
         "questions": samples_view(questions, outputs, exact, params.prompts, seed),
     }
 
@@ -124,17 +134,26 @@ def training_section(read: Sources, limit: int) -> dict[str, Any]:
     rows = {name: read.steps(f"{ALIGNMENT}/{name}/steps.jsonl") for name in CURVES}
     charts = [
         small("SFT", rows["sft"], "loss", "loss, nats per token", "c2", limit),
-        small("SFT, on the validation split", rows["sft"], "validation_exact_right", "share exactly right", "c3", limit,
-              "validation_exact_right"),
+        small(
+            "SFT, on the validation split",
+            rows["sft"],
+            "validation_exact_right",
+            "share exactly right",
+            "c3",
+            limit,
+            "validation_exact_right",
+        ),
         small("Reward model", rows["reward"], "accuracy", "pairs ranked as annotated", "c5", limit),
         small("DPO", rows["dpo"], "accuracy", "pairs ranked as annotated", "c1", limit),
         small("PPO", rows["ppo"], "reward", "mean reward of the answers", "c4", limit),
         small("PPO", rows["ppo"], "kl", "KL from the SFT model, nats", "c4", limit),
-    ]  # fmt: skip
+    ]
     return training_view(stages["pretrain"], stages["anneal"], metrics, limit, charts)
 
 
-def build(read: Sources, run: StageRun[ReportParams], models: dict[str, Any], points: list[str], checkpoints: list[str]) -> tuple[dict, Any]:
+def build(
+    read: Sources, run: StageRun[ReportParams], models: dict[str, Any], points: list[str], checkpoints: list[str]
+) -> tuple[dict, Any]:
     """Everything on the page, and leaderboard.json."""
     params = run.params
     board = read.json(f"{JUDGING}/leaderboard/leaderboard.json")
@@ -144,19 +163,32 @@ def build(read: Sources, run: StageRun[ReportParams], models: dict[str, Any], po
     pack = read.json("data/tokens/pack/pack.json")
     measured = {key: read.json(f"data/evaluation/evaluate/{key}/metrics.json") for key in checkpoints}
     if params.base not in measured:
-        raise ParamError(f"publishing.report.base: no `{params.base}` in evaluation.checkpoints; known: {', '.join(checkpoints)}")
+        raise ParamError(
+            f"publishing.report.base: no `{params.base}` in evaluation.checkpoints; known: {', '.join(checkpoints)}"
+        )
     target = Target(plan["planned_flops"], plan["predicted_loss"], *plan["interval"], pretrain["validation_loss"])
     corpus, dealt, pages, documents = corpus_section(read, pack)
     rows = in_pipeline(board, models)
     if not rows:
-        raise InputError("data/judging/leaderboard/leaderboard.json has no row of judging.models; rerun judging.leaderboard")
-    sizes = {"parameters": plan["n_params"], "tokens": plan["tokens"], "predicted": target.predicted, "reached": target.reached}
+        raise InputError(
+            "data/judging/leaderboard/leaderboard.json has no row of judging.models; rerun judging.leaderboard"
+        )
+    sizes = {
+        "parameters": plan["n_params"],
+        "tokens": plan["tokens"],
+        "predicted": target.predicted,
+        "reached": target.reached,
+    }
     view = {
         "title": params.title,
         "headline": words.headline(rows, board["comparisons"], sizes),
-        "stations": words.stations(pages, documents, plan["tokens"], len(points), plan["n_params"], len(rows), rows[0]["n"]),
+        "stations": words.stations(
+            pages, documents, plan["tokens"], len(points), plan["n_params"], len(rows), rows[0]["n"]
+        ),
         "tiles": tiles(target, plan, measured[params.base], contamination, dealt),
-        "board": leaderboard_view(board, models, verdict(contamination), read.json(f"{JUDGING}/agreement/agreement.json")),
+        "board": leaderboard_view(
+            board, models, verdict(contamination), read.json(f"{JUDGING}/agreement/agreement.json")
+        ),
         "samples": samples_section(read, params, models, run.seed),
         "scaling": scaling_view(fit, points, target, plan_facts(plan), plan["level"]) | {"reasons": plan["reasons"]},
         "training": training_section(read, params.curve_points),
@@ -168,15 +200,23 @@ def build(read: Sources, run: StageRun[ReportParams], models: dict[str, Any], po
     return view, board
 
 
-def tiles(target: Target, plan: dict, base: dict, contamination: dict, dealt: list[waterfall.Caught]) -> list[dict[str, str]]:
+def tiles(
+    target: Target, plan: dict, base: dict, contamination: dict, dealt: list[waterfall.Caught]
+) -> list[dict[str, str]]:
     p = contamination["ordering"]["p_value"]
     planted, good = sum(row.planted for row in dealt), sum(row.caught for row in dealt)
     return [
-        {"value": f"{target.reached:.3f}", "label": f"loss reached; {target.low:.3f} to {target.high:.3f} was predicted"},
+        {
+            "value": f"{target.reached:.3f}",
+            "label": f"loss reached; {target.low:.3f} to {target.high:.3f} was predicted",
+        },
         {"value": f"{base['bpb']:.3f}", "label": "bits per byte of unseen text, before alignment"},
         {"value": compact(plan["planned_flops"]), "label": "FLOPs of pretraining, chosen by the scaling law"},
         {"value": percent(good, planted), "label": f"of {planted:,} planted defects dealt with"},
-        {"value": verdict(contamination)["word"], "label": f"test set against training data, ordering test p = {probability(p)}"},
+        {
+            "value": verdict(contamination)["word"],
+            "label": f"test set against training data, ordering test p = {probability(p)}",
+        },
     ]
 
 

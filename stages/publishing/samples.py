@@ -21,11 +21,15 @@ def samples_view(
 ) -> list[dict[str, Any]]:
     """One entry a question: prompt, what is true, and each model's answer with its exact score.
 
-    Parameters: `questions`: INSTRUCTION rows, whose response is a correct answer on the test split; `outputs`, `exact`: model → OUTPUT, EXACT rows.
+    Parameters: `questions`: INSTRUCTION rows, whose response is a correct answer on the test split; `outputs`,
+    `exact`: model → OUTPUT, EXACT rows.
     Raises InputError where a model has no answer to a chosen question.
     """
     known = {row["id"]: row for row in questions.to_pylist()}
-    answers = {model: {row["id"]: row for row in table.to_pylist() if row["split"] == "test"} for model, table in outputs.items()}
+    answers = {
+        model: {row["id"]: row for row in table.to_pylist() if row["split"] == "test"}
+        for model, table in outputs.items()
+    }
     marks = {model: {row["id"]: row for row in table.to_pylist()} for model, table in exact.items()}
     shared = set(known).intersection(*answers.values()) if answers else set()
     if not shared:

@@ -1,4 +1,4 @@
-"""The scaling section: the ladder's points, the law fitted to them, and the loss it predicted beside the one reached."""
+"""The scaling section: the ladder, the law fitted to it, and the loss it predicted beside the one reached."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -40,7 +40,9 @@ def frontier(law: Mapping[str, float], flops: float) -> float:
 
 def in_pipeline(points: Sequence[Point], keys: Sequence[str]) -> list[Point]:
     """Points of the ladder that stand in params.yaml, by compute."""
-    return sorted((point for point in points if point["key"] in set(keys)), key=lambda point: (point["flops"], point["key"]))
+    return sorted(
+        (point for point in points if point["key"] in set(keys)), key=lambda point: (point["flops"], point["key"])
+    )
 
 
 def size(point: Point, counted: str) -> float:
@@ -49,8 +51,13 @@ def size(point: Point, counted: str) -> float:
 
 def compute_chart(fit: Mapping[str, Any], points: Sequence[Point], target: Target) -> str:
     """Loss against FLOPs: both families, their frontiers, the prediction and the result."""
-    plot = Plot(Axis("training compute, FLOPs", log=True), Axis("validation loss, nats per token"),
-                "Validation loss of the ladder by training compute, with the fitted law and the planned run", width=640, height=420)  # fmt: skip
+    plot = Plot(
+        Axis("training compute, FLOPs", log=True),
+        Axis("validation loss, nats per token"),
+        "Validation loss of the ladder by training compute, with the fitted law and the planned run",
+        width=640,
+        height=420,
+    )
     low = min([point["flops"] for point in points] + [target.flops])
     high = max([point["flops"] for point in points] + [target.flops])
     grid = [low * (high / low) ** (i / 60) for i in range(61)]
@@ -59,22 +66,46 @@ def compute_chart(fit: Mapping[str, Any], points: Sequence[Point], target: Targe
         law = fit[arch]
         members = [point for point in points if point["arch"] == arch]
         if law and members:
-            plot.line(grid, [frontier(law, flops) for flops in grid], f"{style} dashed", f"least loss of a {arch} at this compute")
-        plot.points([point["flops"] for point in members], [point["loss"] for point in members], style, shape,
-                    [_note(point) for point in members], radius=4.5)  # fmt: skip
-    plot.interval(target.flops, target.low, target.high, "c3", f"predicted {target.predicted:.3f}, {target.low:.3f} to {target.high:.3f}")
+            plot.line(
+                grid,
+                [frontier(law, flops) for flops in grid],
+                f"{style} dashed",
+                f"least loss of a {arch} at this compute",
+            )
+        plot.points(
+            [point["flops"] for point in members],
+            [point["loss"] for point in members],
+            style,
+            shape,
+            [_note(point) for point in members],
+            radius=4.5,
+        )
+    plot.interval(
+        target.flops,
+        target.low,
+        target.high,
+        "c3",
+        f"predicted {target.predicted:.3f}, {target.low:.3f} to {target.high:.3f}",
+    )
     plot.points([target.flops], [target.predicted], "c3", "square", [f"predicted {target.predicted:.3f}"], radius=4)
     plot.points([target.flops], [target.reached], "c1", "circle", [f"reached {target.reached:.3f}"], radius=6)
     return plot.svg()
 
 
 def _note(point: Point) -> str:
-    return f"{point['key']}: {compact(point['n_params'])} parameters, {compact(point['tokens'])} tokens, loss {point['loss']:.3f}"
+    sizes = f"{compact(point['n_params'])} parameters, {compact(point['tokens'])} tokens"
+    return f"{point['key']}: {sizes}, loss {point['loss']:.3f}"
 
 
 def residual_chart(fit: Mapping[str, Any], points: Sequence[Point]) -> str:
     """Reached against fitted loss; withheld runs with the interval predicted without them."""
-    plot = Plot(Axis("loss of the fitted law"), Axis("loss reached"), "Loss reached against loss of the fitted law", width=420, height=320)
+    plot = Plot(
+        Axis("loss of the fitted law"),
+        Axis("loss reached"),
+        "Loss reached against loss of the fitted law",
+        width=420,
+        height=320,
+    )
     law = fit["transformer"]
     members = [point for point in points if point["arch"] == "transformer"]
     fitted = [predict(law, size(point, fit["count"]), point["tokens"]) for point in members]
@@ -83,14 +114,22 @@ def residual_chart(fit: Mapping[str, Any], points: Sequence[Point]) -> str:
     known = {point["key"] for point in points}
     for row in fit["withheld"]["points"]:
         if row["key"] in known:
-            plot.points([row["predicted"]], [row["loss"]], "c1", "circle", [f"{row['key']}, predicted without it"], radius=5)
+            plot.points(
+                [row["predicted"]], [row["loss"]], "c1", "circle", [f"{row['key']}, predicted without it"], radius=5
+            )
     return plot.svg()
 
 
 def law_facts(fit: Mapping[str, Any]) -> list[tuple[str, str]]:
     law, shown = fit["transformer"], []
-    for name, label in (("E", "E, irreducible loss"), ("A", "A"), ("alpha", "α, exponent of N"), ("B", "B"),
-                        ("beta", "β, exponent of D"), ("a", "a, exponent of the best N in C")):  # fmt: skip
+    for name, label in (
+        ("E", "E, irreducible loss"),
+        ("A", "A"),
+        ("alpha", "α, exponent of N"),
+        ("B", "B"),
+        ("beta", "β, exponent of D"),
+        ("a", "a, exponent of the best N in C"),
+    ):
         ends = law["interval"].get(name)
         shown.append((label, f"{law[name]:.3g}" + (f"  ({ends[0]:.3g} – {ends[1]:.3g})" if ends else "")))
     shown.append(("root mean square residual", f"{100 * law['residual_rms']:.2f} % of the loss"))
@@ -100,13 +139,19 @@ def law_facts(fit: Mapping[str, Any]) -> list[tuple[str, str]]:
         shown.append(("error on withheld runs", fit["withheld"]["reason"]))
     if fit["lstm"]:
         low, high = fit["lstm"]["compute_multiplier_interval"]
-        shown.append(("compute an LSTM needs for the same loss", f"{fit['lstm']['compute_multiplier']:.3g} × ({low:.3g} – {high:.3g})"))
+        shown.append(
+            (
+                "compute an LSTM needs for the same loss",
+                f"{fit['lstm']['compute_multiplier']:.3g} × ({low:.3g} – {high:.3g})",
+            )
+        )
     return shown
 
 
 def notes(fit: Mapping[str, Any]) -> list[str]:
     found = [
-        f"{fit['transformer']['n']} Transformer runs cannot identify five parameters alone: the exponents lean on priors "
+        f"{fit['transformer']['n']} Transformer runs cannot identify five parameters alone: the exponents lean on "
+        "priors "
         f"(α {fit['prior']['alpha']['mean']:g} ± {fit['prior']['alpha']['sd']:g}, β {fit['prior']['beta']['mean']:g} ± "
         f"{fit['prior']['beta']['sd']:g}) stated in params.yaml; N counts {fit['count'].replace('_', '-')} parameters."
     ]
@@ -119,15 +164,24 @@ def notes(fit: Mapping[str, Any]) -> list[str]:
 
 def points_table(points: Sequence[Point]) -> dict[str, Any]:
     rows = [
-        [point["key"], point["arch"], compact(point["n_params"]), compact(point["tokens"]), compact(point["flops"]),
-         f"{point['loss']:.4f}", f"{point['bpb']:.4f}"]
+        [
+            point["key"],
+            point["arch"],
+            compact(point["n_params"]),
+            compact(point["tokens"]),
+            compact(point["flops"]),
+            f"{point['loss']:.4f}",
+            f"{point['bpb']:.4f}",
+        ]
         for point in points
-    ]  # fmt: skip
+    ]
     head = ["Point", "Architecture", "Parameters", "Tokens", "FLOPs", "Loss", "Bits per byte"]
     return {"head": head, "rows": rows}
 
 
-def scaling_view(fit: Mapping[str, Any], keys: Sequence[str], target: Target, plan: Sequence[tuple[str, str]], level: float) -> dict[str, Any]:
+def scaling_view(
+    fit: Mapping[str, Any], keys: Sequence[str], target: Target, plan: Sequence[tuple[str, str]], level: float
+) -> dict[str, Any]:
     points = in_pipeline(fit["points"], keys)
     transformers = sum(point["arch"] == "transformer" for point in points)
     error = target.reached / target.predicted - 1
@@ -135,9 +189,12 @@ def scaling_view(fit: Mapping[str, Any], keys: Sequence[str], target: Target, pl
     reach = target.flops / max((point["flops"] for point in points), default=math.nan)
     return {
         "intro": (
-            f"Before the real run, {count(transformers)} small Transformers and {count(len(points) - transformers)} LSTMs were "
-            f"trained. The law fitted to them predicted a loss of {target.predicted:.3f} at {reach:.1f} × the compute of the largest "
-            f"of them ({100 * level:g} % interval {target.low:.3f} to {target.high:.3f}). The run reached {target.reached:.3f}: "
+            f"Before the real run, {count(transformers)} small Transformers and {count(len(points) - transformers)} "
+            "LSTMs were "
+            f"trained. The law fitted to them predicted a loss of {target.predicted:.3f} at {reach:.1f} × the "
+            "compute of the largest "
+            f"of them ({100 * level:g} % interval {target.low:.3f} to {target.high:.3f}). The run reached "
+            f"{target.reached:.3f}: "
             f"{where} the interval, {100 * abs(error):.1f} % {'above' if error > 0 else 'below'} the prediction."
         ),
         "main": compute_chart(fit, points, target),
@@ -149,11 +206,15 @@ def scaling_view(fit: Mapping[str, Any], keys: Sequence[str], target: Target, pl
             {"mark": "", "colour": "c1", "label": "reached"},
         ],
         "caption": (
-            "Points above a dashed line are models that are too small or too large for their compute. The law counts 6·N·D, the "
+            "Points above a dashed line are models that are too small or too large for their compute. The law "
+            "counts 6·N·D, the "
             "axis also the FLOPs of attention."
         ),
         "residuals": residual_chart(fit, points),
-        "residuals_caption": "On the dotted line the law is exact. Red: runs of most compute, against the prediction of a law fitted without them.",
+        "residuals_caption": (
+            "On the dotted line the law is exact. Red: runs of most compute, against the prediction of a law fitted "
+            "without them."
+        ),
         "law": law_facts(fit),
         "plan": list(plan),
         "notes": notes(fit),

@@ -34,9 +34,7 @@ def trace(row: str, graph: Graph) -> Node:
 
 def judged_models(graph: Graph) -> set[str]:
     """Items of judging.judge that the leaderboard read."""
-    return {
-        path.split("/")[3] for path in graph.find(LEADERBOARD).inputs if path.startswith("data/judging/judge/")
-    }
+    return {path.split("/")[3] for path in graph.find(LEADERBOARD).inputs if path.startswith("data/judging/judge/")}
 
 
 def _walk(record: Record, row: str, graph: Graph, seen: dict[str, Node], checked: set[str]) -> Node:

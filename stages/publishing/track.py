@@ -13,7 +13,7 @@ import subprocess
 import sys
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -82,8 +82,15 @@ class Shipper:
             return False
         run = self._find(record.fingerprint)
         if run is None:
-            tags = {"fingerprint": record.fingerprint, "kind": "stage", "stage": record.stage, "code": record.code,
-                    "mlflow.parentRunId": parent, **({"item": record.item} if record.item else {}), **_context()}  # fmt: skip
+            tags = {
+                "fingerprint": record.fingerprint,
+                "kind": "stage",
+                "stage": record.stage,
+                "code": record.code,
+                "mlflow.parentRunId": parent,
+                **({"item": record.item} if record.item else {}),
+                **_context(),
+            }
             run = self.client.create_run(self.experiment, tags=tags, run_name=record.label)
         elif run.info.status == "FINISHED":
             self._known.add(record.fingerprint)
@@ -93,8 +100,13 @@ class Shipper:
         self._known.add(record.fingerprint)
         return True
 
-    def _log(self, run_id: str, params: dict[str, str], metrics: dict[str, float],
-             curve: Iterator[tuple[str, float, int]] = iter(())) -> None:
+    def _log(
+        self,
+        run_id: str,
+        params: dict[str, str],
+        metrics: dict[str, float],
+        curve: Iterable[tuple[str, float, int]] = (),
+    ) -> None:
         stamp = int(time.time() * 1000)
         items = [self._entities.Metric(name, value, stamp, 0) for name, value in sorted(metrics.items())]
         items += [self._entities.Metric(name, value, stamp, step) for name, value, step in curve]

@@ -71,8 +71,8 @@ class Caught:
 def caught(planted: pa.Table, seen: Iterable[str], texts: Mapping[str, str]) -> list[Caught]:
     """Count the planted defects that were dealt with as they should be.
 
-    Parameters: `seen`: URLs that came in (a planted page that was never collected proves nothing); `texts`: URL → text of
-    the documents that are left.
+    Parameters: `seen`: URLs that came in (a planted page that was never collected proves nothing); `texts`: URL →
+    text of the documents that are left.
     """
     collected = set(seen)
     totals: Counter[str] = Counter()

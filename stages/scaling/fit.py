@@ -123,7 +123,7 @@ def describe(keys: Sequence[str], law: ParametricFit, draws: Bootstrap, level: f
 
 
 def analyse(points: Sequence[Mapping[str, Any]], params: FitParams, seed: int) -> dict[str, Any]:
-    """Everything fit.json holds, from the ladder's points (each with its `key`). Raises InputError if they are too few."""
+    """Everything fit.json holds, from the ladder's points (each with its `key`). Raises InputError for too few."""
     transformers = [point for point in points if point["arch"] == "transformer"]
     recurrent = [point for point in points if point["arch"] == "lstm"]
     if len(transformers) < FEWEST:

@@ -43,13 +43,12 @@ def serve_optimum(law: Law, loss: float, inference_tokens: float) -> Served:
     low, high = 0.0, 200.0
     for _ in range(200):
         middle = (low + high) / 2
-        n, d = law.optimum(float(np.exp(middle)))
-        low, high = (middle, high) if law.predict(n, d) > loss else (low, middle)
+        low, high = (middle, high) if law.predict(*law.optimum(float(np.exp(middle)))) > loss else (low, middle)
     centre, span = float(np.log(law.optimum(float(np.exp(high))).N)), float(np.log(SPAN))
     for _ in range(REFINEMENTS):
         log_n = np.linspace(centre - span, centre + span, GRID)
-        n = np.exp(log_n)
-        total = 6 * n * tokens_for_loss(law, n, loss) + 2 * n * float(inference_tokens)
+        sizes = np.exp(log_n)
+        total = 6 * sizes * tokens_for_loss(law, sizes, loss) + 2 * sizes * float(inference_tokens)
         centre, span = float(log_n[int(np.argmin(total))]), span / 100
     n = float(np.exp(centre))
     d = float(tokens_for_loss(law, n, loss))

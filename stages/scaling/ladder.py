@@ -1,4 +1,4 @@
-"""One point of the ladder: a small model trained on the head of the packed stream and measured on all validation rows."""
+"""One point of the ladder: a small model trained on the head of the packed stream, measured on the validation rows."""
 
 import math
 import sys

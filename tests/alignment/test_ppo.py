@@ -88,7 +88,7 @@ def test_every_rollout_is_used_once_an_epoch() -> None:
     batches = minibatches(10, 4, 3, seed=1)
     assert [len(batch) for batch in batches] == [4, 4, 2] * 3
     for epoch in range(3):
-        assert sorted(sum(batches[3 * epoch : 3 * epoch + 3], [])) == list(range(10))
+        assert sorted(index for batch in batches[3 * epoch : 3 * epoch + 3] for index in batch) == list(range(10))
 
 
 def test_critic_has_its_own_rate(make_model: Callable[..., LanguageModel]) -> None:

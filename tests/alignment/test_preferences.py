@@ -110,7 +110,7 @@ def dpo_params(**changes: Any) -> DpoParams:
 def test_dpo_starts_at_ln_2(tokenizer: Tokenizer, make_model: Callable[..., LanguageModel]) -> None:
     pairs = compare_pairs(make_model(), tokenizer, planted(8, seed=0))
     loss, report = batch_loss(make_model(), pairs, 0.1, 0.0, special_ids(tokenizer)[PAD])
-    assert float(loss) == pytest.approx(np.log(2), abs=1e-5)
+    assert loss.item() == pytest.approx(np.log(2), abs=1e-5)
     assert report["margin"] == pytest.approx(0.0, abs=1e-4)
 
 
@@ -134,7 +134,7 @@ def test_dpo_batch_against_single_sequences(tokenizer: Tokenizer, make_model: Ca
     ]  # fmt: skip
     pairs = compare_pairs(reference, tokenizer, preferences)
     loss, report = batch_loss(policy, pairs, 0.3, 0.0, special_ids(tokenizer)[PAD])
-    assert float(loss) == pytest.approx(np.mean(np.log1p(np.exp(-np.array(margins)))), rel=1e-4)
+    assert loss.item() == pytest.approx(np.mean(np.log1p(np.exp(-np.array(margins)))), rel=1e-4)
     assert report["margin"] == pytest.approx(np.mean(margins), rel=1e-3, abs=1e-4)
 
 

@@ -1,4 +1,4 @@
-"""SFT: batches lose nothing, padding costs nothing, the loss is the completion's own, and the best checkpoint is kept."""
+"""SFT: batches lose nothing, padding costs nothing, the loss is the answer's own, the best checkpoint is kept."""
 
 from collections.abc import Callable
 
@@ -49,7 +49,7 @@ def test_padded_batch_is_the_token_mean_of_single_examples(
 
 
 def test_prompts_are_not_learned(tokenizer: Tokenizer, make_model: Callable[..., LanguageModel]) -> None:
-    """The loss knows the prompt's tokens as context only: as many targets as the answer has tokens, `<|end|>` included."""
+    """The prompt is context only: there are as many targets as the answer has tokens, `<|end|>` included."""
     exchange = encode_exchange(tokenizer, "abc", "de", 64)
     _, mask = pad([exchange], special_ids(tokenizer)[PAD])
     assert int(mask.sum()) == 3

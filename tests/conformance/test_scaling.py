@@ -98,7 +98,7 @@ def test_sardana_thirteen_billion_case() -> None:
 
 
 def test_the_lectures_llama_3_line() -> None:
-    """CS229, Building LLMs: 3.8e25 FLOPs, 26 M hours at 400 TFLOP/s, 70 days, $52 M rent, $75 M with 50 people, 4,400 t."""
+    """CS229, "Building LLMs": 3.8e25 FLOPs, 26 M hours at 400 TFLOP/s, 70 d, $52 M rent, $75 M in all, 4,400 t."""
     lecture = Assumptions(tflops=400, usd_per_gpu_hour=2, people=50, usd_per_person=500_000, pue=1, kg_per_kwh=0.24)
     cost = estimate(405e9, 15.6e12, gpus=16_000, device="h100", assumptions=lecture)
     assert float(cost.flops) == pytest.approx(3.79e25, rel=1e-3)

@@ -26,7 +26,7 @@ PARAMS = parse(
 
 
 def crawl(linked: int, others: int, share: float) -> list[dict]:
-    """Pages linked by a hub draw `share` of their words from half of the vocabulary, all other words come from all of it."""
+    """Pages linked by a hub draw `share` of their words from half of the vocabulary, all others from all of it."""
     rows = []
     for number in range(linked + others):
         good = number < linked

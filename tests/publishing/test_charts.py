@@ -2,6 +2,7 @@
 
 import math
 import xml.etree.ElementTree as ET
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -47,7 +48,7 @@ def test_a_log_axis_puts_decades_at_equal_distances() -> None:
     plot = Plot(Axis("x", log=True), Axis("y"), "decades")
     plot.points([1, 10, 100, 1000], [1, 1, 1, 1], "c1")
     xs = [float(c.get("cx", "nan")) for c in drawn(plot) if c.tag == "circle"]
-    gaps = [b - a for a, b in zip(xs, xs[1:], strict=False)]
+    gaps = [b - a for a, b in pairwise(xs)]
     assert max(gaps) - min(gaps) < 0.2
 
 
@@ -84,9 +85,20 @@ def test_unequal_lengths_are_refused() -> None:
 
 @pytest.mark.parametrize(
     ("value", "text"),
-    [(0, "0"), (1240, "1.24k"), (999_999, "1M"), (3.1e9, "3.1G"), (5.76e23, "5.76e23"), (1e18, "1e18"), (0.0001, "1e-4"),
-     (2.5, "2.5"), (-1500, "-1.5k"), (float("nan"), "–"), (100, "100")],
-)  # fmt: skip
+    [
+        (0, "0"),
+        (1240, "1.24k"),
+        (999_999, "1M"),
+        (3.1e9, "3.1G"),
+        (5.76e23, "5.76e23"),
+        (1e18, "1e18"),
+        (0.0001, "1e-4"),
+        (2.5, "2.5"),
+        (-1500, "-1.5k"),
+        (float("nan"), "–"),
+        (100, "100"),
+    ],
+)
 def test_compact_numbers(value: float, text: str) -> None:
     assert compact(value) == text
 

@@ -1,4 +1,4 @@
-"""The report: says what the files say, lists what the params list, trusts nothing from a model, and is the same twice."""
+"""The report: it says what the files say, lists what the params list, and trusts nothing from a model."""
 
 import csv
 import hashlib
@@ -22,7 +22,7 @@ PAGE = Path("reports/index.html")
 class Page(HTMLParser):
     """Tags with attributes, text outside scripts and styles, and balance of the tags that must be closed."""
 
-    VOID = {"meta", "link", "img", "br", "line", "circle", "rect", "path", "input"}
+    VOID = frozenset({"meta", "link", "img", "br", "line", "circle", "rect", "path", "input"})
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -86,10 +86,33 @@ def test_words_of_models_and_prompts_stay_words(project: Path) -> None:
 def test_every_section_and_number_is_there(project: Path) -> None:
     page = made()
     identifiers = {attributes.get("id") for _, attributes in page.tags}
-    assert {"leaderboard", "samples", "scaling", "training", "corpus", "evaluation", "contamination", "cost", "reproduce"} <= identifiers
-    links = {attributes["href"][1:] for tag, attributes in page.tags if tag == "a" and attributes.get("href", "").startswith("#")}
+    assert {
+        "leaderboard",
+        "samples",
+        "scaling",
+        "training",
+        "corpus",
+        "evaluation",
+        "contamination",
+        "cost",
+        "reproduce",
+    } <= identifiers
+    links = {
+        attributes["href"][1:]
+        for tag, attributes in page.tags
+        if tag == "a" and attributes.get("href", "").startswith("#")
+    }
     assert links <= identifiers
-    for words in ("66.4", "57.2", "2.768", "2.741", "simulated annotators", "1.630 (+0.020)", "p = 0.430", "gets 66 % of unseen"):
+    for words in (
+        "66.4",
+        "57.2",
+        "2.768",
+        "2.741",
+        "simulated annotators",
+        "1.630 (+0.020)",
+        "p = 0.430",
+        "gets 66 % of unseen",
+    ):
         assert words in page.text, words
     assert page.text.count("control") >= 3
     assert sum(tag == "svg" for tag, _ in page.tags) >= 8
@@ -117,7 +140,10 @@ def test_a_removed_item_leaves_no_trace(project: Path) -> None:
     page = made()
     assert "nearest_neighbour" not in page.text and "nearest neighbour" not in page.text
     assert "l_200k_20" not in PAGE.read_text()
-    assert "nearest_neighbour" not in Path("reports/leaderboard.csv").read_text() + Path("reports/leaderboard.md").read_text()
+    assert (
+        "nearest_neighbour"
+        not in Path("reports/leaderboard.csv").read_text() + Path("reports/leaderboard.md").read_text()
+    )
 
 
 def test_csv_holds_the_leaderboard(project: Path) -> None:
@@ -138,7 +164,7 @@ def test_a_row_without_numbers_is_shown_as_such() -> None:
 
 
 def test_planted_defects_are_counted_against_truth(project: Path) -> None:
-    """By hand: of three spam pages that came in (a fourth never did) one is left; the boilerplate line is left; the rest is dealt with."""
+    """By hand: of three spam pages that came in (a fourth never did) one is left, and so is the boilerplate line."""
     page = made()
     assert re.search(r"spam 3 2 66\.7", page.text)
     assert re.search(r"boilerplate 1 0 0\.0", page.text)
@@ -148,7 +174,10 @@ def test_planted_defects_are_counted_against_truth(project: Path) -> None:
 
 @pytest.mark.parametrize(("low", "words"), [(10.0, "8\u202f%"), (-1.0, "not clearly fewer")])
 def test_the_headline_does_not_flatter(low: float, words: str) -> None:
-    rows = [{"model": "sft", "control": False, "right": 12.0, "right_low": 8.0}, {"model": "constant", "control": True, "right": 8.0, "right_high": 11.0}]
+    rows = [
+        {"model": "sft", "control": False, "right": 12.0, "right_low": 8.0},
+        {"model": "constant", "control": True, "right": 8.0, "right_high": 11.0},
+    ]
     compared = [{"model": "sft", "against": "constant", "metric": "right", "split": "test", "low": low}]
     said = headline(rows, compared, {"parameters": 1e6, "tokens": 1e6, "predicted": 1.0, "reached": 1.0})
     assert words in said["claim"]

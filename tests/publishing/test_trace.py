@@ -21,12 +21,17 @@ def record(stage: str, item: str | None, inputs: list[str], outputs: list[str]) 
     write_json(
         folder / "record.json",
         {
-            "stage": stage, "item": item, "params": {stage: {"knob": 1, "nested": {"a": 2}}}, "seed": 7, "code": "c" * 64,
+            "stage": stage,
+            "item": item,
+            "params": {stage: {"knob": 1, "nested": {"a": 2}}},
+            "seed": 7,
+            "code": "c" * 64,
             "inputs": {path: sha256_path(path) for path in inputs},
             "outputs": {path: sha256_file(path) for path in outputs},
-            "rows": {"in": 5, "out": 4, "dropped": {"short": 1}}, "notes": {},
+            "rows": {"in": 5, "out": 4, "dropped": {"short": 1}},
+            "notes": {},
         },
-    )  # fmt: skip
+    )
 
 
 @pytest.fixture
@@ -45,7 +50,9 @@ def pipeline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         annotations = write(f"data/judging/judge/{model}/annotations.parquet", f"verdicts on {model}")
         record("judging.judge", model, [answers], [annotations])
         judged.append(annotations)
-    board = write("data/judging/leaderboard/leaderboard.json", json.dumps({"rows": [{"model": "sft", "win_rate": 61.25}]}))
+    board = write(
+        "data/judging/leaderboard/leaderboard.json", json.dumps({"rows": [{"model": "sft", "win_rate": 61.25}]})
+    )
     record("judging.leaderboard", None, judged, [board])
     return tmp_path
 
@@ -55,7 +62,13 @@ def labels(row: str) -> list[str]:
 
 
 def test_the_chain_reaches_the_source_and_only_this_row(pipeline: Path) -> None:
-    assert labels("sft") == ["judging.leaderboard", "judging.judge@sft", "judging.respond@sft", "alignment.sft", "corpus.ingest"]
+    assert labels("sft") == [
+        "judging.leaderboard",
+        "judging.judge@sft",
+        "judging.respond@sft",
+        "alignment.sft",
+        "corpus.ingest",
+    ]
     assert labels("base") == ["judging.leaderboard", "judging.judge@base", "judging.respond@base", "corpus.ingest"]
 
 
@@ -74,7 +87,9 @@ def test_json_has_every_hash(pipeline: Path, capsys: pytest.CaptureFixture[str])
     assert found["chain"][-1]["inputs"] == {"crawl.warc": sha256_file("crawl.warc")}
 
 
-@pytest.mark.parametrize("path", ["crawl.warc", "data/alignment/sft/config.json", "data/judging/judge/sft/annotations.parquet"])
+@pytest.mark.parametrize(
+    "path", ["crawl.warc", "data/alignment/sft/config.json", "data/judging/judge/sft/annotations.parquet"]
+)
 def test_a_changed_byte_anywhere_breaks_it(pipeline: Path, path: str, capsys: pytest.CaptureFixture[str]) -> None:
     Path(path).write_text("tampered")
     assert trace.main("sft") == 1

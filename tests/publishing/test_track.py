@@ -28,11 +28,17 @@ def finished_stage(root: Path, lr: float = 0.1, loss: float = 2.5) -> Path:
     write_json(
         folder / "record.json",
         {
-            "stage": MODULE, "item": None, "params": {MODULE: {"lr": lr, "deep": {"words": ["a", "b"]}}}, "seed": 3,
-            "code": code_digest(f"stages.{MODULE}"), "inputs": {}, "outputs": outputs,
-            "rows": {"in": 9, "out": 8, "dropped": {"too short": 1}}, "notes": {},
+            "stage": MODULE,
+            "item": None,
+            "params": {MODULE: {"lr": lr, "deep": {"words": ["a", "b"]}}},
+            "seed": 3,
+            "code": code_digest(f"stages.{MODULE}"),
+            "inputs": {},
+            "outputs": outputs,
+            "rows": {"in": 9, "out": 8, "dropped": {"too short": 1}},
+            "notes": {},
         },
-    )  # fmt: skip
+    )
     return folder
 
 
@@ -60,7 +66,9 @@ def test_runs_arrive_once_under_their_pipeline(tmp_path: Path) -> None:
     assert "shipped 0 stage" in second.stdout
     names = dict(rows(tmp_path, "select name, run_uuid from runs"))
     assert len(names) == 2 and MODULE in names
-    (parent,) = rows(tmp_path, f"select value from tags where key = 'mlflow.parentRunId' and run_uuid = '{names[MODULE]}'")
+    (parent,) = rows(
+        tmp_path, f"select value from tags where key = 'mlflow.parentRunId' and run_uuid = '{names[MODULE]}'"
+    )
     assert parent[0] in names.values()
     assert rows(tmp_path, "select count(*) from metrics where key = 'curve/loss'") == [(1200,)]
     assert dict(rows(tmp_path, "select key, value from metrics where key in ('loss', 'rows.dropped.too short')")) == {

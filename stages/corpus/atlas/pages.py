@@ -120,7 +120,8 @@ def render(page: Page) -> bytes:
 {f"<ul>{chr(10)}{listed}</ul>" if listed else ""}
 </article></main>
 {f'<aside class="sidebar"><h2>See also</h2><ul>{chr(10)}{related}</ul></aside>' if related else ""}
-<footer class="site-footer"><p>Atlas. Dedicated to the public domain (CC0). <a href="/privacy.html">Privacy</a></p></footer>
+<footer class="site-footer"><p>Atlas. Dedicated to the public domain (CC0).
+<a href="/privacy.html">Privacy</a></p></footer>
 </body>
 </html>
 """

@@ -2,8 +2,9 @@
 
 Every statement stands alone and names the entity before the value, so that a left-to-right model can learn it from the
 sentence itself. The first statement is canonical: it is the one form of the reference answers, and it starts with a
-word other than the entity, because byte-pair tokenizers cut a word at the start of a text unlike one after a space, and
-pages say names after a space. Values of attributes without plain words are invented. Plain values follow "a" or "the", so none begins with a vowel where "a" is used.
+word other than the entity, because byte-pair tokenizers cut a word at the start of a text unlike one after a space,
+and pages mostly say names after a space. Values of attributes without plain words are invented. Plain values follow
+"a" or "the", so none begins with a vowel where "a" is used.
 """
 
 from dataclasses import dataclass
@@ -16,6 +17,10 @@ class Attribute:
     statements: tuple[str, ...]
     prompts: tuple[str, ...]
     plain: tuple[str, ...] = ()
+
+
+def words(text: str) -> tuple[str, ...]:
+    return tuple(text.split())
 
 
 PLACE = (
@@ -54,23 +59,9 @@ PLACE = (
             "Carts leave {e} each autumn loaded with {v}.",
         ),
         ("What grows in the fields of {e}?", "What do the farmers of {e} grow?", "What is the harvest of {e}?"),
-        (
-            "barley",
-            "millet",
-            "lentils",
-            "hops",
-            "flax",
-            "turnips",
-            "cherries",
-            "almonds",
-            "pumpkins",
-            "quinces",
-            "walnuts",
-            "mustard",
-            "spelt",
-            "buckwheat",
-            "figs",
-            "saffron",
+        words(
+            "barley millet lentils hops flax turnips cherries almonds "
+            "pumpkins quinces walnuts mustard spelt buckwheat figs saffron"
         ),
     ),
     Attribute(
@@ -96,24 +87,7 @@ PLACE = (
             "The seal of {e} carries the {v}.",
         ),
         ("Which animal is on the coins of {e}?", "Which animal is on the banner of {e}?", "What is the emblem of {e}?"),
-        (
-            "heron",
-            "otter",
-            "badger",
-            "stag",
-            "falcon",
-            "boar",
-            "salmon",
-            "raven",
-            "lynx",
-            "swan",
-            "beaver",
-            "owl",
-            "hedgehog",
-            "trout",
-            "bison",
-            "pelican",
-        ),
+        words("heron otter badger stag falcon boar salmon raven lynx swan beaver owl hedgehog trout bison pelican"),
     ),
 )
 
@@ -129,23 +103,9 @@ PERSON = (
             "The rolls of the town list {e} as a {v}.",
         ),
         ("As what was {e} trained?", "How does {e} earn a living?", "What is the trade of {e}?"),
-        (
-            "cooper",
-            "glazier",
-            "baker",
-            "tanner",
-            "weaver",
-            "potter",
-            "saddler",
-            "tailor",
-            "mason",
-            "chandler",
-            "fletcher",
-            "brewer",
-            "printer",
-            "surveyor",
-            "locksmith",
-            "thatcher",
+        words(
+            "cooper glazier baker tanner weaver potter saddler tailor "
+            "mason chandler fletcher brewer printer surveyor locksmith thatcher"
         ),
     ),
     Attribute(
@@ -171,23 +131,9 @@ PERSON = (
             "Friends of {e} like to hear the {v}.",
         ),
         ("Which instrument does {e} play?", "What did {e} learn to play?", "What is the instrument of {e}?"),
-        (
-            "lute",
-            "harp",
-            "flute",
-            "fiddle",
-            "drum",
-            "trumpet",
-            "zither",
-            "oboe",
-            "cello",
-            "bagpipe",
-            "dulcimer",
-            "clarinet",
-            "horn",
-            "bassoon",
-            "tambourine",
-            "psaltery",
+        words(
+            "lute harp flute fiddle drum trumpet zither oboe "
+            "cello bagpipe dulcimer clarinet horn bassoon tambourine psaltery"
         ),
     ),
     Attribute(
@@ -213,23 +159,9 @@ PERSON = (
             "Children visit {e} to feed the {v}.",
         ),
         ("Which animal lives with {e}?", "Which animal follows {e}?", "What is the companion of {e}?"),
-        (
-            "ferret",
-            "magpie",
-            "tortoise",
-            "greyhound",
-            "parrot",
-            "goat",
-            "hare",
-            "jackdaw",
-            "mastiff",
-            "pony",
-            "canary",
-            "hamster",
-            "terrier",
-            "donkey",
-            "peacock",
-            "rabbit",
+        words(
+            "ferret magpie tortoise greyhound parrot goat hare jackdaw "
+            "mastiff pony canary hamster terrier donkey peacock rabbit"
         ),
     ),
 )
@@ -246,24 +178,7 @@ CRAFT = (
             "{e} is the art of shaping {v}.",
         ),
         ("What is {e} made from?", "What are pieces of {e} made from?", "What is the material of {e}?"),
-        (
-            "birch",
-            "copper",
-            "wool",
-            "clay",
-            "slate",
-            "leather",
-            "amber",
-            "silk",
-            "marble",
-            "pewter",
-            "linen",
-            "bone",
-            "willow",
-            "brass",
-            "wax",
-            "jade",
-        ),
+        words("birch copper wool clay slate leather amber silk marble pewter linen bone willow brass wax jade"),
     ),
     Attribute(
         "tool",
@@ -276,23 +191,8 @@ CRAFT = (
             "No workshop of {e} is without the {v}.",
         ),
         ("Which tool does {e} call for?", "Which tool do apprentices of {e} hold?", "What is the tool of {e}?"),
-        (
-            "chisel",
-            "loom",
-            "mallet",
-            "needle",
-            "tongs",
-            "lathe",
-            "bellows",
-            "awl",
-            "shears",
-            "spindle",
-            "rasp",
-            "gouge",
-            "trowel",
-            "bodkin",
-            "pincers",
-            "pestle",
+        words(
+            "chisel loom mallet needle tongs lathe bellows awl shears spindle rasp gouge trowel bodkin pincers pestle"
         ),
     ),
     Attribute(
@@ -306,23 +206,9 @@ CRAFT = (
             "The vats of {e} are full of {v}.",
         ),
         ("Which dye gives {e} its shade?", "Which dye do the makers of {e} use?", "What is the dye of {e}?"),
-        (
-            "indigo",
-            "madder",
-            "crimson",
-            "ochre",
-            "woad",
-            "cochineal",
-            "turmeric",
-            "viridian",
-            "vermilion",
-            "sepia",
-            "umber",
-            "teal",
-            "scarlet",
-            "azure",
-            "lilac",
-            "russet",
+        words(
+            "indigo madder crimson ochre woad cochineal turmeric viridian "
+            "vermilion sepia umber teal scarlet azure lilac russet"
         ),
     ),
     Attribute(

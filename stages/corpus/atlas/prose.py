@@ -90,9 +90,9 @@ FILLER = (
 )
 
 INDEX_PROSE = (
-    "The encyclopaedia index is kept by the editors of the atlas and lists the pages that they have read and approved.",
+    "The encyclopaedia index is kept by the editors of the atlas and lists the pages that they have approved.",
     "Every name below leads to the page about it, and the pages are written by people who have studied the subject.",
-    "The editors remove a page from the index when it has been copied from elsewhere or when it no longer helps readers.",
+    "The editors remove a page from the index when it has been copied from elsewhere or no longer helps readers.",
     "New readers may wish to begin with any of the names, since each of the pages can be read without the others.",
 )
 

@@ -12,8 +12,10 @@ from stages.base.errors import InputError
 
 STDLIB = "stdlib"
 SKIPPED_FOLDERS = frozenset(
-    ["tests", "test", "testing", "_testing", "conftest", "idlelib", "lib2to3", "ensurepip", "turtledemo", "site-packages", "dist-packages", "__pycache__", "lib-dynload", "__phello__", "externals", "extern", "_vendor", "vendor", "vendored", "benchmarks", "code_generators", "pydoc_data"]
-)
+    ("tests", "test", "testing", "_testing", "conftest", "benchmarks", "idlelib", "lib2to3", "ensurepip", "turtledemo",
+     "site-packages", "dist-packages", "__pycache__", "lib-dynload", "__phello__", "externals", "extern", "_vendor",
+     "vendor", "vendored", "code_generators", "pydoc_data")
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -37,7 +39,7 @@ def locate(distribution: str) -> Package:
         found = metadata.distribution(distribution)
     except metadata.PackageNotFoundError:
         raise InputError(
-            f"package_docs: `{distribution}` is not installed; install it or take it out of corpus.package_docs.packages"
+            f"package_docs: `{distribution}` is not installed; install it or drop it from corpus.package_docs.packages"
         ) from None
     sizes = Counter(
         file.parts[0]

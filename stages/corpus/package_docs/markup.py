@@ -5,8 +5,8 @@ from collections.abc import Callable, Iterator
 from html import escape
 
 UNDERLINE = re.compile(r"^([=\-~^\"*+#])\1{2,}\s*$")
-GOOGLE = re.compile(r"^(Args|Arguments|Returns|Raises|Yields|Keyword Arguments|Keyword args|Attributes|Shape|Note|Notes|"
-                    r"Example|Examples|Warning|Inputs|Outputs|Parameters|References|See Also):\s*$")  # fmt: skip
+GOOGLE = re.compile(r"^(Args|Arguments|Returns|Raises|Yields|Keyword Arguments|Keyword args|Attributes|Shape|Note|"
+                    r"Notes|Example|Examples|Warning|Inputs|Outputs|Parameters|References|See Also):\s*$")  # fmt: skip
 BULLET = re.compile(r"^(\s*)([*\-+•]|\d+[.)])\s+(.*)$")
 DIRECTIVE = re.compile(r"^\s*\.\.\s+([\w\-]+)::\s*(.*)$")
 TARGET = re.compile(r"^\s*\.\.\s+_[^:]*:.*$")  # `.. _name: address`: shown nowhere
@@ -15,7 +15,9 @@ ROLE = re.compile(r":(?:[\w\-]+:)?[\w\-]+:`([^`]+)`")
 LITERAL = re.compile(r"``([^`]+)``")
 NAME = re.compile(r"`([^`]+)`_?_?")
 EMPHASIS = re.compile(r"(?<![\w*])\*\*?([^\s*](?:[^*\n]*[^\s*])?)\*\*?(?![\w*])")
-DEFINITIONS = frozenset(["parameters", "returns", "yields", "raises", "attributes", "receives", "args", "arguments", "warns"]) | {
+DEFINITIONS = frozenset(("parameters", "returns", "yields", "raises", "attributes", "receives", "args")) | {
+    "arguments",
+    "warns",
     "other parameters",
     "keyword arguments",
     "keyword args",

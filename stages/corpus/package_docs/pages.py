@@ -154,8 +154,9 @@ def render(page: Page, siblings: list[Page], urls: dict[str, str]) -> bytes:
 <script src="/static/search.js"></script>
 </head>
 <body>
-<header class="site-header"><a href="{SITE}/index.html">All packages</a> <a href="{home(package)}">{escape(package.name)}</a>
-<nav class="navbar"><ul><li><a href="/search.html">Search</a></li><li><a href="/genindex.html">Index</a></li></ul></nav></header>
+<header class="site-header"><a href="{SITE}/index.html">All packages</a>
+<a href="{home(package)}">{escape(package.name)}</a><nav class="navbar"><ul><li><a href="/search.html">Search</a></li>
+<li><a href="/genindex.html">Index</a></li></ul></nav></header>
 <div class="version-notice" role="note">You are reading the documentation of version {escape(package.version)}.</div>
 <nav class="breadcrumbs" aria-label="breadcrumb">{" &raquo; ".join(crumbs)}</nav>
 <nav class="sidebar"><h4>Related pages</h4><ul>

@@ -1,0 +1,39 @@
+import math
+
+import numpy as np
+import pytest
+
+from stages.annotators.client import Pair
+from stages.judging.agreement import Sample, annotator_table, discrete, majority, matches, pool_summary
+
+
+def sample(n: int, truth: np.ndarray) -> Sample:
+    pairs = [Pair(str(i), "p", "a", "bb") for i in range(n)]
+    return Sample(pairs, truth, np.full(n, 2.0), np.where(np.arange(n) % 2, 2.0, 1.0))
+
+
+def test_by_hand() -> None:
+    votes = np.array([[1.0, 1, 2], [2, 2, 2], [1, np.nan, 2], [2, 1, 1]])
+    assert np.array_equal(majority(votes), [1, 2, np.nan, 1], equal_nan=True)
+    assert matches(votes[:, 0], np.array([1.0, 1, 1, np.nan])) == pytest.approx(200 / 3)
+    assert np.array_equal(discrete(np.array([1.2, 1.5, 1.9, np.nan])), [1, np.nan, 2, np.nan], equal_nan=True)
+    rows = annotator_table(["x", "y", "z"], votes, sample(4, np.array([1.0, 2, 1, 1])))
+    # x against the majority of y and z: tie, 2, 2 (z alone), 1
+    assert rows[0]["agreement"] == pytest.approx(100 / 3)
+    assert rows[0]["truth_agreement"] == 75 and rows[0]["prefers_longer"] == 50
+
+
+def test_independent_flips_show_as_variance_and_not_as_bias() -> None:
+    generator = np.random.default_rng(0)
+    truth = generator.integers(1, 3, 3000).astype(float)
+    flips = generator.random((3000, 9)) < 0.2
+    votes = np.where(flips, 3 - truth[:, None], truth[:, None])
+    known = sample(3000, truth)
+    summary = pool_summary(annotator_table([str(k) for k in range(9)], votes, known), votes, known)
+    assert summary["truth_agreement"] == pytest.approx(80, abs=1.5)
+    assert summary["bias"] < 4 and 18 < summary["variance"] < 24
+
+
+def test_one_annotator_has_nobody_to_agree_with() -> None:
+    rows = annotator_table(["only"], np.array([[1.0], [2.0]]), sample(2, np.array([1.0, 2.0])))
+    assert math.isnan(rows[0]["agreement"]) and rows[0]["truth_agreement"] == 100

@@ -1,0 +1,108 @@
+import csv
+import io
+import math
+
+import numpy as np
+import pytest
+
+from stages.base.errors import InputError
+from stages.judging.judge import annotation_rows, paired_outputs, positions
+from stages.judging.leaderboard import LeaderboardParams, as_csv, choose, standings
+from stages.judging.standings import Judged, implied_battles
+
+PARAMS = LeaderboardParams(subject="sft", against=["base"], choose_by="right")
+
+
+def judged(win: float, right: float, length: int, seed: int, n: int = 200) -> Judged:
+    generator = np.random.default_rng(seed)
+    annotations, exact = [], []
+    for i in range(n):
+        preference = 1.5 if win == 0.5 else 1 + float(np.clip(generator.normal(win, 0.2), 0.01, 0.99))
+        size = length if win == 0.5 else length + int(generator.integers(-20, 20))
+        annotations.append(
+            {"id": str(i), "instruction_index": i, "preference": preference, "len_output": size, "len_baseline": 100}
+        )
+        exact.append({"id": str(i), "right": bool(generator.random() < right), "score": 1})
+    return Judged(annotations, exact)
+
+
+@pytest.fixture
+def result() -> dict:
+    splits = {
+        split: {
+            "base": judged(0.1, 0.02, 90, 1),
+            "sft": judged(0.5, 0.5, 100, 2),
+            "dpo": judged(0.7, 0.6, 130, 3),
+            "constant": judged(0.2, 0.1, 60, 4),
+        }
+        for split in ("validation", "test")
+    }
+    kinds = {"base": "checkpoint", "sft": "checkpoint", "dpo": "checkpoint", "constant": "constant"}
+    return standings(kinds, splits, "sft", PARAMS)
+
+
+def test_rows_are_ranked_and_carry_intervals(result: dict) -> None:
+    rates = [row["lc_win_rate"] for row in result["rows"]]
+    assert rates == sorted(rates, reverse=True) and [row["rank"] for row in result["rows"]] == [1, 2, 3, 4]
+    by_name = {row["model"]: row for row in result["rows"]}
+    assert by_name["sft"]["lc_win_rate"] == 50 and by_name["sft"]["baseline"]
+    assert by_name["constant"]["control"] and not by_name["dpo"]["control"]
+    for row in result["rows"]:
+        assert row["right_low"] <= row["right"] <= row["right_high"]
+        assert row["bradley_terry_low"] < row["bradley_terry"] < row["bradley_terry_high"]
+    strengths = {row["model"]: row["bradley_terry"] for row in result["rows"]}
+    assert strengths["dpo"] > strengths["sft"] > strengths["base"]
+
+
+def test_the_choice_is_made_on_validation_among_tuned_models(result: dict) -> None:
+    assert result["chosen"] == {"model": "dpo", "split": "validation", "by": "right"}
+    rows = [
+        {"model": "sft", "control": False, "right": 90.0, "validation": {"right": 10.0}},
+        {"model": "dpo", "control": False, "right": 10.0, "validation": {"right": 20.0}},
+        {"model": "base", "control": False, "right": 99.0, "validation": {"right": 99.0}},
+        {"model": "constant", "control": True, "right": 99.0, "validation": {"right": 99.0}},
+    ]
+    assert choose(rows, ["base"], "right") == "dpo"
+    assert choose([], [], "right") is None
+
+
+def test_paired_differences_are_the_means_differences(result: dict) -> None:
+    by_name = {row["model"]: row["right"] for row in result["rows"]}
+    first, chosen = result["comparisons"]
+    assert first["difference"] == pytest.approx(by_name["sft"] - by_name["base"]) and first["low"] > 0
+    assert (chosen["model"], chosen["against"]) == ("dpo", "sft")
+
+
+def test_csv_has_a_line_a_model(result: dict) -> None:
+    lines = list(csv.DictReader(io.StringIO(as_csv(result["rows"]))))
+    assert [line["model"] for line in lines] == [row["model"] for row in result["rows"]]
+    assert float(lines[0]["validation_right"]) == result["rows"][0]["validation"]["right"]
+
+
+def test_implied_battles_by_hand() -> None:
+    def model(*preferences: float) -> Judged:
+        return Judged([{"id": str(i), "preference": p} for i, p in enumerate(preferences)], [])
+
+    battles = implied_battles({"x": model(1.8, 1.2, math.nan), "y": model(1.6, 1.2, 1.9), "base": model(1.5, 1.5, 1.5)}, "base")
+    rows = set(zip(*battles.values(), strict=True))
+    assert rows == {
+        ("base", "x", "model_b", "0"), ("base", "x", "model_a", "1"),
+        ("base", "y", "model_b", "0"), ("base", "y", "model_a", "1"), ("base", "y", "model_b", "2"),
+        ("x", "y", "model_a", "0"), ("x", "y", "tie", "1"),
+    }  # fmt: skip
+
+
+def test_outputs_pair_with_the_baselines_by_id() -> None:
+    from stages.annotators.client import Preference
+
+    ours = [{"id": "b", "split": "test", "output": "xyz"}, {"id": "a", "split": "test", "output": "x"}]
+    theirs = [{"id": "a", "output": "12"}, {"id": "b", "output": "1"}]
+    pairs = paired_outputs(ours, theirs)
+    index = positions([{"id": "z", "split": "sft"}, {"id": "a", "split": "test"}, {"id": "b", "split": "test"}])
+    rows = annotation_rows("m", "base", pairs, [Preference("b", 2.0, "j", ""), Preference("a", math.nan, "j", "why")], index)
+    assert [(r["instruction_index"], r["len_output"], r["len_baseline"], r["error"]) for r in rows] == [
+        (1, 3, 1, ""),
+        (0, 1, 2, "why"),
+    ]
+    with pytest.raises(InputError, match="other instructions"):
+        paired_outputs(ours, theirs[:1])

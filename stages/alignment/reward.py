@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from statistics import fmean
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import torch
 from pydantic import Field
@@ -26,6 +26,7 @@ PairOfExchanges = tuple[Exchange, Exchange]  # chosen, rejected
 
 
 class RewardParams(Section):
+    pooling: Literal["last", "mean"]  # what the reward reads: the answer's last position, or all of them
     epochs: Annotated[int, Field(ge=1)]
     batch_size: Annotated[int, Field(ge=1)]  # pairs
     lr: Annotated[float, Field(gt=0)]
@@ -66,7 +67,7 @@ def fit(
     def loss(current: Any, step: int) -> tuple[torch.Tensor, dict[str, float]]:
         batch = batches[step]
         rows, mask = pad([pairs[i][0] for i in batch] + [pairs[i][1] for i in batch], padding)
-        chosen, rejected = current.last(rows.to(home), mask.to(home)).chunk(2)
+        chosen, rejected = current.reward(rows.to(home), mask.to(home)).chunk(2)
         found = reward_loss(chosen, rejected, params.centring)
         return found.loss, {"accuracy": found.accuracy, "margin": found.margin, "tokens": float(rows.numel())}
 
@@ -108,7 +109,7 @@ def main() -> None:
         params = run.params
         preferences = read_preferences(run)
         tokenizer = read_tokenizer(run)
-        model = ScalarModel(read_model(run, SFT))
+        model = ScalarModel(read_model(run, SFT), params.pooling)
         padding = special_ids(tokenizer)[PAD]
         away = [row for row in preferences if is_held_out(row["id"], params.held_out, run.seed)]
         kept = [row for row in preferences if not is_held_out(row["id"], params.held_out, run.seed)]

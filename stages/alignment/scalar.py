@@ -3,8 +3,8 @@
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from stages.alignment.batches import Exchange, pad
@@ -18,11 +18,14 @@ HEAD = "head.safetensors"
 
 
 class ScalarModel(nn.Module):
-    """Token ids (B, T) → one number a position (B, T). The head starts at zero, so that all rewards start equal."""
+    """Token ids (B, T) → one number a position (B, T). The head starts at zero, so that all rewards start equal.
 
-    def __init__(self, decoder: LanguageModel) -> None:
+    pooling: what a reward reads, the answer's `last` position (Ouyang et al. 2022) or the `mean` over its positions.
+    """
+
+    def __init__(self, decoder: LanguageModel, pooling: str) -> None:
         super().__init__()
-        self.decoder = decoder
+        self.decoder, self.pooling = decoder, pooling
         self.head = nn.Linear(decoder.config.d_model, 1).to(decoder.head_weight.device)
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
@@ -34,29 +37,33 @@ class ScalarModel(nn.Module):
             hidden = self.decoder.hidden(tokens)
         return self.head(hidden.float()).squeeze(-1)
 
-    def last(self, tokens: Tensor, mask: Tensor) -> Tensor:
-        """The number at each row's last position that `mask` (B, T) marks: the reward of the whole answer, (B,)."""
+    def reward(self, tokens: Tensor, mask: Tensor) -> Tensor:
+        """The reward of each whole answer, (B,), its positions marked by `mask` (B, T)."""
+        if self.pooling == "mean":
+            return (self(tokens) * mask).sum(dim=1) / mask.sum(dim=1)
         positions = torch.arange(tokens.shape[1], device=tokens.device)
         ends = (positions * (mask > 0)).argmax(dim=1)
         return self(tokens)[torch.arange(len(tokens), device=tokens.device), ends]
 
 
 def save_scalar(folder: Path, model: ScalarModel) -> None:
-    """A model folder plus `head.safetensors` (weight [1, C], bias [1])."""
+    """A model folder plus `head.safetensors` (weight [1, C], bias [1]; the pooling in its metadata)."""
     save_model(folder, model.decoder)
     tensors = {
         name: value.detach().float().cpu().contiguous() for name, value in sorted(model.head.state_dict().items())
     }
     with atomic_path(folder / HEAD) as temporary:
-        save_file(tensors, temporary)
+        save_file(tensors, temporary, metadata={"pooling": model.pooling})
 
 
 def load_scalar(folder: Path) -> ScalarModel:
     """Raises InputError if a file is missing, cut or of another shape."""
-    model = ScalarModel(load_model(folder))
+    decoder = load_model(folder)
     try:
-        model.head.load_state_dict(load_file(folder / HEAD))
-    except (SafetensorError, OSError, RuntimeError) as error:
+        with safe_open(folder / HEAD, framework="pt") as file:
+            model = ScalarModel(decoder, file.metadata()["pooling"])
+            model.head.load_state_dict({name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118
+    except (SafetensorError, OSError, RuntimeError, KeyError, TypeError) as error:
         reason = " ".join(str(error).split())[:200]
         raise InputError(
             f"{folder / HEAD}: not a readable scalar head ({reason}); run alignment.reward again"
@@ -73,6 +80,6 @@ def rewards_of(model: ScalarModel, exchanges: list[Exchange], padding: int, batc
     for start in range(0, len(order), batch_size):
         chosen = order[start : start + batch_size]
         rows, mask = pad([exchanges[index] for index in chosen], padding)
-        for index, value in zip(chosen, model.last(rows.to(home), mask.to(home)).tolist(), strict=True):
+        for index, value in zip(chosen, model.reward(rows.to(home), mask.to(home)).tolist(), strict=True):
             rewards[index] = value
     return rewards

@@ -51,7 +51,9 @@ class CallCache:
     def __enter__(self) -> "CallCache":
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._database.close()
 
     def get(self, key: str) -> dict[str, Any] | None:

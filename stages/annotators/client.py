@@ -117,7 +117,8 @@ def compare(
             if not simulated:
                 print(f"judge: {len(missing)} calls billed about ${spent:.4f}", file=sys.stderr)
     return [
-        _preference(pair, swap, replies.get(index)) for index, (pair, swap) in enumerate(zip(pairs, swapped, strict=True))
+        _preference(pair, swap, replies.get(index))
+        for index, (pair, swap) in enumerate(zip(pairs, swapped, strict=True))
     ]
 
 
@@ -165,9 +166,8 @@ def _client(
         if truth is None or questions is None:
             raise InputError("the simulated annotators need the atlas's truth and the questions that the prompts ask")
         transport = SimulatedTransport(Pool(settings.pool, truth, questions, seed))
-        return openai.OpenAI(
-            api_key="none", base_url=SIMULATED_URL, max_retries=0, http_client=httpx.Client(transport=transport)
-        )
+        http_client: Any = httpx.Client(transport=transport)  # openai's types name its own httpx2, it takes either
+        return openai.OpenAI(api_key="none", base_url=SIMULATED_URL, max_retries=0, http_client=http_client)
     return openai.OpenAI(
         api_key=os.environ.get(settings.api_key_env) or "none",
         base_url=settings.base_url,

@@ -1,13 +1,14 @@
 """A pool of simulated annotators: judges whose noise and length bias are known because they are parameters.
 
-AlpacaFarm's idea (Dubois et al. 2023, arXiv:2305.14387, section 4): several annotators that differ among themselves, and
-labels flipped at a known rate, imitate the variability of human preferences. Here the signal is the exact score
+AlpacaFarm's idea (Dubois et al. 2023, arXiv:2305.14387, section 4): several annotators that differ among themselves,
+and labels flipped at a known rate, imitate the variability of human preferences. Here the signal is the exact score
 against the atlas's truth, so what a judge should have said is known for every comparison:
 
     logit P(second better) = score_weight · (s2 - s1) + length_bias_k · tanh((l2 - l1) / length_scale)
                              - position_bias + noise · z,     P → 1 - P with probability label_noise
 
-s: exact score, l: characters, z standard normal per call, length_bias_k = length_bias · (1 + spread · z_k) per annotator.
+s: exact score, l: characters, z standard normal per call; of annotator k:
+length_bias_k = length_bias · (1 + spread · z_k).
 Every draw is a function of (seed, messages, annotator) alone, so a verdict doesn't depend on call order.
 """
 

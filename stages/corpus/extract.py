@@ -40,6 +40,9 @@ class Extracted(NamedTuple):
     problem: str  # "" or too_large, too_deep, failed, crashed, empty
 
 
+Work = Callable[[list[tuple[bytes, str]], ExtractParams], list[Extracted]]
+
+
 def extract_page(html: bytes, url: str, params: ExtractParams) -> Extracted:
     """Text and links of one page, or why there are none. Never raises: a page that breaks an extractor is a drop."""
     if len(html) > params.max_page_bytes:
@@ -59,7 +62,11 @@ def _extract_chunk(pages: list[tuple[bytes, str]], params: ExtractParams) -> lis
 
 
 def extract_all(
-    pages: list[tuple[bytes, str]], params: ExtractParams, workers: int, advance: Callable[[int], None]
+    pages: list[tuple[bytes, str]],
+    params: ExtractParams,
+    workers: int,
+    advance: Callable[[int], None],
+    work: Work = _extract_chunk,
 ) -> list[Extracted]:
     """Every page's extraction, in order. Workers are processes: a crash of a parser costs its page and no other."""
     chunks = [pages[start : start + CHUNK] for start in range(0, len(pages), CHUNK)]
@@ -67,28 +74,30 @@ def extract_all(
     while len(results) < len(pages):
         first = len(results) // CHUNK
         try:
-            for part in _pooled(chunks[first:], params, workers):
+            for part in _pooled(chunks[first:], params, workers, work):
                 results += part
                 advance(len(part))
         except BrokenProcessPool:
-            part = _one_by_one(chunks[len(results) // CHUNK], params)
+            part = _one_by_one(chunks[len(results) // CHUNK], params, work)
             results += part
             advance(len(part))
     return results
 
 
-def _pooled(chunks: list[list[tuple[bytes, str]]], params: ExtractParams, workers: int) -> Iterator[list[Extracted]]:
+def _pooled(
+    chunks: list[list[tuple[bytes, str]]], params: ExtractParams, workers: int, work: Work
+) -> Iterator[list[Extracted]]:
     context = multiprocessing.get_context("spawn")  # forking a process that runs Arrow's threads may deadlock
     with ProcessPoolExecutor(min(workers, max(1, len(chunks))), mp_context=context) as pool:
-        yield from pool.map(_extract_chunk, chunks, [params] * len(chunks))
+        yield from pool.map(work, chunks, [params] * len(chunks))
 
 
-def _one_by_one(chunk: list[tuple[bytes, str]], params: ExtractParams) -> list[Extracted]:
+def _one_by_one(chunk: list[tuple[bytes, str]], params: ExtractParams, work: Work) -> list[Extracted]:
     """The pages of a chunk that broke the pool, each in a process of its own."""
     results = []
     for page in chunk:
         try:
-            results += next(_pooled([[page]], params, 1))
+            results += next(_pooled([[page]], params, 1, work))
         except BrokenProcessPool:
             results.append(Extracted("", [], "crashed"))
     return results

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any
 
 import numpy as np
-from pydantic import Field, RootModel
+from pydantic import Field
 
 from stages.annotators.client import Pair, compare, shows_b_first
 from stages.annotators.truth import load_truth, question_lookup, score
@@ -19,6 +19,7 @@ from stages.base.params import Section
 from stages.base.record import stage
 from stages.base.seeds import derive
 from stages.judging.judge import BASELINE, INSTRUCTIONS, TRUTH, JudgeParams, RunSeed, judge_seed, paired_outputs
+from stages.judging.models import Models
 
 Row = dict[str, Any]
 
@@ -26,10 +27,6 @@ Row = dict[str, Any]
 class AgreementParams(Section):
     pairs: Annotated[int, Field(ge=2)]
     min_length_gap: Annotated[int, Field(ge=0)]  # characters; closer pairs say nothing about a length preference
-
-
-class ModelKeys(RootModel[dict[str, Any]]):
-    """`judging.models`, of which only the names are read here."""
 
 
 PARAMS = {"judging.agreement": AgreementParams}
@@ -102,7 +99,7 @@ def draw_sample(pairs: list[Row], count: int, seed: int) -> list[Row]:
 def main() -> None:
     with stage("judging.agreement", AgreementParams) as run:
         judge = run.section("judging.judge", JudgeParams).annotator
-        models = sorted(run.section("judging.models", ModelKeys).root)
+        models = sorted(run.section("judging.models", Models).specs)
         seed = judge_seed(run.section("run", RunSeed).seed)
         instructions = run.read_table(INSTRUCTIONS, schemas.INSTRUCTION).to_pylist()
         questions, truth = question_lookup(instructions), load_truth(run.input(TRUTH))

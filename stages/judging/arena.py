@@ -1,6 +1,6 @@
 """Bradley–Terry ratings by maximum likelihood, with sandwich intervals.
 
-P(a beats b) = σ(θ_a - θ_b), ratings with mean 0; a tie is half a win for each (Bradley and Terry 1952; the Chatbot Arena,
+P(a beats b) = σ(θ_a - θ_b), ratings with mean 0; a tie is half a win for each (Bradley and Terry 1952; Chatbot Arena,
 arXiv:2403.04132). Battles are compressed to win counts per pair before the fit, so its cost doesn't grow with them.
 """
 
@@ -94,7 +94,9 @@ def _has_maximum(wins: np.ndarray, names: np.ndarray) -> bool:
     if groups > 1:
         first = ", ".join(names[label == 0][:5])
         other = ", ".join(names[label == 1][:5])
-        raise InputError(f"battles: {groups} groups of models never met, so they can't be rated together: {first} | {other}")
+        raise InputError(
+            f"battles: {groups} groups of models never met, so they can't be rated together: {first} | {other}"
+        )
     return bool(connected_components(wins > 0, directed=True, connection="strong")[0] == 1)
 
 

@@ -13,10 +13,11 @@ from stages.annotators.truth import Question, Truth, fold
 
 
 def constant_answer(truth: Truth, questions: Sequence[Question], answers: Sequence[str]) -> str:
-    """The one answer that scores best on average over all questions; of equals the most frequent, then the first by name.
+    """The one answer that scores best on average over all questions; of equals the most frequent, then the first.
 
     Questions without a known entity are left out. The score is linear in the values an answer mentions: value v adds
-    (questions that ask for it and it is true) + (questions whose entity has it) - (questions), so answers are read once.
+    (questions that ask for it where it is true) + (questions whose entity has it) - (questions),
+    so each answer is read once.
     """
     known = [question for question in questions if question.entity]
     gain: Counter[str] = Counter()
@@ -70,9 +71,7 @@ def nearest_neighbours(known: Sequence[str], asked: Sequence[str], orders: tuple
     return np.asarray(similarity.toarray().argmax(1), dtype=np.int64)
 
 
-def _counts(
-    texts: Sequence[str], orders: tuple[int, int], vocabulary: dict[str, int], grow: bool
-) -> sparse.csr_array:
+def _counts(texts: Sequence[str], orders: tuple[int, int], vocabulary: dict[str, int], grow: bool) -> sparse.csr_array:
     rows, columns = [], []
     for row, text in enumerate(texts):
         padded = f" {text.lower()} "

@@ -41,7 +41,7 @@ def judge_seed(root_seed: int) -> int:
 
 
 def paired_outputs(outputs: list[Row], baseline: list[Row]) -> list[tuple[Row, Row]]:
-    """Each output with the baseline's to the same instruction. Raises InputError where the two differ in instructions."""
+    """Each output with the baseline's to the same instruction. Raises InputError where those differ."""
     other = {row["id"]: row for row in baseline}
     if len(other) != len(baseline) or {row["id"] for row in outputs} != set(other) or len(outputs) != len(baseline):
         raise InputError(f"{BASELINE} answers other instructions than the model does; run `dvc repro`")
@@ -138,7 +138,9 @@ def main() -> None:
         )
         annotations = annotation_rows(item, baseline, pairs, preferences, positions(instructions))
         exact = exact_rows(item, outputs, {row["id"]: row for row in instructions}, truth)
-        run.write_table("annotations.parquet", pa.Table.from_pylist(annotations, schemas.ANNOTATION), schemas.ANNOTATION)
+        run.write_table(
+            "annotations.parquet", pa.Table.from_pylist(annotations, schemas.ANNOTATION), schemas.ANNOTATION
+        )
         run.write_table("exact.parquet", pa.Table.from_pylist(exact, schemas.EXACT), schemas.EXACT)
         run.write_json("metrics.json", summary(annotations, exact))
         missing = sum(bool(row["error"]) for row in annotations)

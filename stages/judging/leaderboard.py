@@ -5,9 +5,8 @@ Validation numbers stand beside them, because the choice among tuned models is m
 
 import csv
 import io
+from collections.abc import Mapping
 from typing import Any, Literal
-
-from pydantic import RootModel
 
 from stages.annotators.client import AnnotatorSettings
 from stages.base import schemas
@@ -16,21 +15,17 @@ from stages.base.params import Section
 from stages.base.record import stage
 from stages.judging.baseline import BaselineParams
 from stages.judging.judge import JudgeParams
+from stages.judging.models import CONTROL_KINDS, Models
 from stages.judging.standings import Judged, difference, gamed_rows, numbers, ratings
 
 Row = dict[str, Any]
 SPLITS = ("validation", "test")
-CONTROL_KINDS = ("constant", "shuffled", "nearest_neighbour", "padded")
 
 
 class LeaderboardParams(Section):
     subject: str  # the model whose exact score is compared with each of `against`
     against: list[str]
     choose_by: Literal["right", "lc_win_rate", "win_rate", "mean_score"]  # on validation, among the tuned models
-
-
-class ModelKinds(RootModel[dict[str, dict[str, str]]]):
-    """`judging.models`: key → {kind, source}."""
 
 
 PARAMS = {"judging.leaderboard": LeaderboardParams}
@@ -61,7 +56,7 @@ def choose(rows: list[Row], untuned: list[str], by: str) -> str | None:
 
 
 def standings(
-    kinds: dict[str, str], judged: dict[str, dict[str, Judged]], baseline: str, params: LeaderboardParams
+    kinds: Mapping[str, str], judged: dict[str, dict[str, Judged]], baseline: str, params: LeaderboardParams
 ) -> Row:
     """Rows sorted by length-controlled win rate on test, the comparisons and the choice.
 
@@ -72,7 +67,9 @@ def standings(
         gamed = gamed_rows({model: judged[split][model] for model, kind in sorted(kinds.items()) if kind == "padded"})
         per_split[split] = {model: numbers(judged[split][model], gamed) for model in sorted(kinds)}
     if gamed is None:
-        notes.append("No `padded` control: length weights are free, so rates of very short or long models are uncertain.")
+        notes.append(
+            "No `padded` control: length weights are free, so rates of very short or long models are uncertain."
+        )
     for split in SPLITS:
         fitted = ratings(judged[split], baseline)
         for model, row in per_split[split].items():
@@ -114,7 +111,8 @@ def standings(
 def as_csv(rows: list[Row]) -> str:
     """One line a model: the test columns, then the validation columns."""
     flat = [
-        {k: v for k, v in row.items() if k != "validation"} | {f"validation_{k}": v for k, v in row["validation"].items()}
+        {k: v for k, v in row.items() if k != "validation"}
+        | {f"validation_{k}": v for k, v in row["validation"].items()}
         for row in rows
     ]
     names = ["rank", "model", *(name for name in flat[0] if name not in ("rank", "model"))]
@@ -127,21 +125,27 @@ def as_csv(rows: list[Row]) -> str:
 
 def main() -> None:
     with stage("judging.leaderboard", LeaderboardParams) as run:
-        kinds = {name: spec["kind"] for name, spec in run.section("judging.models", ModelKinds).root.items()}
+        kinds = {name: spec.kind for name, spec in run.section("judging.models", Models).specs.items()}
         baseline = run.section("judging.baseline", BaselineParams).model
         settings = run.section("judging.judge", JudgeParams).annotator
         for name in [baseline, run.params.subject, *run.params.against]:
             if name not in kinds:
-                raise ParamError(f"params.yaml: `{name}` is compared with, but isn't in `judging.models`; add it or drop it")
+                raise ParamError(
+                    f"params.yaml: `{name}` is compared with, but isn't in `judging.models`; add it or drop it"
+                )
         judged: dict[str, dict[str, Judged]] = {split: {} for split in SPLITS}
         for model in kinds:
             folder = f"data/judging/judge/{model}"
             annotations = run.read_table(f"{folder}/annotations.parquet", schemas.ANNOTATION).to_pylist()
             exact = run.read_table(f"{folder}/exact.parquet", schemas.EXACT).to_pylist()
             for split in SPLITS:
-                judged[split][model] = Judged(*([r for r in rows if r["split"] == split] for rows in (annotations, exact)))
+                judged[split][model] = Judged(
+                    *([r for r in rows if r["split"] == split] for rows in (annotations, exact))
+                )
                 if not judged[split][model].annotations:
-                    raise InputError(f"{folder}/annotations.parquet: no {split} rows; the leaderboard needs both splits")
+                    raise InputError(
+                        f"{folder}/annotations.parquet: no {split} rows; the leaderboard needs both splits"
+                    )
         result = standings(kinds, judged, baseline, run.params) | {"judge": judge_facts(settings)}
         run.write_json("leaderboard.json", result)
         run.output("leaderboard.csv").write_text(as_csv(result["rows"]), encoding="utf-8")

@@ -2,7 +2,8 @@
 
 Dubois et al. 2024 (arXiv:2404.04475), `glm_winrate.py` of the official package. For one model against one baseline,
 
-    logit P(model wins on i) = w_length · tanh(Δ_i / std(Δ)) + w_difficulty · d_i + w_bias,   Δ_i = len_baseline - len_output
+    logit P(model wins on i) = w_length · tanh(Δ_i / std(Δ)) + w_difficulty · d_i + w_bias,
+    Δ_i = len_baseline - len_output
 
 is fitted to the soft preferences; the length-controlled rate is the mean of σ(w_difficulty · d_i + w_bias): what the
 model would win if all its answers had the baseline's length. Plain maximum likelihood by Newton steps stands for the
@@ -67,7 +68,9 @@ def fit(
         row = int(np.flatnonzero(bad)[0])
         raise InputError(f"annotations: row {row}: preference {preference[row]} isn't in 1..2")
     if known.sum() < 2:
-        raise InputError(f"annotations: {int(known.sum())} of {len(known)} rows have a preference; at least 2 are needed")
+        raise InputError(
+            f"annotations: {int(known.sum())} of {len(known)} rows have a preference; at least 2 are needed"
+        )
 
     y = np.where(preference[known] == 0, 0.5, preference[known] - 1)
     delta = lengths[1][known] - lengths[0][known]
@@ -141,7 +144,9 @@ def _gamed_rows(gamed: Any, names: list[str]) -> tuple[np.ndarray, np.ndarray]:
     columns = [np.tanh(_column(gamed, "std_delta_len", np.float64))]
     if "difficulty" in names:
         columns.append(_column(gamed, "instruction_difficulty", np.float64))
-    return np.column_stack([*columns, np.zeros_like(columns[0])]), _column(gamed, "preference_surrogate_0to1", np.float64)
+    return np.column_stack([*columns, np.zeros_like(columns[0])]), _column(
+        gamed, "preference_surrogate_0to1", np.float64
+    )
 
 
 def _sigmoid(x: np.ndarray) -> np.ndarray:
@@ -154,12 +159,12 @@ def _maximum_likelihood(x: np.ndarray, y: np.ndarray, weights: np.ndarray) -> tu
         w, hessian, converged = _newton(x, y, weights, ridge)
         if converged and np.abs(w).max() < _LARGE:
             return w, hessian, ridge > 0
-    raise InputError("annotations: the length-controlled fit doesn't converge; look for extreme lengths or difficulties")
+    raise InputError(
+        "annotations: the length-controlled fit doesn't converge; look for extreme lengths or difficulties"
+    )
 
 
-def _newton(
-    x: np.ndarray, y: np.ndarray, weights: np.ndarray, ridge: float
-) -> tuple[np.ndarray, np.ndarray, bool]:
+def _newton(x: np.ndarray, y: np.ndarray, weights: np.ndarray, ridge: float) -> tuple[np.ndarray, np.ndarray, bool]:
     penalty = ridge * np.eye(x.shape[1])
 
     def loss(w: np.ndarray) -> float:

@@ -7,7 +7,7 @@ other controls need no model.
 import sys
 from collections import defaultdict
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import numpy as np
 import pyarrow as pa
@@ -19,6 +19,7 @@ from stages.base.errors import InputError
 from stages.base.params import Section
 from stages.base.record import stage
 from stages.judging.controls import constant_answer, nearest_neighbours, padded, shuffled_answers
+from stages.judging.models import ModelSpec
 from stages.lm.chat import decode, encode_prompt, load_tokenizer, stop_ids
 from stages.lm.checkpoint import load_model
 from stages.lm.device import environment, set_threads
@@ -27,20 +28,12 @@ from stages.lm.generate import generate
 SPLITS = ("validation", "test")
 INSTRUCTIONS = "data/alignment/instructions/instructions.parquet"
 TOKENIZER = "data/tokens/tokenizer/tokenizer.json"
-Kind = Literal["checkpoint", "outputs", "constant", "shuffled", "nearest_neighbour", "padded"]
 
 
 class RespondParams(Section):
     max_new_tokens: Annotated[int, Field(ge=1)]
     batch_size: Annotated[int, Field(ge=1)]
     limit: Annotated[int, Field(ge=2)] | None  # instructions per split, the first ones; null for all
-
-
-class ModelSpec(Section):
-    """An entry of `judging.models`."""
-
-    kind: Kind
-    source: str  # a model's weights (beside its config.json), a table of outputs (also for `padded`), or the truth file
 
 
 PARAMS = {"judging.respond": RespondParams, "judging.models.*": ModelSpec}
@@ -54,7 +47,10 @@ def asked_of(instructions: list[Row], limit: int | None) -> list[Row]:
 
 
 def answers_of_checkpoint(weights: Path, prompts: list[str], params: RespondParams) -> list[str]:
-    """Greedy answers of the model whose weights file (or folder) is given. Prompts that don't fit the context with an answer raise InputError in `generate`."""
+    """Greedy answers of the model whose weights file (or folder) is given.
+
+    Raises InputError for a prompt that fills the context.
+    """
     set_threads()
     tokenizer = load_tokenizer(Path(TOKENIZER).parent)
     answers = generate(
@@ -86,9 +82,7 @@ def answers_of_table(outputs: list[Row], asked: list[Row], path: str) -> list[st
     return [found[row["id"]]["output"] for row in asked]
 
 
-def answers_of_control(
-    kind: str, truth: Path, instructions: list[Row], asked: list[Row], seed: int
-) -> list[str]:
+def answers_of_control(kind: str, truth: Path, instructions: list[Row], asked: list[Row], seed: int) -> list[str]:
     """Only `constant` reads the truth, and only about the sft split."""
     shown = [row for row in instructions if row["split"] == "sft"]
     if not shown:

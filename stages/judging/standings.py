@@ -79,8 +79,8 @@ def numbers(judged: Judged, gamed: Mapping[str, np.ndarray] | None = None) -> Ro
 def implied_battles(judged: Mapping[str, Judged], baseline: str) -> dict[str, list[str]]:
     """Every pair of models on every instruction: the one that did better against the baseline wins.
 
-    These battles are implied by the annotations, not judged: the baseline stands in with preference 1.5, equal preferences
-    tie, a missing preference makes no battle. `cluster` is the instruction, which all of its battles share.
+    These battles are implied by the annotations, not judged: the baseline stands in with preference 1.5, equal
+    preferences tie, a missing preference makes no battle. `cluster` is the instruction, which all of its battles share.
     """
     preferences = {
         model: {row["id"]: row["preference"] for row in rows.annotations} for model, rows in sorted(judged.items())

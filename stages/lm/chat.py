@@ -32,7 +32,9 @@ def _load(path: str) -> Tokenizer:
 
 
 def load_tokenizer(folder: Path | str) -> Tokenizer:
-    """The tokenizer of a folder with `tokenizer.json`; `InputError` if unreadable or without the chat's special tokens."""
+    """The tokenizer of a folder with `tokenizer.json`; `InputError` if unreadable or without the chat's special
+    tokens.
+    """
     return _load(str(Path(folder) / "tokenizer.json"))
 
 

@@ -35,7 +35,9 @@ def save_model(folder: Path | str, model: LanguageModel) -> None:
 
 
 def load_model(folder: Path | str) -> LanguageModel:
-    """The model of a model folder, in eval mode, on the chosen device. `InputError` if a file is missing, cut or of another shape."""
+    """The model of a model folder, in eval mode, on the chosen device. `InputError` if a file is missing, cut or of
+    another shape.
+    """
     source = Path(folder)
     config = ModelConfig.from_dict(read_json(source / "config.json"))
     weights = source / "model.safetensors"
@@ -57,7 +59,9 @@ def load_model(folder: Path | str) -> LanguageModel:
 def save_optimizer(path: Path, optimizer: torch.optim.Optimizer) -> None:
     """The optimizer's tensors, by parameter number, so that another stage can go on from here."""
     state = optimizer.state_dict()["state"]
-    tensors = {f"{index}.{key}": value.contiguous() for index in sorted(state) for key, value in sorted(state[index].items())}
+    tensors = {
+        f"{index}.{key}": value.contiguous() for index in sorted(state) for key, value in sorted(state[index].items())
+    }
     with atomic_path(path) as temporary:
         save_file(tensors, temporary)
 
@@ -78,8 +82,8 @@ def load_optimizer(path: Path, optimizer: torch.optim.Optimizer) -> None:
 def fingerprint(facts: dict[str, Any]) -> str:
     """16 hex digits over everything a training run is a function of.
 
-    `facts` holds the stage's params, seed, input hashes and code digest, as JSON values; torch version, device class and thread
-    count are added here.
+    `facts` holds the stage's params, seed, input hashes and code digest, as JSON values; torch version, device class
+    and thread count are added here.
     """
     text = json.dumps({"facts": facts, "environment": environment()}, sort_keys=True, allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
@@ -88,7 +92,8 @@ def fingerprint(facts: dict[str, Any]) -> str:
 class TrainingState:
     """The latest state of one training run, in `.trainyard/checkpoints/<name>/<fingerprint>/`, held by one process.
 
-    Another fingerprint is another folder: a run never resumes under changed params. `ResourceError` if another process holds it.
+    Another fingerprint is another folder: a run never resumes under changed params. `ResourceError` if another process
+    holds it.
     """
 
     def __init__(self, name: str, fingerprint: str) -> None:
@@ -105,7 +110,9 @@ class TrainingState:
             ) from None
 
     def save(self, state: dict[str, Any]) -> None:
-        """Replace the state atomically: magic, sha256 of the payload, payload; fsynced before the rename, the folder after."""
+        """Replace the state atomically: magic, sha256 of the payload, payload; fsynced before the rename, the folder
+        after.
+        """
         buffer = io.BytesIO()
         torch.save(state, buffer)
         payload = buffer.getbuffer()
@@ -128,7 +135,7 @@ class TrainingState:
         data = self.path.read_bytes()
         header, digest = len(_MAGIC), len(_MAGIC) + 64
         if data[:header] != _MAGIC or hashlib.sha256(data[digest:]).hexdigest().encode() != data[header:digest]:
-            raise InputError(f"{self.path}: damaged (its checksum does not match); delete {self.folder} to start afresh")
+            raise InputError(f"{self.path}: damaged (checksum mismatch); delete {self.folder} to start afresh")
         return torch.load(io.BytesIO(data[digest:]), map_location="cpu", weights_only=True)
 
     def close(self) -> None:
@@ -140,7 +147,9 @@ class TrainingState:
         self._lock.close()
 
 
-def capture(model: nn.Module, optimizer: torch.optim.Optimizer, step: int, rows: list[dict[str, float]]) -> dict[str, Any]:
+def capture(
+    model: nn.Module, optimizer: torch.optim.Optimizer, step: int, rows: list[dict[str, float]]
+) -> dict[str, Any]:
     """Everything the next step depends on."""
     state = {
         "model": model.state_dict(),
@@ -154,7 +163,9 @@ def capture(model: nn.Module, optimizer: torch.optim.Optimizer, step: int, rows:
     return state
 
 
-def restore(state: dict[str, Any], model: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[int, list[dict[str, float]]]:
+def restore(
+    state: dict[str, Any], model: nn.Module, optimizer: torch.optim.Optimizer
+) -> tuple[int, list[dict[str, float]]]:
     """Undo `capture`; returns the step to do next and the rows of the steps done."""
     model.load_state_dict(state["model"])
     optimizer.load_state_dict(state["optimizer"])

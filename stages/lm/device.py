@@ -20,16 +20,20 @@ def device() -> torch.device:
 
 
 def autocast() -> contextlib.AbstractContextManager[Any]:
-    """bfloat16 on CUDA over fp32 master weights; nothing on a CPU, where bf16 GEMMs without AMX are ~5x slower than fp32."""
+    """bfloat16 on CUDA over fp32 master weights; nothing on a CPU, where bf16 GEMMs without AMX are ~5x slower than
+    fp32.
+    """
     if device().type == "cuda":
         return torch.autocast("cuda", dtype=torch.bfloat16)
     return contextlib.nullcontext()
 
 
 def set_threads() -> int:
-    """Fix the thread count (`TRAINYARD_THREADS` or the CPU affinity) and choose deterministic kernels; returns the count.
+    """Fix the thread count (`TRAINYARD_THREADS` or the CPU affinity) and choose deterministic kernels; returns the
+    count.
 
-    Sums are split over threads, so results are bitwise repeatable only at one thread count: it is part of the fingerprint.
+    Sums are split over threads, so results are bitwise repeatable only at one thread count: it is part of the
+    fingerprint.
     """
     threads = thread_count()
     if torch.get_num_threads() != threads:

@@ -9,7 +9,9 @@ from stages.lm.device import device
 
 
 def matmul_params(config: ModelConfig) -> int:
-    """Weights that take part in a matrix product for each token: all matrices and the output head, not the input lookup."""
+    """Weights that take part in a matrix product for each token: all matrices and the output head, not the input
+    lookup.
+    """
     width = config.d_model
     head = config.vocab_size * width
     if config.arch == "lstm":

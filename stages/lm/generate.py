@@ -27,15 +27,18 @@ def generate(
 ) -> list[list[int]]:
     """New tokens of each prompt, without the stop token that ended it.
 
-    temperature 0 is greedy; else tokens are drawn from softmax(logits / temperature) cut to the smallest set with mass >= top_p
-    (Holtzman et al. 2020). Prompt i draws from a stream of its own, seeded by seeds[i] or else by (seed, the prompt itself), so that
-    its answer depends neither on its neighbours nor on the batch size (up to rounding of the logits). To sample a prompt several
-    times, repeat it with different `seeds`. A row stops at `max_seq_len` too. `InputError` for an empty or too long prompt.
+    temperature 0 is greedy; else tokens are drawn from softmax(logits / temperature) cut to the smallest set with mass
+    >= top_p (Holtzman et al. 2020). Prompt i draws from a stream of its own, seeded by seeds[i] or else by (seed, the
+    prompt itself), so that its answer depends neither on its neighbours nor on the batch size (up to rounding of the
+    logits). To sample a prompt several times, repeat it with different `seeds`. A row stops at `max_seq_len` too.
+    `InputError` for an empty or too long prompt.
     """
     limit = model.config.max_seq_len
     for index, prompt in enumerate(prompts):
         if not 0 < len(prompt) < limit:
-            raise InputError(f"prompt {index} has {len(prompt)} tokens; it must have 1 to {limit - 1} (max_seq_len {limit})")
+            raise InputError(
+                f"prompt {index} has {len(prompt)} tokens; it must have 1 to {limit - 1} (max_seq_len {limit})"
+            )
     streams = seeds or [derive(seed, *prompt) for prompt in prompts]
     outputs: list[list[int]] = [[] for _ in prompts]
     order = sorted(range(len(prompts)), key=lambda i: (len(prompts[i]), i))
@@ -103,7 +106,9 @@ def _decode_batch(
 
 
 def pick(logits: Tensor, temperature: float, top_p: float, uniform: Tensor | None) -> Tensor:
-    """Next token of each row of logits [B, V]: the argmax, or the inverse of the cumulative distribution at uniform [B]."""
+    """Next token of each row of logits [B, V]: the argmax, or the inverse of the cumulative distribution at uniform
+    [B].
+    """
     if temperature == 0 or uniform is None:
         return logits.argmax(dim=-1)
     probabilities = torch.softmax(logits.double() / temperature, dim=-1)

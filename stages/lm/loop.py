@@ -28,7 +28,9 @@ class DivergedError(TrainyardError):
 
 @dataclass
 class TrainResult:
-    """rows: one dict a step (step, loss, lr, grad_norm, and what the loss function reported), pure values, ready for JSONL."""
+    """rows: one dict a step (step, loss, lr, grad_norm, and what the loss function reported), pure values, ready for
+    JSONL.
+    """
 
     rows: list[dict[str, float]]
     seconds: float  # of this process's own steps; for timings only, never for a tracked output
@@ -60,13 +62,14 @@ def train(
 ) -> TrainResult:
     """Train from step `first` (0) up to `steps`, resuming a matching checkpoint first.
 
-    schedule(step) is the learning-rate multiplier of step 0 .. steps - 1. loss_fn(model, step) returns the loss to backpropagate
-    and plain numbers to log; it must be a pure function of the model, the step and torch's RNG, which makes a resumed run
-    bitwise equal to an uninterrupted one. It may backpropagate micro-batches itself and report the whole as "loss"; a "tokens" entry
-    feeds the tokens per second. With a fingerprint and checkpoint_every > 0 the state is saved under
-    `.trainyard/checkpoints/<name>/<fingerprint>/` every that many steps and at the end; the caller calls `discard()` when its
-    outputs are written. clip: largest gradient norm, 0 for none. log: a JSONL file that grows as training runs.
-    on_step(done) is called after every step, before any checkpoint; it is not called again for steps that a resumed run skips.
+    schedule(step) is the learning-rate multiplier of step 0 .. steps - 1. loss_fn(model, step) returns the loss to
+    backpropagate and plain numbers to log; it must be a pure function of the model, the step and torch's RNG, which
+    makes a resumed run bitwise equal to an uninterrupted one. It may backpropagate micro-batches itself and report the
+    whole as "loss"; a "tokens" entry feeds the tokens per second. With a fingerprint and checkpoint_every > 0 the state
+    is saved under `.trainyard/checkpoints/<name>/<fingerprint>/` every that many steps and at the end; the caller calls
+    `discard()` when its outputs are written. clip: largest gradient norm, 0 for none. log: a JSONL file that grows as
+    training runs. on_step(done) is called after every step, before any checkpoint; it is not called again for steps
+    that a resumed run skips.
 
     Raises DivergedError naming the step; ResourceError if another process trains this very run.
     """
@@ -93,8 +96,8 @@ def train(
                 value = loss.item() if value is None else value
                 if not (math.isfinite(value) and math.isfinite(norm)):
                     raise DivergedError(
-                        f"{name}: loss {value:.4g}, gradient norm {norm:.4g} at step {step} of {steps}; lower the learning rate "
-                        f"({rate:.3g} here) or lengthen the warm-up"
+                        f"{name}: loss {value:.4g}, gradient norm {norm:.4g} at step {step} of {steps}; "
+                        f"lower the learning rate ({rate:.3g} here) or lengthen the warm-up"
                     )
                 optimizer.step()
                 optimizer.zero_grad(set_to_none=True)

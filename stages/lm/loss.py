@@ -5,8 +5,10 @@ multiplied, reduced and, in the same pass, turned into its gradient, so that mem
 Cross-Entropy, Wijmans et al. 2024, and of the Liger kernels, Hsu et al. 2024).
 """
 
+from typing import Any
+
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 CHUNK = 512
 
@@ -108,13 +110,13 @@ def linear_logprobs(hidden: Tensor, weight: Tensor, targets: Tensor, chunk: int 
 
 
 def next_token_loss(
-    model: nn.Module, rows: Tensor, mask: Tensor | None, micro_rows: int | None = None
+    model: Any, rows: Tensor, mask: Tensor | None, micro_rows: int | None = None
 ) -> tuple[Tensor, dict[str, float]]:
     """Mean next-token loss of rows [B, T + 1] over the targets that count, for `loop.train`.
 
-    mask [B, T + 1] (or None: all) says which tokens count as targets; column 0 never does. With `micro_rows`, all but the last
-    micro-batch are backpropagated here and their gradients accumulate; each is divided by the whole batch's token count, so the
-    gradient is that of the big batch whatever the split.
+    mask [B, T + 1] (or None: all) says which tokens count as targets; column 0 never does. With `micro_rows`, all but
+    the last micro-batch are backpropagated here and their gradients accumulate; each is divided by the whole batch's
+    token count, so the gradient is that of the big batch whatever the split.
     """
     size = micro_rows or rows.shape[0]
     count = rows[:, 1:].numel() if mask is None else int(mask[:, 1:].sum())

@@ -45,13 +45,11 @@ class LSTMLanguageModel(nn.Module):
     def new_cache(self, batch: int, length: int) -> RecurrentState:
         return RecurrentState(self.config, batch, self.embed_tokens.weight.device)
 
-    def hidden(
-        self, tokens: Tensor, cache: RecurrentState | None = None, positions: Tensor | None = None
-    ) -> Tensor:
+    def hidden(self, tokens: Tensor, cache: RecurrentState | None = None, positions: Tensor | None = None) -> Tensor:
         """Hidden states after the final norm, [B, T, C].
 
-        With a cache, the state continues; in its first call `positions` [B, T] marks right padding by negative values, so
-        that each row's state is that of its last real token.
+        With a cache, the state continues; in its first call `positions` [B, T] marks right padding by negative values,
+        so that each row's state is that of its last real token.
         """
         x = self.embed_tokens(tokens)
         if cache is None:

@@ -1,7 +1,7 @@
 """Muon for the matrices of the blocks, AdamW for everything else, in one optimizer with one state.
 
-Muon (Jordan et al. 2024): the momentum of a matrix is replaced by the nearest semi-orthogonal matrix, approximated by five
-Newton–Schulz steps. AdamW: Loshchilov & Hutter 2019.
+Muon (Jordan et al. 2024): the momentum of a matrix is replaced by the nearest semi-orthogonal matrix, approximated by
+five Newton–Schulz steps. AdamW: Loshchilov & Hutter 2019.
 """
 
 from collections import defaultdict
@@ -10,7 +10,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-_QUINTIC = (3.4445, -4.7750, 2.0315)  # Jordan et al. 2024: maximises the slope at zero; singular values land in about .7 .. 1.2
+_QUINTIC = (
+    3.4445,
+    -4.7750,
+    2.0315,
+)  # Jordan et al. 2024: the steepest slope at zero
 
 
 def orthogonalise(matrices: Tensor, steps: int = 5) -> Tensor:
@@ -94,8 +98,8 @@ def build_optimizer(
 ) -> MuonAdamW:
     """Optimizer over all trainable parameters of `model`.
 
-    kind "muon": block matrices by Muon at `lr`, everything else (embedding, head, norms, biases, value heads) by AdamW at
-    `adam_lr` (default lr / 2; a good pair for small models is .02 and .01). kind "adamw": all by AdamW at `lr`.
+    kind "muon": block matrices by Muon at `lr`, everything else (embedding, head, norms, biases, value heads) by AdamW
+    at `adam_lr` (default lr / 2; a good pair for small models is .02 and .01). kind "adamw": all by AdamW at `lr`.
     Weight decay applies to matrices of the blocks only. Each group keeps its peak in "peak_lr" for the schedule.
     """
     matrices: list[Tensor] = []

@@ -6,8 +6,8 @@ import math
 def wsd(step: int, total: int, warmup: int, cooldown: int, floor: float = 0.0) -> float:
     """Warm-up, stable, decay (Hu et al. 2024, MiniCPM): the multiplier for step 0 .. total - 1.
 
-    Linear up over `warmup` steps, 1, then linearly towards `floor` over the last `cooldown` steps. Before the cooldown the
-    schedule doesn't depend on `total`: one trunk serves many cooldowns.
+    Linear up over `warmup` steps, 1, then linearly towards `floor` over the last `cooldown` steps. Before the cooldown
+    the schedule doesn't depend on `total`: one trunk serves many cooldowns.
     """
     rise = (step + 1) / (warmup + 1) if step < warmup else 1.0
     left = total - step

@@ -1,4 +1,6 @@
-"""Log-probabilities of given tokens, for evaluation (no gradient, batched by length) and for DPO and PPO (with gradient)."""
+"""Log-probabilities of given tokens, for evaluation (no gradient, batched by length) and for DPO and PPO (with
+gradient).
+"""
 
 import math
 from dataclasses import dataclass
@@ -101,7 +103,8 @@ def rows_loss(
     limit: int | None = None,
     first: int = 0,
 ) -> RowsLoss:
-    """Loss over `limit` (default: all) packed rows from row `first`; targets in `exclude` (pad and bos ids) don't count.
+    """Loss over `limit` (default: all) packed rows from row `first`; targets in `exclude` (pad and bos ids) don't
+    count.
 
     The one definition of validation loss: ladder, plan, pretraining and evaluation must all call it to be comparable.
     """

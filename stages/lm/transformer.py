@@ -77,9 +77,7 @@ class Attention(nn.Module):
         heads = self.qkv_proj(x).view(batch, length, self.n_head + 2 * self.n_kv_head, self.head_dim)
         rotated, values = heads.split((self.n_head + self.n_kv_head, self.n_kv_head), dim=2)
         if self.qk_norm:
-            scale = torch.cat(
-                (self.q_norm.expand(self.n_head, -1), self.k_norm.expand(self.n_kv_head, -1)), dim=0
-            )
+            scale = torch.cat((self.q_norm.expand(self.n_head, -1), self.k_norm.expand(self.n_kv_head, -1)), dim=0)
             rotated = F.rms_norm(rotated, (self.head_dim,), None, self.eps) * scale
         # The Hugging Face convention: dimension i is rotated with dimension i + head_dim / 2.
         first, second = rotated.chunk(2, dim=-1)
@@ -146,14 +144,12 @@ class Decoder(nn.Module):
         weight = self.layers[0].self_attn.o_proj.weight  # type: ignore[union-attr]
         return KeyValueCache(self.config, batch, length, weight.device, weight.dtype)  # type: ignore[arg-type]
 
-    def hidden(
-        self, tokens: Tensor, cache: KeyValueCache | None = None, positions: Tensor | None = None
-    ) -> Tensor:
+    def hidden(self, tokens: Tensor, cache: KeyValueCache | None = None, positions: Tensor | None = None) -> Tensor:
         """Hidden states after the final norm, [B, T, C].
 
-        Without a cache, or with an empty one, tokens stand at 0 .. T - 1 (right-padded rows are fine: padding comes after
-        all that counts). With a filled cache, `positions` [B, T] says where each token of each row stands; a token sees
-        the cached positions up to its own. `InputError` when a position reaches `max_seq_len`.
+        Without a cache, or with an empty one, tokens stand at 0 .. T - 1 (right-padded rows are fine: padding comes
+        after all that counts). With a filled cache, `positions` [B, T] says where each token of each row stands; a
+        token sees the cached positions up to its own. `InputError` when a position reaches `max_seq_len`.
         """
         length = tokens.shape[1]
         mask = None

@@ -8,7 +8,7 @@ from pydantic import Field
 from stages.base.params import Section
 from stages.base.record import stage
 from stages.lm.checkpoint import load_model, load_optimizer, save_model
-from stages.lm.data import PackedRows, in_order
+from stages.lm.data import PackedRows
 from stages.lm.device import set_threads
 from stages.lm.loop import train
 from stages.lm.schedule import wsd

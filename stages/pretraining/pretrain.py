@@ -32,7 +32,12 @@ def main() -> None:
         plan = read_plan(run.read_json(PLAN), pack)
         data = PackedRows(run.input(f"{PACK}/train.bin"), pack["seq_len"])
         validation = PackedRows(run.input(f"{PACK}/validation.bin"), pack["seq_len"])
-        identity = run_fingerprint(run, "stages.pretraining.pretrain", {NAME: params}, {"plan": vars(plan) | {"config": plan.config.to_dict()}, "pack": pack})
+        identity = run_fingerprint(
+            run,
+            "stages.pretraining.pretrain",
+            {NAME: params},
+            {"plan": vars(plan) | {"config": plan.config.to_dict()}, "pack": pack},
+        )
 
         steps = plan.steps
         cooldown = min(max(params.min_cooldown_steps, round(params.cooldown * steps)), steps)
@@ -62,7 +67,9 @@ def main() -> None:
                 save_optimizer(run.output("trunk/optimizer.safetensors"), optimizer)
         rows = results[0].rows + results[1].rows
         save_model(run.output("config.json").parent, model)
-        metrics = training_facts(plan.config, steps * plan.rows * pack["seq_len"], rows) | measure(model, validation, pack)
+        metrics = training_facts(plan.config, steps * plan.rows * pack["seq_len"], rows) | measure(
+            model, validation, pack
+        )
         metrics |= {"lr": plan.lr, "epochs": steps * plan.rows / len(data), "trunk_steps": steps - cooldown}
         if plan.predicted is not None:
             metrics |= {"predicted_loss": plan.predicted}

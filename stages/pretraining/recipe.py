@@ -1,4 +1,6 @@
-"""What pretraining and annealing share: the params of a step, the plan, the loss of a batch, and the measurements after."""
+"""What pretraining and annealing share: the params of a step, the plan, the loss of a batch, and the measurements
+after.
+"""
 
 import math
 from collections.abc import Callable
@@ -58,12 +60,14 @@ def read_plan(values: dict[str, Any], pack: dict[str, Any]) -> Plan:
     config = ModelConfig.from_dict(values["model"])
     if (config.vocab_size, config.max_seq_len) != (pack["vocab_size"], pack["seq_len"]):
         raise InputError(
-            f"{PLAN}: made for a vocabulary of {config.vocab_size} and rows of {config.max_seq_len} tokens, but {PACK} has "
+            f"{PLAN}: made for a vocabulary of {config.vocab_size} and rows of {config.max_seq_len}, but {PACK} has "
             f"{pack['vocab_size']} and {pack['seq_len']}; run scaling.plan again"
         )
     rows = max(1, round(values["batch_tokens"] / pack["seq_len"]))
     predicted = values.get("predicted_loss")
-    return Plan(config, int(values["tokens"]), rows, float(values["lr"]), None if predicted is None else float(predicted))
+    return Plan(
+        config, int(values["tokens"]), rows, float(values["lr"]), None if predicted is None else float(predicted)
+    )
 
 
 def optimizer_for(model: LanguageModel, params: PretrainParams, lr: float) -> MuonAdamW:
@@ -95,7 +99,9 @@ def run_fingerprint(run: StageRun[Any], module: str, sections: dict[str, Section
     return fingerprint(facts)
 
 
-def measure(model: LanguageModel, validation: PackedRows, pack: dict[str, Any], prefix: str = "validation") -> dict[str, float]:
+def measure(
+    model: LanguageModel, validation: PackedRows, pack: dict[str, Any], prefix: str = "validation"
+) -> dict[str, float]:
     """Validation loss in nats per token and bits per byte, over all rows and by source."""
     silent = (pack["pad_id"], pack["bos_id"])
     metrics: dict[str, float] = {}

@@ -12,6 +12,8 @@ from typing import Literal
 
 MARGIN_LEFT, MARGIN_RIGHT, MARGIN_TOP, MARGIN_BOTTOM = 52.0, 14.0, 28.0, 38.0
 
+Shape = Literal["circle", "square"]
+
 
 def compact(value: float, digits: int = 3) -> str:
     """A number for an axis or a tile: 1,240 -> `1.24k`, 3.1e9 -> `3.1G`, beyond 1e15 or below 1e-3 scientific."""
@@ -98,7 +100,7 @@ class Plot:
         xs: Sequence[float],
         ys: Sequence[float],
         style: str,
-        shape: Literal["circle", "square"] = "circle",
+        shape: Shape = "circle",
         notes: Sequence[str] = (),
         radius: float = 4.0,
     ) -> None:
@@ -188,8 +190,8 @@ class Plot:
             label = f"<title>{escape(rest[0])}</title>" if rest[0] else ""
             return f'<path class="line {style}" d="{_path(pairs)}">{label}</path>' if pairs else ""
         if kind == "band":
-            low = [(px(a), py(b)) for a, b in zip(xs, rest[0], strict=True) if self._drawable(a, b)]
-            return f'<path class="band {style}" d="{_path(pairs + low[::-1])}Z"/>' if pairs and low else ""
+            lower = [(px(a), py(b)) for a, b in zip(xs, rest[0], strict=True) if self._drawable(a, b)]
+            return f'<path class="band {style}" d="{_path(pairs + lower[::-1])}Z"/>' if pairs and lower else ""
         if kind == "interval":
             at, high, low_y = px(xs[0]), py(ys[0]), py(rest[0])
             caps = "".join(f"M{at - 6:.1f} {y:.1f}H{at + 6:.1f}" for y in (low_y, high))

@@ -166,7 +166,8 @@ def build(
         raise ParamError(
             f"publishing.report.base: no `{params.base}` in evaluation.checkpoints; known: {', '.join(checkpoints)}"
         )
-    target = Target(plan["planned_flops"], plan["predicted_loss"], *plan["interval"], pretrain["validation_loss"])
+    low, high = plan["interval"]
+    target = Target(plan["planned_flops"], plan["predicted_loss"], low, high, pretrain["validation_loss"])
     corpus, dealt, pages, documents = corpus_section(read, pack)
     rows = in_pipeline(board, models)
     if not rows:

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from stages.publishing.charts import Axis, Plot, compact
+from stages.publishing.charts import Axis, Plot, Shape, compact
 from stages.publishing.quantity import count, number
 
 Point = Mapping[str, Any]  # of fit.json's `points`
@@ -61,7 +61,7 @@ def compute_chart(fit: Mapping[str, Any], points: Sequence[Point], target: Targe
     low = min([point["flops"] for point in points] + [target.flops])
     high = max([point["flops"] for point in points] + [target.flops])
     grid = [low * (high / low) ** (i / 60) for i in range(61)]
-    families = [("transformer", "c2", "circle"), ("lstm", "c4", "square")]
+    families: list[tuple[str, str, Shape]] = [("transformer", "c2", "circle"), ("lstm", "c4", "square")]
     for arch, style, shape in families:
         law = fit[arch]
         members = [point for point in points if point["arch"] == arch]

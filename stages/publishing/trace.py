@@ -140,7 +140,7 @@ def _summary(record: Record) -> str:
 
 def _settings(record: Record, limit: int = 110) -> str:
     """The scalar params of the stage's own section, cut to one line; `--json` has all of them."""
-    own = next((value for name, value in record.params.items() if name == record.stage), {})
+    own: Any = next((value for name, value in record.params.items() if name == record.stage), {})
     leaves = own.items() if isinstance(own, dict) else ()
     text = " ".join(f"{key}={value}" for key, value in sorted(leaves) if not isinstance(value, dict | list))
     return text if len(text) <= limit else text[: limit - 1].rsplit(" ", 1)[0] + " …"

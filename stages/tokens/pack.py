@@ -13,14 +13,14 @@ from stages.base.files import atomic_path, sha256_file
 from stages.base.params import Section
 from stages.base.record import StageRun, stage
 from stages.base.seeds import derive
-from stages.lm.chat import BOS, PAD, load_tokenizer, padded_vocab_size
+from stages.lm.chat import BOS, PAD, load_tokenizer, padded_vocab_size, special_ids
 from stages.tokens.packing import Packed, pack, schedule_copies
 from stages.tokens.vocabulary import encode_documents
 
 
 class PackParams(Section):
     seq_len: Annotated[int, Field(ge=16, le=65536)]  # tokens a row predicts
-    max_gap: Annotated[int, Field(ge=0)]  # the largest rest of a row, in tokens, that is padded rather than filled with a cut document
+    max_gap: Annotated[int, Field(ge=0)]  # a row's rest of up to this many tokens is padded, not filled with a cut
     lookahead: Annotated[int, Field(ge=1)]  # documents among which the best fit is looked for
 
 
@@ -29,15 +29,18 @@ TOKENIZER = "data/tokens/tokenizer/tokenizer.json"
 
 
 def pack_table(table: pa.Table, tokenizer: Tokenizer, params: PackParams, seed: int, label: str) -> tuple[Packed, dict]:
-    """Rows of a MIXED table, and what they hold: counts, and per source the unique tokens and bytes and the tokens with repeats."""
+    """Rows of a MIXED table, and what they hold: counts, and per source the unique tokens and bytes and the tokens
+    with repeats.
+    """
     documents = encode_documents(tokenizer, table["text"].to_pylist(), f"encoding {label}")
+    specials = special_ids(tokenizer)
     order = schedule_copies(table["id"].to_pylist(), table["epochs"].to_numpy().astype(np.float64), seed)
     packed = pack(
         documents,
         order.tolist(),
         params.seq_len,
-        tokenizer.token_to_id(BOS),
-        tokenizer.token_to_id(PAD),
+        specials[BOS],
+        specials[PAD],
         params.max_gap,
         params.lookahead,
     )
@@ -66,14 +69,19 @@ def pack_table(table: pa.Table, tokenizer: Tokenizer, params: PackParams, seed: 
 
 
 def pack_by_source(table: pa.Table, tokenizer: Tokenizer, params: PackParams, seed: int) -> tuple[np.ndarray, dict]:
-    """Validation rows, one source after another, so that each can be measured by itself: its first row and row count are in `sources`."""
+    """Validation rows, one source after another, so that each can be measured by itself: its first row and row count
+    are in `sources`.
+    """
     parts, sources = [], {}
     first = total = size = 0
     for source in sorted(set(table["source"].to_pylist())):
         chosen = table.filter(pa.compute.equal(table["source"], source))
         packed, facts = pack_table(chosen, tokenizer, params, derive(seed, source), f"validation ({source})")
         sources[source] = {
-            "first_row": first, "rows": facts["rows"], "tokens": facts["tokens"], "bytes": facts["bytes"]
+            "first_row": first,
+            "rows": facts["rows"],
+            "tokens": facts["tokens"],
+            "bytes": facts["bytes"],
         }
         parts.append(packed.rows)
         first, total, size = first + facts["rows"], total + facts["tokens"], size + facts["bytes"]
@@ -89,12 +97,13 @@ def main() -> None:
     with stage("tokens.pack", PackParams, seed="corpus.seed") as run:
         path = run.input(TOKENIZER)
         tokenizer = load_tokenizer(path.parent)
+        specials = special_ids(tokenizer)
         facts: dict[str, Any] = {
             "seq_len": run.params.seq_len,
             "vocab_size": padded_vocab_size(tokenizer),
             "tokenizer_sha256": sha256_file(path),
-            "pad_id": tokenizer.token_to_id(PAD),
-            "bos_id": tokenizer.token_to_id(BOS),
+            "pad_id": specials[PAD],
+            "bos_id": specials[BOS],
         }
         for name in ("train", "anneal"):
             table = run.read_table(f"data/corpus/mix/{name}.parquet", schemas.MIXED)

@@ -19,10 +19,11 @@ class Packed:
 
 
 def schedule_copies(ids: Sequence[str], epochs: np.ndarray, seed: int) -> np.ndarray:
-    """Indices of documents in reading order; document i comes floor(epochs) times, once more by a draw of its own for the rest.
+    """Indices of documents in reading order; document i comes floor(epochs) times, once more by a draw of its own for
+    the rest.
 
-    Copy k of a document with n copies stands at (k + u) / n of the stream, u its own uniform draw: repeats are spread evenly,
-    and every stretch of the stream holds all sources in proportion. A pure function of (ids, epochs, seed).
+    Copy k of a document with n copies stands at (k + u) / n of the stream, u its own uniform draw: repeats are spread
+    evenly, and every stretch of the stream holds all sources in proportion. A pure function of (ids, epochs, seed).
     """
     draws = np.random.default_rng(derive(seed, "copies")).random((len(ids), 2))
     whole = np.floor(epochs).astype(np.int64)
@@ -34,12 +35,20 @@ def schedule_copies(ids: Sequence[str], epochs: np.ndarray, seed: int) -> np.nda
 
 
 def pack(
-    documents: Sequence[np.ndarray], order: Sequence[int], seq_len: int, bos: int, pad: int, max_gap: int, lookahead: int
+    documents: Sequence[np.ndarray],
+    order: Sequence[int],
+    seq_len: int,
+    bos: int,
+    pad: int,
+    max_gap: int,
+    lookahead: int,
 ) -> Packed:
-    """Fill rows of seq_len + 1 tokens with whole documents, BOS before each: best fit among the next `lookahead` documents.
+    """Fill rows of seq_len + 1 tokens with whole documents, BOS before each: best fit among the next `lookahead`
+    documents.
 
-    Where none fits, a gap of at most `max_gap` tokens is padded; a larger one is filled with the head of the longest waiting document,
-    whose rest waits on behind a BOS of its own. Documents longer than a row are cut the same way. No token of text is lost.
+    Where none fits, a gap of at most `max_gap` tokens is padded; a larger one is filled with the head of the longest
+    waiting document, whose rest waits on behind a BOS of its own. Documents longer than a row are cut the same way. No
+    token of text is lost.
     """
     width = seq_len + 1
     rows: list[np.ndarray] = []

@@ -14,13 +14,13 @@ from stages.base.progress import Progress
 from stages.lm.chat import BOS, END, PAD, SPECIALS, TEMPLATE
 
 # OpenAI's cl100k_base pattern, as Llama 3 carries it: contractions, words with one leading sign, up to three digits, ….
-_CL100K = (
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-)
+_CL100K = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 
 
 def pre_tokenizer(name: str) -> pre_tokenizers.PreTokenizer:
-    """gpt2: GPT-2's pattern. digits: the same, every digit by itself (the lecture's rule). cl100k: digits in threes, code whitespace."""
+    """gpt2: GPT-2's pattern. digits: the same, every digit by itself (the lecture's rule). cl100k: digits in threes,
+    code whitespace.
+    """
     if name == "gpt2":
         return pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)
     if name == "digits":
@@ -34,7 +34,9 @@ def pre_tokenizer(name: str) -> pre_tokenizers.PreTokenizer:
 
 
 def train_bpe(texts: Iterable[str], vocab_size: int, pretokenizer: str) -> Tokenizer:
-    """Byte-level BPE of at most `vocab_size` tokens, the chat's special tokens at the end. Equal texts give equal merges."""
+    """Byte-level BPE of at most `vocab_size` tokens, the chat's special tokens at the end. Equal texts give equal
+    merges.
+    """
     if vocab_size < 256 + len(SPECIALS):
         raise ParamError(
             f"tokens.tokenizer.vocab_size is {vocab_size}; bytes and special tokens alone are {256 + len(SPECIALS)}"
@@ -62,7 +64,12 @@ def save_tokenizer(folder: Path, tokenizer: Tokenizer) -> None:
         temporary.write_text(_canonical(tokenizer.to_str()), encoding="utf-8")
     added = {
         str(tokenizer.token_to_id(token)): {
-            "content": token, "special": True, "normalized": False, "lstrip": False, "rstrip": False, "single_word": False
+            "content": token,
+            "special": True,
+            "normalized": False,
+            "lstrip": False,
+            "rstrip": False,
+            "single_word": False,
         }
         for token in SPECIALS
     }
@@ -81,7 +88,9 @@ def save_tokenizer(folder: Path, tokenizer: Tokenizer) -> None:
 
 
 def _canonical(text: str) -> str:
-    """The library's JSON as it stands, checked and with a final newline (its key order is fixed, its merges are a list)."""
+    """The library's JSON as it stands, checked and with a final newline (its key order is fixed, its merges are a
+    list).
+    """
     json.loads(text)
     return text + "\n"
 
@@ -103,7 +112,9 @@ def encode_documents(tokenizer: Tokenizer, texts: Sequence[str], label: str = "e
 
 
 def compression(ids: Sequence[np.ndarray], texts: Sequence[str], groups: Sequence[str]) -> dict[str, Any]:
-    """UTF-8 bytes per token of each group of documents, and tokens per whitespace-separated word over all (fertility)."""
+    """UTF-8 bytes per token of each group of documents, and tokens per whitespace-separated word over all
+    (fertility).
+    """
     if not texts:
         raise InputError("no documents to measure the tokenizer on")
     size, count, words = {}, {}, 0

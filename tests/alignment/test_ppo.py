@@ -35,7 +35,7 @@ def test_ppo_improves_a_toy_reward(tokenizer: Tokenizer, make_model: Callable[..
     marks: list[int] = []
 
     def run() -> list[dict[str, float]]:
-        model = ActorCritic(make_model(), ScalarModel(make_model()))
+        model = ActorCritic(make_model(), ScalarModel(make_model(), "last"))
         prompts = [f"{k}?" for k in range(40)]
         return improve(model, make_model(), tokenizer, prompts, small_letters, ppo_params(), 3, marks.append, "test")
 
@@ -51,7 +51,7 @@ def test_rollout_numbers_are_those_of_single_sequences(
     tokenizer: Tokenizer, make_model: Callable[..., LanguageModel]
 ) -> None:
     ids = special_ids(tokenizer)
-    policy, reference, critic = make_model(seed=0), make_model(seed=1), ScalarModel(make_model(seed=2))
+    policy, reference, critic = make_model(seed=0), make_model(seed=1), ScalarModel(make_model(seed=2), "last")
     torch.nn.init.normal_(critic.head.weight, generator=torch.Generator().manual_seed(0))
     groups = answer(policy, tokenizer, ["a?", "bcd?", "e?"], max_new_tokens=5, temperature=1.0, top_p=1.0, seed=4)
     answers = [given for (given,) in groups]
@@ -92,7 +92,7 @@ def test_every_rollout_is_used_once_an_epoch() -> None:
 
 
 def test_critic_has_its_own_rate(make_model: Callable[..., LanguageModel]) -> None:
-    model = ActorCritic(make_model(), ScalarModel(make_model()))
+    model = ActorCritic(make_model(), ScalarModel(make_model(), "last"))
     optimizer = build_optimizer(model, 1e-5, kind="adamw")
     split_rates(optimizer, model, 1e-5, 1e-3)
     rates = {id(p): group["peak_lr"] for group in optimizer.param_groups for p in group["params"]}

@@ -1,6 +1,7 @@
 """From answers to preferences to a reward model and DPO, on planted rules."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -62,13 +63,22 @@ def planted(count: int, seed: int) -> list[dict[str, Any]]:
     ]
 
 
+@pytest.mark.parametrize("pooling", ["last", "mean"])
 def test_reward_model_learns_a_planted_rule(
-    tokenizer: Tokenizer, make_model: Callable[..., LanguageModel], tmp_path: Any
+    pooling: str, tokenizer: Tokenizer, make_model: Callable[..., LanguageModel], tmp_path: Path
 ) -> None:
     padding = special_ids(tokenizer)[PAD]
-    model = ScalarModel(make_model())
+    model = ScalarModel(make_model(), pooling)
     params = RewardParams(
-        epochs=4, batch_size=16, lr=3e-3, weight_decay=0.0, warmup=0.1, clip=1.0, centring=0.01, held_out=0.2
+        pooling=pooling,
+        epochs=4,
+        batch_size=16,
+        lr=3e-3,
+        weight_decay=0.0,
+        warmup=0.1,
+        clip=1.0,
+        centring=0.01,
+        held_out=0.2,
     )
     unseen = encode_pairs(tokenizer, planted(60, seed=1), 64)
     assert evaluate(model, unseen, padding)["margin"] == 0.0  # a zero head: all rewards are equal
@@ -79,17 +89,19 @@ def test_reward_model_learns_a_planted_rule(
     assert rewards_of(load_scalar(tmp_path / "reward"), exchanges, padding) == rewards_of(model, exchanges, padding)
 
 
-def test_reward_is_read_at_the_last_token_whatever_the_padding(
-    tokenizer: Tokenizer, make_model: Callable[..., LanguageModel]
+@pytest.mark.parametrize("pooling", ["last", "mean"])
+def test_reward_does_not_depend_on_padding(
+    pooling: str, tokenizer: Tokenizer, make_model: Callable[..., LanguageModel]
 ) -> None:
     padding = special_ids(tokenizer)[PAD]
-    model = ScalarModel(make_model())
+    model = ScalarModel(make_model(), pooling)
     torch.nn.init.normal_(model.head.weight, generator=torch.Generator().manual_seed(0))
     exchanges = [encode_exchange(tokenizer, "p", "a" * length, 64) for length in (9, 1, 30)]
     exchanges.append(Exchange(exchanges[0].ids[:-1], exchanges[0].start))  # cut off: no <|end|>
     together = rewards_of(model, exchanges, padding)
     with torch.no_grad():
-        alone = [float(model(torch.tensor([exchange.ids]))[0, -1]) for exchange in exchanges]
+        answers = [model(torch.tensor([exchange.ids]))[0, exchange.start :] for exchange in exchanges]
+    alone = [float(values[-1] if pooling == "last" else values.mean()) for values in answers]
     assert together == pytest.approx(alone, rel=1e-4, abs=1e-5)
 
 

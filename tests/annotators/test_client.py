@@ -102,7 +102,10 @@ def test_failing_calls_are_retried_and_all_answered_once_and_a_rerun_pays_nothin
     assert all(p.preference == 2.0 and p.error == "" and p.annotator == "judge-2026-01" for p in got), got
     assert all(count == (2 if broken.get(n) in (429, 500, "cut") else 1) for n, count in server.tries.items())
     assert "estimated $" in capsys.readouterr().err
-    swaps = [b["messages"][0]["content"].index("short") < b["messages"][0]["content"].index("a longer") for b in server.bodies]
+    swaps = [
+        b["messages"][0]["content"].index("short") < b["messages"][0]["content"].index("a longer")
+        for b in server.bodies
+    ]
     assert 0.2 < sum(swaps) / len(swaps) < 0.8
     before = len(server.bodies)
     assert compare(PAIRS, judge, seed=1) == got

@@ -4,7 +4,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import pytest
 import statsmodels.api as sm
 
 from stages.judging.arena import fit_bradley_terry
@@ -31,7 +30,9 @@ def draw(theta: dict[str, float], count: int, seed: int) -> pd.DataFrame:
     gap = np.array([theta[names[a]] - theta[names[b]] for a, b in pairs])
     winner = np.where(generator.random(count) < 1 / (1 + np.exp(-gap)), "model_a", "model_b")
     winner[generator.random(count) < 0.1] = "tie"
-    return pd.DataFrame({"model_a": [names[a] for a, _ in pairs], "model_b": [names[b] for _, b in pairs], "winner": winner})
+    return pd.DataFrame(
+        {"model_a": [names[a] for a, _ in pairs], "model_b": [names[b] for _, b in pairs], "winner": winner}
+    )
 
 
 def test_equals_a_logistic_regression_over_battles() -> None:

@@ -2,7 +2,9 @@
 
 import gzip
 import json
+import os
 import re
+import signal
 import unicodedata
 from collections import Counter
 from statistics import mean
@@ -11,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from stages.corpus import extract
 from stages.corpus.extract import ExtractParams, extract_all, extract_page, extract_text
 from stages.corpus.html_text import decode, depth, links, normalise
 from stages.corpus.plain import wrap
@@ -84,6 +87,20 @@ def test_any_number_of_workers_gives_the_same_results_in_order():
     done: list[int] = []
     two = extract_all(pages, PARAMS, 2, done.append)
     assert sum(done) == 150 and two == [extract_page(html, url, PARAMS) for html, url in pages]
+
+
+def fragile(pages: list[tuple[bytes, str]], params: ExtractParams):
+    """A worker that a hostile page kills, as a fault in a C parser does."""
+    if any(b"KILLER" in html for html, _ in pages):
+        os.kill(os.getpid(), signal.SIGKILL)
+    return [extract_page(html, url, params) for html, url in pages]
+
+
+def test_a_crash_costs_its_page_and_no_other(monkeypatch):
+    monkeypatch.setattr(extract, "CHUNK", 3)
+    pages = [((PAGE if n != 4 else "KILLER").encode(), f"https://a.org/{n}") for n in range(8)]
+    results = extract_all(pages, PARAMS, 2, lambda count: None, fragile)
+    assert [r.problem for r in results] == ["", "", "", "", "crashed", "", "", ""]
 
 
 def shingles(text: str) -> Counter:

@@ -22,7 +22,12 @@ def test_two_models_are_the_log_odds() -> None:
 
 
 @settings(max_examples=30, deadline=None)
-@given(st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from("abc"), st.sampled_from(["model_a", "model_b", "tie"])), min_size=3))
+@given(
+    st.lists(
+        st.tuples(st.sampled_from("abc"), st.sampled_from("abc"), st.sampled_from(["model_a", "model_b", "tie"])),
+        min_size=3,
+    )
+)
 def test_sides_and_order_do_not_matter(rows: list[Battle]) -> None:
     rows = [row for row in rows if row[0] != row[1]] + [("a", "b", "tie"), ("b", "c", "tie")]
     flip = {"model_a": "model_b", "model_b": "model_a", "tie": "tie"}

@@ -83,7 +83,9 @@ def test_implied_battles_by_hand() -> None:
     def model(*preferences: float) -> Judged:
         return Judged([{"id": str(i), "preference": p} for i, p in enumerate(preferences)], [])
 
-    battles = implied_battles({"x": model(1.8, 1.2, math.nan), "y": model(1.6, 1.2, 1.9), "base": model(1.5, 1.5, 1.5)}, "base")
+    battles = implied_battles(
+        {"x": model(1.8, 1.2, math.nan), "y": model(1.6, 1.2, 1.9), "base": model(1.5, 1.5, 1.5)}, "base"
+    )
     rows = set(zip(*battles.values(), strict=True))
     assert rows == {
         ("base", "x", "model_b", "0"), ("base", "x", "model_a", "1"),
@@ -99,7 +101,9 @@ def test_outputs_pair_with_the_baselines_by_id() -> None:
     theirs = [{"id": "a", "output": "12"}, {"id": "b", "output": "1"}]
     pairs = paired_outputs(ours, theirs)
     index = positions([{"id": "z", "split": "sft"}, {"id": "a", "split": "test"}, {"id": "b", "split": "test"}])
-    rows = annotation_rows("m", "base", pairs, [Preference("b", 2.0, "j", ""), Preference("a", math.nan, "j", "why")], index)
+    rows = annotation_rows(
+        "m", "base", pairs, [Preference("b", 2.0, "j", ""), Preference("a", math.nan, "j", "why")], index
+    )
     assert [(r["instruction_index"], r["len_output"], r["len_baseline"], r["error"]) for r in rows] == [
         (1, 3, 1, ""),
         (0, 1, 2, "why"),

@@ -62,7 +62,12 @@ def test_a_model_that_wins_everything_is_marked_and_finite() -> None:
     ],
 )
 def test_bad_annotations_are_refused(change: dict, message: str) -> None:
-    good = {"instruction_index": [0, 1, 2], "preference": [1.0, 2.0, 1.5], "len_output": [3, 4, 5], "len_baseline": [4, 4, 4]}
+    good = {
+        "instruction_index": [0, 1, 2],
+        "preference": [1.0, 2.0, 1.5],
+        "len_output": [3, 4, 5],
+        "len_baseline": [4, 4, 4],
+    }
     with pytest.raises(InputError, match=message):
         fit({name: value for name, value in (good | change).items() if value is not None})
 

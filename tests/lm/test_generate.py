@@ -2,12 +2,12 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.lm.conftest import shaken, tiny
 
 from stages.base.errors import InputError
 from stages.lm.build import build_model
 from stages.lm.generate import generate, pick
 from stages.lm.scoring import sequence_logprobs, token_logprobs
+from tests.lm.conftest import shaken, tiny
 
 PROMPTS = [[5, 6, 7], [1], [90, 91, 92, 93, 94, 95, 96], [3, 3], [127, 0, 64, 32, 16]]
 

@@ -1,11 +1,11 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from tests.lm.conftest import shaken, tiny
 
 from stages.lm.build import build_model
 from stages.lm.loss import linear_cross_entropy, linear_logprobs, next_token_loss
 from stages.lm.scoring import completion_logprobs
+from tests.lm.conftest import shaken, tiny
 
 
 @pytest.mark.parametrize("chunk", [1, 7, 64, 1000])

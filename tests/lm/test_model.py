@@ -2,7 +2,6 @@ import math
 
 import pytest
 import torch
-from tests.lm.conftest import shaken, tiny
 from torch import Tensor
 
 from stages.base.errors import InputError, ParamError
@@ -11,6 +10,7 @@ from stages.lm.config import ModelConfig
 from stages.lm.flops import flops_per_token, matmul_params
 from stages.lm.hf import hf_config, to_hf_state_dict
 from stages.lm.transformer import Decoder
+from tests.lm.conftest import shaken, tiny
 
 
 def naive_decoder(model: Decoder, tokens: list[int]) -> Tensor:

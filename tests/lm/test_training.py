@@ -9,7 +9,6 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.lm.conftest import shaken, tiny
 
 from stages.base.errors import InputError, ResourceError
 from stages.lm import chat
@@ -27,6 +26,7 @@ from stages.lm.loop import DivergedError, train
 from stages.lm.loss import next_token_loss
 from stages.lm.optim import MuonAdamW, build_optimizer, orthogonalise
 from stages.lm.schedule import cosine, wsd
+from tests.lm.conftest import shaken, tiny
 
 ROOT = Path(__file__).resolve().parents[2]
 STEPS = 12
@@ -64,7 +64,7 @@ def test_a_resumed_run_is_bitwise_the_uninterrupted_one(kind: str) -> None:
     assert second.rows == expected.rows
     assert all(torch.equal(a, b) for a, b in zip(whole.parameters(), resumed.parameters(), strict=True))
     second.state.close()
-    again, third = run(STEPS, every=3, kind=kind)  # finished: nothing is left to do
+    _again, third = run(STEPS, every=3, kind=kind)  # finished: nothing is left to do
     assert third.rows == expected.rows
     third.discard()
     assert not Path(".trainyard/checkpoints/test/ffffffffffffffff").exists()

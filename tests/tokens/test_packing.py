@@ -1,3 +1,4 @@
+import itertools
 from collections import Counter
 
 import numpy as np
@@ -25,7 +26,7 @@ def test_every_token_is_packed_once_in_documents_pieces(
     lengths: list[int], seq_len: int, max_gap: int, lookahead: int
 ) -> None:
     starts = np.cumsum([0, *lengths])
-    documents = [np.arange(a, b, dtype=np.uint16) for a, b in zip(starts, starts[1:], strict=False)]
+    documents = [np.arange(a, b, dtype=np.uint16) for a, b in itertools.pairwise(starts)]
     packed = pack(documents, range(len(documents)), seq_len, BOS_ID, PAD_ID, max_gap, lookahead)
     if not sum(lengths):
         assert len(packed.rows) == 0
@@ -40,7 +41,7 @@ def test_every_token_is_packed_once_in_documents_pieces(
     for row in packed.rows.tolist():
         body = row[: row.index(PAD_ID)] if PAD_ID in row else row
         assert PAD_ID not in body and all(token == PAD_ID for token in row[len(body) :])
-        for here, following in zip(body, body[1:], strict=False):
+        for here, following in itertools.pairwise(body):
             if here != BOS_ID and following != BOS_ID:
                 assert following == here + 1 and following not in heads  # a piece is a run of one document
         pieces += body.count(BOS_ID)
@@ -91,7 +92,9 @@ def test_a_table_is_packed_with_counts_by_source() -> None:
     assert facts["sources"]["a"]["tokens"] == 2 * facts["sources"]["a"]["unique_tokens"]
     assert facts["bytes"] == sum(len(text.encode()) * (2 - i % 2) for i, text in enumerate(texts))
     assert packed.rows.max() < 320
-    rows, validation = pack_by_source(mixed.set_column(4, "epochs", pa.array([1.0] * 60, pa.float32())), tokenizer, params, 1)
+    rows, validation = pack_by_source(
+        mixed.set_column(4, "epochs", pa.array([1.0] * 60, pa.float32())), tokenizer, params, 1
+    )
     assert validation["sources"]["b"]["first_row"] == validation["sources"]["a"]["rows"]
     assert validation["rows"] == len(rows)
     second = rows[validation["sources"]["b"]["first_row"] :]

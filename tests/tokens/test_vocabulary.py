@@ -1,3 +1,4 @@
+import itertools
 import json
 import os
 import subprocess
@@ -92,7 +93,9 @@ def test_a_second_process_with_another_hash_seed_and_thread_count_gives_the_same
 
 
 def test_every_merge_is_of_a_most_frequent_pair() -> None:
-    """Replays the trained merges: each must have the highest count at its turn (Sennrich et al. 2016), ties left open."""
+    """Replays the trained merges: each must have the highest count at its turn (Sennrich et al. 2016), ties left
+    open.
+    """
     merges = [tuple(pair) for pair in json.loads(train_bpe(TEXTS, 400, "gpt2").to_str())["model"]["merges"]]
     assert len(merges) > 100
     words: Counter[tuple[str, ...]] = Counter()
@@ -101,7 +104,7 @@ def test_every_merge_is_of_a_most_frequent_pair() -> None:
     for merge in merges:
         pairs: Counter[tuple[str, str]] = Counter()
         for word, times in words.items():
-            for pair in zip(word, word[1:], strict=False):
+            for pair in itertools.pairwise(word):
                 pairs[pair] += times
         assert pairs[merge] == max(pairs.values())
         words = Counter({_merged(word, merge): times for word, times in words.items()})

@@ -59,19 +59,21 @@ def apply_rules(texts: list[str], rules: Rules | Mapping[str, Any]) -> list[Deci
 
 
 def _decide(text: str, rules: Rules) -> Decision:
-    tokens = words(text)
-    if rules.gopher_repetition and (reason := gopher.repeats(text, tokens, rules.gopher_repetition)):
+    tokens = words(text) if rules.gopher_repetition or rules.gopher_quality else None
+    if rules.gopher_repetition and (reason := gopher.repeats(text, tokens or [], rules.gopher_repetition)):
         return Decision(False, "gopher_repetition", reason, text)
-    if rules.gopher_quality and (reason := gopher.quality(text, tokens, rules.gopher_quality)):
+    if rules.gopher_quality and (reason := gopher.quality(text, tokens or [], rules.gopher_quality)):
         return Decision(False, "gopher_quality", reason, text)
     if rules.c4_quality:
         reason, rewritten = web_rules.c4(text, rules.c4_quality)
         if reason:
             return Decision(False, "c4_quality", reason, text)
         if rewritten != text:
-            text, tokens = rewritten, words(rewritten)
-    if rules.fineweb_quality and (reason := web_rules.fineweb(text, tokens, rules.fineweb_quality)):
-        return Decision(False, "fineweb_quality", reason, text)
+            text, tokens = rewritten, None
+    if rules.fineweb_quality:
+        tokens = words(text) if tokens is None else tokens
+        if reason := web_rules.fineweb(text, tokens, rules.fineweb_quality):
+            return Decision(False, "fineweb_quality", reason, text)
     return Decision(True, "", "", text)
 
 

@@ -10,15 +10,13 @@ from pydantic import Field
 
 from stages.alignment.answers import Answer, answer, exact_scores, summarise
 from stages.alignment.inputs import (
-    REWARD,
     SFT,
     read_instructions,
     read_model,
-    read_scalar,
     read_tokenizer,
     read_truth,
 )
-from stages.alignment.scalar import rewards_of
+from stages.alignment.scalar import read_reward_model, rewards_of
 from stages.base import schemas
 from stages.base.params import Section
 from stages.base.record import stage
@@ -58,7 +56,7 @@ def main() -> None:
         rows = [row for row in instructions if row["split"] in SPLITS]
         tokenizer = read_tokenizer(run)
         model = read_model(run, SFT)
-        reward_model = read_scalar(run, REWARD)
+        reward_model = read_reward_model(run)
         truth = read_truth(run)
         ids = special_ids(tokenizer)
         groups = answer(

@@ -1,11 +1,9 @@
 """What the alignment stages read, registered file by file in their records, as dvc.yaml lists them."""
 
-from pathlib import Path
 from typing import Any
 
 from tokenizers import Tokenizer
 
-from stages.alignment.scalar import HEAD, ScalarModel, load_scalar
 from stages.annotators.truth import Truth, load_truth
 from stages.base import schemas
 from stages.base.record import StageRun
@@ -15,7 +13,6 @@ from stages.lm.checkpoint import load_model
 
 BASE = "data/pretraining/anneal"
 SFT = "data/alignment/sft"
-REWARD = "data/alignment/reward"
 MODEL_FILES = ("config.json", "model.safetensors")
 
 
@@ -39,9 +36,3 @@ def read_model(run: StageRun[Any], folder: str) -> LanguageModel:
     for name in MODEL_FILES:
         run.input(f"{folder}/{name}")
     return load_model(folder)
-
-
-def read_scalar(run: StageRun[Any], folder: str) -> ScalarModel:
-    for name in (*MODEL_FILES, HEAD):
-        run.input(f"{folder}/{name}")
-    return load_scalar(Path(folder))

@@ -12,17 +12,15 @@ from torch import nn
 
 from stages.alignment.answers import Answer, Validation, answer
 from stages.alignment.inputs import (
-    REWARD,
     SFT,
     read_instructions,
     read_model,
-    read_scalar,
     read_tokenizer,
     read_truth,
 )
 from stages.alignment.losses import masked_mean, ppo_policy_loss, ppo_value_loss
 from stages.alignment.rollout import Rollout, collect, spread_logprobs
-from stages.alignment.scalar import ScalarModel, rewards_of
+from stages.alignment.scalar import ScalarModel, read_reward_model, rewards_of
 from stages.base.params import Section
 from stages.base.record import stage
 from stages.base.seeds import derive
@@ -199,8 +197,8 @@ def main() -> None:
         params = run.params
         instructions = read_instructions(run)
         tokenizer = read_tokenizer(run)
-        reference, reward_model = read_model(run, SFT), read_scalar(run, REWARD)
-        model = ActorCritic(read_model(run, SFT), read_scalar(run, REWARD))
+        reference, reward_model = read_model(run, SFT), read_reward_model(run)
+        model = ActorCritic(read_model(run, SFT), read_reward_model(run))
         truth = read_truth(run)
         validation = Validation(tokenizer, truth, instructions, params.max_new_tokens)
         ids = special_ids(tokenizer)

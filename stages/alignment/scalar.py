@@ -1,6 +1,7 @@
 """A language model with a scalar head: the reward model, and PPO's value function, which starts as a copy of it."""
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -8,12 +9,15 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from stages.alignment.batches import Exchange, pad
+from stages.alignment.inputs import MODEL_FILES
 from stages.base.errors import InputError
 from stages.base.files import atomic_path
+from stages.base.record import StageRun
 from stages.lm.build import LanguageModel
 from stages.lm.checkpoint import load_model, save_model
 from stages.lm.device import autocast
 
+REWARD = "data/alignment/reward"
 HEAD = "head.safetensors"
 
 
@@ -69,6 +73,13 @@ def load_scalar(folder: Path) -> ScalarModel:
             f"{folder / HEAD}: not a readable scalar head ({reason}); run alignment.reward again"
         ) from None
     return model.eval()
+
+
+def read_reward_model(run: StageRun[Any]) -> ScalarModel:
+    """The reward model, its files registered in the run's record."""
+    for name in (*MODEL_FILES, HEAD):
+        run.input(f"{REWARD}/{name}")
+    return load_scalar(Path(REWARD))
 
 
 @torch.inference_mode()

@@ -15,7 +15,7 @@ from stages.base.params import Section
 from stages.base.record import stage
 from stages.judging.baseline import BaselineParams
 from stages.judging.judge import JudgeParams
-from stages.judging.models import CONTROL_KINDS, Models
+from stages.judging.models import CONTROL_KINDS, Models, ModelSpec
 from stages.judging.standings import Judged, difference, gamed_rows, numbers, ratings
 
 Row = dict[str, Any]
@@ -56,19 +56,21 @@ def choose(rows: list[Row], untuned: list[str], by: str) -> str | None:
 
 
 def standings(
-    kinds: Mapping[str, str], judged: dict[str, dict[str, Judged]], baseline: str, params: LeaderboardParams
+    specs: Mapping[str, ModelSpec], judged: dict[str, dict[str, Judged]], baseline: str, params: LeaderboardParams
 ) -> Row:
     """Rows sorted by length-controlled win rate on test, the comparisons and the choice.
 
-    kinds: model → kind; judged: split → model → its rows.
+    specs: model → spec; judged: split → model → its rows.
     """
+    baseline_outputs = f"data/judging/respond/{baseline}/outputs.parquet"
+    gaming = sorted(m for m, spec in specs.items() if spec.kind == "padded" and spec.source == baseline_outputs)
     per_split, notes = {}, []
     for split in SPLITS:
-        gamed = gamed_rows({model: judged[split][model] for model, kind in sorted(kinds.items()) if kind == "padded"})
-        per_split[split] = {model: numbers(judged[split][model], gamed) for model in sorted(kinds)}
+        gamed = gamed_rows({model: judged[split][model] for model in gaming})
+        per_split[split] = {model: numbers(judged[split][model], gamed) for model in sorted(specs)}
     if gamed is None:
         notes.append(
-            "No `padded` control: length weights are free, so rates of very short or long models are uncertain."
+            "No `padded` control of the baseline: length weights are free, so rates of very short or long models are uncertain."
         )
     for split in SPLITS:
         fitted = ratings(judged[split], baseline)
@@ -81,13 +83,13 @@ def standings(
     rows = [
         {
             "model": model,
-            "kind": kind,
-            "control": kind in CONTROL_KINDS,
+            "kind": spec.kind,
+            "control": spec.kind in CONTROL_KINDS,
             "baseline": model == baseline,
             **per_split["test"][model],
             "validation": per_split["validation"][model],
         }
-        for model, kind in kinds.items()
+        for model, spec in specs.items()
     ]
     rows.sort(key=lambda row: (-row["lc_win_rate"], row["model"]))
     chosen = choose(rows, params.against, params.choose_by)
@@ -125,16 +127,16 @@ def as_csv(rows: list[Row]) -> str:
 
 def main() -> None:
     with stage("judging.leaderboard", LeaderboardParams) as run:
-        kinds = {name: spec.kind for name, spec in run.section("judging.models", Models).specs.items()}
+        specs = run.section("judging.models", Models).specs
         baseline = run.section("judging.baseline", BaselineParams).model
         settings = run.section("judging.judge", JudgeParams).annotator
         for name in [baseline, run.params.subject, *run.params.against]:
-            if name not in kinds:
+            if name not in specs:
                 raise ParamError(
                     f"params.yaml: `{name}` is compared with, but isn't in `judging.models`; add it or drop it"
                 )
         judged: dict[str, dict[str, Judged]] = {split: {} for split in SPLITS}
-        for model in kinds:
+        for model in specs:
             folder = f"data/judging/judge/{model}"
             annotations = run.read_table(f"{folder}/annotations.parquet", schemas.ANNOTATION).to_pylist()
             exact = run.read_table(f"{folder}/exact.parquet", schemas.EXACT).to_pylist()
@@ -146,7 +148,7 @@ def main() -> None:
                     raise InputError(
                         f"{folder}/annotations.parquet: no {split} rows; the leaderboard needs both splits"
                     )
-        result = standings(kinds, judged, baseline, run.params) | {"judge": judge_facts(settings)}
+        result = standings(specs, judged, baseline, run.params) | {"judge": judge_facts(settings)}
         run.write_json("leaderboard.json", result)
         run.output("leaderboard.csv").write_text(as_csv(result["rows"]), encoding="utf-8")
 

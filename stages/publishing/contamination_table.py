@@ -8,9 +8,12 @@ from stages.publishing.quantity import count, number, percent
 
 
 def verdict(contamination: Mapping[str, Any]) -> dict[str, str]:
-    """One word for the leaderboard: contaminated if any check says so."""
-    found = [row["verdict"] for row in contamination["verdicts"]]
-    return {"word": "clean", "tone": "good"} if set(found) == {"clean"} else {"word": "contaminated", "tone": "bad"}
+    """Few words for the leaderboard: the ordering test's verdict, else the largest share of dirty questions, else clean."""
+    rows = contamination["verdicts"]
+    if any(row["verdict"] != "clean" for row in rows if row["check"] == "ordering"):
+        return {"word": "contaminated", "tone": "bad"}
+    dirty = max((row["dirty"] for row in rows if row["check"] == "overlap"), default=0.0)
+    return {"word": f"{percent(dirty, 1)} overlap", "tone": "plain"} if dirty else {"word": "clean", "tone": "good"}
 
 
 def probability(p: float) -> str:
@@ -45,11 +48,13 @@ def _intro(contamination: Mapping[str, Any]) -> str:
         if copies is not None
         else "was too weak here to notice any planted set"
     )
-    clean = "No check finds" if verdict(contamination)["word"] == "clean" else "At least one check finds"
+    found = "finds a sign" if ordering["verdict"] != "clean" else "finds no sign"
+    dirty = max((row["dirty"] for row in contamination["verdicts"] if row["check"] == "overlap"), default=0.0)
+    shared = f"{percent(dirty, 1)} of a test set shares" if dirty else "no question shares"
     return (
-        f"{clean} the test set in what the model read. The ordering test (Oren et al. 2023) asks whether the model "
-        "prefers the "
-        f"published order of the questions to shuffled ones; on sets planted on purpose it {power}."
+        f"The ordering test (Oren et al. 2023), which asks whether the model prefers the published order of the questions "
+        f"to shuffled ones, {found} that it read them; on sets planted on purpose it {power}. Looked up word for word, "
+        f"{shared} most of its text with the training data."
     )
 
 

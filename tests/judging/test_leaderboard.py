@@ -8,6 +8,7 @@ import pytest
 from stages.base.errors import InputError
 from stages.judging.judge import annotation_rows, paired_outputs, positions
 from stages.judging.leaderboard import LeaderboardParams, as_csv, choose, standings
+from stages.judging.models import ModelSpec
 from stages.judging.standings import Judged, implied_battles
 
 PARAMS = LeaderboardParams(subject="sft", against=["base"], choose_by="right")
@@ -38,7 +39,8 @@ def result() -> dict:
         for split in ("validation", "test")
     }
     kinds = {"base": "checkpoint", "sft": "checkpoint", "dpo": "checkpoint", "constant": "constant"}
-    return standings(kinds, splits, "sft", PARAMS)
+    specs = {model: ModelSpec(kind=kind, source="") for model, kind in kinds.items()}
+    return standings(specs, splits, "sft", PARAMS)
 
 
 def test_rows_are_ranked_and_carry_intervals(result: dict) -> None:

@@ -6,11 +6,11 @@ export PYTHONHASHSEED := 0
 
 .PHONY: repro test lint peers lock clean
 
-repro: .venv/.installed
+repro: .venv/.installed environment.txt
 	dvc repro
 	@trainyard where
 
-test: .venv/.installed .venv-peers/.installed
+test: .venv/.installed .venv-peers/.installed environment.txt
 	python -m pytest
 
 lint: .venv/.installed
@@ -24,6 +24,10 @@ lint: .venv/.installed
 	python -m pip install --quiet --require-hashes --requirement requirements.lock
 	python -m pip install --quiet --no-deps --no-build-isolation --editable .
 	@touch $@
+
+# Python's version decides what the standard library's documentation says: a dependency of corpus.package_docs.
+environment.txt: .venv/.installed
+	@python -c 'import platform; print(platform.python_implementation(), platform.python_version())' > $@
 
 # Peers and oracles of tests and benchmarks never enter the project's environment.
 peers: .venv-peers/.installed

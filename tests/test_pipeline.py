@@ -38,12 +38,13 @@ def run(project: Path, *command: str) -> subprocess.CompletedProcess[str]:
 def checkout(folder: Path) -> Path:
     """A git repository with the tracked code and the tiny params."""
     folder.mkdir()
-    for name in ("stages", ".dvc", ".dvcignore", ".gitignore", "dvc.yaml", "requirements.lock"):
+    for name in ("stages", ".dvc", ".dvcignore", ".gitignore", "dvc.yaml", "requirements.lock", "requirements-torch.txt"):
         source = ROOT / name
         if source.is_dir():
             shutil.copytree(source, folder / name, ignore=shutil.ignore_patterns("__pycache__", "cache", "tmp"))
         else:
             shutil.copy(source, folder / name)
+    (folder / "environment.txt").write_text(f"{sys.version}\n")
     params = merge(yaml.safe_load((ROOT / "params.yaml").read_text()), yaml.safe_load(TINY.read_text()))
     for number, point in enumerate(params["scaling"]["points"].values(), 1):
         point["tokens"] = 4000 * number
@@ -75,7 +76,7 @@ def test_records_agree_with_dvc_yaml_and_with_the_disk(project: Path) -> None:
         data_deps = {dep for dep in declared.deps if not dep.startswith("stages")}
         for path in record["inputs"]:
             assert any(path == dep or path.startswith(f"{dep}/") for dep in data_deps), f"{declared.label} reads {path}"
-        for dep in data_deps - {"requirements.lock", "data/check/ok.json"}:
+        for dep in data_deps - {"requirements.lock", "requirements-torch.txt", "environment.txt", "data/check/ok.json"}:
             assert any(path == dep or path.startswith(f"{dep}/") for path in record["inputs"]), (
                 f"{declared.label} declares {dep} and never reads it"
             )

@@ -69,9 +69,7 @@ def standings(
         gamed = gamed_rows({model: judged[split][model] for model in gaming})
         per_split[split] = {model: numbers(judged[split][model], gamed) for model in sorted(specs)}
     if gamed is None:
-        notes.append(
-            "No `padded` control of the baseline: length weights are free, so rates of very short or long models are uncertain."
-        )
+        notes.append("No `padded` control of the baseline: rates of very short or long models are uncertain.")
     for split in SPLITS:
         fitted = ratings(judged[split], baseline)
         for model, row in per_split[split].items():

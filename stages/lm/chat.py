@@ -39,7 +39,8 @@ def load_tokenizer(folder: Path | str) -> Tokenizer:
 
 
 def special_ids(tokenizer: Tokenizer) -> dict[str, int]:
-    return {token: tokenizer.token_to_id(token) for token in SPECIALS}
+    ids = {token: tokenizer.token_to_id(token) for token in SPECIALS}
+    return {token: number for token, number in ids.items() if number is not None}
 
 
 def padded_vocab_size(tokenizer: Tokenizer) -> int:
@@ -61,7 +62,7 @@ def encode_prompt(tokenizer: Tokenizer, prompt: str) -> list[int]:
 def encode_example(tokenizer: Tokenizer, prompt: str, answer: str) -> tuple[list[int], list[bool]]:
     """Ids of a whole exchange, and which of them are learned as targets: the answer and its `<|end|>`."""
     start = encode_prompt(tokenizer, prompt)
-    completion = [*encode_text(tokenizer, answer), tokenizer.token_to_id(END)]
+    completion = [*encode_text(tokenizer, answer), special_ids(tokenizer)[END]]
     return start + completion, [False] * len(start) + [True] * len(completion)
 
 
@@ -72,4 +73,5 @@ def decode(tokenizer: Tokenizer, ids: list[int]) -> str:
 
 def stop_ids(tokenizer: Tokenizer) -> list[int]:
     """Tokens that end an answer: `<|end|>`, and `<|bos|>`, with which a base model ends a document."""
-    return [tokenizer.token_to_id(END), tokenizer.token_to_id(BOS)]
+    ids = special_ids(tokenizer)
+    return [ids[END], ids[BOS]]

@@ -1,5 +1,7 @@
 """Decoding with a key/value cache: ragged batches, greedy or seeded sampling, the same answer alone or in a batch."""
 
+from typing import Any
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -72,7 +74,7 @@ def _decode_batch(
     tokens = torch.zeros((len(prompts), longest), dtype=torch.int64, device=home)
     for row, prompt in enumerate(prompts):
         tokens[row, : len(prompt)] = torch.tensor(prompt, device=home)
-    cache = model.new_cache(len(prompts), min(longest + max_new_tokens, model.config.max_seq_len))
+    cache: Any = model.new_cache(len(prompts), min(longest + max_new_tokens, model.config.max_seq_len))
     columns = torch.arange(longest, device=home).expand(len(prompts), -1)
     with autocast():
         hidden = model.hidden(tokens, cache, torch.where(columns < lengths[:, None], columns, -1))

@@ -3,7 +3,7 @@
 import json
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -76,7 +76,8 @@ def train(
     set_threads()
     state = TrainingState(name, fingerprint) if fingerprint and checkpoint_every > 0 else None
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    start, rows = first, []
+    start = first
+    rows: list[dict[str, float]] = []
     try:
         saved = state.load() if state else None
         if saved is not None:
@@ -128,7 +129,7 @@ def train(
     return TrainResult(rows, seconds, speed, state)
 
 
-def _clip(parameters: list[Tensor], clip: float) -> float:
+def _clip(parameters: Sequence[Tensor], clip: float) -> float:
     """Scale the gradients to a norm of at most `clip`; returns their norm before."""
     gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
     if not gradients:

@@ -56,7 +56,7 @@ class Attention(nn.Module):
         self.n_head, self.n_kv_head, self.head_dim = config.n_head, config.n_kv_head, config.head_dim
         query, keys = config.n_head * config.head_dim, config.n_kv_head * config.head_dim
         self.qkv_proj = nn.Linear(config.d_model, query + 2 * keys, bias=False)
-        self.qkv_proj.weight.splits = (query, keys, keys)  # type: ignore[assignment]
+        self.qkv_proj.weight.splits = (query, keys, keys)  # type: ignore[attr-defined]
         self.o_proj = nn.Linear(query, config.d_model, bias=False)
         if config.qk_norm:
             self.q_norm = nn.Parameter(torch.ones(config.head_dim))
@@ -102,7 +102,7 @@ class FeedForward(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.gate_up_proj = nn.Linear(config.d_model, 2 * config.d_ff, bias=False)
-        self.gate_up_proj.weight.splits = (config.d_ff, config.d_ff)  # type: ignore[assignment]
+        self.gate_up_proj.weight.splits = (config.d_ff, config.d_ff)  # type: ignore[attr-defined]
         self.down_proj = nn.Linear(config.d_ff, config.d_model, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -117,6 +117,19 @@ class Block(nn.Module):
         self.self_attn = Attention(config)
         self.post_attention_layernorm = RMSNorm(config.d_model, config.norm_eps)
         self.mlp = FeedForward(config)
+
+    def forward(
+        self,
+        x: Tensor,
+        cos: Tensor,
+        sin: Tensor,
+        cache: KeyValueCache | None,
+        layer: int,
+        positions: Tensor | None,
+        mask: Tensor | None,
+    ) -> Tensor:
+        x = x + self.self_attn(self.input_layernorm(x), cos, sin, cache, layer, positions, mask)
+        return x + self.mlp(self.post_attention_layernorm(x))
 
 
 class Decoder(nn.Module):
@@ -164,8 +177,7 @@ class Decoder(nn.Module):
             cos, sin = self.cos[:length], self.sin[:length]  # type: ignore[index]
         x = self.embed_tokens(tokens)
         for index, block in enumerate(self.layers):
-            x = x + block.self_attn(block.input_layernorm(x), cos, sin, cache, index, positions, mask)
-            x = x + block.mlp(block.post_attention_layernorm(x))
+            x = block(x, cos, sin, cache, index, positions, mask)
         if cache is not None:
             cache.filled = True
         return self.norm(x)

@@ -8,7 +8,7 @@ from stages.publishing.quantity import count, number, percent
 
 
 def verdict(contamination: Mapping[str, Any]) -> dict[str, str]:
-    """Few words for the leaderboard: the ordering test's verdict, else the largest share of dirty questions, else clean."""
+    """For the leaderboard: the ordering test's verdict, else the largest share of dirty questions, else clean."""
     rows = contamination["verdicts"]
     if any(row["verdict"] != "clean" for row in rows if row["check"] == "ordering"):
         return {"word": "contaminated", "tone": "bad"}
@@ -52,8 +52,8 @@ def _intro(contamination: Mapping[str, Any]) -> str:
     dirty = max((row["dirty"] for row in contamination["verdicts"] if row["check"] == "overlap"), default=0.0)
     shared = f"{percent(dirty, 1)} of a test set shares" if dirty else "no question shares"
     return (
-        f"The ordering test (Oren et al. 2023), which asks whether the model prefers the published order of the questions "
-        f"to shuffled ones, {found} that it read them; on sets planted on purpose it {power}. Looked up word for word, "
+        "The ordering test (Oren et al. 2023), which asks whether the model prefers the published order of the "
+        f"questions to shuffled ones, {found} that it read them; on sets planted on purpose it {power}. Looked up word for word, "
         f"{shared} most of its text with the training data."
     )
 

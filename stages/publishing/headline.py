@@ -16,13 +16,18 @@ def headline(
     if not models:
         return {"claim": "No model on the leaderboard has an exact score", "lead": ""}
     chosen = next((row for row in models if row.get("chosen")), None) or max(models, key=lambda row: row["right"])
-    claim = f"{chosen['model'].upper()} gets {chosen['right']:.0f}\u202f% of unseen questions exactly right"
+    claim = f"{_subject(chosen['model'])} gets {chosen['right']:.0f}\u202f% of unseen questions exactly right"
     if controls:
         best = max(controls, key=lambda row: row["right"])
         claim += f"; the best control, {_words(best['model'])}, {best['right']:.0f}\u202f%"
         if not _beats(chosen, best, comparisons):
             claim += ", which is not clearly fewer"
     return {"claim": claim, "lead": _lead(plan)}
+
+
+def _subject(name: str) -> str:
+    """A model's key at the start of a sentence: DPO, Best of n."""
+    return name.upper() if len(name) <= 4 else _words(name).capitalize()
 
 
 def _words(name: str) -> str:

@@ -126,8 +126,8 @@ def _reading(board: Board) -> str:
     return (
         "Small numbers are 95 % intervals. Exactly right: every asked fact is there and no wrong one is. "
         "Length-controlled: the win "
-        "rate a model would have at the baseline's length (Dubois et al. 2024). Bradley–Terry: log-strength, "
-        "baseline 0. Controls "
+        "rate a model would have at the baseline's length (Dubois et al. 2024). Bradley–Terry: log-strength; "
+        "a difference is the log-odds that one beats the other. Controls "
         f"show what a score means: a tuned model that doesn't beat them has learned nothing.{picked} "
         + " ".join(board.get("notes", []))
     ).strip()

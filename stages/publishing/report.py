@@ -144,11 +144,24 @@ def training_section(read: Sources, limit: int) -> dict[str, Any]:
             "validation_exact_right",
         ),
         small("Reward model", rows["reward"], "accuracy", "pairs ranked as annotated", "c5", limit),
-        small("DPO", rows["dpo"], "accuracy", "pairs ranked as annotated", "c1", limit),
+        small(
+            "DPO",
+            rows["dpo"],
+            "accuracy",
+            "pairs ranked as annotated",
+            "c1",
+            limit,
+            caption=one_after_another(rows["dpo"]),
+        ),
         small("PPO", rows["ppo"], "reward", "mean reward of the answers", "c4", limit),
         small("PPO", rows["ppo"], "kl", "KL from the SFT model, nats", "c4", limit),
     ]
     return training_view(stages["pretrain"], stages["anneal"], metrics, limit, charts)
+
+
+def one_after_another(rows: list[dict[str, Any]]) -> str:
+    betas = sorted({row["beta"] for row in rows if "beta" in row})
+    return f"Runs with β = {', '.join(f'{beta:g}' for beta in betas)}, one after another." if len(betas) > 1 else ""
 
 
 def build(

@@ -20,7 +20,7 @@ from typing import Any
 
 from stages.base.files import read_json
 from stages.publishing import shipping
-from stages.publishing.lineage import Record
+from stages.publishing.lineage import Record, read_records
 from stages.publishing.place import SIDE, open_line, store, tracking_uri
 
 PARAMS: dict = {}
@@ -64,23 +64,30 @@ class Shipper:
         place = (store() / "mlflow-artifacts").as_uri() if uri.startswith("sqlite:") else None
         return self.client.create_experiment(EXPERIMENT, artifact_location=place)
 
-    def _find(self, fingerprint: str) -> Any | None:
+    def find(self, fingerprint: str) -> Any | None:
         found = self.client.search_runs([self.experiment], f"tags.fingerprint = '{fingerprint}'", max_results=1)
         return found[0] if found else None
 
     def parent(self, fingerprint: str) -> str:
-        found = self._find(fingerprint)
+        found = self.find(fingerprint)
         if found is not None:
             return found.info.run_id
         tags = {"fingerprint": fingerprint, "kind": "pipeline", **_context()}
         name = f"{tags.get('experiment') or 'pipeline'} {fingerprint[:8]}"
         return self.client.create_run(self.experiment, tags=tags, run_name=name).info.run_id
 
-    def ship(self, record: Record, parent: str) -> bool:
-        """Send one stage unless it is there. A run that was cut short half-way is completed."""
-        if record.fingerprint in self._known:
-            return False
-        run = self._find(record.fingerprint)
+    def has(self, record: Record) -> bool:
+        """Whether the stage is there, complete."""
+        if record.fingerprint not in self._known:
+            run = self.find(record.fingerprint)
+            if run is None or run.info.status != "FINISHED":
+                return False
+            self._known.add(record.fingerprint)
+        return True
+
+    def ship(self, record: Record, parent: str) -> None:
+        """Send one stage; a run that was cut short half-way is completed."""
+        run = self.find(record.fingerprint)
         if run is None:
             tags = {
                 "fingerprint": record.fingerprint,
@@ -92,13 +99,9 @@ class Shipper:
                 **_context(),
             }
             run = self.client.create_run(self.experiment, tags=tags, run_name=record.label)
-        elif run.info.status == "FINISHED":
-            self._known.add(record.fingerprint)
-            return False
         self._log(run.info.run_id, shipping.params_of(record), shipping.metrics_of(record), shipping.curve_of(record))
         self.client.set_terminated(run.info.run_id, "FINISHED")
         self._known.add(record.fingerprint)
-        return True
 
     def _log(
         self,
@@ -154,12 +157,17 @@ def ship_all(shipper: Shipper) -> int:
     if not records:
         return 0
     with _locked(store() / "mlflow.lock"):
-        parent = shipper.parent(shipping.pipeline_fingerprint(CODE))
-        sent = sum(shipper.ship(record, parent) for record in records)
+        fingerprint = shipping.pipeline_fingerprint(CODE)
+        missing = [record for record in records if not shipper.has(record)]
+        if not missing and shipper.find(fingerprint) is None:
+            return 0  # all of it was shipped under another pipeline: no empty parent
+        parent = shipper.parent(fingerprint)
+        for record in missing:
+            shipper.ship(record, parent)
         shipper.summarise(parent, records)
         if not is_active():
             shipper.client.set_terminated(parent, "FINISHED")
-    return sent
+    return len(missing)
 
 
 @contextmanager
@@ -249,6 +257,9 @@ def ship_now() -> int:
             print(f"trainyard: track: {tracking_uri()}: {str(error).splitlines()[0][:300]}", file=sys.stderr)
             return 1
     print(f"shipped {sent} stage(s)")
+    stale = len(read_records()) - len(shipping.current_records(CODE))
+    if stale:
+        print(f"{stale} older than params.yaml or the code were left out: `dvc repro` makes them again")
     print(open_line())
     return 0
 

@@ -4,6 +4,7 @@ from typing import Annotated, Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from pydantic import Field
 from tokenizers import Tokenizer
 
@@ -75,7 +76,7 @@ def pack_by_source(table: pa.Table, tokenizer: Tokenizer, params: PackParams, se
     parts, sources = [], {}
     first = total = size = 0
     for source in sorted(set(table["source"].to_pylist())):
-        chosen = table.filter(pa.compute.equal(table["source"], source))
+        chosen = table.filter(pc.equal(table["source"], source))
         packed, facts = pack_table(chosen, tokenizer, params, derive(seed, source), f"validation ({source})")
         sources[source] = {
             "first_row": first,

@@ -13,8 +13,11 @@ from stages.base.files import atomic_path, write_json
 from stages.base.progress import Progress
 from stages.lm.chat import BOS, END, PAD, SPECIALS, TEMPLATE
 
-# OpenAI's cl100k_base pattern, as Llama 3 carries it: contractions, words with one leading sign, up to three digits, ….
-_CL100K = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+# OpenAI's cl100k_base pattern, as Llama 3 carries it: contractions, words, up to three digits.
+_CL100K = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*"
+    r"|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
 
 
 def pre_tokenizer(name: str) -> pre_tokenizers.PreTokenizer:
@@ -117,7 +120,9 @@ def compression(ids: Sequence[np.ndarray], texts: Sequence[str], groups: Sequenc
     """
     if not texts:
         raise InputError("no documents to measure the tokenizer on")
-    size, count, words = {}, {}, 0
+    size: dict[str, int] = {}
+    count: dict[str, int] = {}
+    words = 0
     for document, text, group in zip(ids, texts, groups, strict=True):
         size[group] = size.get(group, 0) + len(text.encode("utf-8"))
         count[group] = count.get(group, 0) + len(document)

@@ -75,9 +75,9 @@ def budget(folder: Path) -> None:
     print(f"peak RSS of a stage: {rss:.2f} GiB (bar 4)")
     again = repro(project)
     print(f"second repro: {again['wall']:.1f} s (bar 10), {len(again['ran'])} stages ran (bar 0)")
-    edit(project, "judging.judge.settings.label_noise", 0.2)
+    edit(project, "judging.judge.annotator.pool.label_noise", 0.2)
     print(f"after a judge param: {' '.join(repro(project)['ran'])}")
-    edit(project, "judging.models.constant_again", {"kind": "constant", "source": "data/alignment/instructions"})
+    edit(project, "judging.models.constant_again", {"kind": "constant", "source": "data/corpus/atlas/truth.json"})
     print(f"after adding a model: {' '.join(repro(project)['ran'])}")
     edit(project, "judging.models.constant_again", None)
     print(f"after removing it: {' '.join(repro(project)['ran'])}")
@@ -100,9 +100,12 @@ def seeds(folder: Path) -> None:
         edit(project, "run.seed", seed)
         wall = repro(project)["wall"]
         board = json.loads((project / "data/judging/leaderboard/leaderboard.json").read_text())
-        print(f"seed {seed} ({wall / 60:.1f} min): {json.dumps(board['paired'], sort_keys=True)}")
-        for row in board["rows"]:
-            print(f"  {row['model']:<20} right on test {row['exact']['test']['right_percent']:.1f} %")
+        print(f"seed {seed} ({wall / 60:.1f} min): right on test, percent")
+        for row in sorted(board["rows"], key=lambda row: -row["right"]):
+            print(f"  {row['model']:<20} {row['right']:5.1f}  [{row['right_low']:.1f}, {row['right_high']:.1f}]")
+        for line in board["comparisons"]:
+            verdict = "above" if line["low"] > 0 else "NOT above"
+            print(f"  {line['model']} - {line['against']}: {line['difference']:.1f} [{line['low']:.1f}, {line['high']:.1f}] {verdict}")
 
 
 def main() -> None:

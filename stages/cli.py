@@ -29,8 +29,8 @@ def parser() -> argparse.ArgumentParser:
     commands.add_parser("doctor", help="is this machine fit for the run, and how far has it run?")
 
     cost = commands.add_parser("cost", help="what a training run costs: GPU-hours, days, dollars, CO2")
-    cost.add_argument("params", type=float, metavar="N", help="parameters, e.g. 405e9")
-    cost.add_argument("tokens", type=float, metavar="D", help="training tokens, e.g. 15.6e12")
+    cost.add_argument("--params", type=float, required=True, metavar="N", help="parameters, e.g. 405e9")
+    cost.add_argument("--tokens", type=float, required=True, metavar="D", help="training tokens, e.g. 15.6e12")
     cost.add_argument(
         "--active-params", type=float, metavar="N", help="of a mixture of experts: those that one token uses"
     )

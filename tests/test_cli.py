@@ -56,13 +56,30 @@ def test_an_expected_error_is_one_line_and_exit_2(
 
 def test_cost_reproduces_the_lectures_compute(capsys: pytest.CaptureFixture[str]) -> None:
     """6 · 405e9 · 15.6e12 = 3.79e25 FLOPs; at 400 TFLOP/s that is 26.3 M GPU-hours and $52.65 M at $2."""
-    assert main(["cost", "405e9", "15.6e12", "--tflops", "400", "--usd-per-gpu-hour", "2", "--gpus", "16000"]) == 0
+    assert (
+        main(
+            [
+                "cost",
+                "--params",
+                "405e9",
+                "--tokens",
+                "15.6e12",
+                "--tflops",
+                "400",
+                "--usd-per-gpu-hour",
+                "2",
+                "--gpus",
+                "16000",
+            ]
+        )
+        == 0
+    )
     out = capsys.readouterr().out
     assert "3.79e+25" in out and "26,300,000" in out and "52,600,000" in out and "68.6" in out
 
 
 def test_cost_refuses_nonsense(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["cost", "-1", "1e9"]) == 2
+    assert main(["cost", "--params=-1", "--tokens=1e9"]) == 2
     assert "params must be a positive number" in capsys.readouterr().err
 
 
@@ -159,7 +176,7 @@ def test_chat_names_the_models_that_are_there(project: Path, capsys: pytest.Capt
 @pytest.mark.skipif(shutil.which("bash") is None, reason="needs bash")
 def test_a_closed_pipe_is_no_crash() -> None:
     done = subprocess.run(
-        ["bash", "-c", f"{sys.executable} -m stages.cli cost 1e9 1e9 | head -c 1"],
+        ["bash", "-c", f"{sys.executable} -m stages.cli cost --params 1e9 --tokens 1e9 | head -c 1"],
         cwd=ROOT,
         capture_output=True,
         text=True,

@@ -53,8 +53,8 @@ def _intro(contamination: Mapping[str, Any]) -> str:
     shared = f"{percent(dirty, 1)} of a test set shares" if dirty else "no question shares"
     return (
         "The ordering test (Oren et al. 2023), which asks whether the model prefers the published order of the "
-        f"questions to shuffled ones, {found} that it read them; on sets planted on purpose it {power}. Looked up word for word, "
-        f"{shared} most of its text with the training data."
+        f"questions to shuffled ones, {found} that it read them; on sets planted on purpose it {power}. "
+        f"Looked up word for word, {shared} most of its text with the training data."
     )
 
 
@@ -74,7 +74,13 @@ def _row(row: Mapping[str, Any], contamination: Mapping[str, Any]) -> list[str]:
         f"{percent(value, 1)} share a {key[4:].replace('gram', '-word run')}" for key, value in sorted(runs.items())
     )
     dirty = f"{count(len(overlap['dirty_ids']))} dirty ({percent(row['dirty'], 1)})"
-    return ["shared words", name, f"{count(overlap['items'])} questions", f"{dirty}; {shared}", row["verdict"]]
+    return [
+        "shared words",
+        name,
+        f"{count(overlap['items'])} questions",
+        f"{dirty}; {shared}",
+        "some overlap" if row["dirty"] else row["verdict"],
+    ]
 
 
 def _notes(contamination: Mapping[str, Any]) -> list[str]:

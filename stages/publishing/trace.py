@@ -9,6 +9,9 @@ import sys
 from dataclasses import dataclass, field
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
+
 from stages.base.files import read_json
 from stages.publishing.lineage import Graph, LineageError, Record, read_records
 
@@ -132,10 +135,19 @@ def _summary(record: Record) -> str:
         lost = sum(record.rows["dropped"].values())
         counts = f"{record.rows['in']:,} rows in, {record.rows['out']:,} out"
         parts.append(f"{counts}, {lost:,} dropped" if lost else counts)
+    elif table := next((path for path in sorted(record.outputs) if path.endswith(".parquet")), None):
+        parts.append(_row_count(table))
     main = sorted(record.outputs)[:1]
     parts += [f"{path.rsplit('/', 1)[-1]} {record.outputs[path][:12]}" for path in main]
     more = len(record.outputs) - len(main)
     return " · ".join(parts) + (f" (+{more} files)" if more > 0 else "")
+
+
+def _row_count(table: str) -> str:
+    try:
+        return f"{pq.read_metadata(table).num_rows:,} rows"
+    except pa.ArrowInvalid:
+        return "unreadable rows"  # its hash was verified: this is how it was written
 
 
 def _settings(record: Record, limit: int = 110) -> str:

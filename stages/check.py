@@ -1,6 +1,7 @@
-"""The gate before any work: the whole of params.yaml, the sources and the disk.
+"""The gate before any work: the whole of params.yaml, the sources, the disk; and what code each stage stands on.
 
-It is the first stage of the pipeline. Its output is constant, so that passing again reruns nothing.
+It is the first stage of the pipeline and runs again after any edit of code or params. All it writes is, for each stage,
+the digests of the files that the stage imports: a stage reruns when its own file of digests has changed.
 """
 
 import importlib
@@ -11,6 +12,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
+from stages.base.closure import code_files
 from stages.base.errors import InputError, ParamError, ResourceError
 from stages.base.params import Section, lookup, nearest, parse, read_params
 from stages.base.pipeline import ITEM_KEY, read_pipeline
@@ -129,7 +131,8 @@ def check() -> None:
 def main() -> None:
     with stage("check", CheckParams) as run:
         check()
-        run.write_json("ok.json", {"ok": True})
+        for name in sorted({declared.name for declared in read_pipeline()} - {"check"}):
+            run.write_json(f"code/{name}.json", code_files(f"stages.{name}"))
 
 
 if __name__ == "__main__":

@@ -41,9 +41,6 @@ def parser() -> argparse.ArgumentParser:
 
     commands.add_parser("check", help="check params.yaml, the sources and the machine")
 
-    deps = commands.add_parser("deps", help="are dvc.yaml's code deps the import closure of each stage?")
-    deps.add_argument("--write", action="store_true", help="rewrite them")
-
     commands.add_parser("track", help="ship what MLflow lacks")
     commands.add_parser("where", help="where the leaderboard page is and how to open MLflow")
     return top
@@ -86,8 +83,6 @@ def _run(options: argparse.Namespace) -> int:
             check()
             print("params.yaml fits every stage; sources, disk and memory are enough")
             return 0
-        case "deps":
-            return _deps(options.write)
         case "track":
             from stages.publishing import track
 
@@ -110,16 +105,6 @@ def _cost(options: argparse.Namespace) -> int:
     )
     print(render(cost), end="")
     return 0
-
-
-def _deps(write: bool) -> int:
-    from stages.deps import update
-
-    if update(write):
-        print("dvc.yaml: every stage's code deps are its import closure")
-        return 0
-    print("dvc.yaml: rewritten" if write else "dvc.yaml: code deps are out of date; run `trainyard deps --write`")
-    return 0 if write else 1
 
 
 def _where() -> int:

@@ -33,7 +33,7 @@ def test_help_is_instant_and_lists_every_command() -> None:
     done = trainyard("--help")
     assert time.monotonic() - start < 3
     assert done.returncode == 0
-    for command in ("chat", "trace", "doctor", "cost", "check", "deps", "track", "where"):
+    for command in ("chat", "trace", "doctor", "cost", "check", "track", "where"):
         assert command in done.stdout
 
 

@@ -1,7 +1,7 @@
 """The import closure of a stage: the project files whose edit can change what the stage computes.
 
-Found from the syntax tree, lazy imports included, without importing anything. `dvc.yaml` lists the closure as code
-`deps:`; a record and a checkpoint carry its digest.
+Found from the syntax tree, lazy imports included, without importing anything. `stages.check` writes the closure's
+digests to a file that the stage depends on; a record and a checkpoint carry one digest of it.
 """
 
 import ast
@@ -68,11 +68,16 @@ def closure(module: str, root: Path = ROOT) -> list[Path]:
     return sorted(path for path in seen if (root / path).stat().st_size > 0)
 
 
+def code_files(module: str, root: Path = ROOT) -> dict[str, str]:
+    """Path → digest of each file of the closure: what a stage's result may depend on, and nothing else."""
+    return {path.as_posix(): _tree_digest(path, root) for path in closure(module, root)}
+
+
 def code_digest(module: str, root: Path = ROOT) -> str:
-    """sha256 over the closure's syntax trees: a comment, a docstring or a line break is no change of the code."""
+    """One sha256 over the closure."""
     digest = hashlib.sha256()
-    for path in closure(module, root):
-        digest.update(f"{path.as_posix()}\0{_tree_digest(path, root)}\n".encode())
+    for path, tree in code_files(module, root).items():
+        digest.update(f"{path}\0{tree}\n".encode())
     return digest.hexdigest()
 
 

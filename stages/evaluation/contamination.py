@@ -145,7 +145,12 @@ def main() -> None:
         accuracy = split_accuracy(items, set(overlap["multiple_choice"]["dirty_ids"]))
         result = {
             "verdicts": verdicts(test, planted, overlap, params),
-            "ordering": {"p_value": test.p_value, "t": test.t, "differences": test.differences},
+            "ordering": {
+                "p_value": test.p_value,
+                "t": test.t,
+                "differences": test.differences,
+                "examples": len(tested),
+            },
             "planted": planted,
             "overlap": overlap,
             "accuracy": {"protocol": PROTOCOL, **accuracy},

@@ -1,7 +1,6 @@
 from pathlib import Path
 
-from stages.base.closure import closure, code_digest
-from stages.deps import with_code_deps
+from stages.base.closure import closure, code_digest, code_files
 
 
 def make(root: Path, files: dict[str, str]) -> None:
@@ -27,13 +26,7 @@ def test_closure_follows_lazy_and_member_imports(tmp_path: Path) -> None:
     )
     names = [path.as_posix() for path in closure("stages.a.one", tmp_path)]
     assert names == [f"stages/{name}.py" for name in ("a/four", "a/one", "b/__init__", "b/three", "b/two")]
-    text = (
-        "stages:\n  one:\n    cmd: python -m stages.a.one\n"
-        "    deps:\n      - data/x\n      - stages/old.py\n    outs: [y]\n"
-    )
-    new = with_code_deps(text, tmp_path)
-    assert [line.strip(" -") for line in new.splitlines() if line.startswith("      - ")] == ["data/x", *names]
-    assert with_code_deps(new, tmp_path) == new
+    assert list(code_files("stages.a.one", tmp_path)) == names
 
 
 def test_code_digest_sees_code_and_not_comments(tmp_path: Path) -> None:

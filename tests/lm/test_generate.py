@@ -66,7 +66,7 @@ def test_batched_scores_equal_one_by_one(arch: str) -> None:
     scores = sequence_logprobs(model, sequences, batch_tokens=25)
     for (ids, start), score in zip(sequences, scores, strict=True):
         table = model(torch.tensor([ids])).log_softmax(-1)[0]
-        assert score == pytest.approx(sum(float(table[t - 1, ids[t]]) for t in range(start, len(ids))), abs=1e-3)
+        assert score == pytest.approx(sum(table[t - 1, ids[t]].item() for t in range(start, len(ids))), abs=1e-3)
     assert [len(values) for values in token_logprobs(model, sequences)] == [2, 19, 1, 0]
 
 

@@ -110,9 +110,9 @@ def test_a_removed_model_leaves_no_trace_and_a_judge_change_reruns_judging_only(
     ("section", "name", "value", "message"),
     [
         ("alignment.sft", "epochss", 3, "did you mean `epochs`?"),
-        ("scaling.plan", "budget_flops", -1.0, "greater than 0"),
+        ("scaling.plan.budget", "flops", -1.0, "greater than 0"),
         ("corpus.dedup", "max_drop", "much", "`corpus.dedup.max_drop`"),
-        ("corpus.ingest", "sources", {"mine": {"kind": "files", "path": "/absent/*.html", "licence": "x"}}, "mine"),
+        ("corpus.ingest", "sources", {"mine": {"kind": "files", "paths": ["/absent/*.html"], "licence": "x"}}, "mine"),
         ("check", "min_free_disk_gib", 1e9, "free some space"),
     ],
 )

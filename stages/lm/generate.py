@@ -114,9 +114,12 @@ def pick(logits: Tensor, temperature: float, top_p: float, uniform: Tensor | Non
     if temperature == 0 or uniform is None:
         return logits.argmax(dim=-1)
     probabilities = torch.softmax(logits.double() / temperature, dim=-1)
+    if top_p >= 1.0:
+        cumulative = probabilities.cumsum(dim=-1)
+        place = torch.searchsorted(cumulative, (uniform * cumulative[:, -1])[:, None], right=True)
+        return place.clamp_(max=logits.shape[-1] - 1).squeeze(1)
     ranked, order = probabilities.sort(dim=-1, descending=True, stable=True)
-    cumulative = ranked.cumsum(dim=-1)
-    if top_p < 1.0:  # a token stays when the mass before it is still below top_p
-        cumulative = torch.where(cumulative - ranked < top_p, ranked, 0.0).cumsum(dim=-1)
+    cumulative = ranked.cumsum(dim=-1)  # a token stays when the mass before it is still below top_p
+    cumulative = torch.where(cumulative - ranked < top_p, ranked, 0.0).cumsum(dim=-1)
     place = torch.searchsorted(cumulative, (uniform * cumulative[:, -1])[:, None], right=True)
     return order.gather(1, place.clamp_(max=logits.shape[-1] - 1)).squeeze(1)

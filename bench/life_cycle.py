@@ -1,6 +1,6 @@
 """The embedded life cycle against its bars, from a fresh clone: `python bench/life_cycle.py budget|identity|seeds`.
 
-budget    wall, CPU and peak memory of the first `dvc repro`; the no-op; what a judge param, an added and a removed model rerun
+budget    wall, CPU and memory of the first `dvc repro`; the no-op; what a judge param and a model added or removed rerun
 identity  two runs in two folders: every tracked output must have the same hash
 seeds     three training seeds: is SFT above base and above every control, by a paired 95 % interval on test entities?
 """
@@ -105,7 +105,8 @@ def seeds(folder: Path) -> None:
             print(f"  {row['model']:<20} {row['right']:5.1f}  [{row['right_low']:.1f}, {row['right_high']:.1f}]")
         for line in board["comparisons"]:
             verdict = "above" if line["low"] > 0 else "NOT above"
-            print(f"  {line['model']} - {line['against']}: {line['difference']:.1f} [{line['low']:.1f}, {line['high']:.1f}] {verdict}")
+            interval = f"[{line['low']:.1f}, {line['high']:.1f}]"
+            print(f"  {line['model']} - {line['against']}: {line['difference']:.1f} {interval} {verdict}")
 
 
 def main() -> None:

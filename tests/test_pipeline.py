@@ -38,7 +38,9 @@ def run(project: Path, *command: str) -> subprocess.CompletedProcess[str]:
 def checkout(folder: Path) -> Path:
     """A git repository with the tracked code and the tiny params."""
     folder.mkdir()
-    for name in ("stages", ".dvc", ".dvcignore", ".gitignore", "dvc.yaml", "requirements.lock", "requirements-torch.txt"):
+    for name in (
+        "stages", ".dvc", ".dvcignore", ".gitignore", "dvc.yaml", "requirements.lock", "requirements-torch.txt",
+    ):  # fmt: skip
         source = ROOT / name
         if source.is_dir():
             shutil.copytree(source, folder / name, ignore=shutil.ignore_patterns("__pycache__", "cache", "tmp"))
@@ -76,7 +78,7 @@ def test_records_agree_with_dvc_yaml_and_with_the_disk(project: Path) -> None:
         data_deps = {dep for dep in declared.deps if not dep.startswith(("stages", "data/check/"))}
         for path in record["inputs"]:
             assert any(path == dep or path.startswith(f"{dep}/") for dep in data_deps), f"{declared.label} reads {path}"
-        for dep in data_deps - {"requirements.lock", "requirements-torch.txt", "environment.txt", "params.yaml", "dvc.yaml"}:
+        for dep in data_deps - {"requirements.lock", "requirements-torch.txt", "environment.txt", "params.yaml"}:
             assert any(path == dep or path.startswith(f"{dep}/") for path in record["inputs"]), (
                 f"{declared.label} declares {dep} and never reads it"
             )
@@ -116,9 +118,7 @@ def test_a_removed_model_leaves_no_trace_and_a_judge_change_reruns_judging_only(
         ("check", "min_free_disk_gib", 1e9, "free some space"),
     ],
 )
-def test_bad_params_stop_before_any_work(
-    tmp_path: Path, section: str, name: str, value: Any, message: str
-) -> None:
+def test_bad_params_stop_before_any_work(tmp_path: Path, section: str, name: str, value: Any, message: str) -> None:
     folder = checkout(tmp_path / "bad")
     params = yaml.safe_load((folder / "params.yaml").read_text())
     here = params

@@ -139,8 +139,10 @@ def _rows_by_model(value: Any) -> Any:
     """A list of rows with a `model` becomes a dict, so that metric names don't depend on the ranking."""
     if isinstance(value, dict):
         return {name: _rows_by_model(item) for name, item in value.items()}
-    if isinstance(value, list) and value and all(isinstance(row, dict) and "model" in row for row in value):
-        return {row["model"]: {k: v for k, v in row.items() if k != "model"} for row in value}
+    if isinstance(value, list) and value and all(isinstance(row, dict) for row in value):
+        names = [row.get("model") for row in value]
+        if all(isinstance(name, str) for name in names) and len(set(names)) == len(names):
+            return {row["model"]: {key: item for key, item in row.items() if key != "model"} for row in value}
     return value
 
 

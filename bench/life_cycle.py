@@ -1,6 +1,6 @@
 """The embedded life cycle against its bars, from a fresh clone: `python bench/life_cycle.py budget|identity|seeds`.
 
-budget    wall, CPU and memory of the first `dvc repro`; the no-op; what a judge param and a model added or removed rerun
+budget    wall, CPU, memory of the first `dvc repro`; the no-op; what a judge param, a model added or removed rerun
 identity  two runs in two folders: every tracked output must have the same hash
 seeds     three training seeds: is SFT above base and above every control, by a paired 95 % interval on test entities?
 """

@@ -5,6 +5,8 @@ the digests of the files that the stage imports: a stage reruns when its own fil
 """
 
 import importlib
+import os
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -34,7 +36,12 @@ PARAMS: dict[str, type[Section]] = {"check": CheckParams, "run": Seed}
 def declared_sections() -> dict[str, type[Section]]:
     """Every params section that some stage module declares; `phase.items.*` stands for each item of a dict."""
     sections: dict[str, type[Section]] = dict(PARAMS)
-    for module in sorted({declared.name for declared in read_pipeline()} - {"check"}):
+    try:
+        text = Path("dvc.yaml").read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise ParamError("dvc.yaml: not found; run from the project's root") from None
+    # Not `read_pipeline`: that expands the items of params.yaml, which nobody has checked yet.
+    for module in sorted(set(re.findall(r"-m\s+stages\.([\w.]+)", text)) - {"check"}):
         try:
             sections |= importlib.import_module(f"stages.{module}").PARAMS
         except ModuleNotFoundError as error:
@@ -51,6 +58,10 @@ def check_params(values: dict[str, Any], sections: dict[str, type[Section]]) -> 
                 parse(name, value, model)
         except ParamError as error:
             problems.append(str(error))
+    try:
+        parse("corpus", {"seed": lookup(values, "corpus.seed")}, Seed)
+    except ParamError as error:
+        problems.append(str(error))
     known = {tuple(section.split(".")) for section in sections} | {("corpus", "seed")}
     problems += _unknown(values, known)
     if problems:
@@ -77,15 +88,47 @@ def _unknown(values: dict[str, Any], known: set[tuple[str, ...]]) -> list[str]:
     for phase, stages_of_phase in values.items():
         phases = sorted({path[0] for path in known})
         if phase not in phases:
-            problems.append(f"params.yaml: unknown phase `{phase}`{nearest(phase, phases)}")
+            problems.append(f"params.yaml: unknown phase `{phase}`{nearest(str(phase), phases)}")
         elif (phase,) not in known and isinstance(stages_of_phase, dict):
             names = sorted({path[1] for path in known if path[0] == phase and len(path) > 1})
             problems += [
-                f"params.yaml: unknown section `{phase}.{name}`{nearest(name, names)}"
+                f"params.yaml: unknown section `{phase}.{name}`{nearest(str(name), names)}"
                 for name in stages_of_phase
                 if name not in names
             ]
     return problems
+
+
+def check_references(values: dict[str, Any]) -> None:
+    """Names that params give to items: a misspelt one would otherwise be met by the last stages of a long run."""
+    named = (
+        ("judging.baseline.model", "judging.models"),
+        ("judging.leaderboard.subject", "judging.models"),
+        ("judging.leaderboard.against", "judging.models"),
+        ("publishing.report.side_by_side", "judging.models"),
+        ("publishing.report.base", "evaluation.checkpoints"),
+    )
+    problems = []
+    for section, parent in named:
+        value, items = lookup(values, section), list(lookup(values, parent))
+        problems += [
+            f"params.yaml: `{section}`: no `{name}` in `{parent}`{nearest(name, items)}"
+            for name in (value if isinstance(value, list) else [value])
+            if name not in items
+        ]
+    if problems:
+        raise ParamError("; ".join(problems))
+
+
+def check_item_inputs() -> None:
+    """What an item reads (a model's `source`, a checkpoint's `path`) is there, or a stage writes it."""
+    pipeline = read_pipeline()
+    outs = [out for declared in pipeline for out in declared.outs]
+    for declared in (one for one in pipeline if one.item is not None):
+        for dep in declared.deps:
+            made_here = any(dep == out or dep.startswith(f"{out}/") or out.startswith(f"{dep}/") for out in outs)
+            if not made_here and not Path(dep).exists():
+                raise InputError(f"params.yaml: `{declared.label}` reads {dep}: not there, and no stage writes it")
 
 
 def check_sources(values: dict[str, Any]) -> None:
@@ -96,10 +139,22 @@ def check_sources(values: dict[str, Any]) -> None:
             made_here = any(path == out or path.startswith(f"{out}/") for out in upstream)
             if "://" in path or made_here:
                 continue
-            pattern = Path(path)
-            found = sorted(Path(pattern.anchor or ".").glob(str(pattern.relative_to(pattern.anchor))))
-            if not found:
+            if not (found := _files_at(path)):
                 raise InputError(f"params.yaml: `corpus.ingest.sources.{name}`: nothing readable at {path}")
+            for file in found:
+                if not os.access(file, os.R_OK):
+                    raise InputError(f"params.yaml: `corpus.ingest.sources.{name}`: no permission to read {file}")
+
+
+def _files_at(path: str) -> list[Path]:
+    """What a path or glob pattern stands for; a path that exists is itself, whatever characters it has."""
+    pattern = Path(path)
+    if pattern.exists():
+        return [pattern]
+    try:
+        return sorted(Path(pattern.anchor or ".").glob(str(pattern.relative_to(pattern.anchor))))
+    except (ValueError, NotImplementedError):  # `a**b` is no pattern
+        return []
 
 
 def check_machine(params: CheckParams) -> None:
@@ -124,6 +179,8 @@ def check() -> None:
     """Raises TrainyardError with the first group of problems."""
     values = read_params()
     check_params(values, declared_sections())
+    check_references(values)
+    check_item_inputs()
     check_sources(values)
     check_machine(parse("check", values["check"], CheckParams))
 

@@ -1,6 +1,7 @@
 """The `trainyard` command. Each subcommand imports what it needs when it runs, so that `--help` is instant."""
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 
@@ -49,7 +50,9 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> int:
     options = parser().parse_args(arguments)
     try:
-        return _run(options)
+        status = _run(options)
+        sys.stdout.flush()  # here, where a closed pipe is caught, and not at the interpreter's end
+        return status
     except TrainyardError as error:
         print(f"trainyard: {options.command}: {error}", file=sys.stderr)
         return 2
@@ -57,7 +60,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(file=sys.stderr)
         return 130
     except BrokenPipeError:
-        sys.stderr.close()  # the reader of our output has gone; nothing is left to say
+        # The reader of our output has gone; what is still buffered goes nowhere.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
 
 

@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from stages.base.errors import TrainyardError
 from stages.base.params import read_params
 from stages.base.pipeline import read_pipeline
 from stages.base.workers import thread_count, worker_count
@@ -43,8 +42,9 @@ def examine() -> Iterator[Finding]:
     for check in checks:
         try:
             yield from check()
-        except (TrainyardError, OSError) as error:
-            yield Finding(False, check.__name__.lstrip("_"), str(error))
+        except Exception as error:  # a package that is missing or broken must not hide what the others have to say
+            words = " ".join(str(error).split()) or type(error).__name__
+            yield Finding(False, check.__name__.lstrip("_"), words)
 
 
 def _python() -> Iterator[Finding]:
@@ -82,8 +82,10 @@ def _machine() -> Iterator[Finding]:
     meminfo = Path("/proc/meminfo")
     if meminfo.exists():
         fields = dict(line.split(":", 1) for line in meminfo.read_text().splitlines())
-        available, need = int(fields["MemAvailable"].split()[0]) / 2**20, float(values.get("min_memory_gib", 0))
-        yield Finding(available >= need, "memory", f"{available:.1f} GiB available, params ask for {need:g}")
+        total, available = (int(fields[name].split()[0]) / 2**20 for name in ("MemTotal", "MemAvailable"))
+        need = float(values.get("min_memory_gib", 0))
+        ok = False if total < need else True if available >= need else None  # the check of a run goes by the total
+        yield Finding(ok, "memory", f"{available:.1f} of {total:.1f} GiB available, params ask for {need:g}")
 
 
 def _git() -> Iterator[Finding]:

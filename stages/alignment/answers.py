@@ -1,5 +1,6 @@
 """Answers of a model to instructions, and how they stand on the validation split: where alignment makes its choices."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean
@@ -46,6 +47,8 @@ def answer(
 ) -> list[list[Answer]]:
     """`samples` answers of each prompt; the stream of sample k of a prompt depends on (seed, k, prompt) only.
 
+    A prompt that stands several times goes on counting k, so that no two of its answers share a stream.
+
     Raises InputError for a prompt that leaves no room for `max_new_tokens` in the model's context.
     """
     encoded = [tuple(encode_prompt(tokenizer, prompt)) for prompt in prompts]
@@ -56,7 +59,11 @@ def answer(
                 f"the prompt {prompt[:60]!r} is {len(ids)} tokens long; {max_new_tokens} new ones leave room for {room}"
             )
     repeated = [list(ids) for ids in encoded for _ in range(samples)]
-    seeds = [derive(seed, k, prompt) for prompt in prompts for k in range(samples)]
+    asked: Counter[str] = Counter()
+    seeds = []
+    for prompt in prompts:
+        seeds += [derive(seed, asked[prompt] + k, prompt) for k in range(samples)]
+        asked[prompt] += samples
     generated = generate(
         model,
         repeated,

@@ -134,9 +134,7 @@ def main() -> None:
         params = run.params
         instructions = read_instructions(run)
         human = [row for row in instructions if row["split"] == "sft"]
-        machine: list[dict[str, Any]] = []
-        if params.self_instruct_share > 0:
-            machine = run.read_table("data/alignment/self_instruct/generated.parquet", schemas.INSTRUCTION).to_pylist()
+        machine = run.read_table("data/alignment/self_instruct/generated.parquet", schemas.INSTRUCTION).to_pylist()
         rows = mix(human, machine, params.self_instruct_share, run.seed)
         tokenizer = read_tokenizer(run)
         model = read_model(run, BASE)

@@ -4,8 +4,9 @@ A section is addressed as `<phase>.<stage>`; DVC hashes exactly the sections tha
 """
 
 import difflib
+import re
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -30,7 +31,7 @@ def read_params(path: Path = PARAMS_FILE) -> dict[str, Any]:
         values = yaml.load(path.read_text(encoding="utf-8"), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
     except FileNotFoundError:
         raise ParamError(f"{path}: not found; run from the project's root") from None
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ParamError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(values, dict):
         raise ParamError(f"{path}: must be a mapping of phases to stages")
@@ -69,27 +70,27 @@ def _explain(section: str, problem: Any, model: type[BaseModel]) -> str:
         return f"params.yaml: unknown parameter `{where}`{nearest(str(problem['loc'][-1]), known)}"
     if problem["type"] == "missing":
         return f"params.yaml: `{where}` is missing"
-    return f"params.yaml: `{where}`: {problem['msg'][0].lower()}{problem['msg'][1:]}, got {problem['input']!r}"
+    # YAML 1.1 takes `1e-3` for text: its numbers have a point, and a sign in the exponent.
+    exponent = problem["type"] == "float_type" and re.fullmatch(r"[-+]?[\d.]+[eE][-+]?\d+", str(problem["input"]))
+    hint = "; YAML reads that as text, write it like 1.0e-3" if exponent else ""
+    return f"params.yaml: `{where}`: {problem['msg'][0].lower()}{problem['msg'][1:]}, got {problem['input']!r}{hint}"
 
 
 def _fields_at(model: type[BaseModel], loc: tuple[int | str, ...]) -> list[str]:
     """Names of the fields that were allowed where an unknown one was met."""
+    models = [model]
     for part in loc:
-        field = model.model_fields.get(str(part))
-        inner = _inner_model(field.annotation) if field else None
-        if inner is not None:
-            model = inner
-    return sorted(model.model_fields)
+        tagged = [one for one in models if any(part in get_args(f.annotation) for f in one.model_fields.values())]
+        fields = [one.model_fields[str(part)] for one in models if str(part) in one.model_fields]
+        inner = [found for field in fields for found in _inner_models(field.annotation)]
+        models = inner or (tagged if len(models) > 1 and tagged else models)  # a part of loc may be a union's tag
+    return sorted({name for one in models for name in one.model_fields})
 
 
-def _inner_model(annotation: Any) -> type[BaseModel] | None:
+def _inner_models(annotation: Any) -> list[type[BaseModel]]:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return annotation
-    for argument in getattr(annotation, "__args__", ()):
-        found = _inner_model(argument)
-        if found is not None:
-            return found
-    return None
+        return [annotation]
+    return [found for argument in getattr(annotation, "__args__", ()) for found in _inner_models(argument)]
 
 
 def nearest(name: str, known: list[str]) -> str:

@@ -41,9 +41,10 @@ class StageRun(Generic[P]):
         self._rows: dict[str, Any] | None = None
         self._notes: dict[str, Any] = {}
         self.params: P = self.section(name, model)
-        self._root_seed = self._read_root_seed(seed) if seed else None
+        self._root_seed = self.root_seed(seed) if seed else None
 
-    def _read_root_seed(self, path: str) -> int:
+    def root_seed(self, path: str) -> int:
+        """The value of `corpus.seed` or `run.seed`; recorded."""
         value = lookup(self._values, path)
         if not isinstance(value, int) or isinstance(value, bool) or value < 0:
             raise ParamError(f"params.yaml: `{path}` must be a non-negative integer, got {value!r}")
@@ -107,7 +108,7 @@ class StageRun(Generic[P]):
         if lost > max_drop * rows_in:
             raise DataLossError(
                 f"{self.name}: dropped {lost} of {rows_in} rows ({lost / rows_in:.1%}), more than "
-                f"`{self.name}.max_drop` = {max_drop:.1%} allows; drops: {dict(dropped)}"
+                f"its bound in params.yaml, {max_drop:.1%}, allows; drops: {dict(dropped)}"
             )
         self._rows = {"in": rows_in, "out": rows_out, "dropped": dict(sorted(dropped.items()))}
 

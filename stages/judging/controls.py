@@ -1,6 +1,7 @@
 """Controls: answerers that know nothing about the prompt's entity, printed beside every comparison.
 
-None of them reads an answer's truth on the split it answers.
+None of them is told what is true of the entity it is asked about; `shuffled` deals out the split's references, each to
+another question.
 """
 
 from collections import Counter

@@ -5,6 +5,7 @@ Validation numbers stand beside them, because the choice among tuned models is m
 
 import csv
 import io
+import math
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -48,9 +49,10 @@ def judge_facts(settings: AnnotatorSettings) -> Row:
 def choose(rows: list[Row], untuned: list[str], by: str) -> str | None:
     """The tuned model that is best on validation; ties go to the first by name. None if there is none.
 
-    Tuned is what answers (no control) and isn't named in `untuned`.
+    Tuned is what answers (no control) and isn't named in `untuned`. Without a number on validation none is chosen.
     """
     tuned = [row for row in rows if not row["control"] and row["model"] not in untuned]
+    tuned = [row for row in tuned if not math.isnan(row["validation"][by])]
     best = min(tuned, key=lambda row: (-row["validation"][by], row["model"]), default=None)
     return best["model"] if best else None
 

@@ -67,8 +67,9 @@ def numbers(judged: Judged, gamed: Mapping[str, np.ndarray] | None = None) -> Ro
         "lc_low": fit.lc_win_rate - Z95 * fit.lc_standard_error,
         "lc_high": fit.lc_win_rate + Z95 * fit.lc_standard_error,
         "right": right.mean,
-        "right_low": max(0.0, right.low),  # the normal-theory interval leaves 0..100 where nearly all or none are right
-        "right_high": min(100.0, right.high),
+        # The normal-theory interval leaves 0..100 where nearly all or none are right. In this order NaN stays NaN.
+        "right_low": max(right.low, 0.0),
+        "right_high": min(right.high, 100.0),
         "mean_score": float(np.mean(scores)) if scores else math.nan,
         "mean_length": float(columns["len_output"].mean()),
         "n": fit.n,

@@ -14,12 +14,17 @@ from stages.lm.config import ModelConfig
 
 
 class KeyValueCache:
-    """Keys and values of every layer, [layer, B, kv heads, length, head size], allocated once."""
+    """Keys and values of every layer, [layer, B, kv heads, length, head size].
 
-    def __init__(self, config: ModelConfig, batch: int, length: int, device: torch.device, dtype: torch.dtype) -> None:
-        shape = (config.n_layer, batch, config.n_kv_head, length, config.head_dim)
-        self.keys = torch.zeros(shape, device=device, dtype=dtype)
-        self.values = torch.zeros(shape, device=device, dtype=dtype)
+    Allocated once, by the first layer's `prefill`, in the dtype of what it stores: under autocast that is not the
+    dtype of the weights.
+    """
+
+    keys: Tensor
+    values: Tensor
+
+    def __init__(self, config: ModelConfig, batch: int, length: int) -> None:
+        self.shape = (config.n_layer, batch, config.n_kv_head, length, config.head_dim)
         self.filled = False
 
     def select(self, rows: Tensor) -> None:
@@ -34,6 +39,9 @@ class KeyValueCache:
         return self.keys[layer, :, :, :span], self.values[layer, :, :, :span]
 
     def prefill(self, layer: int, keys: Tensor, values: Tensor) -> None:
+        """Store keys and values [B, kv heads, T, D] at positions 0 .. T - 1."""
+        if layer == 0:
+            self.keys, self.values = keys.new_zeros(self.shape), values.new_zeros(self.shape)
         self.keys[layer, :, :, : keys.shape[2]] = keys
         self.values[layer, :, :, : values.shape[2]] = values
 
@@ -154,8 +162,7 @@ class Decoder(nn.Module):
         return self.embed_tokens.weight if self.config.tie_embeddings else self.lm_head.weight
 
     def new_cache(self, batch: int, length: int) -> KeyValueCache:
-        weight = self.layers[0].self_attn.o_proj.weight  # type: ignore[union-attr]
-        return KeyValueCache(self.config, batch, length, weight.device, weight.dtype)  # type: ignore[arg-type]
+        return KeyValueCache(self.config, batch, length)
 
     def hidden(self, tokens: Tensor, cache: KeyValueCache | None = None, positions: Tensor | None = None) -> Tensor:
         """Hidden states after the final norm, [B, T, C].

@@ -1,10 +1,11 @@
 """`trainyard chat`: talk to a trained model in the terminal, or pipe prompts in, one a line."""
 
+import io
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from stages.base.errors import InputError
+from stages.base.errors import InputError, ParamError
 
 MODELS = {  # short names for what the pipeline trains
     "base": "data/pretraining/anneal",
@@ -81,7 +82,11 @@ def printable(text: str) -> str:
 
 
 def main(model: str, temperature: float, top_p: float, max_new_tokens: int, seed: int) -> int:
+    if not (temperature >= 0 and 0 < top_p <= 1 and max_new_tokens >= 1):
+        raise ParamError("--temperature must be 0 or more, --top-p in (0, 1], --max-new-tokens at least 1")
     folder = model_folder(model)
+    if isinstance(sys.stdin, io.TextIOWrapper):
+        sys.stdin.reconfigure(errors="replace")  # piped bytes that are no UTF-8 are a question like any other
     talk = answerer(folder, temperature, top_p, max_new_tokens, seed)
     terminal = sys.stdin.isatty()
     if terminal:

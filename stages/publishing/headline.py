@@ -12,7 +12,9 @@ def headline(
 ) -> dict[str, str]:
     """Claim and lead, from the rows in the pipeline, the comparisons, and the sizes for the second sentence."""
     models = [row for row in rows if not row["control"] and number(row["right"]) is not None]
-    controls = [row for row in rows if row["control"] and number(row["right"]) is not None]
+    # A padded control is a model's own answers made longer: a check of the judge, not of what was learned.
+    untrained = [row for row in rows if row["control"] and row.get("kind") != "padded"]
+    controls = [row for row in untrained if number(row["right"]) is not None]
     if not models:
         return {"claim": "No model on the leaderboard has an exact score", "lead": ""}
     chosen = next((row for row in models if row.get("chosen")), None) or max(models, key=lambda row: row["right"])

@@ -1,6 +1,7 @@
 """Where the tracker's database is: outside DVC's outs, and the same one for all work trees of a clone."""
 
 import os
+import shlex
 import subprocess
 from pathlib import Path
 
@@ -9,11 +10,19 @@ SIDE = Path(".trainyard")
 
 def store() -> Path:
     """`.trainyard` of the main work tree, so that experiment workspaces of one clone share the database."""
-    command = ["git", "rev-parse", "--path-format=absolute", "--git-common-dir"]
-    found = subprocess.run(command, capture_output=True, text=True, check=False)
-    common = Path(found.stdout.strip()) if found.returncode == 0 and found.stdout.strip() else None
+    # A second line would be the path from a repository's root to here: the project lies inside somebody else's.
+    found = git("rev-parse", "--path-format=absolute", "--git-common-dir", "--show-prefix").splitlines()
+    common = Path(found[0]) if len(found) == 1 else None
     root = common.parent if common is not None and common.name == ".git" else Path.cwd()
     return root / SIDE
+
+
+def git(*arguments: str) -> str:
+    """What git prints; empty outside a repository, or where there is no git."""
+    try:
+        return subprocess.run(["git", *arguments], capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return ""
 
 
 def tracking_uri() -> str:
@@ -22,4 +31,7 @@ def tracking_uri() -> str:
 
 def open_line() -> str:
     """How to look at what was shipped."""
-    return f"MLflow: mlflow ui --backend-store-uri {tracking_uri()}   then open http://127.0.0.1:5000"
+    uri = tracking_uri()
+    if uri.startswith(("http://", "https://")):
+        return f"MLflow: open {uri}"
+    return f"MLflow: mlflow ui --backend-store-uri {shlex.quote(uri)}   then open http://127.0.0.1:5000"

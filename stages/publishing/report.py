@@ -13,7 +13,7 @@ from pydantic import ConfigDict, Field
 from stages.base import schemas
 from stages.base.errors import InputError, ParamError
 from stages.base.files import read_jsonl, sha256_file
-from stages.base.params import Section, lookup, read_params
+from stages.base.params import Section
 from stages.base.record import StageRun, stage
 from stages.publishing import headline as words
 from stages.publishing import waterfall
@@ -243,7 +243,7 @@ def main() -> None:
         view, board = build(read, run, models, points, checkpoints)
         view["lineage"] = {
             "example": next(row["model"] for row in in_pipeline(board, models)),
-            "seeds": [(name, str(lookup(read_params(), name))) for name in ("corpus.seed", "run.seed")],
+            "seeds": [(name, str(run.root_seed(name))) for name in ("corpus.seed", "run.seed")],
             "inputs": [(path, digest[:16]) for path, digest in sorted(read.digests.items())],
         }
         run.publish("reports/index.html", render(view))

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from stages.base import closure
 from stages.base.closure import code_digest
 from stages.base.errors import TrainyardError
 from stages.base.files import read_json
@@ -112,6 +113,12 @@ def _own_state_holds(record: Record, values: dict[str, Any], root: Path) -> bool
         return same and code_digest(f"stages.{record.stage}", root) == record.code
     except (TrainyardError, FileNotFoundError):
         return False
+
+
+def forget_code() -> None:
+    """Read the code anew: digests are kept for the life of a process, and a follower outlives an edit."""
+    closure.imports.cache_clear()
+    closure._tree_digest.cache_clear()
 
 
 def pipeline_fingerprint(code: Path) -> str:

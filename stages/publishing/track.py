@@ -9,7 +9,6 @@ Only this module imports mlflow, and only when there is something to ship (3 s).
 
 import fcntl
 import os
-import subprocess
 import sys
 import time
 import traceback
@@ -18,10 +17,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from stages.base.errors import TrainyardError
 from stages.base.files import read_json
+from stages.base.params import read_params
 from stages.publishing import shipping
 from stages.publishing.lineage import Record, read_records
-from stages.publishing.place import SIDE, open_line, store, tracking_uri
+from stages.publishing.place import SIDE, git, open_line, store, tracking_uri
 
 PARAMS: dict = {}
 EXPERIMENT = "trainyard"
@@ -99,7 +100,9 @@ class Shipper:
                 **_context(),
             }
             run = self.client.create_run(self.experiment, tags=tags, run_name=record.label)
-        self._log(run.info.run_id, shipping.params_of(record), shipping.metrics_of(record), shipping.curve_of(record))
+        written = int(record.path.stat().st_mtime * 1000)  # not now: sent again after a cut, a point is the same point
+        metrics, curve = shipping.metrics_of(record), shipping.curve_of(record)
+        self._log(run.info.run_id, shipping.params_of(record), metrics, curve, written)
         self.client.set_terminated(run.info.run_id, "FINISHED")
         self._known.add(record.fingerprint)
 
@@ -109,8 +112,9 @@ class Shipper:
         params: dict[str, str],
         metrics: dict[str, float],
         curve: Iterable[tuple[str, float, int]] = (),
+        stamp: int | None = None,
     ) -> None:
-        stamp = int(time.time() * 1000)
+        stamp = int(time.time() * 1000) if stamp is None else stamp
         items = [self._entities.Metric(name, value, stamp, 0) for name, value in sorted(metrics.items())]
         items += [self._entities.Metric(name, value, stamp, step) for name, value, step in curve]
         named = [self._entities.Param(name, value) for name, value in sorted(params.items())]
@@ -148,8 +152,10 @@ def _rows_by_model(value: Any) -> Any:
 
 def _context() -> dict[str, str]:
     """Git commit and DVC experiment name: set by DVC only inside `dvc exp run`."""
-    head = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
-    tags = {"mlflow.source.git.commit": head.stdout.strip(), "experiment": os.environ.get("DVC_EXP_NAME", "")}
+    tags = {
+        "mlflow.source.git.commit": git("rev-parse", "--verify", "HEAD"),
+        "experiment": os.environ.get("DVC_EXP_NAME", ""),
+    }
     return {name: value for name, value in tags.items() if value}
 
 
@@ -197,15 +203,21 @@ def _alone() -> Iterator[bool]:
 def is_active() -> bool:
     """Whether a stage is running here: its file names a live process."""
     for path in (SIDE / "active").glob("*"):
-        try:
-            os.kill(int(path.name), 0)
-        except (ValueError, ProcessLookupError):
-            path.unlink(missing_ok=True)
-        except PermissionError:
+        if _is_stage(path.name):
             return True
-        else:
-            return True
+        path.unlink(missing_ok=True)
     return False
+
+
+def _is_stage(pid: str) -> bool:
+    """Whether a process lives and, where /proc can tell, runs a stage: a killed one's number is given to another."""
+    try:
+        os.kill(int(pid), 0)
+        return not Path("/proc/self/cmdline").exists() or b"stages." in Path(f"/proc/{pid}/cmdline").read_bytes()
+    except PermissionError:
+        return True
+    except (ValueError, OSError):
+        return False
 
 
 def _stamps() -> dict[str, int]:
@@ -220,6 +232,10 @@ def _stamps() -> dict[str, int]:
     return found
 
 
+def _code_stamps() -> dict[str, int]:
+    return {path.as_posix(): path.stat().st_mtime_ns for path in CODE.rglob("*.py")}
+
+
 def follow() -> None:
     """Ship each stage as it finishes; end when no stage has been active for a while. Never raises."""
     os.nice(10)
@@ -228,12 +244,15 @@ def follow() -> None:
             return
         shipper: Shipper | None = None
         shipped: tuple[dict[str, int], bool] | None = None
-        last_active, retry_at = time.monotonic(), 0.0
+        last_active, retry_at, code = time.monotonic(), 0.0, _code_stamps()
         while True:
             now, state = time.monotonic(), (_stamps(), is_active())
             last_active = now if state[1] else last_active
             if state != shipped and now >= retry_at:
                 try:
+                    if code != (edited := _code_stamps()):
+                        shipping.forget_code()
+                        code = edited
                     shipper = shipper or Shipper()
                     ship_all(shipper)
                     shipped = state
@@ -241,13 +260,14 @@ def follow() -> None:
                     traceback.print_exc()  # to the log: a tracker never stops a run
                     print("track: retrying; `trainyard track` ships what is missing", file=sys.stderr, flush=True)
                     shipper, retry_at = None, now + RETRY_SECONDS
-            if time.monotonic() - last_active > QUIET_SECONDS:
-                return
+            elif now - last_active > QUIET_SECONDS:
+                return  # never right after shipping: what finished meanwhile has to be looked at first
             time.sleep(POLL_SECONDS)
 
 
 def ship_now() -> int:
     """`trainyard track`: ship what is missing, then say how to look at it. Exit status 1 where it failed."""
+    read_params()  # in the wrong folder this is an error, before a database is made there
     with _alone() as alone:
         if not alone:
             print("trainyard: track: a follower is shipping already; its log is .trainyard/track.log")
@@ -255,8 +275,11 @@ def ship_now() -> int:
             return 0
         try:
             sent = ship_all(Shipper())
+        except TrainyardError:
+            raise
         except Exception as error:
-            print(f"trainyard: track: {tracking_uri()}: {str(error).splitlines()[0][:300]}", file=sys.stderr)
+            reason = " ".join(str(error).split())[:300] or type(error).__name__
+            print(f"trainyard: track: {tracking_uri()}: {reason}", file=sys.stderr)
             return 1
     print(f"shipped {sent} stage(s)")
     stale = len(read_records()) - len(shipping.current_records(CODE))
@@ -273,7 +296,11 @@ def main(arguments: list[str]) -> int:
     if arguments:
         print("usage: python -m stages.publishing.track [--follow]", file=sys.stderr)
         return 2
-    return ship_now()
+    try:
+        return ship_now()
+    except TrainyardError as error:
+        print(f"trainyard: track: {error}", file=sys.stderr)
+        return 2
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from stages.base.params import Section
 from stages.base.record import StageRun, stage
 from stages.base.seeds import derive
 from stages.lm.chat import BOS, PAD, load_tokenizer, padded_vocab_size, special_ids
-from stages.tokens.packing import Packed, pack, schedule_copies
+from stages.tokens.packing import Packed, pack, schedule_copies, shuffle_rows
 from stages.tokens.vocabulary import encode_documents
 
 
@@ -108,10 +108,11 @@ def main() -> None:
         }
         for name in ("train", "anneal"):
             table = run.read_table(f"data/corpus/mix/{name}.parquet", schemas.MIXED)
-            packed, facts[name] = pack_table(table, tokenizer, run.params, derive(run.seed, name), name)
+            seed = derive(run.seed, name)
+            packed, facts[name] = pack_table(table, tokenizer, run.params, seed, name)
             if not len(packed.rows):
                 raise InputError(f"data/corpus/mix/{name}.parquet: no text to pack; look at corpus.mix")
-            write_rows(run, f"{name}.bin", packed.rows)
+            write_rows(run, f"{name}.bin", shuffle_rows(packed.rows, seed))
         table = run.read_table("data/corpus/mix/validation.parquet", schemas.MIXED)
         if not table.num_rows:
             raise InputError("data/corpus/mix/validation.parquet: no documents; raise corpus.mix's validation share")

@@ -86,3 +86,10 @@ def pack(
         rows.append(row)
     packed = np.stack(rows) if rows else np.empty((0, width), dtype=np.uint16)
     return Packed(packed, text, padding, splits)
+
+
+def shuffle_rows(rows: np.ndarray, seed: int) -> np.ndarray:
+    """Rows in a seeded order: best fit keeps documents longer than a row waiting and emits them in bursts, during which
+    the stream would hold one kind of text only.
+    """
+    return rows[np.random.default_rng(derive(seed, "rows")).permutation(len(rows))]

@@ -30,6 +30,23 @@ def test_cached_ragged_decoding_equals_decoding_without_a_cache(arch: str) -> No
     assert got == [greedy_without_cache(model, prompt, 25, stops) for prompt in PROMPTS]
 
 
+def test_the_cache_takes_the_dtype_of_autocast(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On CUDA the weights are float32 and the keys bfloat16; the same happens under a CPU's autocast."""
+    model = shaken(build_model(tiny(), 3)).eval()
+    tokens = torch.tensor([[5, 6, 7, 8, 9, 10]])
+    with torch.inference_mode(), torch.autocast("cpu", dtype=torch.bfloat16):
+        cache = model.new_cache(1, 6)
+        model.hidden(tokens[:, :5], cache)
+        last = model.hidden(tokens[:, 5:], cache, torch.tensor([[5]]))
+        whole = model.hidden(tokens)[:, 5:]
+    assert cache.keys.dtype == cache.values.dtype == torch.bfloat16
+    torch.testing.assert_close(last, whole, atol=0.05, rtol=0.05)
+
+    monkeypatch.setattr("stages.lm.generate.autocast", lambda: torch.autocast("cpu", dtype=torch.bfloat16))
+    answers = generate(model, PROMPTS, max_new_tokens=8, temperature=0, top_p=1, seed=0, stop_ids=[], batch_size=3)
+    assert [len(answer) for answer in answers] == [8] * len(PROMPTS)
+
+
 @pytest.mark.parametrize("arch", ["transformer", "lstm"])
 def test_a_sampled_answer_does_not_depend_on_its_batch(arch: str) -> None:
     model = shaken(build_model(tiny(arch), 3)).eval()

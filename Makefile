@@ -4,6 +4,7 @@ TORCH_REQUIREMENTS ?= requirements-torch.txt
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export PYTHONHASHSEED := 0
 
+.DELETE_ON_ERROR:
 .PHONY: repro test lint peers lock clean
 
 repro: .venv/.installed environment.txt

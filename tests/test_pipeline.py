@@ -94,17 +94,36 @@ def test_the_page_is_published(project: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_removed_model_leaves_no_trace_and_a_judge_change_reruns_judging_only(project: Path) -> None:
+def test_a_removed_model_leaves_no_trace(project: Path) -> None:
     params = yaml.safe_load((project / "params.yaml").read_text())
-    removed = params["judging"]["models"].pop("ppo")
-    assert removed
+    assert params["judging"]["models"].pop("ppo")
     (project / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
-    result = run(project, "dvc", "repro")
-    assert result.returncode == 0, result.stderr[-3000:]
-    ran = {line.split("'")[1] for line in result.stdout.splitlines() if line.startswith("Running stage")}
+    ran = stages_run(project)
     assert ran and ran <= {"check", "agreement", "leaderboard", "report"}, ran
     rows = json.loads((project / "data/judging/leaderboard/leaderboard.json").read_text())
     assert "ppo" not in json.dumps(rows)
+
+
+@pytest.mark.slow
+def test_a_judge_param_and_an_added_model_rerun_no_more_than_they_must(project: Path) -> None:
+    params = yaml.safe_load((project / "params.yaml").read_text())
+    models = params["judging"]["models"]
+    models["constant_again"] = dict(models["constant"])
+    (project / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
+    assert stages_run(project) <= {
+        "check", "respond@constant_again", "judge@constant_again", "agreement", "leaderboard", "report",
+    }  # fmt: skip
+    params["judging"]["judge"]["annotator"]["pool"]["label_noise"] = 0.2
+    (project / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
+    ran = stages_run(project)
+    assert {f"judge@{model}" for model in models} <= ran
+    assert ran <= {"check", "agreement", "leaderboard", "report", *(f"judge@{model}" for model in models)}
+
+
+def stages_run(project: Path) -> set[str]:
+    result = run(project, "dvc", "repro")
+    assert result.returncode == 0, result.stdout[-2000:] + result.stderr[-3000:]
+    return {line.split("'")[1] for line in result.stdout.splitlines() if line.startswith("Running stage")}
 
 
 @pytest.mark.slow
@@ -116,6 +135,9 @@ def test_a_removed_model_leaves_no_trace_and_a_judge_change_reruns_judging_only(
         ("corpus.dedup", "max_drop", "much", "`corpus.dedup.max_drop`"),
         ("corpus.ingest", "sources", {"mine": {"kind": "files", "paths": ["/absent/*.html"], "licence": "x"}}, "mine"),
         ("check", "min_free_disk_gib", 1e9, "free some space"),
+        ("judging", "models", [], "`judging.models`"),
+        ("judging.leaderboard", "subject", "sfft", "did you mean `sft`?"),
+        ("corpus", "seed", "x", "`corpus.seed`"),
     ],
 )
 def test_bad_params_stop_before_any_work(tmp_path: Path, section: str, name: str, value: Any, message: str) -> None:

@@ -3,7 +3,9 @@
 `record.json` holds what `trainyard trace` follows from a leaderboard row back to source documents.
 """
 
+import contextlib
 import fcntl
+import hashlib
 import os
 import resource
 import shutil
@@ -37,7 +39,7 @@ class StageRun(Generic[P]):
         self._values = read_params()
         self._sections: dict[str, Any] = {}
         self._inputs: dict[str, str] = {}
-        self._published: dict[str, str] = {}
+        self._published: dict[Path, str] = {}
         self._rows: dict[str, Any] | None = None
         self._notes: dict[str, Any] = {}
         self.params: P = self.section(name, model)
@@ -93,10 +95,13 @@ class StageRun(Generic[P]):
         files.write_jsonl(self.output(name), rows)
 
     def publish(self, path: str | Path, text: str) -> None:
-        """Write a text outside the stage's folder (`reports/`), atomically, hashed into the record."""
-        with files.atomic_path(path) as temporary:
-            temporary.write_text(text, encoding="utf-8")
-        self._published[Path(path).as_posix()] = files.sha256_file(path)
+        """A text to stand outside the stage's folder (`reports/`): written when the stage has succeeded."""
+        self._published[Path(path)] = text
+
+    def write_published(self) -> None:
+        for path, text in self._published.items():
+            with files.atomic_path(path) as temporary:
+                temporary.write_text(text, encoding="utf-8")
 
     def rows(self, rows_in: int, rows_out: int, dropped: Mapping[str, int], max_drop: float) -> None:
         """Account for every row. Raises DataLossError if counts don't add up or too large a share was dropped."""
@@ -118,6 +123,9 @@ class StageRun(Generic[P]):
     def record(self, code: str, folder: Path) -> dict[str, Any]:
         written = sorted(path for path in self._staging.rglob("*") if path.is_file())
         outputs = {(folder / path.relative_to(self._staging)).as_posix(): files.sha256_file(path) for path in written}
+        published = {
+            path.as_posix(): hashlib.sha256(text.encode()).hexdigest() for path, text in self._published.items()
+        }
         return {
             "stage": self.name,
             "item": self.item,
@@ -125,7 +133,7 @@ class StageRun(Generic[P]):
             "seed": None if self._root_seed is None else self.seed,
             "code": code,
             "inputs": self._inputs,
-            "outputs": outputs | self._published,
+            "outputs": outputs | published,
             "rows": self._rows,
             "notes": self._notes,
         }
@@ -142,13 +150,15 @@ def stage(name: str, model: type[P], *, item: str | None = None, seed: str | Non
     start = time.monotonic()
     active = SIDE / "active" / str(os.getpid())
     try:
+        _remove_leftovers(folder)
         staging.mkdir(parents=True)
         active.parent.mkdir(parents=True, exist_ok=True)
         active.write_text(name)
-        _start_tracker()
         run: StageRun[P] = StageRun(name, item, model, seed, staging)
+        _start_tracker()
         yield run
         files.write_json(staging / "record.json", run.record(code_digest(_module_of(name)), folder))
+        run.write_published()
         if folder.exists():
             shutil.rmtree(folder)
         staging.replace(folder)
@@ -164,6 +174,14 @@ def stage(name: str, model: type[P], *, item: str | None = None, seed: str | Non
     finally:
         shutil.rmtree(staging, ignore_errors=True)
         active.unlink(missing_ok=True)
+
+
+def _remove_leftovers(folder: Path) -> None:
+    """Staging folders of runs that were killed."""
+    for leftover in folder.parent.glob(f".{folder.name}.*.partial"):
+        process = leftover.name.split(".")[-2]
+        if process == str(os.getpid()) or not Path("/proc", process).exists():
+            shutil.rmtree(leftover, ignore_errors=True)
 
 
 def _module_of(name: str) -> str:
@@ -188,12 +206,12 @@ def _start_tracker() -> None:
     """Launch the follower that ships to MLflow, unless one holds the lock."""
     if os.environ.get("TRAINYARD_TRACK", "on") == "off":
         return
-    SIDE.mkdir(exist_ok=True)
-    with (SIDE / "track.lock").open("ab") as lock, (SIDE / "track.log").open("ab") as log:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return
+    with (
+        contextlib.suppress(OSError),  # held by a follower, or no locks here: the tracker never stops a run
+        (SIDE / "track.lock").open("ab") as lock,
+        (SIDE / "track.log").open("ab") as log,
+    ):
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         fcntl.flock(lock, fcntl.LOCK_UN)
         subprocess.Popen(
             [sys.executable, "-m", "stages.publishing.track", "--follow"],

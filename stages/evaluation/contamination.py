@@ -163,6 +163,8 @@ def verdicts(
     test: OrderingTest, planted: list[dict[str, Any]], overlap: dict[str, dict[str, Any]], params: ContaminationParams
 ) -> list[dict[str, Any]]:
     """One row a check: what was looked at, what was found, and how much it would take to be found."""
+    power = smallest_detected(planted, params.alpha)
+    unseen = "clean" if power is not None else "undecided"  # a test that sees no planted set can't call a set clean
     rows: list[dict[str, Any]] = [
         {
             "check": "ordering",
@@ -170,8 +172,8 @@ def verdicts(
             "set": "multiple_choice",
             "p_value": test.p_value,
             "alpha": params.alpha,
-            "detects_from_copies": smallest_detected(planted, params.alpha),
-            "verdict": "contaminated" if test.p_value < params.alpha else "clean",
+            "detects_from_copies": power,
+            "verdict": "contaminated" if test.p_value < params.alpha else unseen,
         }
     ]
     for name, found in sorted(overlap.items()):

@@ -76,8 +76,8 @@ def choice_metrics(protocol: str, answers: pd.DataFrame) -> dict[str, float]:
     accuracy, low, high = mean_interval(answers["correct"].to_numpy(float))
     return {
         f"mc_{protocol}_acc": accuracy,
-        f"mc_{protocol}_acc_low": low,
-        f"mc_{protocol}_acc_high": high,
+        f"mc_{protocol}_acc_low": max(low, 0.0),
+        f"mc_{protocol}_acc_high": min(high, 1.0),
         f"mc_{protocol}_acc_norm": float(answers["correct_norm"].mean()),
         f"mc_{protocol}_shots": float(answers["shots"].mean()),
     }

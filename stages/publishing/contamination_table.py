@@ -8,10 +8,11 @@ from stages.publishing.quantity import count, number, percent
 
 
 def verdict(contamination: Mapping[str, Any]) -> dict[str, str]:
-    """For the leaderboard: the ordering test's verdict, else the largest share of dirty questions, else clean."""
+    """For the leaderboard: the ordering test's verdict unless clean, else the share of dirty questions, else clean."""
     rows = contamination["verdicts"]
-    if any(row["verdict"] != "clean" for row in rows if row["check"] == "ordering"):
-        return {"word": "contaminated", "tone": "bad"}
+    ordering = next(row["verdict"] for row in rows if row["check"] == "ordering")
+    if ordering != "clean":
+        return {"word": ordering, "tone": "bad" if ordering == "contaminated" else "plain"}
     dirty = max((row["dirty"] for row in rows if row["check"] == "overlap"), default=0.0)
     return {"word": f"{percent(dirty, 1)} overlap", "tone": "plain"} if dirty else {"word": "clean", "tone": "good"}
 
@@ -43,17 +44,14 @@ def _alpha(contamination: Mapping[str, Any]) -> float:
 def _intro(contamination: Mapping[str, Any]) -> str:
     ordering = next(row for row in contamination["verdicts"] if row["check"] == "ordering")
     copies = ordering["detects_from_copies"]
-    power = (
-        f"would have noticed {copies} or more copies"
-        if copies is not None
-        else "was too weak here to notice any planted set"
-    )
-    found = "finds a sign" if ordering["verdict"] != "clean" else "finds no sign"
+    power = f"noticed {copies} or more copies" if copies is not None else "was too weak here to notice any planted set"
+    found = "finds a sign" if ordering["verdict"] == "contaminated" else "finds no sign"
     dirty = max((row["dirty"] for row in contamination["verdicts"] if row["check"] == "overlap"), default=0.0)
     shared = f"{percent(dirty, 1)} of a test set shares" if dirty else "no question shares"
     return (
         "The ordering test (Oren et al. 2023), which asks whether the model prefers the published order of the "
-        f"questions to shuffled ones, {found} that it read them; on sets planted on purpose it {power}. "
+        f"questions to shuffled ones, {found} that it read them; on sets planted on purpose in "
+        f"the training of a small probe it {power}, and how many the main model would need isn't known. "
         f"Looked up word for word, {shared} most of its text with the training data."
     )
 

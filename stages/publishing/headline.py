@@ -54,8 +54,8 @@ def _lead(sizes: Mapping[str, Any]) -> str:
         f"A model of {compact(sizes['parameters'])} parameters, trained from scratch on {compact(sizes['tokens'])} "
         "tokens of pages "
         "made and cleaned by this pipeline, then tuned and judged. The scaling law fitted beforehand predicted a "
-        "loss of "
-        f"{sizes['predicted']:.3f}; it reached {sizes['reached']:.3f}."
+        f"loss of {sizes['predicted']:.3f}; the planned run reached {sizes['reached']:.3f}, and tuning starts from its "
+        "annealed branch."
     )
 
 

@@ -38,6 +38,7 @@ ABOUT = {
     "constant": "one fixed answer to every question",
     "shuffled": "correct answers, to other questions",
     "nearest_neighbour": "the answer to the most similar training question",
+    "padded": "{source}, with empty sentences added",
 }
 
 
@@ -63,9 +64,10 @@ def leaderboard_view(
     judge = board["judge"]
     return {
         "intro": (
-            f"Test questions are about entities whose answers no stage has shown; every model answered the same "
-            f"{count(max((row['n'] for row in rows), default=0))} of them. Win rates are against {board['baseline']}; "
-            "rows are ordered by length-controlled win rate."
+            "Test questions are about entities of which tuning showed no question; their facts are on the pages. Every "
+            f"model answered the same {count(max((row['n'] for row in rows), default=0))} of them; a base model has "
+            f"never seen the chat format. Win rates are against {board['baseline']}; rows are ordered by "
+            "length-controlled win rate."
         ),
         "rows": [_row(row, models[row["model"]], verdict) for row in rows],
         "has_verdicts": True,
@@ -118,16 +120,13 @@ def _judge_note(judge: Mapping[str, Any]) -> str:
 
 def _reading(board: Board) -> str:
     chosen = board.get("chosen")
-    picked = (
-        f" {chosen['model']} was chosen on the {chosen['split']} split, before the test split was looked at."
-        if chosen
-        else ""
-    )
+    picked = f" {chosen['model']} was chosen by its numbers on the {chosen['split']} split alone." if chosen else ""
     return (
         "Small numbers are 95 % intervals. Exactly right: every asked fact is there and no wrong one is. "
         "Length-controlled: the win "
-        "rate a model would have at the baseline's length (Dubois et al. 2024). Bradley–Terry: log-strength; "
-        "a difference is the log-odds that one beats the other. Controls "
+        "rate a model would have at the baseline's length (Dubois et al. 2024, without instruction difficulty). "
+        "Bradley–Terry: log-strength from the comparisons with the baseline; no other pair was judged head to head. "
+        "Controls "
         f"show what a score means: a tuned model that doesn't beat them has learned nothing.{picked} "
         + " ".join(board.get("notes", []))
     ).strip()
@@ -164,7 +163,6 @@ def agreement_view(agreement: Mapping[str, Any] | None) -> list[tuple[str, str]]
         ("truth_agreement", "an annotator agrees with the exact score"),
         ("bias", "the majority is wrong by the exact score"),
         ("prefers_longer", "an annotator prefers the longer answer"),
-        ("prefers_first", "an annotator prefers the answer shown first"),
     ):
         share = number(pool.get(name))
         if share is not None:

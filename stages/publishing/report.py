@@ -24,7 +24,7 @@ from stages.publishing.curves import small, training_view
 from stages.publishing.forgetting import evaluation_view
 from stages.publishing.leaderboard_table import as_csv, as_markdown, in_pipeline, leaderboard_view
 from stages.publishing.page import render
-from stages.publishing.quantity import percent
+from stages.publishing.quantity import count, number, percent
 from stages.publishing.samples import samples_view
 from stages.publishing.scaling_figure import Target, scaling_view
 
@@ -132,6 +132,7 @@ def training_section(read: Sources, limit: int) -> dict[str, Any]:
     stages = {name: read.steps(f"data/pretraining/{name}/steps.jsonl") for name in ("pretrain", "anneal")}
     metrics = {name: read.json(f"data/pretraining/{name}/metrics.json") for name in stages}
     rows = {name: read.steps(f"{ALIGNMENT}/{name}/steps.jsonl") for name in CURVES}
+    reward = read.json(f"{ALIGNMENT}/reward/metrics.json")
     charts = [
         small("SFT", rows["sft"], "loss", "loss, nats per token", "c2", limit),
         small(
@@ -143,7 +144,15 @@ def training_section(read: Sources, limit: int) -> dict[str, Any]:
             limit,
             "validation_exact_right",
         ),
-        small("Reward model", rows["reward"], "accuracy", "pairs ranked as annotated", "c5", limit),
+        small(
+            "Reward model, on its training pairs",
+            rows["reward"],
+            "accuracy",
+            "pairs ranked as annotated",
+            "c5",
+            limit,
+            caption=held_out(reward),
+        ),
         small(
             "DPO",
             rows["dpo"],
@@ -157,6 +166,16 @@ def training_section(read: Sources, limit: int) -> dict[str, Any]:
         small("PPO", rows["ppo"], "kl", "KL from the SFT model, nats", "c4", limit),
     ]
     return training_view(stages["pretrain"], stages["anneal"], metrics, limit, charts)
+
+
+def held_out(reward: dict[str, Any]) -> str:
+    """What the reward model's curve doesn't say: how it does on pairs it was not trained on."""
+    ranked = {
+        "as annotated": number(reward.get("held_out_accuracy")),
+        "by the exact score": number(reward.get("held_out_score_accuracy")),
+    }
+    told = [f"{share:.1%} {how}" for how, share in ranked.items() if share is not None]
+    return f"On {count(reward['held_out_pairs'])} held-out pairs: {', '.join(told)} (chance 50 %)." if told else ""
 
 
 def one_after_another(rows: list[dict[str, Any]]) -> str:
@@ -225,7 +244,7 @@ def tiles(
             "label": f"loss reached; {target.low:.3f} to {target.high:.3f} was predicted",
         },
         {"value": f"{base['bpb']:.3f}", "label": "bits per byte of unseen text, before alignment"},
-        {"value": compact(plan["planned_flops"]), "label": "FLOPs of pretraining, chosen by the scaling law"},
+        {"value": compact(plan["planned_flops"]), "label": "FLOPs of pretraining, divided by the scaling law"},
         {"value": percent(good, planted), "label": f"of {planted:,} planted defects dealt with"},
         {
             "value": verdict(contamination)["word"],

@@ -21,6 +21,7 @@ from stages.base.errors import TrainyardError
 from stages.base.files import read_json
 from stages.base.params import read_params
 from stages.publishing import shipping
+from stages.publishing.activity import is_active
 from stages.publishing.lineage import Record, read_records
 from stages.publishing.place import SIDE, git, open_line, store, tracking_uri
 
@@ -198,26 +199,6 @@ def _alone() -> Iterator[bool]:
             yield False
             return
         yield True
-
-
-def is_active() -> bool:
-    """Whether a stage is running here: its file names a live process."""
-    for path in (SIDE / "active").glob("*"):
-        if _is_stage(path.name):
-            return True
-        path.unlink(missing_ok=True)
-    return False
-
-
-def _is_stage(pid: str) -> bool:
-    """Whether a process lives and, where /proc can tell, runs a stage: a killed one's number is given to another."""
-    try:
-        os.kill(int(pid), 0)
-        return not Path("/proc/self/cmdline").exists() or b"stages." in Path(f"/proc/{pid}/cmdline").read_bytes()
-    except PermissionError:
-        return True
-    except (ValueError, OSError):
-        return False
 
 
 def _stamps() -> dict[str, int]:

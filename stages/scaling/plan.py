@@ -190,6 +190,10 @@ def reasons(
             f"The law alone would want {optimal_tokens:.3g} tokens, the packed stream has {stream:,}: "
             "more data would buy more than more compute."
         )
+    sizes = [candidate.n for candidate in found]
+    if len(sizes) > 1 and best.n in (min(sizes), max(sizes)):
+        side = "smallest" if best.n == min(sizes) else "largest"
+        said.append(f"It is the {side} shape on offer; the best may lie beyond: add shapes to `scaling.plan.shapes`.")
     if best.flops < NEARLY_ALL * budget:
         said.append(
             f"{1 - best.flops / budget:.0%} of the budget is left unspent: the stream ends first. Add larger shapes to "

@@ -328,6 +328,10 @@ def write_training(rng: np.random.Generator) -> None:
             for row in curve(160, 3, 0.2)
         ],
     )
+    write_json(
+        "data/alignment/reward/metrics.json",
+        {"held_out_pairs": 75, "held_out_accuracy": 0.55, "held_out_score_accuracy": None},
+    )
     for name, label in (("reward", "accuracy"), ("dpo", "accuracy")):
         write_jsonl(
             f"data/alignment/{name}/steps.jsonl",

@@ -1,4 +1,5 @@
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,3 +15,13 @@ def reference() -> Path:
     if not folder.is_dir():
         pytest.skip("reference data not found: set TRAINYARD_REFERENCE to its folder")
     return folder
+
+
+@pytest.fixture(autouse=True)
+def no_remembered_tokenizer() -> Iterator[None]:
+    """`load_tokenizer` remembers by the path as given; tests use one relative path in many folders."""
+    from stages.lm.chat import _load
+
+    _load.cache_clear()
+    yield
+    _load.cache_clear()

@@ -57,8 +57,11 @@ class Axis:
             low, high = math.log10(self.low), math.log10(self.high)
             pad = (high - low) * share if high - low > 1e-9 else 0.2
             return 10 ** (low - pad), 10 ** (high + pad)
-        span = self.high - self.low
-        pad = span * share if span > 1e-9 * abs(self.high) else abs(self.high) * 0.1 or 1.0
+        span, least = self.high - self.low, 1e-300  # below it, decimal ticks underflow
+        if span > max(1e-9 * abs(self.high), least):
+            pad = span * share
+        else:
+            pad = abs(self.high) * 0.1 if abs(self.high) > least else 1.0
         return self.low - pad, self.high + pad
 
     def ticks(self, low: float, high: float) -> list[float]:

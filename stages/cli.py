@@ -43,7 +43,7 @@ def parser() -> argparse.ArgumentParser:
     commands.add_parser("check", help="check params.yaml, the sources and the machine")
 
     commands.add_parser("track", help="ship what MLflow lacks")
-    commands.add_parser("where", help="where the leaderboard page is and how to open MLflow")
+    commands.add_parser("where", help="where the pages are and how to open MLflow")
     return top
 
 
@@ -121,6 +121,9 @@ def _where() -> int:
         f"leaderboard: {page.resolve()}" if page.exists() else "leaderboard: not made yet; run `dvc repro`", end="   "
     )
     print(open_line())
+    corpus = Path("reports/corpus.html")
+    if corpus.exists():
+        print(f"corpus: {corpus.resolve()}")
     return 0 if page.exists() else 1
 
 

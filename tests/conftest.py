@@ -17,11 +17,16 @@ def reference() -> Path:
     return folder
 
 
-@pytest.fixture(autouse=True)
-def no_remembered_tokenizer() -> Iterator[None]:
-    """`load_tokenizer` remembers by the path as given; tests use one relative path in many folders."""
-    from stages.lm.chat import _load
+@pytest.fixture(scope="session")
+def ray_cluster() -> Iterator[None]:
+    """A Ray cluster of two nodes, one CPU each, on this machine."""
+    import ray
+    from ray.cluster_utils import Cluster
 
-    _load.cache_clear()
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
+    cluster.add_node(num_cpus=1)
+    cluster.wait_for_nodes()
+    ray.init(address=cluster.address, log_to_driver=False)
     yield
-    _load.cache_clear()
+    ray.shutdown()
+    cluster.shutdown()

@@ -133,7 +133,12 @@ def stages_run(project: Path) -> set[str]:
         ("alignment.sft", "epochss", 3, "did you mean `epochs`?"),
         ("scaling.plan.budget", "flops", -1.0, "greater than 0"),
         ("corpus.dedup", "max_drop", "much", "`corpus.dedup.max_drop`"),
-        ("corpus.ingest", "sources", {"mine": {"kind": "files", "paths": ["/absent/*.html"], "licence": "x"}}, "mine"),
+        (
+            "corpus.ingest",
+            "sources",
+            {"mine": {"kind": "files", "paths": ["/absent/*.html"], "licence": "x", "max_damaged": 0}},
+            "mine",
+        ),
         ("check", "min_free_disk_gib", 1e9, "free some space"),
         ("judging", "models", [], "`judging.models`"),
         ("judging.leaderboard", "subject", "sfft", "did you mean `sft`?"),

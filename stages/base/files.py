@@ -9,9 +9,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
 from stages.base.errors import InputError
 
 
@@ -91,31 +88,3 @@ def read_jsonl(path: str | Path) -> list[dict[str, Any]]:
         except ValueError as error:
             raise InputError(f"{path}:{number}: not valid JSON: {error}") from None
     return rows
-
-
-def check_schema(table: pa.Table, schema: pa.Schema, path: str | Path) -> None:
-    """Raises InputError naming the first column that differs in name, order or type."""
-    if table.schema.names != schema.names:
-        raise InputError(f"{path}: columns are {table.schema.names}, expected {schema.names}")
-    for field in schema:
-        if table.schema.field(field.name).type != field.type:
-            raise InputError(
-                f"{path}: column `{field.name}` is {table.schema.field(field.name).type}, expected {field.type}"
-            )
-
-
-def write_table(path: str | Path, table: pa.Table, schema: pa.Schema) -> None:
-    check_schema(table, schema, path)
-    with atomic_path(path) as temporary:
-        pq.write_table(table.replace_schema_metadata(None), temporary, compression="zstd")
-
-
-def read_table(path: str | Path, schema: pa.Schema) -> pa.Table:
-    try:
-        table = pq.read_table(path, partitioning=None)
-    except FileNotFoundError:
-        raise InputError(f"{path}: not found; run the stage that writes it (`dvc repro`)") from None
-    except (pa.ArrowInvalid, OSError) as error:
-        raise InputError(f"{path}: not a readable parquet file: {error}") from None
-    check_schema(table, schema, path)
-    return table

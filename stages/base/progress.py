@@ -8,10 +8,11 @@ from types import TracebackType
 class Progress:
     """`with Progress(total, "tokenizing", unit="docs") as bar: bar.advance(1, loss=2.3)`.
 
+    `total` is None where nobody can know it: then no time left is shown. The unit `bytes` is shown in megabytes.
     On a terminal the line is redrawn; in a log it is printed at most every 15 seconds.
     """
 
-    def __init__(self, total: int, label: str, unit: str = "items") -> None:
+    def __init__(self, total: int | None, label: str, unit: str = "items") -> None:
         self.total, self.label, self.unit = total, label, unit
         self.done = 0
         self._values: dict[str, float] = {}
@@ -43,15 +44,25 @@ class Progress:
         self._shown = time.monotonic()
         elapsed = self._shown - self._start
         rate = (self.done - self._first) / elapsed if elapsed > 0 else 0.0
-        left = f", {_clock((self.total - self.done) / rate)} left" if rate > 0 and not last else ""
+        known = self.total is not None and rate > 0 and not last
+        left = f", {_clock((self.total - self.done) / rate)} left" if known else ""  # type: ignore[operator]
         values = "".join(f", {name} {value:.4g}" for name, value in self._values.items())
-        line = f"{self.label}: {self.done:,}/{self.total:,} {self.unit}, {rate:,.0f}/s{values}, {_clock(elapsed)}{left}"
+        line = f"{self.label}: {self._amount()}, {self._rate(rate)}{values}, {_clock(elapsed)}{left}"
         end = "\n" if last or not self._terminal else ""
         sys.stderr.write(("\r\x1b[2K" if self._terminal else "") + line + end)
         sys.stderr.flush()
 
+    def _amount(self) -> str:
+        numbers = [self.done] if self.total is None else [self.done, self.total]
+        if self.unit == "bytes":
+            return "/".join(f"{number / 1e6:,.1f}" for number in numbers) + " MB"
+        return "/".join(f"{number:,}" for number in numbers) + f" {self.unit}"
+
+    def _rate(self, rate: float) -> str:
+        return f"{rate / 1e6:,.1f} MB/s" if self.unit == "bytes" else f"{rate:,.0f}/s"
+
 
 def _clock(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
+    minutes, rest = divmod(round(max(0.0, seconds)), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}h{minutes:02d}m" if hours else f"{minutes}m{rest:02d}s"

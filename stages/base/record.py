@@ -13,13 +13,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 import pyarrow as pa
 
-from stages.base import files
+from stages.base import files, tables
 from stages.base.closure import code_digest
 from stages.base.errors import DataLossError, InputError, ParamError, TrainyardError
 from stages.base.params import Section, lookup, parse, read_params
@@ -70,11 +70,20 @@ class StageRun(Generic[P]):
         """Register a file or folder as an input of this run."""
         if not Path(path).exists():
             raise InputError(f"{path}: not found; run the stage that writes it (`dvc repro`)")
-        self._inputs[Path(path).as_posix()] = files.sha256_path(path)
+        name = Path(path).as_posix()
+        if name not in self._inputs:
+            self._inputs[name] = files.sha256_path(path)
         return Path(path)
 
     def read_table(self, path: str | Path, schema: pa.Schema) -> pa.Table:
-        return files.read_table(self.input(path), schema)
+        return tables.read_table(self.input(path), schema)
+
+    def batches(self, path: str | Path, schema: pa.Schema, columns: list[str] | None = None) -> Iterator[pa.Table]:
+        """The rows of a table in order, a batch at a time (`tables.read_batches`)."""
+        return tables.read_batches(self.input(path), schema, columns)
+
+    def count_rows(self, path: str | Path, schema: pa.Schema) -> int:
+        return tables.count_rows(self.input(path), schema)
 
     def read_json(self, path: str | Path) -> Any:
         return files.read_json(self.input(path))
@@ -86,7 +95,11 @@ class StageRun(Generic[P]):
         return path
 
     def write_table(self, name: str, table: pa.Table, schema: pa.Schema) -> None:
-        files.write_table(self.output(name), table, schema)
+        tables.write_table(self.output(name), table, schema)
+
+    def table(self, name: str, schema: pa.Schema) -> AbstractContextManager[tables.TableWriter]:
+        """A writer that takes batches of rows: `with run.table(…) as table: table.write(batch)`."""
+        return tables.table_writer(self.output(name), schema)
 
     def write_json(self, name: str, value: Any) -> None:
         files.write_json(self.output(name), value)

@@ -11,6 +11,7 @@ PAGE = pa.schema(
         ("source", pa.string()),  # key of the source in corpus.ingest.sources
         ("url", pa.string()),
         ("licence", pa.string()),
+        ("opt_out", pa.string()),  # signals against training use ("x-robots-tag:noai"), spaces between; "" if none
         ("html", pa.binary()),
     ]
 )
@@ -21,6 +22,7 @@ DOCUMENT = pa.schema(
         ("source", pa.string()),
         ("url", pa.string()),
         ("licence", pa.string()),
+        ("opt_out", pa.string()),  # as in PAGE, with the signals of the page's own HTML
         ("language", pa.string()),  # "" until screen
         ("text", pa.string()),
         ("text_hash", pa.string()),  # sha256 hex of the text, rewritten whenever the text is
@@ -45,9 +47,10 @@ DROP = pa.schema(
 PLANTED = pa.schema(
     [
         ("url", pa.string()),
-        ("kind", pa.string()),  # exact_duplicate, near_duplicate, pii, spam, boilerplate, quiz_leak, edition
+        # exact_duplicate, near_duplicate, edition, boilerplate, spam, pii_<kind>, opt_out, licence, quiz_leak
+        ("kind", pa.string()),
         ("of_url", pa.string()),  # the page it copies, "" otherwise
-        ("payload", pa.string()),  # the planted string (an e-mail address, a question id), "" otherwise
+        ("payload", pa.string()),  # the planted string, a question's id, what should find it; "" otherwise
     ]
 )
 

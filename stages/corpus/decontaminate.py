@@ -1,12 +1,13 @@
-"""decontaminate: documents that contain a question of the evaluation sets leave the corpus.
+"""decontaminate: what overlaps a question of the evaluation sets leaves the corpus, the document or the passage.
 
 Overlap of word n-grams, 13 as in GPT-3 (Brown et al. 2020, appendix C); a shorter question counts if the whole of it
 stands in the document. Words are lower-cased runs of letters and digits, so that spacing, case and punctuation hide
 nothing.
 """
 
+from collections import Counter
 from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import Annotated, Literal, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -15,11 +16,21 @@ from pydantic import Field
 from stages.base import schemas
 from stages.base.params import Section
 from stages.base.record import stage
-from stages.corpus.drops import Drop, count_reasons, split
-from stages.corpus.ngrams import WordHasher, ngram_hashes
+from stages.corpus.drops import Drop, split, with_text
+from stages.corpus.passages import without
 from stages.corpus.planted import plants, share
+from stages.corpus.protected import Protected, passages, protect
+from stages.corpus.step import Outcome, run_step
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
+
+
+class CutParams(Section):
+    """How passages are cut."""
+
+    margin: Annotated[int, Field(ge=0)]  # characters that go with a passage on either side, at least
+    min_characters: Annotated[int, Field(ge=0)]  # shorter pieces go too
+    max_pieces: Annotated[int, Field(ge=1)]  # a document cut into more is dropped
 
 
 class DecontaminateParams(Section):
@@ -29,75 +40,89 @@ class DecontaminateParams(Section):
     ngram: Annotated[int, Field(ge=2)]  # words
     min_words: Annotated[int, Field(ge=1)]  # shorter questions are too common to look for
     splits: list[str]  # of the questions and choices whose presence is contamination
+    action: Literal["drop", "cut"]  # the document, or the passage
+    cut: CutParams
 
 
 PARAMS = {"corpus.decontaminate": DecontaminateParams}
 
 
-class Index:
-    """Hashed n-grams of the protected texts, by length."""
+class Context(NamedTuple):
+    """What every batch is held against."""
 
-    def __init__(self, texts: Sequence[str], ngram: int, min_words: int) -> None:
-        self._hasher = WordHasher()
-        grams: dict[int, list[np.ndarray]] = {}
-        self.skipped = 0
-        for text in texts:
-            words = self._hasher(text)
-            if len(words) < min_words:
-                self.skipped += 1
-                continue
-            length = min(ngram, len(words))
-            grams.setdefault(length, []).append(ngram_hashes(words, length))
-        self._grams = {length: np.unique(np.concatenate(parts)) for length, parts in sorted(grams.items())}
-
-    def hits(self, text: str) -> int:
-        """Number of positions of a text at which a protected n-gram starts."""
-        words = self._hasher(text)
-        found = 0
-        for length, known in self._grams.items():
-            hashes = ngram_hashes(words, length)
-            place = np.minimum(np.searchsorted(known, hashes), len(known) - 1)
-            found += int((known[place] == hashes).sum())
-        return found
+    protected: Protected
+    params: DecontaminateParams
+    leaks: frozenset[str]  # URLs of planted pages that leak a protected question
 
 
-def contaminated(texts: Sequence[str], protected: Sequence[str], params: DecontaminateParams) -> np.ndarray:
+def contaminated(texts: Sequence[str], questions: Sequence[str], params: DecontaminateParams) -> np.ndarray:
     """int64 number of protected n-grams met in each text."""
-    index = Index(protected, params.ngram, params.min_words)
-    return np.array([index.hits(text) for text in texts], np.int64)
+    protected = protect(questions, params.ngram, params.min_words)
+    return np.array([len(passages(text, protected)) for text in texts], np.int64)
 
 
-def planted_metrics(planted: pa.Table, checked: set[str], seen: list[str], kept: list[str]) -> dict[str, Any]:
-    """Recall on planted pages that leak a checked question, and how many pages without one went."""
-    leaks = {plant.url for plant in plants(planted, "quiz_leak") if plant.payload in checked}
-    present, gone = leaks.intersection(seen), set(seen) - set(kept)
-    return {
-        "quiz_leak_planted": len(present),
-        "quiz_leak_recall": share(len(present & gone), len(present)),
-        "dropped_without_plant": len(gone - leaks),
-    }
+def clean(text: str, protected: Protected, cut: CutParams) -> tuple[str, str]:
+    """(the text without its contaminated passages, reason to drop it or "").
+
+    Pieces are joined by a blank line, and searched again: no n-gram stands across a join.
+    """
+    pieces = 1
+    while found := passages(text, protected):
+        left = without(text, found, cut.margin)
+        pieces += max(0, len(left) - 1)
+        text = "\n\n".join(piece for piece in left if len(piece) >= cut.min_characters)
+    if pieces > cut.max_pieces:
+        return text, "too_many_pieces"
+    return text, "" if text else "nothing_left"
+
+
+def decide(batch: pa.Table, context: Context) -> Outcome:
+    """Drop or cut the documents of a batch that hold a protected n-gram."""
+    texts, drops = batch["text"].to_pylist(), []
+    facts = Counter({"documents_cut": 0, "characters_cut": 0})
+    for row, (url, text) in enumerate(zip(batch["url"].to_pylist(), list(texts), strict=True)):
+        found = passages(text, context.protected)
+        facts["hits"] += len(found)
+        leak = url in context.leaks
+        facts["quiz_leak_planted"] += leak
+        facts["quiz_leak_found"] += leak and bool(found)
+        facts["touched_without_plant"] += bool(found) and not leak
+        if not found:
+            continue
+        left, reason = text, "ngram_overlap"
+        if context.params.action == "cut":
+            left, reason = clean(text, context.protected, context.params.cut)
+        if reason:
+            drops.append(Drop(row, "contamination", reason))
+        else:
+            texts[row] = left
+            facts["documents_cut"] += 1
+            facts["characters_cut"] += len(text) - len(left)
+    kept, dropped = split(with_text(batch, texts) if facts["documents_cut"] else batch, drops)
+    return Outcome(kept, dropped, facts)
 
 
 def main() -> None:
     with stage("corpus.decontaminate", DecontaminateParams) as run:
-        documents = run.read_table("data/corpus/domains/documents.parquet", schemas.DOCUMENT)
         choices = run.read_table("data/evaluation/sets/multiple_choice.parquet", schemas.CHOICE).to_pylist()
         questions = run.read_table("data/corpus/atlas/questions.parquet", schemas.QUESTION).to_pylist()
         planted = run.read_table("data/corpus/atlas/planted.parquet", schemas.PLANTED)
         asked = [question for question in questions if question["split"] in run.params.splits]
-        protected = [question["prompt"] for question in asked]
-        protected += [choice["question"] for choice in choices if choice["split"] in run.params.splits]
-        counts = contaminated(documents["text"].to_pylist(), protected, run.params)
-        drops = [Drop(int(row), "contamination", "ngram_overlap") for row in np.flatnonzero(counts)]
-        kept, dropped = split(documents, drops)
-        metrics = {"protected": len(protected), "hits": int(counts.sum())}
-        metrics |= planted_metrics(
-            planted, {question["id"] for question in asked}, documents["url"].to_pylist(), kept["url"].to_pylist()
+        texts = [question["prompt"] for question in asked]
+        texts += [choice["question"] for choice in choices if choice["split"] in run.params.splits]
+        checked = {question["id"] for question in asked}
+        leaks = frozenset(plant.url for plant in plants(planted, "quiz_leak") if plant.payload in checked)
+        protected = protect(texts, run.params.ngram, run.params.min_words)
+        facts = run_step(
+            run,
+            "data/corpus/domains/documents.parquet",
+            decide,
+            Context(protected, run.params, leaks),
+            max_drop=run.params.max_drop,
         )
-        run.write_table("documents.parquet", kept, schemas.DOCUMENT)
-        run.write_table("drops.parquet", dropped, schemas.DROP)
+        found, present = int(facts.pop("quiz_leak_found")), int(facts["quiz_leak_planted"])
+        metrics = facts | {"protected": len(texts), "quiz_leak_recall": share(found, present)}
         run.write_json("metrics.json", metrics)
-        run.rows(documents.num_rows, kept.num_rows, count_reasons(dropped), run.params.max_drop)
 
 
 if __name__ == "__main__":

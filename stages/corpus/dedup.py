@@ -1,23 +1,34 @@
-"""dedup: the same URL, the same text, nearly the same text, and paragraphs that a site repeats."""
+"""dedup: the same URL, the same text, nearly the same text, and paragraphs that a site repeats.
+
+Three passes over the batches: sketches of all documents; the shingles of those that share a bucket, to compare them
+exactly; what stays, without its repeated paragraphs. Between the passes stand arrays of some hundred bytes a document.
+"""
 
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterable, Sequence
-from typing import Annotated, Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Annotated, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 from pydantic import Field
 
-from stages.base import schemas
+from stages.base import schemas, tables
+from stages.base.engine import map_batches
 from stages.base.params import Section
 from stages.base.record import stage
-from stages.corpus import minhash, paragraphs
-from stages.corpus.components import Components
-from stages.corpus.drops import Drop, count_reasons, for_source, merge, split, with_text
+from stages.corpus.drops import Drop, for_source, split, with_text
+from stages.corpus.duplicates import lsh, minhash, paragraphs, sketch
+from stages.corpus.duplicates.groups import RULES, Index, Verdicts
+from stages.corpus.duplicates.ngrams import code_points, shingles, words
+from stages.corpus.duplicates.plants import planted_metrics
+from stages.corpus.duplicates.spill import Spill, spill_folder
 from stages.corpus.planted import plants, share
-from stages.corpus.url import canonical
+from stages.corpus.step import Outcome, write_outcomes
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
+Read = Callable[[list[str] | None], Iterator[pa.Table]]  # the documents from the first, batch by batch; some columns
 
 
 class ParagraphParams(Section):
@@ -43,156 +54,163 @@ class DedupParams(Section):
 PARAMS = {"corpus.dedup": DedupParams}
 
 
-def near_duplicates(texts: list[str], params: DedupParams, *, seed: int = 0) -> np.ndarray:
-    """Cluster id of each text, int64: the position of the cluster's first text (see `minhash.cluster`).
+class Removal(NamedTuple):
+    """What the last pass takes out of the documents that stay."""
 
-    `params` gives ngram, bands, rows and jaccard. Texts of fewer than `params.min_words` words are alone.
+    lines: np.ndarray  # uint64 hashes of repeated lines, salted by source, ascending
+    furniture: Mapping[str, int]  # source -> ParagraphParams.min_characters
+    min_characters: int
+    notices: Mapping[str, Sequence[str]]  # URL -> boilerplate planted there, to count how much of it goes
+
+
+class Decided(NamedTuple):
+    """A batch of documents and what becomes of each."""
+
+    documents: pa.Table
+    rules: np.ndarray  # int8, place in RULES, -1 for what stays
+    twins: Sequence[str | None]  # ids
+
+
+def _settings(params: DedupParams, seed: int) -> sketch.Settings:
+    return sketch.Settings(params.ngram, params.bands, params.rows, params.min_words, seed)
+
+
+def near_duplicates(texts: Sequence[str], params: DedupParams, *, seed: int = 0) -> np.ndarray:
+    """Cluster id of each text, int64: the position of the cluster's first text.
+
+    `params` gives ngram, bands, rows and jaccard. Texts of fewer than `params.min_words` words are alone. The corpus in
+    memory: `deduplicate` makes the same clusters batch by batch.
     """
-    long = [row for row, text in enumerate(texts) if len(text.split()) >= params.min_words]
-    labels = np.arange(len(texts), dtype=np.int64)
-    inner = minhash.cluster(
-        [texts[row] for row in long],
-        ngram=params.ngram,
-        bands=params.bands,
-        rows=params.rows,
-        threshold=params.jaccard,
-        seed=seed,
-    )
-    labels[long] = np.array(long, np.int64)[inner] if long else []
+    settings, family = _settings(params, seed), minhash.family(params.bands * params.rows, seed)
+    keys, long = np.empty((len(texts), params.bands), np.uint64), np.zeros(len(texts), bool)
+    for row, text in enumerate(texts):
+        keys[row], long[row] = sketch.banded(code_points(text), settings, family)
+    rows = lsh.candidates(list(keys.T), np.flatnonzero(long))
+    labels = np.arange(len(texts))
+    sets = lsh.pack([shingle_set(texts[row], params.ngram) for row in rows])
+    labels[rows] = rows[lsh.components(keys[rows], sets, params.jaccard)]
     return labels
 
 
-def inbound_links(documents: pa.Table) -> list[int]:
-    """How many other documents link to each document, by canonical URL."""
-    urls = list(map(canonical, documents["url"].to_pylist()))
-    counts: Counter[str] = Counter()
-    for url, links in zip(urls, documents["links"].to_pylist(), strict=True):
-        counts.update({canonical(link) for link in links or []} - {url})
-    return [counts[url] for url in urls]
+def shingle_set(text: str, ngram: int) -> np.ndarray:
+    """uint64: the distinct shingles of a text, ascending."""
+    return lsh.distinct(shingles(words(code_points(text)).hashes, ngram))
 
 
-def representatives(
-    ids: Sequence[str], texts: Sequence[str], inbound: Sequence[int], keys: Iterable[Hashable]
-) -> list[int]:
-    """For each document the row of the one that stands for its group (documents of equal key).
+def shingle_sets(batch: pa.Table, ngram: int) -> list[np.ndarray]:
+    """The shingle set of each document of a batch."""
+    return [shingle_set(text, ngram) for text in batch["text"].to_pylist()]
 
-    The most linked-to, which is the original rather than a mirror; then the longest text, then the smallest id.
+
+def _chosen(batches: Iterator[pa.Table], rows: np.ndarray) -> Iterator[pa.Table]:
+    """The given rows (ascending) of a table that comes in batches."""
+    start = 0
+    for batch in batches:
+        low, high = np.searchsorted(rows, (start, start + batch.num_rows))
+        if low < high:
+            yield batch.take(pa.array(rows[low:high] - start))
+        start += batch.num_rows
+
+
+def _near_labels(read: Read, index: Index, rows: np.ndarray, params: DedupParams, folder: Path) -> np.ndarray:
+    """int64: for each of `rows` the first document of its near-duplicate cluster."""
+    bands = index.bands()
+    candidates = lsh.candidates(bands, rows)
+    spill, lengths = Spill(folder / "shingles", np.uint64), []
+    for sets in map_batches(shingle_sets, _chosen(read(["text"]), candidates), params.ngram):
+        for one in sets:
+            spill.append(one)
+            lengths.append(len(one))
+    keys = np.stack([keys[candidates] for keys in bands], axis=1)
+    spilled = lsh.Sets(spill.read(), lsh.offsets(np.array(lengths, np.int64)))
+    labels = rows.copy()
+    labels[np.searchsorted(rows, candidates)] = candidates[lsh.components(keys, spilled, params.jaccard)]
+    return labels
+
+
+def deduplicate(
+    read: Read, params: DedupParams, *, seed: int, folder: Path, notices: Mapping[str, Sequence[str]]
+) -> Iterator[Outcome]:
+    """What becomes of each batch of documents, in order: kept, drops with `duplicate_of`, and figures that add up.
+
+    `folder` takes what memory can't hold. Facts: `paragraph_characters_removed`; `boilerplate_planted` and
+    `boilerplate_removed`, the notices that stood in documents that stay and those that are gone. Raises ParamError for
+    a source without a rule for its paragraphs.
     """
-    best: dict[Hashable, int] = {}
-    keys = list(keys)
-    rank = [(-links, -len(text), identifier) for links, text, identifier in zip(inbound, texts, ids, strict=True)]
-    for row, key in enumerate(keys):
-        other = best.setdefault(key, row)
-        if rank[row] < rank[other]:
-            best[key] = row
-    return [best[key] for key in keys]
+    index = Index(folder, params.bands)
+    for sketches in map_batches(sketch.sketch, read(sketch.COLUMNS), _settings(params, seed)):
+        index.add(sketches)
+    index.finish()
+    verdicts = Verdicts(index.rank())
+    addressed = np.flatnonzero(index.urls)
+    verdicts.drop("url_duplicate", addressed, index.urls[addressed])
+    rows = np.flatnonzero(verdicts.staying())
+    verdicts.drop("exact_duplicate", rows, index.texts[rows])
+    rows = np.flatnonzero(verdicts.staying() & index.long)
+    verdicts.drop("near_duplicate", rows, _near_labels(read, index, rows, params, folder))
+
+    rules = {name: for_source(params.paragraphs, name, "corpus.dedup.paragraphs") for name in index.source_names}
+    limits = np.array([rules[name].max_documents for name in index.source_names], np.int64)
+    lines = paragraphs.repeated(index.lines, verdicts.staying(), limits[index.sources])
+    furniture = {name: rule.min_characters for name, rule in rules.items()}
+    removal = Removal(lines, furniture, params.min_characters, notices)
+    yield from map_batches(decide, _decided(read(None), verdicts, index.ids), removal)
 
 
-def _drop_groups(
-    documents: pa.Table, inbound: dict[str, int], keys: Iterable[Hashable], rule: str, reason: str
-) -> tuple[pa.Table, pa.Table]:
-    ids = documents["id"].to_pylist()
-    links = [inbound[identifier] for identifier in ids]
-    chosen = representatives(ids, documents["text"].to_pylist(), links, keys)
-    return split(documents, [Drop(row, rule, reason, ids[best]) for row, best in enumerate(chosen) if best != row])
+def _decided(batches: Iterator[pa.Table], verdicts: Verdicts, ids: pa.Array) -> Iterator[Decided]:
+    start = 0
+    for batch in batches:
+        part = slice(start, start + batch.num_rows)
+        twins = pa.array(verdicts.twin[part], mask=verdicts.twin[part] < 0)
+        yield Decided(batch, verdicts.rule[part], ids.take(twins).to_pylist())
+        start += batch.num_rows
 
 
-def remove_paragraphs(documents: pa.Table, params: DedupParams) -> tuple[pa.Table, pa.Table, int]:
-    """(documents without repeated paragraphs, drops of what is left too short, characters removed)."""
-    sources, texts = documents["source"].to_pylist(), documents["text"].to_pylist()
-    removed = 0
-    for source in sorted(set(sources)):
-        rule = for_source(params.paragraphs, source, "corpus.dedup.paragraphs")
-        mine = [row for row, name in enumerate(sources) if name == source]
-        lines = paragraphs.repeated([texts[row] for row in mine], rule.max_documents)
-        for row in mine:
-            texts[row], characters = paragraphs.without(texts[row], lines, rule.min_characters)
-            removed += characters
-    short = [
-        Drop(row, "paragraph_duplicate", "nothing_left")
-        for row, text in enumerate(texts)
-        if len(text.strip()) < max(1, params.min_characters)
-    ]
-    kept, drops = split(with_text(documents, texts), short)
-    return kept, drops, removed
-
-
-def deduplicate(documents: pa.Table, params: DedupParams, *, seed: int) -> tuple[pa.Table, pa.Table, dict[str, Any]]:
-    """(kept, drops with `duplicate_of`, counts). A twin named in a drop may itself be dropped by a later step."""
-    inbound = dict(zip(documents["id"].to_pylist(), inbound_links(documents), strict=True))
-    kept, parts = documents, []
-    steps: list[tuple[str, str, Callable[[], Iterable[Hashable]]]] = [
-        ("url_duplicate", "same_url", lambda: map(canonical, kept["url"].to_pylist())),
-        ("exact_duplicate", "same_text", lambda: kept["text_hash"].to_pylist()),
-        (
-            "near_duplicate",
-            "minhash_jaccard",
-            lambda: near_duplicates(kept["text"].to_pylist(), params, seed=seed).tolist(),
-        ),
-    ]
-    for rule, reason, keys in steps:
-        kept, drops = _drop_groups(kept, inbound, keys(), rule, reason)
-        parts.append(drops)
-    kept, drops, characters = remove_paragraphs(kept, params)
-    parts.append(drops)
-    return kept, merge(documents, parts), {"paragraph_characters_removed": characters}
-
-
-def planted_metrics(planted: pa.Table, documents: pa.Table, kept: pa.Table, drops: pa.Table) -> dict[str, Any]:
-    """Precision and recall of duplicate removal, and recall of boilerplate removal, on the atlas's planted cases.
-
-    Recall of a kind: planted copies, both pages of which came in, that were found to be one (one dropped for the other,
-    or both for a third, through any chain of drops). Precision: drops of pages of the sources with plants, for a page
-    of which they are a planted copy (through any chain of copies).
-    """
-    copies = plants(planted, "exact_duplicate", "near_duplicate")
-    urls = documents["url"].to_pylist()
-    number = {url: place for place, url in enumerate(dict.fromkeys(urls))}
-    relation = Components(len(number))
-    for copy in copies:
-        if copy.url in number and copy.of_url in number:
-            relation.join(number[copy.url], number[copy.of_url])
-    row_of = {identifier: row for row, identifier in enumerate(documents["id"].to_pylist())}
-    merged = Components(len(number))
-    for url, twin in zip(drops["url"].to_pylist(), drops["duplicate_of"].to_pylist(), strict=True):
-        if twin:
-            merged.join(number[url], number[urls[row_of[twin]]])
-    metrics: dict[str, Any] = {}
-    for kind in ("exact_duplicate", "near_duplicate"):
-        cases = [copy for copy in copies if copy.kind == kind and copy.url in number and copy.of_url in number]
-        found = sum(merged.find(number[copy.url]) == merged.find(number[copy.of_url]) for copy in cases)
-        metrics |= {f"{kind}_planted": len(cases), f"{kind}_recall": share(found, len(cases))}
-    left = set(kept["url"].to_pylist())
-    sources = documents["source"].to_pylist()
-    planted_sources = {sources[urls.index(copy.url)] for copy in copies if copy.url in number}
-    correct = [
-        relation.find(number[url]) == relation.find(number[urls[row_of[twin]]])
-        for url, source, twin in zip(
-            drops["url"].to_pylist(), drops["source"].to_pylist(), drops["duplicate_of"].to_pylist(), strict=True
-        )
-        if twin and source in planted_sources
-    ]
-    metrics["duplicate_precision"] = share(sum(correct), len(correct))
-    editions = [plant for plant in plants(planted, "edition") if plant.url in number]
-    metrics["edition_planted"] = len(editions)
-    metrics["edition_kept"] = share(sum(plant.url in left for plant in editions), len(editions))
-    text = dict(zip(kept["url"].to_pylist(), kept["text"].to_pylist(), strict=True))
-    old = dict(zip(urls, documents["text"].to_pylist(), strict=True))
-    notices = [p for p in plants(planted, "boilerplate") if p.url in text and p.payload in old[p.url]]
-    metrics["boilerplate_planted"] = len(notices)
-    metrics["boilerplate_recall"] = share(sum(p.payload not in text[p.url] for p in notices), len(notices))
-    return metrics
+def decide(batch: Decided, removal: Removal) -> Outcome:
+    """Drop the duplicates of a batch, take repeated paragraphs out of the rest, drop what is then too short."""
+    documents = batch.documents
+    texts, urls = documents["text"].to_pylist(), documents["url"].to_pylist()
+    facts = Counter({"paragraph_characters_removed": 0, "boilerplate_planted": 0, "boilerplate_removed": 0})
+    drops = []
+    for row, (source, rule) in enumerate(zip(documents["source"].to_pylist(), batch.rules, strict=True)):
+        if rule >= 0:
+            drops.append(Drop(row, *RULES[rule], batch.twins[row] or ""))
+            continue
+        salt = np.uint64(sketch.string_hash(source))
+        old = texts[row]
+        texts[row], removed = paragraphs.without(old, removal.lines, salt, removal.furniture[source])
+        facts["paragraph_characters_removed"] += removed
+        if removed and len(texts[row].strip()) < max(1, removal.min_characters):
+            drops.append(Drop(row, "paragraph_duplicate", "nothing_left"))
+            continue
+        planted = [notice for notice in removal.notices.get(urls[row], ()) if notice in old]
+        facts["boilerplate_planted"] += len(planted)
+        facts["boilerplate_removed"] += sum(notice not in texts[row] for notice in planted)
+    if facts["paragraph_characters_removed"]:
+        documents = with_text(documents, texts)
+    kept, dropped = split(documents, drops)
+    return Outcome(kept, dropped, facts)
 
 
 def main() -> None:
     with stage("corpus.dedup", DedupParams, seed="corpus.seed") as run:
-        documents = run.read_table("data/corpus/screen/documents.parquet", schemas.DOCUMENT)
+        path, schema = "data/corpus/screen/documents.parquet", schemas.DOCUMENT
         planted = run.read_table("data/corpus/atlas/planted.parquet", schemas.PLANTED)
-        kept, drops, counts = deduplicate(documents, run.params, seed=run.seed)
-        run.write_table("documents.parquet", kept, schemas.DOCUMENT)
-        run.write_table("drops.parquet", drops, schemas.DROP)
-        run.write_json("metrics.json", counts | planted_metrics(planted, documents, kept, drops))
-        run.rows(documents.num_rows, kept.num_rows, count_reasons(drops), run.params.max_drop)
+        notices: dict[str, list[str]] = {}
+        for plant in plants(planted, "boilerplate"):
+            notices.setdefault(plant.url, []).append(plant.payload)
+        read, total = partial(run.batches, path, schema), run.count_rows(path, schema)
+        with spill_folder(run.output("spill")) as folder:
+            outcomes = deduplicate(read, run.params, seed=run.seed, folder=folder, notices=notices)
+            facts = write_outcomes(run, outcomes, total, max_drop=run.params.max_drop)
+        notices_planted, notices_removed = facts.pop("boilerplate_planted", 0), facts.pop("boilerplate_removed", 0)
+        metrics = facts | {
+            "boilerplate_planted": notices_planted,
+            "boilerplate_recall": share(int(notices_removed), int(notices_planted)),
+        }
+        kept = partial(tables.read_batches, run.output("documents.parquet"), schema)
+        drops = partial(tables.read_batches, run.output("drops.parquet"), schemas.DROP)
+        run.write_json("metrics.json", metrics | planted_metrics(planted, read, kept, drops))
 
 
 if __name__ == "__main__":

@@ -6,22 +6,27 @@ the rest. Its held-out accuracy on labelled documents says how far to trust the 
 
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from typing import Annotated, Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 from pydantic import Field
 
-from stages.base import schemas
 from stages.base.errors import ParamError
 from stages.base.params import Section
 from stages.base.record import stage
-from stages.corpus.drops import count_reasons, split, with_column
-from stages.corpus.folds import cross_fit, features, fold_of
+from stages.corpus.classifiers.examples import Found, Smallest, Wanted, gather, row_keys
+from stages.corpus.classifiers.folds import Classifier, features, folds_of, judge, train_folds
+from stages.corpus.drops import split, with_column
+from stages.corpus.passes import read
+from stages.corpus.step import Outcome, run_step
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
 OTHER = "other"
+DOCUMENTS = "data/corpus/quality/documents.parquet"
 
 
 class DomainsParams(Section):
@@ -31,6 +36,7 @@ class DomainsParams(Section):
         Name, list[str]
     ]  # domain -> regular expressions over "source url"; the first domain that matches counts
     min_probability: Fraction  # unlabelled documents below it are "other"
+    max_examples: Annotated[int, Field(ge=2)]  # of each domain's labelled documents that are learned from
     folds: Annotated[int, Field(ge=2)]
     feature_bits: Annotated[int, Field(ge=8, le=24)]
     characters: Annotated[int, Field(ge=100)]
@@ -43,7 +49,10 @@ PARAMS = {"corpus.domains": DomainsParams}
 def seed_labels(sources: Sequence[str], urls: Sequence[str], seeds: Mapping[str, Sequence[str]]) -> list[str]:
     """The domain that a page's address gives it, "" where no rule matches. Raises ParamError for a bad pattern."""
     try:
-        rules = [(domain, re.compile("|".join(f"(?:{p})" for p in patterns))) for domain, patterns in seeds.items()]
+        rules = [
+            (domain, re.compile("|".join(f"(?:{p})" for p in patterns) or r"(?!)"))
+            for domain, patterns in seeds.items()
+        ]
     except re.error as error:
         raise ParamError(f"params.yaml: `corpus.domains.seeds`: not a regular expression: {error}") from None
     return [
@@ -52,46 +61,105 @@ def seed_labels(sources: Sequence[str], urls: Sequence[str], seeds: Mapping[str,
     ]
 
 
-def classify(
-    ids: Sequence[str], texts: Sequence[str], seeded: Sequence[str], params: DomainsParams, seed: int
-) -> tuple[list[str], dict[str, Any]]:
-    """(domain of each document, metrics). A seeded document keeps its label; the others get the classifier's, or
-    "other".
-    """
-    names = sorted({name for name in seeded if name})
-    counts = Counter(seeded)
-    metrics: dict[str, Any] = {"labelled": len(seeded) - counts[""], "classified": counts[""]}
-    metrics |= dict.fromkeys(("accuracy", "majority_accuracy"))
-    if len(names) < 2:  # nothing to tell apart
-        return [name or OTHER for name in seeded], metrics
-    labels = np.array([names.index(name) if name else -1 for name in seeded], np.int64)
-    folds = np.array([fold_of(identifier, params.folds, seed) for identifier in ids])
-    matrix = features(texts, params.characters, params.feature_bits)
-    probabilities = cross_fit(matrix, labels, folds, inverse_penalty=params.inverse_penalty, classes=len(names))
-    best = probabilities.argmax(axis=1)
-    known = labels >= 0
-    metrics["accuracy"] = float((best[known] == labels[known]).mean())
-    metrics["majority_accuracy"] = max(counts[name] for name in names) / int(known.sum())
+def labels_of(documents: pa.Table, params: DomainsParams) -> np.ndarray:
+    """str: the domain of each row by its address, "" where no rule matches."""
+    return np.array(seed_labels(documents["source"].to_pylist(), documents["url"].to_pylist(), params.seeds), object)
+
+
+def draw(batches: Iterable[pa.Table], params: DomainsParams, seed: int) -> dict[str, np.ndarray]:
+    """Of each domain that occurs, keys of labelled documents to learn from, ascending. Batches: id, source, url."""
+    found: dict[str, Smallest] = {}
+    for batch in batches:
+        labels, keys = labels_of(batch, params), row_keys(batch, ["id"])
+        for name in sorted({*labels} - {""}):
+            found.setdefault(name, Smallest(params.max_examples, seed)).add(keys[labels == name])
+    return {name: np.sort(keys.first(params.max_examples)) for name, keys in sorted(found.items())}
+
+
+class Namer(NamedTuple):
+    """What names the corpus, batch by batch."""
+
+    names: list[str]
+    models: list[Classifier]  # of each fold; none where there are no two domains to tell apart
+    params: DomainsParams
+    seed: int
+
+
+def learn(found: Found, drawn: Mapping[str, np.ndarray], params: DomainsParams, seed: int) -> Namer:
+    """Fit the examples that `gather` found: a model a fold."""
+    names = sorted(drawn)
+    if len(names) < 2:
+        return Namer(names, [], params, seed)
+    labels = np.zeros(len(found.keys), np.int64)
     for place, name in enumerate(names):
-        mine = labels == place
-        metrics[f"recall_{name}"] = float((best[mine] == place).mean())
-    sure = probabilities.max(axis=1) >= params.min_probability
-    domains = [name or (names[best[row]] if sure[row] else OTHER) for row, name in enumerate(seeded)]
-    return domains, metrics
+        labels[np.searchsorted(found.keys, drawn[name])] = place
+    folds = folds_of(found.keys, params.folds, seed)
+    models = train_folds(
+        found.matrix, labels, folds, params.folds, inverse_penalty=params.inverse_penalty, classes=len(names)
+    )
+    return Namer(names, models, params, seed)
+
+
+def name_documents(documents: pa.Table, namer: Namer) -> Outcome:
+    """A batch with its domains. A labelled document keeps its label; the others get the classifier's, or "other".
+
+    Facts: documents and bytes of each domain; labelled documents of each, and those that the classifier names alike.
+    """
+    params = namer.params
+    seeded = labels_of(documents, params)
+    domains = np.where(seeded == "", OTHER, seeded)
+    guessed = np.full(len(seeded), "", object)
+    if namer.models:
+        folds = folds_of(row_keys(documents, ["id"]), params.folds, namer.seed)
+        matrix = features(documents["text"].to_pylist(), params.characters, params.feature_bits)
+        probabilities = judge(namer.models, matrix, folds).astype(np.float32)
+        guessed = np.array(namer.names, object)[probabilities.argmax(axis=1)]
+        sure = probabilities.max(axis=1) >= np.float32(params.min_probability)
+        domains = np.where((seeded == "") & sure, guessed, domains)
+    lengths = pc.binary_length(documents["text"]).to_numpy()
+    facts: Counter[str] = Counter()
+    for row, domain in enumerate(domains):
+        facts[f"documents/{domain}"] += 1
+        facts[f"bytes/{domain}"] += int(lengths[row])
+        if seeded[row]:
+            facts[f"labelled/{domain}"] += 1
+            facts[f"alike/{domain}"] += int(guessed[row] == domain)
+    return Outcome(*split(with_column(documents, "domain", domains), []), facts)
+
+
+def summarise(facts: Mapping[str, float], names: Sequence[str]) -> tuple[dict[str, Any], dict[str, dict[str, float]]]:
+    """(metrics, documents and bytes by domain) from the facts of all batches."""
+    sizes = {
+        name.partition("/")[2]: {"documents": count, "bytes": facts[name.replace("documents/", "bytes/")]}
+        for name, count in sorted(facts.items())
+        if name.startswith("documents/")
+    }
+    labelled = {name: facts[f"labelled/{name}"] for name in names}
+    alike = {name: facts[f"alike/{name}"] for name in names}
+    total = sum(labelled.values())
+    metrics: dict[str, Any] = {f"{unit}_{name}": size[unit] for name, size in sizes.items() for unit in size}
+    metrics |= {name: value for name, value in facts.items() if "/" not in name}
+    metrics |= {"labelled": total, "classified": facts["documents_out"] - total}
+    metrics |= dict.fromkeys(("accuracy", "majority_accuracy"))
+    if len(names) > 1:
+        metrics["accuracy"] = sum(alike.values()) / total
+        metrics["majority_accuracy"] = max(labelled.values()) / total
+        metrics |= {f"recall_{name}": alike[name] / labelled[name] for name in names}
+    return metrics, sizes
 
 
 def main() -> None:
     with stage("corpus.domains", DomainsParams, seed="corpus.seed") as run:
-        documents = run.read_table("data/corpus/quality/documents.parquet", schemas.DOCUMENT)
-        ids, sources, urls, texts = (documents[name].to_pylist() for name in ("id", "source", "url", "text"))
-        seeded = seed_labels(sources, urls, run.params.seeds)
-        domains, metrics = classify(ids, texts, seeded, run.params, run.seed)
-        metrics |= {f"documents_{name}": count for name, count in Counter(domains).items()}
-        kept, drops = split(with_column(documents, "domain", domains), [])
-        run.write_table("documents.parquet", kept, schemas.DOCUMENT)
-        run.write_table("drops.parquet", drops, schemas.DROP)
+        params, seed = run.params, run.seed
+        drawn = draw(read(run, DOCUMENTS, "reading labels", ["id", "source", "url"]), params, seed)
+        keys = np.unique(np.concatenate([np.zeros(0, np.uint64), *drawn.values()]))
+        wanted = Wanted(keys, ("id",), params.characters, params.feature_bits)
+        found = gather(read(run, DOCUMENTS, "reading examples", ["id", "text"]), wanted)
+        namer = learn(found, drawn, params, seed)
+        facts = run_step(run, DOCUMENTS, name_documents, namer, max_drop=0.0)
+        metrics, sizes = summarise(facts, namer.names)
         run.write_json("metrics.json", metrics)
-        run.rows(documents.num_rows, kept.num_rows, count_reasons(drops), max_drop=0.0)
+        run.write_json("histograms.json", {"domains": sizes})
 
 
 if __name__ == "__main__":

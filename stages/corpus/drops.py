@@ -10,8 +10,10 @@ import pyarrow as pa
 
 from stages.base.errors import ParamError
 from stages.base.schemas import DROP
+from stages.corpus.screening.pii import redact
 
 SAMPLE_CHARACTERS = 300  # fixed by the DROP schema
+LOOKED_AT = 20_000  # for personal data; a private key is long, and what is cut off before its end isn't one
 T = TypeVar("T")
 
 
@@ -22,6 +24,11 @@ class Drop(NamedTuple):
     rule: str
     reason: str
     duplicate_of: str = ""  # id of the kept twin
+
+
+def sample(text: str) -> str:
+    """What a report may show of a dropped text: its beginning, with personal data replaced."""
+    return redact(text[:LOOKED_AT])[0][:SAMPLE_CHARACTERS]
 
 
 def split(documents: pa.Table, drops: Sequence[Drop]) -> tuple[pa.Table, pa.Table]:
@@ -43,7 +50,7 @@ def split(documents: pa.Table, drops: Sequence[Drop]) -> tuple[pa.Table, pa.Tabl
         pa.array([drop.rule for drop in ordered], pa.string()),
         pa.array([drop.reason for drop in ordered], pa.string()),
         pa.array([drop.duplicate_of for drop in ordered], pa.string()),
-        pa.array([text[:SAMPLE_CHARACTERS] for text in gone["text"].to_pylist()], pa.string()),
+        pa.array(map(sample, gone["text"].to_pylist()), pa.string()),
     ]
     return documents.filter(pa.array(keep)), pa.Table.from_arrays(columns, schema=DROP)
 

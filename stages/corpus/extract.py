@@ -1,150 +1,135 @@
-"""corpus.extract: pages to documents, in parallel, with the same bytes for any number of workers."""
+"""corpus.extract: pages to documents. Hostile pages are worked on in a sandbox, and cost themselves at the most."""
 
 import hashlib
 import math
-import multiprocessing
-from collections import Counter
-from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from typing import Annotated, NamedTuple
+from collections.abc import Iterator
+from multiprocessing.util import Finalize
+from typing import Annotated, Any
 
 import pyarrow as pa
 from pydantic import Field
 
 from stages.base import schemas
 from stages.base.params import Section
-from stages.base.progress import Progress
 from stages.base.record import stage
-from stages.base.workers import worker_count
-from stages.corpus.html_text import Mode, decode, depth, extract_text, links
-from stages.corpus.plain import unwrap
+from stages.base.tables import read_batches
+from stages.corpus.drops import sample
+from stages.corpus.pages import signals
+from stages.corpus.pages.html_text import Mode, extract_text
+from stages.corpus.pages.page import Bounds, Extracted, lost, read_answer, request_head
+from stages.corpus.pages.sandbox import Lost, Request, Sandbox
+from stages.corpus.step import Outcome, run_step
 
 __all__ = ["extract_text"]
-CHUNK = 64  # pages a worker takes at once
 
 
 class ExtractParams(Section):
     mode: Mode
     max_page_bytes: Annotated[int, Field(ge=1)]
+    max_tags: Annotated[int, Field(ge=1)]
     max_nesting: Annotated[int, Field(ge=1)]
+    max_memory_mib: Annotated[int, Field(ge=512)]  # of the process that extracts
+    max_page_seconds: Annotated[float, Field(gt=0)]  # wall clock: the last guard, and the one that isn't reproducible
     max_drop: Annotated[float, Field(ge=0, le=1)]
+
+    @property
+    def bounds(self) -> Bounds:
+        return Bounds(self.mode, self.max_page_bytes, self.max_tags, self.max_nesting)
 
 
 PARAMS = {"corpus.extract": ExtractParams}
 
-
-class Extracted(NamedTuple):
-    text: str
-    links: list[str]
-    problem: str  # "" or too_large, too_deep, failed, crashed, empty
+MODULE = "stages.corpus.pages.page"  # what the sandbox runs
+_sandboxes: dict[tuple[int, float], Sandbox] = {}  # one a process, kept from batch to batch
 
 
-Work = Callable[[list[tuple[bytes, str]], ExtractParams], list[Extracted]]
-
-
-def extract_page(html: bytes, url: str, params: ExtractParams) -> Extracted:
-    """Text and links of one page, or why there are none. Never raises: a page that breaks an extractor is a drop."""
-    if len(html) > params.max_page_bytes:
-        return Extracted("", [], "too_large")
-    if depth(html) > params.max_nesting:
-        return Extracted("", [], "too_deep")
-    try:
-        text = extract_text(html, url, params.mode)
-        found = [] if unwrap(html) is not None else links(decode(html), url)
-    except Exception:  # the parsers raise whatever hostile input makes them raise
-        return Extracted("", [], "failed")
-    return Extracted(text, found, "" if text.strip() else "empty")
-
-
-def _extract_chunk(pages: list[tuple[bytes, str]], params: ExtractParams) -> list[Extracted]:
-    return [extract_page(html, url, params) for html, url in pages]
-
-
-def extract_all(
-    pages: list[tuple[bytes, str]],
-    params: ExtractParams,
-    workers: int,
-    advance: Callable[[int], None],
-    work: Work = _extract_chunk,
-) -> list[Extracted]:
-    """Every page's extraction, in order. Workers are processes: a crash of a parser costs its page and no other."""
-    chunks = [pages[start : start + CHUNK] for start in range(0, len(pages), CHUNK)]
-    results: list[Extracted] = []
-    while len(results) < len(pages):
-        first = len(results) // CHUNK
-        try:
-            for part in _pooled(chunks[first:], params, workers, work):
-                results += part
-                advance(len(part))
-        except BrokenProcessPool:
-            part = _one_by_one(chunks[len(results) // CHUNK], params, work)
-            results += part
-            advance(len(part))
-    return results
-
-
-def _pooled(
-    chunks: list[list[tuple[bytes, str]]], params: ExtractParams, workers: int, work: Work
-) -> Iterator[list[Extracted]]:
-    context = multiprocessing.get_context("spawn")  # forking a process that runs Arrow's threads may deadlock
-    with ProcessPoolExecutor(min(workers, max(1, len(chunks))), mp_context=context) as pool:
-        yield from pool.map(work, chunks, [params] * len(chunks))
-
-
-def _one_by_one(chunk: list[tuple[bytes, str]], params: ExtractParams, work: Work) -> list[Extracted]:
-    """The pages of a chunk that broke the pool, each in a process of its own."""
-    results = []
-    for page in chunk:
-        try:
-            results += next(_pooled([[page]], params, 1, work))
-        except BrokenProcessPool:
-            results.append(Extracted("", [], "crashed"))
-    return results
-
-
-def tabulate(pages: pa.Table, results: list[Extracted]) -> tuple[pa.Table, pa.Table]:
-    """(documents, drops) of the pages, in the pages' order."""
+def extract_batch(pages: pa.Table, params: ExtractParams) -> Outcome:
+    """Documents of a batch of PAGE rows, in their order; every page without a text is a drop with its reason."""
     documents, drops = [], []
-    for row, result in zip(pages.select(["id", "source", "url", "licence"]).to_pylist(), results, strict=True):
-        if result.problem:
+    rows = pages.to_pylist()
+    bodies = [row.pop("html") for row in rows]
+    for row, html, page in zip(rows, bodies, extract_pages(rows, bodies, params), strict=True):
+        if page.problem:
             origin = {name: row[name] for name in ("id", "source", "url")}
-            drops.append(origin | {"rule": "extract", "reason": result.problem, "duplicate_of": "", "sample": ""})
-            continue
-        documents.append(
-            row
-            | {
-                "language": "",
-                "text": result.text,
-                "text_hash": hashlib.sha256(result.text.encode()).hexdigest(),
-                "links": result.links,
-                "quality": math.nan,
-                "domain": "",
-            }
-        )
-    return pa.Table.from_pylist(documents, schema=schemas.DOCUMENT), pa.Table.from_pylist(drops, schema=schemas.DROP)
+            shown = sample(html[:1200].decode("utf-8", "replace"))
+            drops.append(origin | {"rule": "extract", "reason": page.problem, "duplicate_of": "", "sample": shown})
+        else:
+            documents.append(_document(row, page))
+    facts = {
+        "pages": pages.num_rows,
+        "characters": sum(len(row["text"]) for row in documents),
+        "links": sum(len(row["links"]) for row in documents),
+        "opted_out": sum(row["opt_out"] != "" for row in documents),
+        "wall_clock_drops": sum(drop["reason"] == "timeout" for drop in drops),
+    }
+    return Outcome(
+        pa.Table.from_pylist(documents, schema=schemas.DOCUMENT),
+        pa.Table.from_pylist(drops, schema=schemas.DROP),
+        facts,
+    )
+
+
+def extract_pages(rows: list[dict[str, Any]], bodies: list[bytes], params: ExtractParams) -> Iterator[Extracted]:
+    """What the sandbox makes of each page, in order. One that is too large isn't even handed over."""
+    small = [len(body) <= params.max_page_bytes for body in bodies]
+    requests = [
+        Request(request_head(row["url"], params.bounds), body)
+        for row, body, fits in zip(rows, bodies, small, strict=True)
+        if fits
+    ]
+    answers = _sandbox(params).answers(requests)
+    for fits in small:
+        answer = next(answers) if fits else Lost("too_large")
+        yield lost(answer.reason) if isinstance(answer, Lost) else read_answer(answer)
+
+
+def _document(row: dict[str, Any], page: Extracted) -> dict[str, Any]:
+    return row | {
+        "licence": row["licence"] or page.licence,
+        "opt_out": signals.join(set(row["opt_out"].split()) | set(page.opt_out)),
+        "language": "",
+        "text": page.text,
+        "text_hash": hashlib.sha256(page.text.encode()).hexdigest(),
+        "links": page.links,
+        "quality": math.nan,
+        "domain": "",
+    }
+
+
+def _sandbox(params: ExtractParams) -> Sandbox:
+    key = (params.max_memory_mib, params.max_page_seconds)
+    if key not in _sandboxes:
+        _sandboxes[key] = Sandbox(MODULE, *key)
+        Finalize(None, close_sandboxes, exitpriority=1)  # a worker of a pool runs no atexit
+    return _sandboxes[key]
+
+
+def close_sandboxes() -> None:
+    """End this process's sandboxes; what they have used is then counted as this process's."""
+    while _sandboxes:
+        _sandboxes.popitem()[1].close()
 
 
 def main() -> None:
     with stage("corpus.extract", ExtractParams) as run:
-        pages = run.read_table("data/corpus/ingest/pages.parquet", schemas.PAGE)
-        with Progress(pages.num_rows, "extracting", unit="pages") as bar:
-            columns = zip(pages["html"].to_pylist(), pages["url"].to_pylist(), strict=True)
-            results = extract_all(list(columns), run.params, worker_count(), bar.advance)
-        documents, drops = tabulate(pages, results)
-        run.write_table("documents.parquet", documents, schemas.DOCUMENT)
-        run.write_table("drops.parquet", drops, schemas.DROP)
-        reasons = Counter(drops["reason"].to_pylist())
-        run.rows(pages.num_rows, documents.num_rows, dropped=reasons, max_drop=run.params.max_drop)
-        run.write_json(
-            "metrics.json",
-            {
-                "pages": pages.num_rows,
-                "documents": documents.num_rows,
-                "characters": sum(len(result.text) for result in results),
-                "links": sum(len(result.links) for result in results),
-            },
+        params = run.params
+        # Compiles what `blocks` needs before any page's clock runs.
+        extract_text(b"<ul><li>Text, <b>here</b>.</ul><table><tr><td>a<td>b</table>", "", params.mode)
+        facts = run_step(
+            run,
+            "data/corpus/ingest/pages.parquet",
+            extract_batch,
+            params,
+            max_drop=params.max_drop,
+            schema=schemas.PAGE,
         )
+        close_sandboxes()
+        drops = read_batches(run.output("drops.parquet"), schemas.DROP, ["url", "reason"])
+        run.note(
+            "wall_clock_drops",
+            [row["url"] for batch in drops for row in batch.to_pylist() if row["reason"] == "timeout"],
+        )
+        run.write_json("metrics.json", {name: facts[name] for name in sorted(facts)})
 
 
 if __name__ == "__main__":

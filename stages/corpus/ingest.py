@@ -1,28 +1,33 @@
-"""corpus.ingest: all sources of the crawl as one table of pages."""
+"""corpus.ingest: all sources of the crawl as one table of pages, written as they come."""
 
-from collections import Counter
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+import itertools
+from collections import Counter, defaultdict
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import pyarrow as pa
 from pydantic import Field, StringConstraints
 
 from stages.base import schemas
 from stages.base.errors import DataLossError, InputError
-from stages.base.files import read_table
 from stages.base.params import Section
 from stages.base.progress import Progress
 from stages.base.record import StageRun, stage
-from stages.corpus.download import fetch, is_url
-from stages.corpus.files_source import matches, read_file
-from stages.corpus.hub import read_hub
-from stages.corpus.identity import document_id
-from stages.corpus.warc import read_warc
+from stages.base.tables import TableWriter
+from stages.corpus.drops import sample
+from stages.corpus.sources.download import fetch, is_url
+from stages.corpus.sources.files import matches, read_file
+from stages.corpus.sources.hub import read_hub
+from stages.corpus.sources.identity import document_id
+from stages.corpus.sources.raw import DAMAGE, Raw
+from stages.corpus.sources.robots import ROBOTS, Robots, robots_table
+from stages.corpus.sources.warc import read_warc
 
 Text = Annotated[str, StringConstraints(min_length=1)]
 Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+NOTED = 20  # places of a problem that the record names; all are counted
+DECLARED = "declared"  # the licence is what each page says; "" in PAGE, filled in by corpus.extract
 
 
 class ParquetSource(Section):
@@ -30,6 +35,7 @@ class ParquetSource(Section):
 
     kind: Literal["parquet"]
     path: Text
+    robots: Text | None  # a table (schema ROBOTS) of its hosts' robots.txt
 
 
 class WarcSource(Section):
@@ -37,13 +43,14 @@ class WarcSource(Section):
     paths: Annotated[list[Text], Field(min_length=1)]  # files, or addresses to download
     sha256: dict[str, Digest]  # of the paths whose digest is known; may be empty
     licence: Text
-    max_truncated: Annotated[int, Field(ge=0)]  # damaged records
+    max_damaged: Annotated[int, Field(ge=0)]  # records
 
 
 class FilesSource(Section):
     kind: Literal["files"]
     paths: Annotated[list[Text], Field(min_length=1)]  # glob patterns
     licence: Text
+    max_damaged: Annotated[int, Field(ge=0)]  # lines of JSON
 
 
 class HubSource(Section):
@@ -52,6 +59,7 @@ class HubSource(Section):
     config: Text | None
     split: Text
     revision: Text | None
+    data_files: Annotated[list[Text], Field(min_length=1)] | None
     column: Text
     limit: Annotated[int, Field(ge=1)]
     licence: Text
@@ -70,50 +78,28 @@ class IngestParams(Section):
 PARAMS = {"corpus.ingest": IngestParams}
 
 
-@dataclass(frozen=True)
-class Raw:
-    """A page as its source gives it; `problem` is "" or the reason why it can't be used."""
-
-    url: str
-    html: bytes
-    licence: str
-    problem: str = ""
-
-
-def read_source(source: Source, run: StageRun[IngestParams]) -> Iterator[Raw]:
+def read_source(source: Source, run: StageRun[IngestParams]) -> Iterator[Raw | Robots]:
     """All pages of a source in its own fixed order; inputs are registered with the run."""
+    limit = run.params.max_page_bytes
     if isinstance(source, ParquetSource):
-        table = read_table(run.input(source.path), schemas.PAGE)
-        for row in table.select(["url", "html", "licence"]).to_pylist():
-            yield Raw(row["url"], row["html"], row["licence"])
+        for batch in run.batches(source.path, schemas.PAGE):
+            for row in batch.to_pylist():
+                yield Raw(row["url"], row["html"], row["licence"], row["opt_out"])
+        for batch in run.batches(source.robots, ROBOTS) if source.robots else ():
+            yield from itertools.starmap(Robots, zip(*batch.to_pydict().values(), strict=True))
     elif isinstance(source, WarcSource):
-        yield from _read_warcs(source, run)
+        for path in source.paths:
+            local = fetch(path, source.sha256.get(path)) if is_url(path) else Path(path)
+            yield from read_warc(run.input(local), limit)
     elif isinstance(source, FilesSource):
         files = matches(source.paths)
-        base = _common_folder(files)
-        for path in files:
-            for url, html in read_file(run.input(path), path.relative_to(base).as_posix()):
-                yield Raw(url, html, source.licence)
+        base = _common_folder([file.absolute() for file in files])
+        for file in files:
+            yield from read_file(run.input(file), file.absolute().relative_to(base).as_posix(), limit)
     else:
-        rows = read_hub(source.name, source.config, source.split, source.revision, source.column, source.limit)
-        for url, html in rows:
-            yield Raw(url, html, source.licence)
-
-
-def _read_warcs(source: WarcSource, run: StageRun[IngestParams]) -> Iterator[Raw]:
-    truncated: list[str] = []
-    for path in source.paths:
-        local = fetch(path, source.sha256.get(path)) if is_url(path) else Path(path)
-        for response in read_warc(run.input(local)):
-            if response.problem == "truncated":
-                truncated.append(f"{Path(path).name}@{response.offset}")
-            yield Raw(response.url, response.body, source.licence, response.problem)
-    run.note("truncated_records", truncated)
-    if len(truncated) > source.max_truncated:
-        raise DataLossError(
-            f"{len(truncated)} damaged WARC records, more than max_truncated = {source.max_truncated}; "
-            f"first (file@offset): {', '.join(truncated[:3])}"
-        )
+        hub = source
+        for url, html in read_hub(hub.name, hub.config, hub.split, hub.revision, hub.data_files, hub.column, hub.limit):
+            yield Raw(url, html)
 
 
 def _common_folder(files: list[Path]) -> Path:
@@ -123,46 +109,90 @@ def _common_folder(files: list[Path]) -> Path:
     return folder
 
 
-def collect(
-    sources: dict[str, Iterator[Raw]], max_page_bytes: int, advance: Callable[..., None]
-) -> tuple[pa.Table, pa.Table]:
-    """(pages, drops) of all sources, in the order given; ids count how often a source has shown a URL before.
+class Intake:
+    """Sorts what the sources give into pages, drops and robots.txt files, and counts. Memory holds no page."""
 
-    `advance(1)` is called after each source, `advance(0, pages=n)` after each page. Raises InputError for a source
-    without any page.
-    """
-    pages: list[dict] = []
-    drops: list[dict] = []
-    for name, raws in sources.items():
+    def __init__(self, pages: TableWriter, drops: TableWriter, max_page_bytes: int) -> None:
+        self._pages, self._drops, self._limit = pages, drops, max_page_bytes
+        self.reasons: Counter[str] = Counter()
+        self.robots: dict[str, str] = {}
+        self._texts: dict[str, str] = {}  # many hosts have the same robots.txt: it is held once
+        self.problems: defaultdict[str, defaultdict[str, dict[str, Any]]] = defaultdict(lambda: defaultdict(_none_yet))
+
+    def take(self, name: str, source: Source, found: Iterator[Raw | Robots], bar: Progress) -> None:
+        """All of a source. Ids count how often it has shown a URL before.
+
+        Raises DataLossError above the source's `max_damaged`, InputError for a source without any page.
+        """
         seen: Counter[str] = Counter()
-        kept = len(pages)
-        for raw in raws:
-            identifier = document_id(name, raw.url, seen[raw.url])
+        kept, hosts = self._pages.rows, len(self.robots)
+        for raw in found:
+            if isinstance(raw, Robots):
+                self.robots[raw.host] = self._texts.setdefault(raw.text, raw.text)
+                continue
+            row = {"id": document_id(name, raw.url, seen[raw.url]), "source": name, "url": raw.url}
             seen[raw.url] += 1
-            advance(0, pages=len(pages))
-            problem = raw.problem or ("empty" if not raw.html.strip() else "")
-            problem = problem or ("too_large" if len(raw.html) > max_page_bytes else "")
-            row = {"id": identifier, "source": name, "url": raw.url}
+            problem = raw.problem or ("" if raw.html.strip() else "empty")
+            problem = problem or ("too_large" if len(raw.html) > self._limit else "")
+            for remark in (problem, *raw.remarks) if problem else raw.remarks:
+                self._note(name, remark, raw)
             if problem:
-                sample = raw.html[:1200].decode("utf-8", "replace")[:300]
-                drops.append(row | {"rule": "ingest", "reason": problem, "duplicate_of": "", "sample": sample})
+                self._drop(row, problem, raw)
+                self._check_damage(name, source)
             else:
-                pages.append(row | {"licence": raw.licence, "html": raw.html})
-        if len(pages) == kept:
+                licence = raw.licence or _licence(source)
+                page = row | {"licence": licence, "opt_out": raw.opt_out, "html": raw.html}
+                self._pages.write(pa.Table.from_pylist([page], schema=schemas.PAGE))
+            bar.advance(1, dropped=self._drops.rows)
+        if self._pages.rows == kept and len(self.robots) == hosts:
             raise InputError(f"source `{name}` has no usable page; check corpus.ingest.sources.{name} in params.yaml")
-        advance(1, pages=len(pages))
-    return pa.Table.from_pylist(pages, schema=schemas.PAGE), pa.Table.from_pylist(drops, schema=schemas.DROP)
+
+    def _drop(self, row: dict[str, str], problem: str, raw: Raw) -> None:
+        self.reasons[problem] += 1
+        told = f"{raw.where}: {raw.detail}" if raw.detail else raw.html[:1200].decode("utf-8", "replace")
+        drop = row | {"rule": "ingest", "reason": problem, "duplicate_of": "", "sample": sample(told)}
+        self._drops.write(pa.Table.from_pylist([drop], schema=schemas.DROP))
+
+    def _note(self, name: str, what: str, raw: Raw) -> None:
+        told = self.problems[name][what]
+        told["count"] += 1
+        if raw.where and len(told["first"]) < NOTED:
+            told["first"].append(f"{raw.where}: {raw.detail}" if raw.detail else raw.where)
+
+    def _check_damage(self, name: str, source: Source) -> None:
+        found = [self.problems[name][what] for what in sorted(DAMAGE & self.problems[name].keys())]
+        bound = source.max_damaged if isinstance(source, WarcSource | FilesSource) else 0
+        if sum(told["count"] for told in found) > bound:
+            first = "; ".join([place for told in found for place in told["first"]][:3])
+            raise DataLossError(
+                f"source `{name}`: more damaged records than max_damaged = {bound}; first (file@offset): {first}; "
+                f"fetch the file again, or raise corpus.ingest.sources.{name}.max_damaged"
+            )
+
+
+def _none_yet() -> dict[str, Any]:
+    return {"count": 0, "first": []}
+
+
+def _licence(source: Source) -> str:
+    licence = "" if isinstance(source, ParquetSource) else source.licence
+    return "" if licence == DECLARED else licence
 
 
 def main() -> None:
     with stage("corpus.ingest", IngestParams) as run:
-        sources = {name: read_source(source, run) for name, source in sorted(run.params.sources.items())}
-        with Progress(len(sources), "ingesting", unit="sources") as bar:
-            pages, drops = collect(sources, run.params.max_page_bytes, bar.advance)
-        run.write_table("pages.parquet", pages, schemas.PAGE)
-        run.write_table("drops.parquet", drops, schemas.DROP)
-        reasons = Counter(drops["reason"].to_pylist())
-        run.rows(pages.num_rows + drops.num_rows, pages.num_rows, dropped=reasons, max_drop=run.params.max_drop)
+        with (
+            run.table("pages.parquet", schemas.PAGE) as pages,
+            run.table("drops.parquet", schemas.DROP) as drops,
+            Progress(None, "ingesting", unit="pages") as bar,
+        ):
+            intake = Intake(pages, drops, run.params.max_page_bytes)
+            for name, source in sorted(run.params.sources.items()):
+                intake.take(name, source, read_source(source, run), bar)
+        run.write_table("robots.parquet", robots_table(intake.robots), ROBOTS)
+        run.note("problems", intake.problems)
+        taken = pages.rows + drops.rows
+        run.rows(taken, pages.rows, dropped=intake.reasons, max_drop=run.params.max_drop)
 
 
 if __name__ == "__main__":

@@ -1,19 +1,33 @@
-"""mix: how often each document is read, which ones validate, and the high-quality subset for the anneal."""
+"""mix: how often each document is read, which ones validate, and the high-quality subset for the anneal.
 
-from typing import Annotated, Any
+One pass over the corpus sizes its groups (source × domain) and decides; a second sorts it by id, a part at a time, and
+writes. Nothing is held of a document but its quality (4 bytes).
+"""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
-from pydantic import Field
+import pyarrow.compute as pc
+from pydantic import Field, field_validator
 
 from stages.base import schemas
 from stages.base.errors import DataLossError
 from stages.base.params import Section
+from stages.base.progress import Progress
 from stages.base.record import stage
 from stages.base.seeds import derive
 from stages.corpus.drops import Drop, count_reasons, for_source, split
+from stages.corpus.external_sort import sort_by_id
+from stages.corpus.passes import read
+from stages.corpus.shares import Group, balance, reached
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
+DOCUMENTS = "data/corpus/decontaminate/documents.parquet"
+COLUMNS = ["id", "source", "url", "text", "quality", "domain"]
+PARTS = ("train", "validation", "anneal")
 
 
 class SourceMix(Section):
@@ -31,6 +45,15 @@ class MixParams(Section):
     max_drop: Fraction
     sources: dict[str, SourceMix]  # source, or `default`
     domains: dict[str, Annotated[float, Field(ge=0)]]  # domain, or `default` -> factor on the source's epochs
+    shares: dict[str, Annotated[float, Field(gt=0, le=1)]]  # domain -> its share of the bytes read in pretraining
+    max_epochs: Annotated[float, Field(gt=0)]  # no document is read more often in pretraining
+
+    @field_validator("shares")
+    @classmethod
+    def _at_most_one(cls, shares: dict[str, float]) -> dict[str, float]:
+        if sum(shares.values()) > 1 + 1e-9:
+            raise ValueError("the shares come to more than 1")
+        return shares
 
 
 PARAMS = {"corpus.mix": MixParams}
@@ -41,42 +64,95 @@ def held_out(identifier: str, fraction: float, seed: int) -> bool:
     return derive(seed, "validation", identifier) / 2**63 < fraction
 
 
-def mix(documents: pa.Table, params: MixParams, seed: int) -> tuple[dict[str, pa.Table], pa.Table, dict[str, Any]]:
-    """({train, validation, anneal}: MIXED tables in the order of the ids, drops, metrics).
+def _settings(params: MixParams, source: str) -> SourceMix:
+    return for_source(params.sources, source, "corpus.mix.sources")
+
+
+def _groups(documents: pa.Table) -> list[Group]:
+    return list(map(Group, documents["source"].to_pylist(), documents["domain"].to_pylist()))
+
+
+def _validates(documents: pa.Table, params: MixParams, seed: int) -> np.ndarray:
+    """bool of each row."""
+    pairs = zip(documents["id"].to_pylist(), documents["source"].to_pylist(), strict=True)
+    return np.array([held_out(name, _settings(params, source).validation, seed) for name, source in pairs], bool)
+
+
+def _qualities(documents: pa.Table) -> np.ndarray:
+    return np.nan_to_num(documents["quality"].to_numpy(), nan=0.0)
+
+
+class Survey(NamedTuple):
+    """The corpus by group. Validation documents count in `text_bytes` only."""
+
+    sizes: dict[Group, int]  # UTF-8 bytes of the training documents
+    qualities: dict[Group, np.ndarray]  # float32, of each training document
+    text_bytes: int  # of all texts
+
+
+def survey(batches: Iterable[pa.Table], params: MixParams, seed: int) -> Survey:
+    """Sizes and qualities of the groups. Batches: id, source, domain, quality, text."""
+    sizes: Counter[Group] = Counter()
+    qualities: defaultdict[Group, list[np.ndarray]] = defaultdict(list)
+    text_bytes = 0
+    for batch in batches:
+        lengths = pc.binary_length(batch["text"]).to_numpy()
+        text_bytes += int(lengths.sum())
+        trains, quality = ~_validates(batch, params, seed), _qualities(batch)
+        rows: defaultdict[Group, list[int]] = defaultdict(list)
+        for row, group in enumerate(_groups(batch)):
+            rows[group].append(row)
+        for group, mine in rows.items():
+            chosen = np.array(mine)[trains[mine]]
+            sizes[group] += int(lengths[chosen].sum())
+            qualities[group].append(quality[chosen])
+    return Survey(dict(sizes), {group: np.concatenate(parts) for group, parts in qualities.items()}, text_bytes)
+
+
+class Plan(NamedTuple):
+    """What decides about a document, given its group, its quality and its id."""
+
+    epochs: dict[Group, float]
+    anneal_bounds: dict[str, float]  # of the sources that the anneal takes from: the least quality
+    params: MixParams
+    seed: int
+
+
+def plan(found: Survey, params: MixParams, seed: int) -> Plan:
+    """Epochs of each group, and the quality that the anneal asks for of each source's training documents."""
+    asked = {
+        group: _settings(params, group.source).epochs * for_source(params.domains, group.domain, "corpus.mix.domains")
+        for group in sorted(found.sizes)
+    }
+    epochs = balance(asked, found.sizes, params.shares, params.max_epochs)
+    bounds = {}
+    for source in sorted({group.source for group in epochs}):
+        mine = [found.qualities[group] for group in epochs if group.source == source and epochs[group] > 0]
+        qualities = np.concatenate([np.zeros(0, np.float32), *mine]).astype(np.float64)
+        if len(qualities) and _settings(params, source).anneal_epochs > 0:
+            bounds[source] = float(np.quantile(qualities, _settings(params, source).anneal_quantile))
+    return Plan(epochs, bounds, params, seed)
+
+
+def divide(documents: pa.Table, decided: Plan) -> tuple[dict[str, pa.Table], pa.Table]:
+    """({train, validation, anneal}: MIXED tables, drops), each in the order of the documents.
 
     train and validation are disjoint and, with the drops, all documents; anneal is a part of train. Documents whose
-    epochs come to 0 are dropped. Raises DataLossError if train, or an anneal that was asked for, is empty.
+    epochs come to 0 are dropped.
     """
-    order = np.argsort(documents["id"].to_pylist(), kind="stable")
-    documents = documents.take(pa.array(order, pa.int64()))
-    ids, sources, domains = (documents[name].to_pylist() for name in ("id", "source", "domain"))
-    settings = {name: for_source(params.sources, name, "corpus.mix.sources") for name in sorted(set(sources))}
-    epochs = np.array(
-        [
-            settings[source].epochs * for_source(params.domains, domain, "corpus.mix.domains")
-            for source, domain in zip(sources, domains, strict=True)
-        ]
-    )
-    validates = np.array([held_out(i, settings[s].validation, seed) for i, s in zip(ids, sources, strict=True)], bool)
-    used = epochs > 0
-    quality = np.nan_to_num(documents["quality"].to_numpy().astype(np.float64), nan=0.0)
-    anneal_epochs = np.zeros(len(ids))
-    for source, setting in settings.items():
-        mine = np.array([name == source for name in sources]) & used & ~validates
-        if mine.any() and setting.anneal_epochs > 0:
-            bound = np.quantile(quality[mine], setting.anneal_quantile)
-            anneal_epochs[mine & (quality >= bound)] = setting.anneal_epochs
+    epochs = np.array([decided.epochs[group] for group in _groups(documents)])
+    validates, used = _validates(documents, decided.params, decided.seed), epochs > 0
+    sources = documents["source"].to_pylist()
+    bounds = np.array([decided.anneal_bounds.get(source, np.inf) for source in sources])
+    anneals = used & ~validates & (_qualities(documents).astype(np.float64) >= bounds)
+    anneal_epochs = np.array([_settings(decided.params, source).anneal_epochs for source in sources])
     tables = {
         "train": _mixed(documents, used & ~validates, epochs),
-        "validation": _mixed(documents, used & validates, np.ones(len(ids))),
-        "anneal": _mixed(documents, anneal_epochs > 0, anneal_epochs),
+        "validation": _mixed(documents, used & validates, np.ones(len(epochs))),
+        "anneal": _mixed(documents, anneals, anneal_epochs),
     }
-    if not tables["train"].num_rows:
-        raise DataLossError("corpus.mix: no document is left to train on; raise `corpus.mix.sources.*.epochs`")
-    if any(setting.anneal_epochs > 0 for setting in settings.values()) and not tables["anneal"].num_rows:
-        raise DataLossError("corpus.mix: the anneal is empty; lower `corpus.mix.sources.*.anneal_quantile`")
     _, drops = split(documents, [Drop(int(row), "mixture", "zero_epochs") for row in np.flatnonzero(~used)])
-    return tables, drops, _metrics(tables)
+    return tables, drops
 
 
 def _mixed(documents: pa.Table, rows: np.ndarray, epochs: np.ndarray) -> pa.Table:
@@ -85,33 +161,98 @@ def _mixed(documents: pa.Table, rows: np.ndarray, epochs: np.ndarray) -> pa.Tabl
     return pa.Table.from_arrays([*columns, pa.array(epochs[rows], pa.float32())], schema=schemas.MIXED)
 
 
-def _metrics(tables: dict[str, pa.Table]) -> dict[str, Any]:
-    """Documents and characters (unique, and read with epochs) of each table by source, and of train by domain."""
+def measure(table: pa.Table) -> Counter[tuple[Group, float, str]]:
+    """Documents, characters and bytes by group and epochs: whole numbers, which add up alike in any portions."""
+    sizes: Counter[tuple[Group, float, str]] = Counter()
+    characters, lengths = pc.utf8_length(table["text"]).to_pylist(), pc.binary_length(table["text"]).to_pylist()
+    for row, (group, epochs) in enumerate(zip(_groups(table), table["epochs"].to_pylist(), strict=True)):
+        sizes[group, epochs, "documents"] += 1
+        sizes[group, epochs, "characters"] += characters[row]
+        sizes[group, epochs, "bytes"] += lengths[row]
+    return sizes
+
+
+def _by(sizes: Mapping[tuple[Group, float, str], int], column: str, unit: str, repeated: bool) -> dict[str, Any]:
+    """Total of a unit by source or domain; with `repeated`, each as often as it is read."""
+    totals: dict[str, Any] = {}
+    for (group, epochs, name), size in sorted(sizes.items()):
+        if name == unit:
+            key = getattr(group, column)
+            totals[key] = totals.get(key, 0) + (size * epochs if repeated else size)
+    return totals
+
+
+def summarise(
+    sizes: Mapping[str, Mapping[tuple[Group, float, str], int]], decided: Plan, found: Survey
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """(metrics, domains after the mix): sizes of each table by source and of train by domain, as they are and as often
+    as they are read; the shares asked for beside those reached.
+    """
     metrics: dict[str, Any] = {}
-    for name, table in tables.items():
-        characters = np.array([len(text) for text in table["text"].to_pylist()], np.float64)
-        epochs = table["epochs"].to_numpy().astype(np.float64)
+    for name, table in sizes.items():
         for column in ("source", "domain") if name == "train" else ("source",):
-            keys = np.array(table[column].to_pylist(), dtype=object)
-            for key in sorted(set(keys)):
-                mine = keys == key
-                prefix = f"{name}_{column}_{key}"
-                metrics[f"{prefix}_documents"] = int(mine.sum())
-                metrics[f"{prefix}_characters"] = int(characters[mine].sum())
-                metrics[f"{prefix}_characters_read"] = float((characters * epochs)[mine].sum())
-    return metrics
+            for label, unit, repeated in [
+                ("documents", "documents", False),
+                ("characters", "characters", False),
+                ("characters_read", "characters", True),
+            ]:
+                totals = _by(table, column, unit, repeated)
+                metrics |= {f"{name}_{column}_{key}_{label}": value for key, value in totals.items()}
+    shares = reached(decided.epochs, found.sizes)
+    for domain, target in decided.params.shares.items():
+        metrics[f"share_{domain}_target"], metrics[f"share_{domain}_reached"] = target, shares[domain]
+        metrics[f"share_{domain}_residual"] = target - shares[domain]
+    train = sizes["train"]
+    counts, lengths = _by(train, "domain", "documents", False), _by(train, "domain", "bytes", False)
+    readings = _by(train, "domain", "bytes", True)
+    domains = {
+        key: {"documents": counts[key], "bytes": lengths[key], "bytes_read": readings[key]} for key in sorted(counts)
+    }
+    return metrics, domains
+
+
+def check(rows: Mapping[str, int], decided: Plan) -> None:
+    """Raises DataLossError if train, or an anneal that was asked for, is empty."""
+    sources = {group.source for group in decided.epochs}
+    if not rows["train"]:
+        raise DataLossError("corpus.mix: no document is left to train on; raise `corpus.mix.sources.*.epochs`")
+    if not rows["anneal"] and any(_settings(decided.params, source).anneal_epochs > 0 for source in sources):
+        raise DataLossError("corpus.mix: the anneal is empty; lower `corpus.mix.sources.*.anneal_quantile`")
 
 
 def main() -> None:
     with stage("corpus.mix", MixParams, seed="corpus.seed") as run:
-        documents = run.read_table("data/corpus/decontaminate/documents.parquet", schemas.DOCUMENT)
-        tables, drops, metrics = mix(documents, run.params, run.seed)
-        for name, table in tables.items():
-            run.write_table(f"{name}.parquet", table, schemas.MIXED)
-        run.write_table("drops.parquet", drops, schemas.DROP)
+        found = survey(read(run, DOCUMENTS, "sizing", COLUMNS), run.params, run.seed)
+        decided = plan(found, run.params, run.seed)
+        total = run.count_rows(DOCUMENTS, schemas.DOCUMENT)
+        sizes: dict[str, Counter[tuple[Group, float, str]]] = {name: Counter() for name in PARTS}
+        reasons: Counter[str] = Counter()
+        with (
+            run.table("train.parquet", schemas.MIXED) as train,
+            run.table("validation.parquet", schemas.MIXED) as validation,
+            run.table("anneal.parquet", schemas.MIXED) as anneal,
+            run.table("drops.parquet", schemas.DROP) as dropped,
+            Progress(total, "mix", unit="documents") as bar,
+        ):
+            writers = dict(zip(PARTS, (train, validation, anneal), strict=True))
+            for part in sort_by_id(read(run, DOCUMENTS, "sorting", COLUMNS), found.text_bytes, run.output("sorting")):
+                tables, drops = divide(part, decided)
+                for name, table in tables.items():
+                    writers[name].write(table)
+                    sizes[name].update(measure(table))
+                dropped.write(drops)
+                reasons.update(count_reasons(drops))
+                bar.advance(part.num_rows)
+        check({name: writer.rows for name, writer in writers.items()}, decided)
+        metrics, domains = summarise(sizes, decided, found)
+        read_once = sizes["train"] + sizes["validation"]
+        metrics |= {
+            "documents_out": train.rows + validation.rows,
+            "bytes_out": sum(size for (_, _, unit), size in read_once.items() if unit == "bytes"),
+        }
         run.write_json("metrics.json", metrics)
-        kept = tables["train"].num_rows + tables["validation"].num_rows
-        run.rows(documents.num_rows, kept, count_reasons(drops), run.params.max_drop)
+        run.write_json("histograms.json", {"domains": domains})
+        run.rows(total, train.rows + validation.rows, reasons, run.params.max_drop)
 
 
 if __name__ == "__main__":

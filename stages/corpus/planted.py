@@ -1,6 +1,5 @@
 """What the atlas planted, to count what the filters found: recall and precision against known truth."""
 
-from collections.abc import Iterable
 from typing import NamedTuple
 
 import pyarrow as pa
@@ -24,14 +23,3 @@ def plants(table: pa.Table, *kinds: str) -> list[Plant]:
 def share(part: int, whole: int) -> float | None:
     """part / whole, None (null in the metrics) of nothing."""
     return part / whole if whole else None
-
-
-def dropped_recall(table: pa.Table, kind: str, seen: Iterable[str], kept: Iterable[str]) -> dict[str, float | None]:
-    """Of the planted pages of a kind that came in, the share that is gone.
-
-    Parameters: `seen`, `kept`: URLs before and after the filter.
-    """
-    before, after = set(seen), set(kept)
-    present = [plant for plant in plants(table, kind) if plant.url in before]
-    gone = sum(plant.url not in after for plant in present)
-    return {f"{kind}_planted": len(present), f"{kind}_recall": share(gone, len(present))}

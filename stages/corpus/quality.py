@@ -5,149 +5,216 @@ pages are the positives, random others the negatives, and the score is the calib
 the words.
 """
 
-import re
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 from pydantic import Field
-from sklearn.metrics import roc_auc_score
 
-from stages.base import schemas
-from stages.base.errors import ParamError
 from stages.base.params import Section
-from stages.base.record import stage
-from stages.base.seeds import derive
-from stages.corpus.drops import Drop, count_reasons, for_source, split, with_column
-from stages.corpus.folds import calibration_error, cross_fit, features, fold_of, platt
-from stages.corpus.url import canonical
+from stages.base.record import StageRun, stage
+from stages.corpus.classifiers.examples import Found, Smallest, Wanted, gather, row_keys
+from stages.corpus.classifiers.folds import folds_of
+from stages.corpus.classifiers.rater import TEXT_KEY, Learned, Rater, RaterParams, fit
+from stages.corpus.drops import Drop, for_source, split, with_column
+from stages.corpus.links.graph import KeySet, Match, hub_pattern, linked_keys, member, reference_keys, url_keys
+from stages.corpus.passes import read
+from stages.corpus.step import Outcome, run_step
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
+CRAWL, DOCUMENTS = "data/corpus/extract/documents.parquet", "data/corpus/heuristics/documents.parquet"
+EDGES = [round(edge / 20, 2) for edge in range(21)]  # of the histogram of scores
 
 
 class SourceQuality(Section):
     """Who is trusted in a source and what is kept of it."""
 
     trusted: list[str]  # regular expressions; a page whose URL matches one is a hub
+    references: list[str]  # files of addresses that a trusted source outside the crawl links to
+    match: Match  # a page counts as linked where its address is, or where any address of its host is
     min_score: Fraction  # documents below it are dropped
 
 
-class QualityParams(Section):
+class QualityParams(RaterParams):
     """Parameters of corpus.quality."""
 
     max_drop: Fraction
     sources: dict[str, SourceQuality]  # source, or `default`
-    negatives_per_positive: Annotated[float, Field(gt=0)]  # at most; drawn by a hash of the id
-    min_examples: Annotated[int, Field(ge=2)]  # fewer positives or negatives: no classifier, the score is their share
-    folds: Annotated[int, Field(ge=2)]
-    feature_bits: Annotated[int, Field(ge=8, le=24)]
-    characters: Annotated[int, Field(ge=100)]  # of each text that are looked at
-    inverse_penalty: Annotated[float, Field(gt=0)]
+    negatives_per_positive: Annotated[float, Field(gt=0)]  # at most
+    max_examples: Annotated[int, Field(ge=10)]  # texts of a source that are learned from, of both classes together
 
 
 PARAMS = {"corpus.quality": QualityParams}
 
 
-class Pages(NamedTuple):
-    """Columns of the crawl."""
-
-    ids: list[str]
-    urls: list[str]
-    texts: list[str]
-    hashes: list[str]  # of the texts
+def settings_of(params: QualityParams, source: str) -> SourceQuality:
+    return for_source(params.sources, source, "corpus.quality.sources")
 
 
-def trusted_targets(urls: Sequence[str], links: Sequence[Sequence[str]], patterns: Sequence[str]) -> set[str]:
-    """Canonical URLs that pages with a trusted URL link to. Raises ParamError for a bad pattern."""
-    try:
-        hub = re.compile("|".join(f"(?:{pattern})" for pattern in patterns) or r"(?!)")
-    except re.error as error:
-        raise ParamError(f"params.yaml: `corpus.quality.sources`: not a regular expression: {error}") from None
-    return {
-        canonical(target)
-        for url, targets in zip(urls, links, strict=True)
-        if hub.search(url)
-        for target in targets or []
-        if canonical(target) != canonical(url)
-    }
+def by_source(batches: Iterable[pa.Table]) -> Iterator[tuple[str, pa.Table]]:
+    """(source, its rows of the batch), in order."""
+    for batch in batches:
+        sources = np.array(batch["source"].to_pylist(), dtype=object)
+        for source in sorted(set(sources)):
+            yield source, batch.filter(pa.array(sources == source))
 
 
-def label(pages: Pages, targets: set[str], ratio: float, seed: int) -> np.ndarray:
-    """int64: 1 linked by a hub, 0 a random other, -1 neither.
+def linked_targets(
+    batches: Iterable[pa.Table], references: Mapping[str, np.ndarray], params: QualityParams
+) -> dict[str, np.ndarray]:
+    """Of each source in the crawl, ascending keys of the addresses that its trusted pages or references link to.
 
-    A copy of a linked page's text counts as linked. Of the others at most `ratio` times the positives, by a hash of the
-    id.
+    Batches: source, url, links. `references`: keys by source (or `default`), as the params have them.
     """
-    linked = {text for url, text in zip(pages.urls, pages.hashes, strict=True) if canonical(url) in targets}
-    labels = np.array([1 if text in linked else -1 for text in pages.hashes], np.int64)
-    others = np.flatnonzero(labels < 0)
-    order = sorted(others, key=lambda row: derive(seed, "negative", pages.ids[row]))
-    labels[order[: int(ratio * (labels == 1).sum())]] = 0
-    return labels
+    found: dict[str, KeySet] = {}
+    for source, part in by_source(batches):
+        settings = settings_of(params, source)
+        if source not in found:
+            found[source] = KeySet()
+            found[source].add(for_source(references, source, "corpus.quality.sources"))
+        hub = hub_pattern(settings.trusted, "corpus.quality.sources")
+        found[source].add(linked_keys(part["url"].to_pylist(), part["links"].to_pylist(), hub, settings.match))
+    return {source: targets.keys() for source, targets in found.items()}
 
 
-def score(pages: Pages, labels: np.ndarray, params: QualityParams, seed: int) -> tuple[np.ndarray, dict[str, Any]]:
-    """(float64 score in 0..1 of each page, metrics): every score is from a model that saw no page with this text."""
-    positives, negatives = int((labels == 1).sum()), int((labels == 0).sum())
-    metrics: dict[str, Any] = {"positives": positives, "negatives": negatives, "auc": None, "calibration_error": None}
-    if min(positives, negatives) < params.min_examples:
-        prior = positives / (positives + negatives) if positives + negatives else 0.5
-        return np.full(len(labels), prior), metrics
-    folds = np.array([fold_of(text, params.folds, seed) for text in pages.hashes])
-    matrix = features(pages.texts, params.characters, params.feature_bits)
-    raw = cross_fit(matrix, labels, folds, inverse_penalty=params.inverse_penalty, classes=2)[:, 1]
-    scores = platt(raw, labels, folds)
-    known = labels >= 0
-    metrics["auc"] = float(roc_auc_score(labels[known], scores[known]))
-    metrics["calibration_error"] = calibration_error(scores[known], labels[known], bins=10)
-    return scores, metrics
+def linked_texts(
+    batches: Iterable[pa.Table], targets: Mapping[str, np.ndarray], params: QualityParams
+) -> dict[str, np.ndarray]:
+    """Of each source, ascending keys of the texts that stand at a linked address. Batches: source, url, text_hash."""
+    found: defaultdict[str, KeySet] = defaultdict(KeySet)
+    for source, part in by_source(batches):
+        linked = member(url_keys(part["url"].to_pylist(), settings_of(params, source).match), targets[source])
+        found[source].add(row_keys(part, TEXT_KEY)[linked])
+    return {source: texts.keys() for source, texts in found.items()}
 
 
-def rate(documents: pa.Table, crawl: pa.Table, params: QualityParams, seed: int) -> tuple[np.ndarray, dict[str, Any]]:
-    """(float32 score of each document, metrics by source).
+class Examples(NamedTuple):
+    """Keys of the texts that are learned from, ascending."""
 
-    `crawl`: the extracted pages, before any was dropped. Hubs are lists of links, which the rules for prose drop, and
-    the negatives are to be random pages, not the survivors of the filters; so links, labels and words are read there.
+    positives: np.ndarray
+    negatives: np.ndarray
+
+
+def draw(
+    batches: Iterable[pa.Table], linked: Mapping[str, np.ndarray], params: QualityParams, seed: int
+) -> dict[str, Examples]:
+    """Of each source, random linked texts and random others, each text once however many pages have it.
+
+    At most `negatives_per_positive` times as many others, and `max_examples` together. Batches: source, text_hash.
     """
-    ids, sources = documents["id"].to_pylist(), np.array(documents["source"].to_pylist(), dtype=object)
-    crawl_sources = np.array(crawl["source"].to_pylist(), dtype=object)
-    scores = np.zeros(len(ids), np.float32)
+    ratio = params.negatives_per_positive
+    limit = max(1, int(params.max_examples / (1 + ratio)))
+    found: dict[str, tuple[Smallest, Smallest]] = {}
+    for source, part in by_source(batches):
+        positives, negatives = found.setdefault(source, (Smallest(limit, seed), Smallest(int(limit * ratio), seed)))
+        keys = row_keys(part, TEXT_KEY)
+        known = member(keys, linked[source])
+        positives.add(keys[known])
+        negatives.add(keys[~known])
+    drawn = {}
+    for source, (positives, negatives) in found.items():
+        chosen = positives.first(limit)
+        drawn[source] = Examples(np.sort(chosen), np.sort(negatives.first(int(ratio * len(chosen)))))
+    return drawn
+
+
+class Raters(NamedTuple):
+    """What scores the corpus, batch by batch."""
+
+    raters: dict[str, Rater]
+    learned: Learned
+    params: QualityParams
+    seed: int
+
+
+def learn(
+    found: Found, drawn: Mapping[str, Examples], params: QualityParams, seed: int
+) -> tuple[Raters, dict[str, Any], dict[str, Any]]:
+    """(raters, metrics, reliability diagrams by source) of the examples that `gather` found."""
+    raters: dict[str, Rater] = {}
     metrics: dict[str, Any] = {}
+    calibration: dict[str, Any] = {}
+    folds = folds_of(found.keys, params.folds, seed)
+    for source, examples in sorted(drawn.items()):
+        rows = np.flatnonzero(member(found.keys, np.sort(np.concatenate(examples))))
+        labels = member(found.keys[rows], examples.positives).astype(np.int64)
+        fitted = fit(found.matrix[rows], labels, folds[rows], params)
+        raters[source] = fitted.rater
+        metrics |= {f"{source}_{name}": value for name, value in fitted.metrics.items()}
+        calibration[source] = fitted.calibration
+    order = np.argsort(found.row_ids, kind="stable")
+    learned = Learned(found.row_ids[order], folds[np.searchsorted(found.keys, found.row_keys[order])])
+    return Raters(raters, learned, params, seed), metrics, calibration
+
+
+def rate(documents: pa.Table, raters: Raters) -> Outcome:
+    """Scores of a batch; what is below its source's bound is dropped. Facts: histograms and sums by source."""
+    scores = np.zeros(documents.num_rows, np.float32)
+    bounds = np.zeros(documents.num_rows, np.float32)
+    facts: dict[str, float] = {}
+    sources = np.array(documents["source"].to_pylist(), dtype=object)
     for source in sorted(set(sources)):
-        settings = for_source(params.sources, source, "corpus.quality.sources")
-        pages = crawl.filter(pa.array(crawl_sources == source))
-        read = Pages(*(pages[name].to_pylist() for name in ("id", "url", "text", "text_hash")))
-        targets = trusted_targets(read.urls, pages["links"].to_pylist(), settings.trusted)
-        labels = label(read, targets, params.negatives_per_positive, seed)
-        found, numbers = score(read, labels, params, seed)
-        by_id = dict(zip(read.ids, found, strict=True))
-        mine = np.flatnonzero(sources == source)
-        scores[mine] = [by_id[ids[row]] for row in mine]
-        metrics |= {f"{source}_{key}": value for key, value in numbers.items()}
-        metrics[f"{source}_mean_score"] = float(scores[mine].mean(dtype=np.float64))
-    return scores, metrics
+        rows = np.flatnonzero(sources == source)
+        part = documents.take(pa.array(rows, pa.int64()))
+        scores[rows] = raters.raters[source].scores(part, raters.learned, raters.params, raters.seed)
+        bounds[rows] = settings_of(raters.params, source).min_score
+        for name, chosen in ("rated", rows), ("dropped", rows[scores[rows] < bounds[rows]]):
+            counts, _ = np.histogram(scores[chosen], bins=EDGES)
+            facts |= {f"{source}/{name}/{place}": int(count) for place, count in enumerate(counts)}
+        facts[f"{source}/score"] = float(scores[rows].sum(dtype=np.float64))
+    drops = [Drop(int(row), "quality", "below_min_score") for row in np.flatnonzero(scores < bounds)]
+    return Outcome(*split(with_column(documents, "quality", scores), drops), facts)
+
+
+def summarise(facts: Mapping[str, float], params: QualityParams) -> tuple[dict[str, Any], dict[str, Any]]:
+    """(mean score by source, histograms) from the facts of all batches."""
+    metrics: dict[str, Any] = {}
+    counts: dict[str, list[int]] = {}
+    dropped: dict[str, list[int]] = {}
+    thresholds: dict[str, float] = {}
+    for source in sorted(name.partition("/")[0] for name in facts if name.endswith("/score")):
+        for name, bins in ("rated", counts), ("dropped", dropped):
+            bins[source] = [int(facts[f"{source}/{name}/{place}"]) for place in range(len(EDGES) - 1)]
+        metrics[f"{source}_mean_score"] = facts[f"{source}/score"] / sum(counts[source])
+        thresholds[source] = settings_of(params, source).min_score
+    return metrics, {"edges": EDGES, "threshold": thresholds, "counts": counts, "dropped": dropped}
+
+
+def read_references(run: StageRun[QualityParams]) -> dict[str, np.ndarray]:
+    """Keys of the addresses in each source's references; files that several sources name are read once."""
+    known: dict[tuple[tuple[str, ...], Match], np.ndarray] = {}
+    found = {}
+    for source, settings in run.params.sources.items():
+        files = (tuple(settings.references), settings.match)
+        if files not in known:
+            known[files] = reference_keys([run.input(Path(path)) for path in files[0]], settings.match)
+        found[source] = known[files]
+    return found
 
 
 def main() -> None:
     with stage("corpus.quality", QualityParams, seed="corpus.seed") as run:
-        documents = run.read_table("data/corpus/heuristics/documents.parquet", schemas.DOCUMENT)
-        crawl = run.read_table("data/corpus/extract/documents.parquet", schemas.DOCUMENT)
-        scores, metrics = rate(documents, crawl, run.params, run.seed)
-        bounds = {
-            source: np.float32(for_source(run.params.sources, source, "corpus.quality.sources").min_score)
-            for source in set(documents["source"].to_pylist())
-        }
-        drops = [
-            Drop(row, "quality", "below_min_score")
-            for row, source in enumerate(documents["source"].to_pylist())
-            if scores[row] < bounds[source]
-        ]
-        kept, dropped = split(with_column(documents, "quality", scores), drops)
-        run.write_table("documents.parquet", kept, schemas.DOCUMENT)
-        run.write_table("drops.parquet", dropped, schemas.DROP)
+        params, seed = run.params, run.seed
+        links = read(run, CRAWL, "reading links", ["source", "url", "links"])
+        targets = linked_targets(links, read_references(run), params)
+        pages = read(run, CRAWL, "finding linked pages", ["source", "url", "text_hash"])
+        linked = linked_texts(pages, targets, params)
+        drawn = draw(read(run, CRAWL, "drawing examples", ["source", "text_hash"]), linked, params, seed)
+        keys = np.unique(np.concatenate([part for examples in drawn.values() for part in examples]))
+        wanted = Wanted(keys, TEXT_KEY, params.characters, params.feature_bits)
+        texts = read(run, CRAWL, "reading examples", ["id", "source", "text_hash", "text"])
+        found = gather(texts, wanted)
+        raters, metrics, calibration = learn(found, drawn, params, seed)
+        facts = run_step(run, DOCUMENTS, rate, raters, max_drop=params.max_drop)
+        means, histogram = summarise(facts, params)
+        metrics |= means | {f"{source}_linked_texts": len(texts) for source, texts in linked.items()}
+        metrics |= {f"{source}_linked_addresses": len(addresses) for source, addresses in targets.items()}
+        metrics |= {name: facts[name] for name in ("documents_out", "bytes_out")}
         run.write_json("metrics.json", metrics)
-        run.rows(documents.num_rows, kept.num_rows, count_reasons(dropped), run.params.max_drop)
+        run.write_json("histograms.json", {"quality": histogram, "quality_calibration": calibration})
 
 
 if __name__ == "__main__":

@@ -1,151 +1,141 @@
 """screen: addresses, licences, languages and content that the corpus must not have; personal data replaced."""
 
-from collections import Counter
-from collections.abc import Sequence
-from typing import Annotated, Any
+from collections.abc import Iterator
+from typing import Annotated, Any, NamedTuple
 
+import numpy as np
 import pyarrow as pa
 from pydantic import Field
 
 from stages.base import schemas
 from stages.base.params import Section
-from stages.base.record import stage
-from stages.corpus import language, pii, undesirable
-from stages.corpus.drops import Drop, count_reasons, for_source, split, with_column, with_text
-from stages.corpus.planted import dropped_recall, plants, share
-from stages.corpus.url import canonical, host
+from stages.base.record import StageRun, stage
+from stages.corpus.drops import Drop, split, with_column, with_text
+from stages.corpus.screening import language, pii, undesirable
+from stages.corpus.screening.blocklist import Blocklist, read_blocklist
+from stages.corpus.screening.content_model import ContentModel, Labeller, UndesirableParams, learn
+from stages.corpus.screening.figures import Figures, histograms, legality_record, metrics_of
+from stages.corpus.screening.language import Language, LanguageParams
+from stages.corpus.screening.legality import Legality, LegalityParams, Standing, read_legality
+from stages.corpus.screening.plants import Plants, count_drop, count_personal, planted_metrics
+from stages.corpus.step import Outcome, run_step
 
-Fraction = Annotated[float, Field(ge=0, le=1)]
-
-
-class LanguageParams(Section):
-    """Which languages stay."""
-
-    keep: dict[str, list[str]]  # source (or `default`) -> ISO 639-1 codes; an empty list keeps every language
-    sample_characters: Annotated[int, Field(ge=100)]
-    min_characters: Annotated[int, Field(ge=0)]  # shorter texts are not judged: the identifier guesses on them
-    min_confidence: Fraction  # below it a text is kept whatever its language seems to be
-
-
-class UndesirableParams(Section):
-    """Bounds of the keyword rule."""
-
-    max_density: Annotated[float, Field(gt=0)]  # summed term weight a thousand words
-    min_terms: Annotated[int, Field(ge=1)]  # distinct terms that a page must have to be dropped
+DOCUMENTS, ROBOTS = "data/corpus/extract/documents.parquet", "data/corpus/ingest/robots.parquet"
 
 
 class ScreenParams(Section):
     """Parameters of corpus.screen."""
 
-    max_drop: Fraction
+    max_drop: Annotated[float, Field(ge=0, le=1)]
     blocked_hosts: list[str]  # a host and everything below it
-    blocked_url_words: list[str]  # whole words of the path, lower case
-    denied_licences: list[str]  # compared without case
-    unknown_licence: Annotated[str, Field(pattern="^(keep|drop)$")]
+    blocked_hosts_files: list[str]  # one host a line, or rows of a hosts file
+    blocked_url_words: list[str]  # whole words of the path
+    blocked_url_words_files: list[str]  # one word a line
+    legality: LegalityParams
     language: LanguageParams
     undesirable: UndesirableParams
-    pii: list[Annotated[str, Field(pattern="^(key|email|ip|phone)$")]]
+    pii: list[Annotated[str, Field(pattern=f"^({'|'.join(pii.KINDS)})$")]]
 
 
 PARAMS = {"corpus.screen": ScreenParams}
 
 
-def blocked(url: str, hosts: Sequence[str], words: Sequence[str]) -> str:
-    """Why a URL is on the block list ("blocked_host", "blocked_url_word"), "" if it isn't."""
-    name = host(url)
-    if any(name == entry or name.endswith(f".{entry}") for entry in hosts):
-        return "blocked_host"
-    path = canonical(url).partition("/")[2].lower()
-    tokens = set("".join(c if c.isalnum() else " " for c in path).split())
-    return "blocked_url_word" if tokens.intersection(words) else ""
+class Context(NamedTuple):
+    """What the screen of a batch needs."""
+
+    params: ScreenParams
+    blocklist: Blocklist
+    legality: Legality
+    model: ContentModel
+    plants: Plants
 
 
-def verdict(document: dict[str, Any], params: ScreenParams) -> tuple[str, str, str]:
-    """(rule, reason, language) of one document; rule "" where it stays. Language is identified for every document."""
-    text, source = document["text"], document["source"]
-    code, confidence = language.identify(text, params.language.sample_characters)
-    keep = for_source(params.language.keep, source, "corpus.screen.language.keep")
-    reason = blocked(document["url"], params.blocked_hosts, params.blocked_url_words)
-    if reason:
-        return "url", reason, code
-    licence = document["licence"].strip().lower()
-    if licence in {denied.lower() for denied in params.denied_licences}:
-        return "licence", "denied_licence", code
-    if not licence and params.unknown_licence == "drop":
-        return "licence", "unknown_licence", code
-    judged = len(text) >= params.language.min_characters and confidence >= params.language.min_confidence
-    if keep and judged and code not in keep:
-        return "language", f"language_{code}", code
+class Verdict(NamedTuple):
+    """What the rules say of one document; `rule` is "" where it stays."""
+
+    rule: str
+    reason: str
+    language: Language
+    standing: Standing
+
+
+def verdict(document: dict[str, Any], context: Context) -> Verdict:
+    """The first rule that applies, the classifier aside. Language and legal record are taken of every document."""
+    text, url, bounds = document["text"], document["url"], context.params.undesirable
+    found = language.judge(text, document["source"], context.params.language)
+    standing = context.legality.standing(url, document["licence"], document["opt_out"])
+    if reason := context.blocklist.reason(url):
+        return Verdict("url", reason, found, standing)
+    if standing.rule:
+        return Verdict(standing.rule, standing.reason, found, standing)
+    if not found.stays:
+        return Verdict("language", f"language_{found.code}", found, standing)
     content = undesirable.judge(text)
-    if content.density > params.undesirable.max_density and content.terms >= params.undesirable.min_terms:
-        return "undesirable", content.category, code
-    return "", "", code
+    if content.density > bounds.max_density and content.terms >= bounds.min_terms:
+        return Verdict("undesirable", content.category, found, standing)
+    return Verdict("", "", found, standing)
 
 
-def screen(
-    documents: pa.Table, params: ScreenParams
-) -> tuple[pa.Table, pa.Table, dict[str, list[pii.Finding]], dict[str, int]]:
-    """(kept documents with language set and personal data replaced, drops, findings by document id, licence counts)."""
+def screen(documents: pa.Table, context: Context) -> Outcome:
+    """The documents that stay, with language and signals set and personal data replaced; drops; figures."""
     rows = documents.to_pylist()
-    verdicts = [verdict(row, params) for row in rows]
-    documents = with_column(documents, "language", [code for _, _, code in verdicts])
-    drops = [Drop(row, rule, reason) for row, (rule, reason, _) in enumerate(verdicts) if rule]
+    verdicts = [verdict(row, context) for row in rows]
+    scores = judge_content(documents, verdicts, context.model)
+    drops = [Drop(row, one.rule, one.reason) for row, one in enumerate(verdicts) if one.rule]
+    above = np.flatnonzero(scores > context.params.undesirable.max_probability)  # nan is above nothing
+    drops += [Drop(int(row), "undesirable", "classifier") for row in above]
+    documents = with_column(documents, "language", [one.language.code for one in verdicts])
+    documents = with_column(documents, "opt_out", [" ".join(one.standing.signals) for one in verdicts])
     kept, dropped = split(documents, drops)
-    kinds = tuple(kind for kind in pii.KINDS if kind in params.pii)
+    kinds = tuple(kind for kind in pii.KINDS if kind in context.params.pii)
     redacted = [pii.redact(text, kinds) for text in kept["text"].to_pylist()]
-    findings = {
-        identifier: found for identifier, (_, found) in zip(kept["id"].to_pylist(), redacted, strict=True) if found
-    }
-    licences = Counter(row["licence"].strip() or "unknown" for row in rows)
-    return with_text(kept, [text for text, _ in redacted]), dropped, findings, dict(sorted(licences.items()))
+    figures = Figures()
+    gone, new = {drop.row: drop for drop in drops}, iter(redacted)
+    for row, (document, one) in enumerate(zip(rows, verdicts, strict=True)):
+        drop = gone.get(row)
+        figures.take(document["source"], one.language, one.standing, drop.rule if drop else "", float(scores[row]))
+        count_drop(figures, context.plants, document, drop)
+        if drop is None:
+            count_personal(figures, context.plants, document, *next(new))
+    return Outcome(with_text(kept, [text for text, _ in redacted]), dropped, figures.counts)
 
 
-def pii_metrics(
-    planted: pa.Table, before: pa.Table, after: pa.Table, findings: dict[str, list[pii.Finding]]
-) -> dict[str, float | int | None]:
-    """Replacements by kind; recall and precision on planted payloads.
+def judge_content(documents: pa.Table, verdicts: list[Verdict], model: ContentModel) -> np.ndarray:
+    """float32 probability of each row that no rule drops, nan for the others."""
+    result = np.full(documents.num_rows, np.nan, np.float32)
+    rows = np.array([row for row, one in enumerate(verdicts) if not one.rule], np.int64)
+    scores = model.scores(documents.take(pa.array(rows)))
+    if scores is not None:
+        result[rows] = scores
+    return result
 
-    Recall: planted strings that stood in a text that came in and stayed, and don't stand in it now. Precision: strings
-    replaced on pages of the sources that have plants, that overlap a planted string.
-    """
-    metrics: dict[str, float | int | None] = {
-        f"pii_{kind}_replaced": sum(f.kind == kind for found in findings.values() for f in found) for kind in pii.KINDS
-    }
-    old = dict(zip(before["url"].to_pylist(), before["text"].to_pylist(), strict=True))
-    new = dict(zip(after["url"].to_pylist(), after["text"].to_pylist(), strict=True))
-    cases = [plant for plant in plants(planted, "pii") if plant.url in new and plant.payload in old[plant.url]]
-    metrics["pii_planted"] = len(cases)
-    metrics["pii_recall"] = share(sum(case.payload not in new[case.url] for case in cases), len(cases))
-    payloads: dict[str, list[str]] = {}
-    for case in cases:
-        payloads.setdefault(case.url, []).append(case.payload)
-    source_of = dict(zip(after["id"].to_pylist(), after["source"].to_pylist(), strict=True))
-    url_of = dict(zip(after["id"].to_pylist(), after["url"].to_pylist(), strict=True))
-    planted_sources = {source_of[identifier] for identifier in source_of if url_of[identifier] in payloads}
-    for kind in pii.KINDS:
-        mine = [
-            any(finding.text in payload or payload in finding.text for payload in payloads.get(url_of[identifier], []))
-            for identifier, found in findings.items()
-            if source_of[identifier] in planted_sources
-            for finding in found
-            if finding.kind == kind
-        ]
-        metrics[f"pii_{kind}_precision"] = share(sum(mine), len(mine))
-    return metrics
+
+def prepare(run: StageRun[ScreenParams]) -> tuple[Context, dict[str, Any]]:
+    """Read the lists and train the classifier; its metrics."""
+    params = run.params
+    blocklist = read_blocklist(
+        run, params.blocked_hosts, params.blocked_url_words, params.blocked_hosts_files, params.blocked_url_words_files
+    )
+
+    def read(columns: list[str]) -> Iterator[pa.Table]:
+        return run.batches(DOCUMENTS, schemas.DOCUMENT, columns)
+
+    model, metrics = learn(read, Labeller(blocklist, params.language, params.undesirable), run.seed)
+    plants = Plants.of(run.read_table("data/corpus/atlas/planted.parquet", schemas.PLANTED))
+    return Context(params, blocklist, read_legality(run, params.legality, ROBOTS), model, plants), metrics
 
 
 def main() -> None:
-    with stage("corpus.screen", ScreenParams) as run:
-        documents = run.read_table("data/corpus/extract/documents.parquet", schemas.DOCUMENT)
-        planted = run.read_table("data/corpus/atlas/planted.parquet", schemas.PLANTED)
-        kept, drops, findings, licences = screen(documents, run.params)
-        metrics = pii_metrics(planted, documents, kept, findings)
-        metrics |= dropped_recall(planted, "spam", documents["url"].to_pylist(), kept["url"].to_pylist())
-        run.write_table("documents.parquet", kept, schemas.DOCUMENT)
-        run.write_table("drops.parquet", drops, schemas.DROP)
-        run.write_json("metrics.json", metrics)
-        run.note("licences", licences)
-        run.rows(documents.num_rows, kept.num_rows, count_reasons(drops), run.params.max_drop)
+    with stage("corpus.screen", ScreenParams, seed="corpus.seed") as run:
+        context, metrics = prepare(run)
+        facts = run_step(run, DOCUMENTS, screen, context, max_drop=run.params.max_drop)
+        run.write_json("metrics.json", metrics | metrics_of(facts) | planted_metrics(facts))
+        thresholds = {
+            "undesirable_probability": run.params.undesirable.max_probability,
+            "language_confidence": run.params.language.min_confidence,
+        }
+        run.write_json("histograms.json", histograms(facts, thresholds))
+        run.write_json("legality.json", legality_record(facts))
 
 
 if __name__ == "__main__":

@@ -19,10 +19,10 @@ TEMPLATE = (
 
 
 @lru_cache(maxsize=4)
-def _load(path: str) -> Tokenizer:
+def _parse(path: Path, text: str) -> Tokenizer:
     try:
-        tokenizer = Tokenizer.from_file(path)
-    except Exception as error:
+        tokenizer = Tokenizer.from_str(text)
+    except Exception as error:  # the library raises bare exceptions
         raise InputError(f"{path}: not a readable tokenizer ({error}); run tokens.tokenizer again") from error
     missing = [token for token in SPECIALS if tokenizer.token_to_id(token) is None]
     if missing:
@@ -35,7 +35,12 @@ def load_tokenizer(folder: Path | str) -> Tokenizer:
     """The tokenizer of a folder with `tokenizer.json`; `InputError` if unreadable or without the chat's special
     tokens.
     """
-    return _load(str(Path(folder) / "tokenizer.json"))
+    path = Path(folder) / "tokenizer.json"
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: not a readable tokenizer ({error}); run tokens.tokenizer again") from None
+    return _parse(path, text)
 
 
 def special_ids(tokenizer: Tokenizer) -> dict[str, int]:

@@ -41,6 +41,7 @@ class Axis:
 
     label: str
     log: bool = False
+    grounded: bool = False  # no room below the smallest value: bars stand on the axis
     low: float = math.inf
     high: float = -math.inf
 
@@ -56,13 +57,13 @@ class Axis:
         if self.log:
             low, high = math.log10(self.low), math.log10(self.high)
             pad = (high - low) * share if high - low > 1e-9 else 0.2
-            return 10 ** (low - pad), 10 ** (high + pad)
+            return 10 ** (low - pad * (not self.grounded)), 10 ** (high + pad)
         span, least = self.high - self.low, 1e-300  # below it, decimal ticks underflow
         if span > max(1e-9 * abs(self.high), least):
             pad = span * share
         else:
             pad = abs(self.high) * 0.1 if abs(self.high) > least else 1.0
-        return self.low - pad, self.high + pad
+        return self.low - pad * (not self.grounded), self.high + pad
 
     def ticks(self, low: float, high: float) -> list[float]:
         if self.log:

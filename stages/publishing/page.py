@@ -10,8 +10,8 @@ TEMPLATES = Path(__file__).with_name("templates")
 CHARTS = {"main", "residuals", "chart", "svg"}  # keys whose values are SVG made by `charts`, not text
 
 
-def render(view: dict[str, Any]) -> str:
-    """The page. Every text is escaped; only `CHARTS` and the stylesheet are taken as they are.
+def render(view: dict[str, Any], template: str = "page.html") -> str:
+    """The page of a template. Every text is escaped; only `CHARTS` and the stylesheet are taken as they are.
 
     A name that the view lacks raises UndefinedError: a page with silent holes is worse than none.
     """
@@ -24,7 +24,7 @@ def render(view: dict[str, Any]) -> str:
         keep_trailing_newline=True,
     )
     css = Markup((TEMPLATES / "page.css").read_text(encoding="utf-8"))
-    return environment.get_template("page.html").render(**_trusted(view), css=css)
+    return environment.get_template(template).render(**_trusted(view), css=css)
 
 
 def _trusted(value: Any) -> Any:

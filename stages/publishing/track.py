@@ -34,6 +34,7 @@ ARTIFACTS = (
     "data/scaling/plan/plan.json",
     "data/judging/leaderboard/leaderboard.json",
     "reports/index.html",
+    "reports/corpus.html",
     "reports/leaderboard.md",
 )
 HEADLINE = {"fit": ARTIFACTS[0], "plan": ARTIFACTS[1], "leaderboard": ARTIFACTS[2]}

@@ -15,6 +15,8 @@ KINDS = {  # kind of planted defect → what a good outcome is
     "exact_duplicate": "one of the two pages was dropped",
     "near_duplicate": "one of the two pages was dropped",
     "spam": "the page was dropped",
+    "licence": "the page under a refused licence was dropped",
+    "opt_out": "the page that opts out of training was dropped",
     "quiz_leak": "the page that quotes test questions was dropped",
     "pii": "the planted string is in no text that is left",
     "boilerplate": "the planted line is in no text that is left",
@@ -72,13 +74,13 @@ def caught(planted: pa.Table, seen: Iterable[str], texts: Mapping[str, str]) -> 
     """Count the planted defects that were dealt with as they should be.
 
     Parameters: `seen`: URLs that came in (a planted page that was never collected proves nothing); `texts`: URL →
-    text of the documents that are left.
+    text of the documents that are left. The kinds of personal data (`pii_email`, …) count as one.
     """
     collected = set(seen)
     totals: Counter[str] = Counter()
     found: Counter[str] = Counter()
     for row in planted.to_pylist():
-        kind, url = row["kind"], row["url"]
+        kind, url = "pii" if row["kind"].startswith("pii_") else row["kind"], row["url"]
         if url not in collected:
             continue
         totals[kind] += 1

@@ -1,60 +1,75 @@
 """Byte-level BPE (Sennrich et al. 2016; Radford et al. 2019): training, saving, encoding many documents."""
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
+from tokenizers import AddedToken, Tokenizer, decoders, models
 
 from stages.base.errors import InputError, ParamError
 from stages.base.files import atomic_path, write_json
 from stages.base.progress import Progress
 from stages.lm.chat import BOS, END, PAD, SPECIALS, TEMPLATE
+from stages.tokens.pretokenizers import byte_characters, find_pre_tokenizer, hugging_face
 
-# OpenAI's cl100k_base pattern, as Llama 3 carries it: contractions, words, up to three digits.
-_CL100K = (
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*"
-    r"|\s*[\r\n]+|\s+(?!\S)|\s+"
-)
+SMALLEST = 256 + len(SPECIALS)
+MIN_FREQUENCY = 2  # a pair that occurs once teaches nothing
+BATCH_BYTES = 1 << 20  # of text, at least, that are worked on at once
+ALONE_BYTES = 1 << 26  # one process encodes as much in the time that it takes to start another
 
 
-def pre_tokenizer(name: str) -> pre_tokenizers.PreTokenizer:
-    """gpt2: GPT-2's pattern. digits: the same, every digit by itself (the lecture's rule). cl100k: digits in threes,
-    code whitespace.
-    """
-    if name == "gpt2":
-        return pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)
-    if name == "digits":
-        return pre_tokenizers.Sequence(
-            [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
-        )
-    if name == "cl100k":
-        split = pre_tokenizers.Split(Regex(_CL100K), behavior="isolated")
-        return pre_tokenizers.Sequence([split, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
-    raise ParamError(f"tokens.tokenizer.pretokenizer is {name!r}; it must be gpt2, cl100k or digits")
+def batches_of(texts: Iterable[str]) -> Iterator[list[str]]:
+    """Texts in order, in lists of about `BATCH_BYTES` characters."""
+    batch: list[str] = []
+    size = 0
+    for text in texts:
+        batch.append(text)
+        size += len(text)
+        if size >= BATCH_BYTES:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
 
 
 def train_bpe(texts: Iterable[str], vocab_size: int, pretokenizer: str) -> Tokenizer:
-    """Byte-level BPE of at most `vocab_size` tokens, the chat's special tokens at the end. Equal texts give equal
-    merges.
+    """Byte-level BPE of at most `vocab_size` tokens, the chat's special tokens at the end.
+
+    The texts are read once, a batch at a time; their order changes nothing (`merges` states the rule). Raises
+    ParamError for a vocabulary that doesn't hold the bytes or an unknown pre-tokenizer, InputError for no text.
     """
-    if vocab_size < 256 + len(SPECIALS):
+    from stages.tokens.merges import learn_merges  # compiled code: not for those who only look at the parameters
+    from stages.tokens.pieces import PieceCounter
+
+    find_pre_tokenizer(pretokenizer)
+    if vocab_size < SMALLEST:
         raise ParamError(
-            f"tokens.tokenizer.vocab_size is {vocab_size}; bytes and special tokens alone are {256 + len(SPECIALS)}"
+            f"params.yaml: `tokens.tokenizer.vocab_size` is {vocab_size}; bytes and special tokens alone are {SMALLEST}"
         )
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizer(pretokenizer)  # type: ignore[assignment]
+    counter = PieceCounter(pretokenizer)
+    with Progress(None, "counting words", unit="bytes") as bar:
+        for batch in batches_of(texts):
+            counter.add(batch)
+            bar.advance(sum(map(len, batch)))
+    pieces = counter.pieces()
+    if not len(pieces.ends):
+        raise InputError("no text to train a tokenizer on; look at corpus.mix")
+    # Ids as in every byte-level tokenizer.json: the bytes in the order of the characters that stand for them.
+    characters = byte_characters()
+    tokens = sorted(characters)
+    byte_ids = np.array([tokens.index(character) for character in characters], np.int32)
+    merges = []
+    for left, right in learn_merges(pieces, byte_ids, vocab_size - SMALLEST, MIN_FREQUENCY).tolist():
+        merges.append((tokens[left], tokens[right]))
+        tokens.append(tokens[left] + tokens[right])
+    return _assemble(tokens, merges, pretokenizer)
+
+
+def _assemble(tokens: list[str], merges: list[tuple[str, str]], pretokenizer: str) -> Tokenizer:
+    tokenizer = Tokenizer(models.BPE({token: number for number, token in enumerate(tokens)}, merges))
+    tokenizer.pre_tokenizer = hugging_face(pretokenizer)  # type: ignore[assignment]
     tokenizer.decoder = decoders.ByteLevel()  # type: ignore[assignment]
-    trainer = trainers.BpeTrainer(
-        vocab_size=vocab_size - len(SPECIALS),
-        min_frequency=2,
-        show_progress=False,
-        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
-        special_tokens=[],
-    )
-    tokenizer.train_from_iterator(texts, trainer)
     tokenizer.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in SPECIALS])
     tokenizer.encode_special_tokens = True
     return tokenizer
@@ -99,38 +114,22 @@ def _canonical(text: str) -> str:
 
 
 def encode_documents(tokenizer: Tokenizer, texts: Sequence[str], label: str = "encoding") -> list[np.ndarray]:
-    """uint16 ids of each text, no specials. `ParamError` for a vocabulary over uint16."""
+    """uint16 ids of each text, no specials; in worker processes where there is much. `ParamError` for a vocabulary over
+    uint16.
+    """
+    from stages.tokens.encoder import encode_batch, encode_batches
+
     if tokenizer.get_vocab_size(with_added_tokens=True) > 65536:
-        raise ParamError("tokens.tokenizer.vocab_size is over 65536; tokens are stored as uint16: lower it")
+        raise ParamError(
+            "params.yaml: `tokens.tokenizer.vocab_size` is over 65536; tokens are stored as uint16: lower it"
+        )
+    declared = tokenizer.to_str()
+    batches = batches_of(texts)
+    alone = sum(map(len, texts)) < ALONE_BYTES
+    encoded = (encode_batch(batch, declared) for batch in batches) if alone else encode_batches(batches, declared)
     out: list[np.ndarray] = []
     with Progress(len(texts), label, unit="documents") as bar:
-        for start in range(0, len(texts), 512):
-            batch = list(texts[start : start + 512])
-            out += [
-                np.asarray(item.ids, dtype=np.uint16)
-                for item in tokenizer.encode_batch_fast(batch, add_special_tokens=False)
-            ]
-            bar.advance(len(batch))
+        for part in encoded:
+            out += part.documents()
+            bar.advance(len(part.starts) - 1)
     return out
-
-
-def compression(ids: Sequence[np.ndarray], texts: Sequence[str], groups: Sequence[str]) -> dict[str, Any]:
-    """UTF-8 bytes per token of each group of documents, and tokens per whitespace-separated word over all
-    (fertility).
-    """
-    if not texts:
-        raise InputError("no documents to measure the tokenizer on")
-    size: dict[str, int] = {}
-    count: dict[str, int] = {}
-    words = 0
-    for document, text, group in zip(ids, texts, groups, strict=True):
-        size[group] = size.get(group, 0) + len(text.encode("utf-8"))
-        count[group] = count.get(group, 0) + len(document)
-        words += len(text.split())
-    metrics = {f"bytes_per_token_{group or 'none'}": size[group] / max(count[group], 1) for group in sorted(size)}
-    total = sum(count.values())
-    return metrics | {
-        "bytes_per_token": sum(size.values()) / max(total, 1),
-        "tokens_per_word": total / max(words, 1),
-        "vocabulary_used": len(np.unique(np.concatenate(list(ids)))) if total else 0,
-    }

@@ -8,7 +8,7 @@ import pyarrow as pa
 import yaml
 
 from stages.base import schemas
-from stages.corpus.identity import document_id
+from stages.corpus.sources.identity import document_id
 
 WORDS = [
     a + b
@@ -28,6 +28,7 @@ def table(rows: list[dict]) -> pa.Table:
                 "source": source,
                 "url": url,
                 "licence": row.get("licence", "CC0-1.0"),
+                "opt_out": row.get("opt_out", ""),
                 "language": "",
                 "text": row["text"],
                 "text_hash": hashlib.sha256(row["text"].encode()).hexdigest(),

@@ -1,24 +1,34 @@
 """extract: structure kept, any bytes survived, any worker count the same, and the published F1 of real pages."""
 
-import gzip
-import json
-import os
 import re
-import signal
 import unicodedata
-from collections import Counter
-from statistics import mean
 
+import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from stages.base import schemas
+from stages.base.engine import map_batches
 from stages.corpus import extract
-from stages.corpus.extract import ExtractParams, extract_all, extract_page, extract_text
-from stages.corpus.html_text import decode, depth, links, normalise
-from stages.corpus.plain import wrap
+from stages.corpus.extract import ExtractParams, extract_text
+from stages.corpus.pages.html_text import decode, depth, links, normalise
+from stages.corpus.pages.page import extract_page
+from stages.corpus.sources.identity import document_id
+from stages.corpus.sources.plain import wrap
+from stages.corpus.step import Outcome
+from tests.corpus import hostile
 
-PARAMS = ExtractParams(mode="volume", max_page_bytes=100_000, max_nesting=300, max_drop=0.5)
+PARAMS = ExtractParams(
+    mode="volume",
+    max_page_bytes=100_000,
+    max_tags=5000,
+    max_nesting=300,
+    max_memory_mib=512,
+    max_page_seconds=60.0,
+    max_drop=0.5,
+)
+BOUNDS = PARAMS.bounds
 SENTENCE = "The quick brown fox jumps over the lazy dog while the sun is setting behind the hills. "
 PAGE = f"""<html><head><title>T</title></head><body><nav><ul><li><a href="/home">Home</a></li></ul></nav>
 <main><article><section><h1>Title</h1><p>{SENTENCE * 3}</p><p>Second. {SENTENCE * 2}</p>
@@ -59,7 +69,7 @@ def test_bytes_are_decoded_by_what_they_are(page, text):
 @settings(max_examples=100, deadline=None)
 @given(st.binary(max_size=300))
 def test_no_bytes_break_a_page(page):
-    result = extract_page(b"<html><body><p>" + page, "https://a.org/", PARAMS)
+    result = extract_page(b"<html><body><p>" + page, "https://a.org/", BOUNDS)
     assert result.problem in ("", "empty", "failed")
     result.text.encode()
 
@@ -72,55 +82,81 @@ def test_normalised_text_is_a_fixed_point(text):
 
 
 def test_bounds_have_their_reasons():
-    assert extract_page(b"x" * 100_001, "", PARAMS).problem == "too_large"
-    assert extract_page(b"<div>" * 301 + b"text", "", PARAMS).problem == "too_deep"
+    assert extract_page(b"x" * 100_001, "", BOUNDS).problem == "too_large"
+    assert extract_page(b"<div>" * 301 + b"text", "", BOUNDS).problem == "too_deep"
+    assert extract_page(b"<br>" * 5001 + b"text", "", BOUNDS).problem == "too_many_tags"
+    assert extract_page(wrap("<" * 6000 + " text"), "", BOUNDS).problem == ""
     assert depth(b"<div></div>" * 1000) == 1
-    assert extract_page(b"<html></html>", "", PARAMS).problem == "empty"
+    assert extract_page(b"<html></html>", "", BOUNDS).problem == "empty"
 
 
 def test_wrapped_text_is_handed_on():
-    assert extract_page(wrap("a <b> c\r\n\r\n\r\nd"), "", PARAMS).text == "a <b> c\n\nd"
+    assert extract_page(wrap("a <b> c\r\n\r\n\r\nd"), "", BOUNDS).text == "a <b> c\n\nd"
 
 
-def test_any_number_of_workers_gives_the_same_results_in_order():
+def table(pages: list[tuple[bytes, str]], **columns: str) -> pa.Table:
+    rows = [
+        {"id": document_id("s", url, 0), "source": "s", "url": url, "licence": "", "opt_out": "", "html": html}
+        | columns
+        for html, url in pages
+    ]
+    return pa.Table.from_pylist(rows, schema=schemas.PAGE)
+
+
+@pytest.fixture(autouse=True)
+def no_sandbox_is_left():
+    yield
+    extract.close_sandboxes()
+
+
+def outcome(pages: list[tuple[bytes, str]], params: ExtractParams = PARAMS, **columns: str) -> Outcome:
+    return extract.extract_batch(table(pages, **columns), params)
+
+
+def test_any_number_of_workers_gives_the_same_documents_in_order(monkeypatch):
     pages = [(PAGE.replace("Title", f"Title {n}").encode(), f"https://a.org/{n}") for n in range(150)]
-    done: list[int] = []
-    two = extract_all(pages, PARAMS, 2, done.append)
-    assert sum(done) == 150 and two == [extract_page(html, url, PARAMS) for html, url in pages]
+    pages[70] = (b"<div>" * 400, "https://a.org/70")
+    batches = [table(pages[start : start + 40]) for start in range(0, 150, 40)]
+    found = []
+    for workers in ("1", "2"):
+        monkeypatch.setenv("TRAINYARD_WORKERS", workers)
+        parts = list(map_batches(extract.extract_batch, batches, PARAMS))
+        kept = pa.concat_tables(part.kept for part in parts).drop_columns("quality")  # NaN equals nothing
+        found.append((kept, pa.concat_tables(part.drops for part in parts)))
+    assert found[0][0].equals(found[1][0]) and found[0][1].equals(found[1][1])
+    documents, drops = found[0]
+    expected = [extract_page(html, url, BOUNDS) for html, url in pages]
+    assert documents["text"].to_pylist() == [page.text for page in expected if not page.problem]
+    assert documents["url"].to_pylist() == [url for n, (_, url) in enumerate(pages) if n != 70]
+    assert drops["reason"].to_pylist() == ["too_deep"] and drops["sample"][0].as_py().startswith("<div><div>")
 
 
-def fragile(pages: list[tuple[bytes, str]], params: ExtractParams):
-    """A worker that a hostile page kills, as a fault in a C parser does."""
-    if any(b"KILLER" in html for html, _ in pages):
-        os.kill(os.getpid(), signal.SIGKILL)
-    return [extract_page(html, url, params) for html, url in pages]
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_hostile_pages_cost_themselves_on_any_number_of_workers(monkeypatch, workers):
+    monkeypatch.setenv("TRAINYARD_WORKERS", workers)
+    monkeypatch.setattr(extract, "MODULE", extract.MODULE)  # put back after the batches have changed it
+    params = PARAMS.model_copy(update={"max_page_seconds": 3.0})
+    bad = {3: "segfault", 4: "exhaust", 9: "hang", 17: "abort"}
+    pages = [((f"<{bad[n]}>" if n in bad else PAGE).encode(), f"https://a.org/{n}") for n in range(20)]
+    batches = [table(pages[start : start + 10]) for start in (0, 10)]
+    parts = list(map_batches(hostile.extract_batch, batches, params))
+    drops = [(row["url"], row["reason"]) for part in parts for row in part.drops.to_pylist()]
+    reasons = {3: "crashed", 4: "out_of_memory", 9: "timeout", 17: "out_of_memory"}
+    assert drops == [(f"https://a.org/{n}", reason) for n, reason in reasons.items()]
+    assert sum(part.kept.num_rows for part in parts) == 16
+    assert [part.facts["wall_clock_drops"] for part in parts] == [1, 0]
 
 
-def test_a_crash_costs_its_page_and_no_other(monkeypatch):
-    monkeypatch.setattr(extract, "CHUNK", 3)
-    pages = [((PAGE if n != 4 else "KILLER").encode(), f"https://a.org/{n}") for n in range(8)]
-    results = extract_all(pages, PARAMS, 2, lambda count: None, fragile)
-    assert [r.problem for r in results] == ["", "", "", "", "crashed", "", "", ""]
-
-
-def shingles(text: str) -> Counter:
-    words = re.findall(r"\w+", text)
-    return Counter(tuple(words[i : i + 4]) for i in range(max(1, len(words) - 3)))
-
-
-@pytest.mark.parametrize(("mode", "published"), [("volume", 0.91), ("fast", 0.95)])
-def test_f1_on_real_pages(reference, mode, published):
-    """Article-extraction-benchmark's metric: mean precision and recall over 4-word shingles.
-
-    The bars hold on the benchmark's 181 pages (.916 and .962); here are its 109 public ones, with an sd of about .01.
-    """
-    with gzip.open(reference / "extraction" / "aeb_public.jsonl.gz", "rt") as handle:
-        rows = [json.loads(line) for line in handle]
-    precision, recall = [], []
-    for row in rows:
-        found, gold = shingles(extract_text(row["html"].encode(), row["url"], mode)), shingles(row["gold"])
-        common = sum((found & gold).values())
-        precision.append(common / sum(found.values()))
-        recall.append(common / sum(gold.values()))
-    p, r = mean(precision), mean(recall)
-    assert 2 * p * r / (p + r) >= published
+def test_a_page_declares_its_licence_and_its_signals():
+    head = """<meta name="robots" content="noarchive, NoAI"><META CONTENT=noindex NAME=otherbot>
+    <meta name="description" content="noai"><meta content="1" name="tdm-reservation">"""
+    licence = '<a rel="license" href="//creativecommons.org/licenses/by-sa/4.0/deed.de">CC</a>'
+    html = PAGE.replace("<title>", head + "<title>").replace("Copyright footer", licence).encode()
+    found = outcome([(html, "https://a.org/"), (PAGE.encode(), "https://a.org/b")], opt_out="x-robots-tag:noai").kept
+    assert found["opt_out"].to_pylist() == [
+        "meta:noai meta:noindex tdm-reservation x-robots-tag:noai", "x-robots-tag:noai",
+    ]  # fmt: skip
+    assert found["licence"].to_pylist() == ["CC-BY-SA-4.0", ""]
+    assert outcome([(html, "https://a.org/")], licence="MIT").kept["licence"].to_pylist() == ["MIT"]
+    utf16 = outcome([(b"\xff\xfe" + html.decode().encode("utf-16-le"), "https://a.org/")]).kept
+    assert utf16["licence"].to_pylist() == ["CC-BY-SA-4.0"]

@@ -1,17 +1,25 @@
+import json
+import re
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
+from stages.base import schemas
 from stages.base.errors import ParamError
-from stages.base.params import parse
-from stages.corpus import outliers, repetition
-from stages.corpus.heuristics import HeuristicsParams, apply_rules, filter_documents
-from stages.corpus.words import sentences, words
-from tests.corpus.documents import prose, settings, table
+from stages.base.tables import write_table
+from stages.corpus import heuristics
+from stages.corpus.heuristics import DOCUMENTS, apply_rules
+from stages.corpus.rules import outliers, repetition
+from stages.corpus.rules.characters import codes
+from stages.corpus.rules.lexicon import hashes
+from tests.corpus.documents import prose, table
 
 QUALITY = {
     "min_doc_words": 50,
@@ -88,7 +96,7 @@ def test_the_longest_document() -> None:
     ("text", "expected"),
     [
         (GOOD, ""),
-        ("", ""),
+        ("", "empty"),
         ("\n\n".join(["one paragraph"] * 2 + [prose(40, 1)]), "dup_para_frac"),
         ("\n\n".join([prose(30, n) for n in range(6)] + [prose(30, 1), prose(30, 2)]), "dup_para_char_frac"),
         ("\n".join(["one line"] * 5 + [prose(40, n) for n in range(5)]), "dup_line_frac"),
@@ -127,14 +135,28 @@ def naive_repeated(tokens: list[str], n: int) -> int:
     return characters
 
 
-@hypothesis_settings(deadline=None, max_examples=200)
+@hypothesis_settings(deadline=None, max_examples=300)
 @given(st.lists(st.sampled_from(["a", "b", "ab", "ba", "é", "𐍈", "."]), max_size=60))
 def test_n_gram_counts_equal_a_naive_count(tokens: list[str]) -> None:
-    top, repeated = [1, 2, 3, 4], [2, 3, 5, 10]
-    assert repetition.ngram_characters(tokens, top, repeated) == (
-        [naive_top(tokens, n) for n in top],
-        [naive_repeated(tokens, n) for n in repeated],
-    )
+    names = sorted(set(tokens))
+    row = np.array([names.index(token) for token in tokens], np.int32)
+    numbers = *hashes(names), np.array([2, 3, 1, 2, 3, 5, 10])
+    counts = [naive_top(tokens, n) for n in (2, 3, 1)] + [naive_repeated(tokens, n) for n in (2, 3, 5, 10)]
+    for rule, count in enumerate(counts):  # bounds that only this rule breaks, and by one character
+        bounds = np.full(7, 1e9)
+        bounds[rule] = count - 0.5
+        assert repetition.first_broken(row, *numbers, bounds, 3, 1) == rule
+        bounds[rule] = count
+        assert repetition.first_broken(row, *numbers, bounds, 3, 1) == -1
+
+
+@hypothesis_settings(deadline=None, max_examples=300)
+@given(st.lists(st.sampled_from(["a", "ab", " ", "\n", "\n\n", "\n\n\n", "é\r", ""]), max_size=30).map("".join))
+def test_duplicate_lines_and_paragraphs_equal_a_naive_count(text: str) -> None:
+    for feeds in (1, 2):
+        parts = re.split(f"\n{{{feeds},}}", text)
+        again = [part for place, part in enumerate(parts) if part in parts[:place]]
+        assert repetition.duplicates(codes(text), feeds) == (len(parts), len(again), len("".join(again)))
 
 
 def test_c4_cuts_lines_and_keeps_the_rest() -> None:
@@ -196,60 +218,73 @@ def test_a_misspelt_rule_is_an_error() -> None:
         apply_rules(["text"], {"gopher_quality": QUALITY | {"min_doc_word": 3}})
 
 
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("It's 3.14, isn't it?", ["It", "'s", "3.14", ",", "is", "n't", "it", "?"]),
-        ("np.array is well-known...", ["np.array", "is", "well", "-", "known", "..."]),
-        ("The end.", ["The", "end", "."]),
-        ("snake_case = 1,000", ["snake_case", "=", "1,000"]),
-    ],
-)
-def test_words_are_cut_as_spacy_cuts_them(text: str, expected: list[str]) -> None:
-    assert words(text) == expected
-
-
-def test_sentences() -> None:
-    assert [sentences(line) for line in ("One. Two! Three?", 'He said "no." She left', "no end", "v1.2.3 is out.")] == [
-        3,
-        2,
-        1,
-        1,
-    ]
-
-
 def test_cross_entropy_leaves_the_text_out() -> None:
-    texts = [["a", "b"], ["a", "b"], ["a", "c"]]
-    # Others of the last: a 2, b 2; smoothed over 3 words: a 3/7, c 1/7.
-    expected = -(np.log(3 / 7) + np.log(1 / 7)) / 2
-    assert outliers.cross_entropies(texts)[2] == pytest.approx(expected)
-    assert np.isnan(outliers.cross_entropies([[], ["a"]])[0])
+    texts = [np.array(row) for row in ([1, 2], [1, 2], [1, 3])]
+    counts = np.zeros(1 << outliers.BITS, np.int64)
+    for met, number in map(outliers.count, [texts[:2], texts[2:]]):
+        counts[met] += number
+    source = outliers.summed(counts)
+    # Others of the last: word 1 twice, word 2 twice; smoothed over 3 words: word 1 3/7, word 3 1/7.
+    assert outliers.cross_entropy(texts[2], source) == pytest.approx(-(np.log(3 / 7) + np.log(1 / 7)) / 2)
+    assert np.isnan(outliers.cross_entropy(np.zeros(0, np.int64), source))
 
 
-def test_gibberish_is_an_outlier_and_each_source_has_its_rules() -> None:
-    rows = [{"text": prose(80, n), "source": "plain"} for n in range(40)]
-    rows.append({"text": " ".join(f"zq{n}x" for n in range(80)), "source": "plain"})
-    rows += [{"text": "Short.", "source": "strict"}, {"text": GOOD, "source": "strict"}]
-    params = parse(
-        "corpus.heuristics",
-        settings("{max_drop: 0.5, max_outlier_score: {plain: 6.0, default: null}}")
-        | {
-            "rules": {
-                "plain": dict.fromkeys(("gopher_repetition", "gopher_quality", "c4_quality", "fineweb_quality")),
-                "default": {
-                    "gopher_repetition": None,
-                    "gopher_quality": QUALITY,
-                    "c4_quality": None,
-                    "fineweb_quality": None,
-                },
-            }
+def test_scores_are_robust() -> None:
+    scale = outliers.scale(np.array([1.0, 2.0, 3.0, 4.0, 1000.0, np.nan]))
+    assert scale == (3.0, 1.4826)
+    assert scale.score(3.0 + 2 * 1.4826) == pytest.approx(2.0)
+    assert scale.score(float("nan")) == 0.0
+    assert outliers.scale(np.full(5, 7.0)).score(100.0) == 0.0
+
+
+@pytest.fixture
+def crawl(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Two sources in several batches; one text of gibberish in `plain`, one short text in `strict`."""
+    monkeypatch.chdir(tmp_path)
+    rows = [{"text": prose(80, n), "source": "plain"} for n in range(400)]
+    rows[300:300] = [{"text": " ".join(f"zq{n}x" for n in range(80)), "source": "plain"}]
+    rows += [{"text": "Short.", "source": "strict"}, {"text": f"menu\n{GOOD}\nLines with no stop", "source": "strict"}]
+    Path(DOCUMENTS).parent.mkdir(parents=True)
+    write_table(DOCUMENTS, table(rows), schemas.DOCUMENT)
+    none = dict.fromkeys(("gopher_repetition", "gopher_quality", "c4_quality", "fineweb_quality"))
+    repetition_rules = json.loads(json.dumps(REPETITION))
+    params = {
+        "max_drop": 0.5,
+        "max_outlier_score": {"plain": 6.0, "default": None},
+        "rules": {
+            "plain": none | {"gopher_repetition": repetition_rules},
+            "default": none | {"gopher_quality": QUALITY, "c4_quality": C4 | {"min_num_sentences": 3}},
         },
-        HeuristicsParams,
-    )
-    kept, drops, metrics = filter_documents(table(rows), params)
-    assert kept.num_rows == 41
+    }
+    Path("params.yaml").write_text(yaml.safe_dump({"corpus": {"heuristics": params}}))
+    return Path("data/corpus/heuristics")
+
+
+def test_gibberish_is_an_outlier_and_each_source_has_its_rules(crawl: Path) -> None:
+    heuristics.main()
+    drops = pq.read_table(crawl / "drops.parquet")
     assert list(zip(drops["rule"].to_pylist(), drops["reason"].to_pylist(), strict=True)) == [
         ("token_distribution", "cross_entropy_high"),
         ("gopher_quality", "gopher_short_doc"),
     ]
+    texts = pq.read_table(crawl / "documents.parquet")["text"].to_pylist()
+    assert len(texts) == 401
+    assert texts[-1] == GOOD  # C4's rules cut the other lines
+    metrics = json.loads((crawl / "metrics.json").read_text())
     assert metrics["strict_kept_by_rules"] == 0.5
+    assert metrics["plain_kept_by_rules"] == 1.0
+    assert metrics["documents_out"] == 401
+    histogram = json.loads((crawl / "histograms.json").read_text())["outlier_score"]
+    assert sum(histogram["counts"]["plain"]) == 401
+    assert sum(histogram["dropped"]["plain"]) == 1
+    assert histogram["threshold"] == {"plain": 6.0}
+    assert len(histogram["edges"]) == len(histogram["counts"]["plain"]) + 1
+
+
+def test_any_number_of_workers_writes_the_same_bytes(crawl: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    written = []
+    for workers in ("1", "2"):
+        monkeypatch.setenv("TRAINYARD_WORKERS", workers)
+        heuristics.main()
+        written.append({path.name: path.read_bytes() for path in crawl.iterdir()})
+    assert written[0] == written[1]

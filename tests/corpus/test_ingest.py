@@ -1,76 +1,101 @@
-"""ingest: hand-made WARC records, files of every kind, a local server, and ids that survive repeated URLs."""
+"""ingest: sources of every kind, ids that survive repeated URLs, robots files; bad input through the whole stage."""
 
 import gzip
 import hashlib
 import json
-import subprocess
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import yaml
 
+from stages.base import schemas
 from stages.base.errors import DataLossError, InputError, ParamError
+from stages.base.files import read_json
 from stages.base.params import parse
-from stages.corpus import download
-from stages.corpus.download import fetch
-from stages.corpus.files_source import matches, read_file
-from stages.corpus.hub import read_hub
-from stages.corpus.ingest import IngestParams, Raw, WarcSource, _read_warcs, collect
-from stages.corpus.plain import unwrap
-from stages.corpus.warc import read_warc
+from stages.base.progress import Progress
+from stages.base.tables import read_table, table_writer
+from stages.corpus import extract, ingest
+from stages.corpus.ingest import FilesSource, IngestParams, Intake
+from stages.corpus.sources.files import matches, read_file
+from stages.corpus.sources.hub import read_hub
+from stages.corpus.sources.plain import unwrap, wrap
+from stages.corpus.sources.raw import Raw
+from stages.corpus.sources.robots import ROBOTS, Robots, robots_table
+from tests.corpus.archives import http, noise, page, record, sha1
+
+LIMIT = 1_000_000
+FILES = FilesSource(kind="files", paths=["x"], licence="CC0-1.0", max_damaged=1)
 
 
-def record(url: str, body: bytes, status: str = "200 OK", kind: str = "text/html; charset=iso-8859-1") -> bytes:
-    http = f"HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body
-    head = (
-        f"WARC/1.0\r\nWARC-Type: response\r\nWARC-Target-URI: {url}\r\nWARC-Date: 2024-01-01T00:00:00Z\r\n"
-        f"WARC-Record-ID: <urn:uuid:1>\r\nContent-Type: application/http; msgtype=response\r\n"
-        f"Content-Length: {len(http)}\r\n\r\n"
-    )
-    return head.encode() + http + b"\r\n\r\n"
+def take(tmp_path: Path, raws: list[Raw | Robots], source: FilesSource = FILES) -> tuple[pa.Table, pa.Table, Intake]:
+    with (
+        table_writer(tmp_path / "pages", schemas.PAGE) as pages,
+        table_writer(tmp_path / "drops", schemas.DROP) as drops,
+        Progress(None, "ingesting") as bar,
+    ):
+        intake = Intake(pages, drops, 50)
+        intake.take("s", source, iter(raws), bar)
+    return read_table(tmp_path / "pages", schemas.PAGE), read_table(tmp_path / "drops", schemas.DROP), intake
 
 
-NOISE = " ".join(hashlib.sha256(str(n).encode()).hexdigest() for n in range(12)).encode()  # gzip can't shrink it much
-GOOD = [record(f"http://a/{n}", b"<html><p>caf\xe9 word " + NOISE + b"</p></html>") for n in range(3)]
+def test_ids_follow_the_contract_and_drops_have_reasons(tmp_path):
+    raws = [
+        Raw("u", b"<p>1"), Raw("u", b"<p>2", "MIT", "tdm-reservation"), Raw("v", b" \n"),
+        Raw("w", b"x" * 99, where="w.html@0"), Raw("w", b"", problem="not_html", where="a@7", detail="image/png"),
+    ]  # fmt: skip
+    pages, drops, intake = take(tmp_path, raws)
+    expected = [
+        hashlib.sha256(f"s\x1f{u}".encode()).hexdigest()[:16]
+        for u in ("u\x1f0", "u\x1f1", "v\x1f0", "w\x1f0", "w\x1f1")
+    ]
+    assert pages["id"].to_pylist() + drops["id"].to_pylist() == expected
+    assert pages["licence"].to_pylist() == ["CC0-1.0", "MIT"]
+    assert pages["opt_out"].to_pylist() == ["", "tdm-reservation"]
+    assert drops["reason"].to_pylist() == ["empty", "too_large", "not_html"] and dict(intake.reasons) == {
+        "empty": 1, "too_large": 1, "not_html": 1,
+    }  # fmt: skip
+    assert drops["sample"].to_pylist() == [" \n", "x" * 99, "a@7: image/png"]
+    assert intake.problems["s"]["too_large"] == {"count": 1, "first": ["w.html@0"]}
 
 
-def ignore(count: int, **values: float) -> None:
-    pass
+def test_damage_is_counted_up_to_the_bound(tmp_path):
+    bad = [Raw(f"b{n}", b"", problem=problem, where=f"a@{n}") for n, problem in enumerate(["damaged", "bad_digest"])]
+    assert take(tmp_path, [bad[0], Raw("u", b"<p>")])[1].num_rows == 1
+    with pytest.raises(DataLossError, match=r"`s`.*max_damaged = 1.*a@1; a@0"):
+        take(tmp_path, [*bad, Raw("u", b"<p>")])
 
 
-@pytest.mark.parametrize("compress", [bytes, gzip.compress], ids=["plain", "gzip"])
-def test_warc_bodies_come_without_headers_and_in_utf8(tmp_path, compress):
-    path = tmp_path / "a.warc"
-    others = [record("http://a/404", b"gone", "404 Not Found"), record("http://a/img", b"\x89PNG", kind="image/png")]
-    path.write_bytes(b"".join(compress(r) for r in GOOD + others))
-    responses = list(read_warc(path))
-    assert [r.problem for r in responses] == ["", "", "", "http_status", "not_html"]
-    assert responses[0].body.startswith("<html><p>café word".encode()) and responses[0].url == "http://a/0"
+def test_a_source_without_pages_is_an_error_unless_it_has_robots_files(tmp_path):
+    with pytest.raises(InputError, match="source `s`"):
+        take(tmp_path, [Raw("v", b"")])
+    robots = [Robots("b", "old"), Robots("a", "x"), Robots("b", "new")]
+    assert take(tmp_path, list(robots))[2].robots == {"b": "new", "a": "x"}
 
 
-@pytest.mark.parametrize("compress", [bytes, gzip.compress], ids=["plain", "gzip"])
-@pytest.mark.parametrize("cut", [20, 120, 300, 550])
-def test_a_truncated_warc_is_seen_and_bounded(tmp_path, compress, cut):
-    path = tmp_path / "a.warc"
-    path.write_bytes(b"".join(compress(r) for r in GOOD)[:-cut])
-    responses = list(read_warc(path))
-    assert [r.problem for r in responses[:2]] == ["", ""] and responses[-1].problem == "truncated"
-    assert responses[-1].offset > 0
-    run = SimpleNamespace(input=lambda p: p, note=lambda key, value: None)
-    source = WarcSource(kind="warc", paths=[str(path)], sha256={}, licence="x", max_truncated=0)
-    with pytest.raises(DataLossError, match=r"a\.warc@\d+"):
-        list(_read_warcs(source, run))
-    assert len(list(_read_warcs(source.model_copy(update={"max_truncated": 1}), run))) >= 3
+def test_memory_holds_no_corpus(tmp_path):
+    """3,000 pages of 40 kB: 120 MB pass through, and what Arrow holds at any time is a few batches."""
+
+    def endless():
+        for number in range(3000):
+            held.append(pa.total_allocated_bytes())
+            yield Raw(f"https://a/{number}", b"<p>" + noise(number % 7, 40_000))
+
+    held: list[int] = []
+    with (
+        table_writer(tmp_path / "pages", schemas.PAGE) as pages,
+        table_writer(tmp_path / "drops", schemas.DROP) as drops,
+        Progress(None, "ingesting") as bar,
+    ):
+        Intake(pages, drops, LIMIT).take("s", FILES, endless(), bar)
+    assert pages.rows == 3000 and max(held) < 32 * 2**20
 
 
-@pytest.mark.parametrize("content", [b"", b"this is no archive at all\n" * 50])
-def test_what_is_no_warc_is_named(tmp_path, content):
-    path = tmp_path / "fake.warc"
-    path.write_bytes(content)
-    with pytest.raises(InputError, match=r"fake\.warc"):
-        list(read_warc(path))
+def read(path: Path, limit: int = LIMIT) -> list[Raw]:
+    return list(read_file(path, path.name, limit))
 
 
 def test_files_of_every_kind_in_sorted_order(tmp_path):
@@ -79,39 +104,47 @@ def test_files_of_every_kind_in_sorted_order(tmp_path):
     (tmp_path / "sub/a.txt").write_text("plain <b>text</b>")
     lines = [json.dumps({"text": "one", "url": "http://x/1"}), "", json.dumps({"html": "<p>2"})]
     (tmp_path / "c.jsonl").write_text("\n".join(lines))
-    pq.write_table(pa.table({"content": ["three"], "extra": [1]}), tmp_path / "d.parquet")
+    pq.write_table(pa.table({"content": ["three", None], "extra": [1, 2]}), tmp_path / "d.parquet")
     files = matches([str(tmp_path / "**"), str(tmp_path / "*.html")])
     assert [f.name for f in files] == ["b.html", "c.jsonl", "d.parquet", "a.txt"]
-    pages = [page for f in files for page in read_file(f, f.relative_to(tmp_path).as_posix())]
-    assert [url for url, _ in pages] == [
-        "file:///b.html", "http://x/1", "file:///c.jsonl#3", "file:///d.parquet#1", "file:///sub/a.txt",
+    raws = [raw for f in files for raw in read_file(f, f.relative_to(tmp_path).as_posix(), LIMIT)]
+    assert [(raw.url, raw.where) for raw in raws] == [
+        ("file:///b.html", "b.html@0"), ("http://x/1", "c.jsonl:1"), ("file:///c.jsonl#3", "c.jsonl:3"),
+        ("file:///d.parquet#1", "d.parquet:1"), ("file:///d.parquet#2", "d.parquet:2"),
+        ("file:///sub/a.txt", "sub/a.txt@0"),
     ]  # fmt: skip
-    assert [unwrap(page) for _, page in pages] == [None, "one", None, "three", "plain <b>text</b>"]
+    assert [unwrap(raw.html) for raw in raws] == [None, "one", None, "three", None, "plain <b>text</b>"]
+    assert raws[4].html == b"" and not any(raw.problem for raw in raws)
 
 
-def test_bad_files_are_named_with_their_line(tmp_path):
+def test_bad_lines_are_named_and_the_others_read(tmp_path):
     bad = tmp_path / "bad.jsonl"
-    bad.write_text('{"text": "a"}\n{"text": \n')
-    with pytest.raises(InputError, match=r"bad\.jsonl:2"):
-        list(read_file(bad, "bad.jsonl"))
+    lines = [
+        b'{"text": "a"}',
+        b'{"text": ',
+        b'["list"]',
+        b'{"txt": "x"}',
+        b"[" * 100_000,
+        b'{"text": "\xff\x00"}',
+        b'{"text": "cut',
+    ]
+    bad.write_bytes(b"\n".join(lines))
+    raws = read(bad)
+    assert [raw.problem for raw in raws] == ["", "damaged", "damaged", "damaged", "damaged", "damaged", "damaged"]
+    assert [raw.where for raw in raws] == [f"bad.jsonl:{n}" for n in range(1, 8)] and all(r.detail for r in raws[1:])
+    bad.write_bytes(b'{"text": "' + b"x" * 200_000 + b'"}\n{"text": "b"}\n')
+    assert [raw.problem for raw in read(bad, 10_000)] == ["too_large", ""]
     (tmp_path / "bad.parquet").write_bytes(b"PAR1 no")
     with pytest.raises(InputError, match=r"bad\.parquet"):
-        list(read_file(tmp_path / "bad.parquet", "bad.parquet"))
+        read(tmp_path / "bad.parquet")
     with pytest.raises(InputError, match="no file matches"):
         matches([str(tmp_path / "*.nothing")])
 
 
-def test_ids_follow_the_contract_and_drops_have_reasons():
-    raws = [Raw("u", b"<p>1", "CC0-1.0"), Raw("u", b"<p>2", "CC0-1.0"), Raw("v", b" \n", "x"), Raw("w", b"x" * 99, "x")]
-    pages, drops = collect({"s": iter(raws)}, 50, ignore)
-    expected = [hashlib.sha256(f"s\x1fu\x1f{n}".encode()).hexdigest()[:16] for n in (0, 1)]
-    assert pages["id"].to_pylist() == expected
-    assert drops["reason"].to_pylist() == ["empty", "too_large"]
-
-
-def test_a_source_without_pages_is_an_error():
-    with pytest.raises(InputError, match="source `s`"):
-        collect({"s": iter([Raw("v", b"", "x")])}, 50, ignore)
+def test_text_in_another_charset_is_guessed_and_remarked(tmp_path):
+    (tmp_path / "a.txt").write_bytes(b"Stra\xdfe und Caf\xe9 in der Stadt")
+    raw = read(tmp_path / "a.txt")[0]
+    assert unwrap(raw.html) == "Straße und Café in der Stadt" and raw.remarks == ("wrong_charset",)
 
 
 @pytest.mark.parametrize(
@@ -124,65 +157,199 @@ def test_bad_params_are_refused(source):
 
 
 def test_hub_rows_are_streamed_up_to_the_limit(monkeypatch):
-    rows = ({"body": f"text {n}"} for n in range(10**9))
-    monkeypatch.setitem(sys.modules, "datasets", SimpleNamespace(load_dataset=lambda *a, **k: rows))
-    pages = list(read_hub("some/set", None, "train", None, "body", 3))
-    assert [unwrap(page) for _, page in pages] == ["text 0", "text 1", "text 2"]
+    rows = ({"body": f"text {n}"} | ({"url": "http://u/"} if n == 1 else {}) for n in range(10**9))
+    asked: list[dict] = []
+
+    def load(*arguments, **options):
+        asked.append(options)
+        return rows
+
+    monkeypatch.setitem(sys.modules, "datasets", SimpleNamespace(load_dataset=load))
+    pages = list(read_hub("some/set", None, "train", "abc", None, "body", 3))
+    assert [unwrap(html) for _, html in pages] == ["text 0", "text 1", "text 2"]
+    assert [url for url, _ in pages] == [
+        "https://huggingface.co/datasets/some/set?split=train&row=0", "http://u/",
+        "https://huggingface.co/datasets/some/set?split=train&row=2",
+    ]  # fmt: skip
+    assert asked == [{"split": "train", "revision": "abc", "streaming": True}]
     with pytest.raises(InputError, match="no text in `other`"):
-        list(read_hub("some/set", None, "train", None, "other", 3))
+        list(read_hub("some/set", None, "train", None, None, "other", 3))
 
 
-SERVER = """
-import re, sys
-from http.server import BaseHTTPRequestHandler, HTTPServer
-BODY = b"payload" * 1000
-class Handler(BaseHTTPRequestHandler):
-    def answer(self, send):
-        span = re.match(r"bytes=(\\d+)-(\\d*)", self.headers.get("Range") or "")
-        body = BODY[int(span[1]) : int(span[2] or len(BODY)) + 1] if span else BODY
-        self.send_response(404 if "missing" in self.path else 206 if span else 200)
-        self.send_header("Content-Length", str(len(body)))
-        self.send_header("Accept-Ranges", "bytes")
-        if span:
-            self.send_header("Content-Range", f"bytes {span[1]}-{int(span[1]) + len(body) - 1}/{len(BODY)}")
-        self.end_headers()
-        if send:
-            self.wfile.write(body)
-    def do_GET(self):
-        self.answer(True)
-    def do_HEAD(self):
-        self.answer(False)
-server = HTTPServer(("127.0.0.1", 0), Handler)
-print(server.server_port, flush=True)
-server.serve_forever()
-"""
+def test_a_hub_that_breaks_off_is_named_with_its_row(monkeypatch):
+    def rows():
+        yield {"text": "one"}
+        yield {"text": "two"}
+        raise ConnectionResetError("gone\naway")
+
+    monkeypatch.setitem(sys.modules, "datasets", SimpleNamespace(load_dataset=lambda *a, **k: rows()))
+    with pytest.raises(InputError, match=r"some/set: after 2 rows: ConnectionResetError: gone away"):
+        list(read_hub("some/set", None, "train", None, None, "text", 10))
 
 
-@pytest.fixture(scope="module")
-def server():
-    """A process of its own: the parallel downloader holds the interpreter while it waits."""
-    command = [sys.executable, "-c", SERVER]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
-        yield f"http://127.0.0.1:{process.stdout.readline().strip()}"
-        process.kill()
+@pytest.mark.parametrize("kind", ["parquet", "json"])
+def test_a_local_folder_is_a_dataset(tmp_path, monkeypatch, kind):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "home"))
+    folder = tmp_path / "set"
+    folder.mkdir()
+    rows = [{"text": f"text {n}", "url": f"http://u/{n}"} for n in range(5)]
+    if kind == "parquet":
+        pq.write_table(pa.Table.from_pylist(rows), folder / "train-00000.parquet")
+        found = list(read_hub(str(folder), None, "train", None, None, "text", 3))
+    else:
+        with gzip.open(folder / "a.json.gz", "wt") as handle:
+            handle.write("".join(json.dumps(row) + "\n" for row in rows))
+        found = list(read_hub("json", None, "train", None, [str(folder / "a.json.gz")], "text", 3))
+    assert found == [(f"http://u/{n}", wrap(f"text {n}")) for n in range(3)]
 
 
-@pytest.mark.timeout(30)
-@pytest.mark.parametrize("parallel_from", [0, 10**9], ids=["ranges", "stream"])
-def test_downloads_are_checked_and_kept(server, tmp_path, monkeypatch, parallel_from):
-    monkeypatch.setattr(download, "PARALLEL_FROM", parallel_from)
-    body = b"payload" * 1000
-    with pytest.raises(InputError, match="sha256"):
-        fetch(f"{server}/a.bin", "0" * 64, tmp_path)
-    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
-    path = fetch(f"{server}/a.bin", hashlib.sha256(body).hexdigest(), tmp_path)
-    assert path.read_bytes() == body
-    monkeypatch.setattr(download, "_stream", None)  # what lies there is not fetched again
-    monkeypatch.setattr(download, "_ranges", None)
-    assert fetch(f"{server}/a.bin", None, tmp_path) == path
+# ------------------------------------------------------------------------------------------------ the whole stage
+
+PARAGRAPH = b"<p>The quick brown fox jumps over the lazy dog while the sun is setting behind the hills today.</p>"
+GOOD = b"<html><body><main><article>" + PARAGRAPH * 5 + b"</article></main></body></html>"
 
 
-@pytest.mark.timeout(30)
-def test_a_failed_download_is_named(server, tmp_path):
-    with pytest.raises(InputError, match="missing"):
-        fetch(f"{server}/missing", None, tmp_path)
+@pytest.fixture
+def folder(tmp_path, monkeypatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    yield tmp_path
+    extract.close_sandboxes()
+
+
+def run(folder: Path, max_damaged: int = 0, max_drop: float = 0.9, **sources: dict) -> None:
+    crawl = {
+        "kind": "warc",
+        "paths": ["crawl.warc.gz"],
+        "sha256": {},
+        "licence": "declared",
+        "max_damaged": max_damaged,
+    }
+    params = {
+        "corpus": {
+            "ingest": {"sources": sources or {"crawl": crawl}, "max_page_bytes": 5_000_000, "max_drop": max_drop},
+            "extract": {
+                "mode": "volume", "max_page_bytes": 5_000_000, "max_tags": 100_000, "max_nesting": 400,
+                "max_memory_mib": 1024, "max_page_seconds": 60.0, "max_drop": max_drop,
+            },
+        }
+    }  # fmt: skip
+    (folder / "params.yaml").write_text(yaml.safe_dump(params))
+    ingest.main()
+
+
+def archive(folder: Path, *parts: bytes, name: str = "crawl.warc.gz") -> list[int]:
+    """Write the parts as gzip members; their offsets."""
+    members = [gzip.compress(part) for part in parts]
+    (folder / name).write_bytes(b"".join(members))
+    return [sum(map(len, members[:place])) for place in range(len(members))]
+
+
+def bad_input() -> dict[str, bytes]:
+    bomb = gzip.compress(gzip.compress(bytes(2**27)))
+    return {
+        "good": page("http://good/", GOOD),
+        "digest": record("http://digest/", http(GOOD), f"WARC-Block-Digest: {sha1(b'other')}"),
+        "charset": page("http://charset/", GOOD.replace(b"fox", b"caf\xe9"), media="text/html; charset=utf-8"),
+        "nul": page("http://nul/", GOOD.replace(b"fox", b"f\0ox")),
+        "large": page("http://large/", b"<p>" + bytes(10**8)),
+        "bomb": page("http://bomb/", bomb, "Content-Encoding: gzip, gzip"),
+        "nested": page("http://nested/", b"<div>" * 10_000 + b"deep" + b"</div>" * 10_000),
+        "tags": page("http://tags/", b"<br>" * 200_000),
+        "robots": page("http://good/robots.txt", b"User-agent: *", media="text/plain"),
+        "last": page("http://last/", GOOD),
+    }
+
+
+def test_bad_input_is_dropped_with_its_place_and_the_rest_goes_on(folder):
+    places = dict(zip(bad_input(), archive(folder, *bad_input().values()), strict=True))
+    run(folder, max_damaged=1)
+    extract.main()
+    note = read_json("data/corpus/ingest/record.json")["notes"]["problems"]["crawl"]
+    found = {name: [place.partition(":")[0] for place in told["first"]] for name, told in note.items()}
+    assert found == {
+        "bad_digest": [f"crawl.warc.gz@{places['digest']}"],
+        "too_large": [f"crawl.warc.gz@{places['large']}", f"crawl.warc.gz@{places['bomb']}"],
+        "wrong_charset": [f"crawl.warc.gz@{places['charset']}"],
+        "nul_bytes": [f"crawl.warc.gz@{places['nul']}"],
+    }
+    record = read_json("data/corpus/ingest/record.json")
+    assert record["rows"] == {"in": 9, "out": 6, "dropped": {"bad_digest": 1, "too_large": 2}}
+    assert read_table("data/corpus/ingest/robots.parquet", ROBOTS).to_pylist() == [
+        {"host": "good", "text": "User-agent: *"}
+    ]
+    documents = read_table("data/corpus/extract/documents.parquet", schemas.DOCUMENT).to_pylist()
+    assert [row["url"] for row in documents] == ["http://good/", "http://charset/", "http://nul/", "http://last/"]
+    assert "café" in documents[1]["text"] and "\0" not in documents[2]["text"] and "f" in documents[2]["text"]
+    drops = read_table("data/corpus/extract/drops.parquet", schemas.DROP).to_pylist()
+    assert [(row["url"], row["reason"]) for row in drops] == [
+        ("http://nested/", "too_deep"), ("http://tags/", "too_many_tags"),
+    ]  # fmt: skip
+    assert read_json("data/corpus/extract/record.json")["notes"]["wall_clock_drops"] == []
+    assert read_json("data/corpus/extract/metrics.json")["wall_clock_drops"] == 0
+
+
+@pytest.mark.parametrize("kind", ["truncated gzip", "cut in the middle", "bad digest"])
+def test_damage_above_the_bound_is_one_line_and_nothing_half_written(folder, capsys, kind):
+    parts = [page(f"http://a/{n}", GOOD.replace(b"fox", noise(n))) for n in range(5)]
+    if kind == "bad digest":
+        parts[2] = record("http://a/2", http(GOOD), f"WARC-Payload-Digest: {sha1(b'other')}")
+    places = archive(folder, *parts)
+    data = (folder / "crawl.warc.gz").read_bytes()
+    if kind == "truncated gzip":
+        (folder / "crawl.warc.gz").write_bytes(data[:-200])
+    elif kind == "cut in the middle":
+        (folder / "crawl.warc.gz").write_bytes(data[: places[2] + 500] + data[places[3] - 500 :])
+    bad = places[4] if kind == "truncated gzip" else places[2]
+    with pytest.raises(SystemExit) as stopped:
+        run(folder)
+    told = capsys.readouterr().err
+    assert stopped.value.code == 2 and told.count("\n") == 1
+    assert f"crawl.warc.gz@{bad}" in told and "max_damaged" in told
+    assert [path for path in (folder / "data").rglob("*") if path.is_file()] == []
+    run(folder, max_damaged=1)
+    assert read_table("data/corpus/ingest/pages.parquet", schemas.PAGE).num_rows == 4
+    sample = read_table("data/corpus/ingest/drops.parquet", schemas.DROP)["sample"].to_pylist()
+    assert len(sample) == 1 and sample[0].startswith(f"crawl.warc.gz@{bad}: ")
+
+
+def test_too_many_drops_are_one_line_and_nothing_half_written(folder, capsys):
+    archive(folder, page("http://a/", GOOD), *[page(f"http://i/{n}", b"x", media="image/png") for n in range(5)])
+    with pytest.raises(SystemExit):
+        run(folder, max_drop=0.5)
+    assert "not_html" in capsys.readouterr().err
+    assert [path for path in (folder / "data").rglob("*") if path.is_file()] == []
+
+
+def test_the_same_sources_give_the_same_bytes(folder):
+    archive(folder, page("http://a/", GOOD), page("http://b/", GOOD))
+    (folder / "more").mkdir()
+    (folder / "more" / "a.md").write_text("# Title\n\ntext")
+    pq.write_table(
+        pa.Table.from_pylist(
+            [{"id": "i", "source": "x", "url": "u", "licence": "MIT", "opt_out": "meta:noai", "html": GOOD}],
+            schema=schemas.PAGE,
+        ),
+        "upstream.parquet",
+    )
+    pq.write_table(robots_table({"u": "User-agent: *", "a": "Disallow:"}), "robots.parquet")
+    sources = {
+        "z": {"kind": "files", "paths": ["more/*"], "licence": "CC0-1.0", "max_damaged": 0},
+        "a": {"kind": "warc", "paths": ["crawl.warc.gz"], "sha256": {}, "licence": "declared", "max_damaged": 0},
+        "m": {"kind": "parquet", "path": "upstream.parquet", "robots": "robots.parquet"},
+    }
+    digests = []
+    for order in (sources, dict(reversed(sources.items()))):
+        run(folder, **order)
+        digests.append(
+            [
+                hashlib.sha256(path.read_bytes()).hexdigest()
+                for path in sorted(Path("data/corpus/ingest").glob("*.parquet"))
+            ]
+        )
+    assert digests[0] == digests[1] and len(digests[0]) == 3
+    assert read_table("data/corpus/ingest/robots.parquet", ROBOTS)["host"].to_pylist() == ["a", "u"]
+    table = read_table("data/corpus/ingest/pages.parquet", schemas.PAGE)
+    assert table["source"].to_pylist() == ["a", "a", "m", "z"]
+    assert table["licence"].to_pylist() == ["", "", "MIT", "CC0-1.0"]
+    assert table["opt_out"].to_pylist() == ["", "", "meta:noai", ""]

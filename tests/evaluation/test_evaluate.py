@@ -9,7 +9,8 @@ import pytest
 import yaml
 
 from stages.base import schemas
-from stages.base.files import read_json, read_table, write_json, write_table
+from stages.base.files import read_json, write_json
+from stages.base.tables import read_table, write_table
 from stages.evaluation import contamination, evaluate
 from stages.evaluation.items import ITEM
 from stages.lm.chat import BOS, encode_text, padded_vocab_size, special_ids

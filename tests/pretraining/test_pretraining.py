@@ -13,7 +13,8 @@ import torch
 import yaml
 
 from stages.base import schemas
-from stages.base.files import write_json, write_table
+from stages.base.files import write_json
+from stages.base.tables import write_table
 from stages.lm.checkpoint import load_model
 from stages.lm.data import PackedRows
 from stages.pretraining.anneal import mixed_rows
@@ -28,7 +29,8 @@ PARAMS = {
     "corpus": {"seed": 1},
     "run": {"seed": 2},
     "tokens": {
-        "tokenizer": {"vocab_size": 320, "pretokenizer": "gpt2", "max_bytes": 100000, "measured_documents": 20},
+        "tokenizer": {"vocab_size": 320, "pretokenizer": "gpt2", "max_bytes": 100000, "measured_documents": 20,
+                      "compare": []},
         "pack": {"seq_len": 32, "max_gap": 6, "lookahead": 16},
     },
     "pretraining": {

@@ -9,7 +9,8 @@ import pyarrow as pa
 import pytest
 
 from stages.base import schemas
-from stages.base.files import write_json, write_jsonl, write_table
+from stages.base.files import write_json, write_jsonl
+from stages.base.tables import write_table
 from stages.scaling.cost import estimate
 
 HOSTILE = '<script>alert("x")</script><img src=x onerror=alert(1)> & "quoted"'
@@ -229,6 +230,7 @@ def write_corpus(rng: np.random.Generator) -> None:
                 "source": "atlas",
                 "url": url,
                 "licence": "",
+                "opt_out": "",
                 "language": "en",
                 "text": f"text of {url} remains",
                 "text_hash": "",
@@ -242,7 +244,7 @@ def write_corpus(rng: np.random.Generator) -> None:
     _pages(Path("data/corpus/atlas/pages.parquet"), urls)
     planted = [{"url": urls[i], "kind": "spam", "of_url": "", "payload": ""} for i in (0, 1, 299)]
     planted += [{"url": urls[10], "kind": "exact_duplicate", "of_url": urls[200], "payload": ""}]
-    planted += [{"url": urls[298], "kind": "pii", "of_url": "", "payload": "a@b.c"}]
+    planted += [{"url": urls[298], "kind": "pii_email", "of_url": "", "payload": "a@b.c"}]
     planted += [{"url": urls[297], "kind": "boilerplate", "of_url": "", "payload": "remains"}]
     planted += [{"url": urls[296], "kind": "edition", "of_url": urls[295], "payload": ""}]
     planted += [{"url": "https://never.invalid/", "kind": "spam", "of_url": "", "payload": ""}]
@@ -252,7 +254,7 @@ def write_corpus(rng: np.random.Generator) -> None:
 
 
 def _pages(path: Path, urls: list[str]) -> None:
-    rows = [{"id": url, "source": "atlas", "url": url, "licence": "", "html": b"<p>"} for url in urls]
+    rows = [{"id": url, "source": "atlas", "url": url, "licence": "", "opt_out": "", "html": b"<p>"} for url in urls]
     write_table(path, pa.Table.from_pylist(rows, schema=schemas.PAGE), schemas.PAGE)
 
 

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 from stages.base.errors import InputError, ParamError
 from stages.lm import chat
-from stages.tokens.tokenizer import choose
-from stages.tokens.vocabulary import compression, encode_documents, pre_tokenizer, save_tokenizer, train_bpe
+from stages.tokens import vocabulary
+from stages.tokens.pretokenizers import PRETOKENIZERS, hugging_face
+from stages.tokens.vocabulary import batches_of, save_tokenizer, train_bpe
 
 ROOT = Path(__file__).resolve().parents[2]
 TEXTS = [
@@ -29,7 +30,7 @@ ADVERSARIAL = [
 ]  # fmt: skip
 
 
-@pytest.fixture(scope="module", params=["gpt2", "digits", "cl100k"])
+@pytest.fixture(scope="module", params=PRETOKENIZERS)
 def tokenizer(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory):
     folder = tmp_path_factory.mktemp(request.param)
     save_tokenizer(folder, train_bpe(TEXTS, 448, request.param))
@@ -68,16 +69,6 @@ def test_the_chat_format(tokenizer) -> None:
     assert learned[-1] and ids[-1] == special["<|end|>"]
 
 
-def test_digits_stand_alone_where_asked() -> None:
-    pieces = {
-        name: [piece for piece, _ in pre_tokenizer(name).pre_tokenize_str("year 12345")]
-        for name in ("gpt2", "digits", "cl100k")
-    }
-    assert pieces["gpt2"] == ["year", "Ġ12345"]
-    assert pieces["digits"][-5:] == list("12345")
-    assert pieces["cl100k"][-2:] == ["123", "45"]
-
-
 def test_a_second_process_with_another_hash_seed_and_thread_count_gives_the_same_file(tmp_path: Path) -> None:
     code = (
         "from tests.tokens.test_vocabulary import *\n"
@@ -100,7 +91,7 @@ def test_every_merge_is_of_a_most_frequent_pair() -> None:
     assert len(merges) > 100
     words: Counter[tuple[str, ...]] = Counter()
     for text in TEXTS:
-        words.update(tuple(piece) for piece, _ in pre_tokenizer("gpt2").pre_tokenize_str(text))
+        words.update(tuple(piece) for piece, _ in hugging_face("gpt2").pre_tokenize_str(text))
     for merge in merges:
         pairs: Counter[tuple[str, str]] = Counter()
         for word, times in words.items():
@@ -123,27 +114,27 @@ def _merged(word: tuple[str, ...], merge: tuple[str, ...]) -> tuple[str, ...]:
 def test_a_vocabulary_below_the_bytes_is_refused() -> None:
     with pytest.raises(ParamError, match="261"):
         train_bpe(TEXTS, 256, "gpt2")
-    with pytest.raises(ParamError, match="gpt2, cl100k or digits"):
+    with pytest.raises(ParamError, match="gpt2, digits, digits2, cl100k, code"):
         train_bpe(TEXTS, 448, "gpt5")
+
+
+def test_no_text_is_refused() -> None:
+    for texts in ([], ["", ""]):
+        with pytest.raises(InputError, match=r"corpus\.mix"):
+            train_bpe(texts, 448, "gpt2")
+
+
+def test_a_small_text_gives_the_vocabulary_it_can() -> None:
+    tokenizer = train_bpe(["abab"], 4096, "gpt2")
+    assert tokenizer.get_vocab_size() == 256 + 1 + 5 and chat.padded_vocab_size(tokenizer) == 320
+
+
+def test_batches_hold_every_text_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(vocabulary, "BATCH_BYTES", 5)
+    assert list(batches_of(["abc", "de", "", "fghijklm", "n"])) == [["abc", "de"], ["", "fghijklm"], ["n"]]
 
 
 def test_a_foreign_tokenizer_is_refused(tmp_path: Path) -> None:
     (tmp_path / "tokenizer.json").write_text("{}")
     with pytest.raises(InputError, match="run tokens"):
         chat.load_tokenizer(tmp_path)
-
-
-def test_compression_counts_bytes_not_characters() -> None:
-    tokenizer = train_bpe(TEXTS, 448, "gpt2")
-    ids = encode_documents(tokenizer, ["é é", "ab"])
-    metrics = compression(ids, ["é é", "ab"], ["one", "two"])
-    assert metrics["bytes_per_token"] == pytest.approx(7 / sum(map(len, ids)))
-    assert metrics["bytes_per_token_one"] == pytest.approx(5 / len(ids[0]))
-    assert metrics["tokens_per_word"] == pytest.approx(sum(map(len, ids)) / 3)
-
-
-def test_the_training_subset_is_seeded_and_bounded() -> None:
-    texts = [f"{i:04d}" for i in range(100)]
-    chosen = choose(texts, 100, 7)
-    assert len(chosen) == 25 and chosen == sorted(chosen) == choose(texts, 100, 7) != choose(texts, 100, 8)
-    assert choose(texts, 10**9, 7) == texts and len(choose(texts, 1, 7)) == 1

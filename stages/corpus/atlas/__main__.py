@@ -8,8 +8,10 @@ from stages.corpus.atlas.pages import Page, encyclopaedia, index_pages, render
 from stages.corpus.atlas.params import PARAMS, AtlasParams
 from stages.corpus.atlas.planted import plant
 from stages.corpus.atlas.questions import ask
+from stages.corpus.atlas.reserved import robots
 from stages.corpus.atlas.world import build
-from stages.corpus.identity import document_id
+from stages.corpus.sources.identity import document_id
+from stages.corpus.sources.robots import ROBOTS
 
 __all__ = ["PARAMS"]
 
@@ -22,7 +24,8 @@ def page_table(pages: list[Page], licence: str) -> pa.Table:
                 "id": document_id("atlas", page.url, 0),
                 "source": "atlas",
                 "url": page.url,
-                "licence": licence,
+                "licence": "" if page.declared else licence,
+                "opt_out": page.opt_out,
                 "html": render(page),
             }
             for page in pages
@@ -39,6 +42,7 @@ def main() -> None:
         pages, planted = plant(world, good, questions, run.params, run.seed)
         pages = sorted(pages + index_pages(world, good), key=lambda page: page.url)
         run.write_table("pages.parquet", page_table(pages, run.params.licence), schemas.PAGE)
+        run.write_table("robots.parquet", robots(), ROBOTS)
         run.write_table("questions.parquet", questions, schemas.QUESTION)
         run.write_table("planted.parquet", planted, schemas.PLANTED)
         run.write_json("truth.json", world.truth())

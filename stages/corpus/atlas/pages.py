@@ -1,6 +1,6 @@
 """Pages of the encyclopaedia: every page states every fact of its entity, in its own order and phrasing."""
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from html import escape
 
 import numpy as np
@@ -23,7 +23,9 @@ class Page:
     paragraphs: tuple[str, ...]
     see_also: tuple[tuple[str, str], ...] = ()  # (label, url) of the sidebar
     listed: tuple[tuple[str, str], ...] = ()  # (label, url) of a list in the main content
-    occupied: frozenset[int] = field(default=frozenset())  # paragraphs that a plant has already edited
+    head: str = ""  # elements of the page's head beyond those that all have
+    opt_out: str = ""  # signals in the HTTP headers that the page came with (schema PAGE)
+    declared: bool = False  # the page itself declares its licence, not the source
 
 
 def page_url(style: str, entity: str, edition: int = 1) -> str:
@@ -107,7 +109,7 @@ def render(page: Page) -> bytes:
 <head>
 <meta charset="utf-8">
 <title>{escape(page.title)} - Atlas</title>
-<meta name="viewport" content="width=device-width">
+<meta name="viewport" content="width=device-width">{page.head}
 <style>body {{ max-width: 60em }} nav li {{ display: inline }}</style>
 </head>
 <body>

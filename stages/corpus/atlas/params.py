@@ -30,7 +30,12 @@ class PlantCounts(Section):
     editions: Count
     boilerplate_share: Share  # of the pages
     pii_pages: Count
-    spam_pages: Count
+    spam_pages: Count  # full of the terms that the keyword rule counts
+    evasive_spam_pages: Count  # without any of them
+    spam_blocked_share: Share  # of both kinds of spam, on addresses that the default block list names
+    contact_pages: Count  # personal data in many spellings
+    opt_out_pages: Count  # good pages mirrored by owners who reserve them: meta element, header, robots.txt in turn
+    licence_pages: Count  # good pages mirrored under a licence that isn't free
     quiz_leak_pages: Count
     leaks_per_page: Annotated[int, Field(ge=1)]
 

@@ -6,8 +6,10 @@
 | near_duplicate | a mirrored page with one word of its prose changed | dropped by near dedup |
 | edition | a page told anew in other sentences | kept: it is no duplicate |
 | boilerplate | a line repeated in the main content of many pages | removed as a repeated line |
-| pii | a contact line with an e-mail address, a telephone number, an IP address and a key | masked |
-| spam | a page of keywords | dropped |
+| pii_email, … | a contact line with an e-mail address, a telephone number, an IP address and a key | masked |
+| spam | an advert; the payload says what can find it: its address, its keywords, or a classifier | dropped |
+| opt_out | a mirrored page whose owner reserves it; the payload is the signal | dropped |
+| licence | a mirrored page under a licence that isn't free, named by the payload | dropped |
 | quiz_leak | a page that quotes questions of the test split with their answers | dropped by decontamination |
 """
 
@@ -20,16 +22,17 @@ import pyarrow as pa
 from stages.base.schemas import PLANTED
 from stages.base.seeds import derive
 from stages.corpus.atlas import prose
+from stages.corpus.atlas.adverts import adverts
+from stages.corpus.atlas.contacts import contact, contact_pages
 from stages.corpus.atlas.pages import SITE, Page, entity_page, fill
 from stages.corpus.atlas.params import AtlasParams
+from stages.corpus.atlas.reserved import reserved
 from stages.corpus.atlas.world import World
 
 MIRROR = "https://mirror.trainyard.invalid"
 REPRINTS = "https://reprints.trainyard.invalid"
-SPAM = "https://best-{}.trainyard.invalid"
 QUIZ = "https://quiz.trainyard.invalid"
 YEAR = re.compile(r"\b[1-9][0-9]{2}\b")
-HEX = np.array(list("0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"))
 
 
 def plant(
@@ -51,7 +54,9 @@ def plant(
         extra.append(_reword(page, np.random.default_rng(derive(seed, "near", page.url))))
         rows.append(_row(extra[-1], "near_duplicate", page.url))
     extra += _editions(world, params, seed, rows)
-    extra += _spam(pages, params, seed, rows)
+    for planted in (*adverts(pages, plants, seed), *contact_pages(plants, seed), *reserved(edited, order, plants)):
+        extra.append(planted.page)
+        rows += [_row(planted.page, kind, planted.of_url, payload) for kind, payload in planted.cases]
     extra += _leaks(questions, params, seed, rows)
     rows.sort(key=lambda row: (row["url"], row["kind"], row["payload"]))
     return sorted(edited + extra, key=lambda page: page.url), pa.Table.from_pylist(rows, schema=PLANTED)
@@ -70,9 +75,9 @@ def _edit(pages: list[Page], order: list[int], params: AtlasParams, seed: int) -
     free = order[params.plants.exact_duplicates + params.plants.near_duplicates :]
     for index in free[: params.plants.pii_pages]:
         rng = np.random.default_rng(derive(seed, "pii", pages[index].url))
-        line, payloads = contact(rng)
+        line, cases = contact(rng)
         edited[index] = replace(edited[index], paragraphs=(*edited[index].paragraphs, line))
-        rows += [_row(edited[index], "pii", "", payload) for payload in payloads]
+        rows += [_row(edited[index], kind, "", payload) for kind, payload in cases]
     for index in free[params.plants.pii_pages :]:
         rng = np.random.default_rng(derive(seed, "boilerplate", pages[index].url))
         if rng.random() < params.plants.boilerplate_share:
@@ -80,20 +85,6 @@ def _edit(pages: list[Page], order: list[int], params: AtlasParams, seed: int) -
             edited[index] = replace(edited[index], paragraphs=(*edited[index].paragraphs, line))
             rows.append(_row(edited[index], "boilerplate", "", line))
     return edited, rows
-
-
-def contact(rng: np.random.Generator) -> tuple[str, list[str]]:
-    """A sentence with personal data in it, and the strings that must not survive."""
-    name = f"{rng.choice(prose.ADJECTIVES)}.{rng.choice(prose.PEOPLE)}{int(rng.integers(10, 100))}"
-    mail = f"{name}@post.trainyard.example.com"
-    address = ".".join(str(int(octet)) for octet in (rng.integers(11, 100), *rng.integers(2, 250, size=3)))
-    phone = f"+1 (555) {int(rng.integers(200, 999))}-{int(rng.integers(1000, 9999))}"
-    key = "sk-" + "".join(rng.choice(HEX, size=40))
-    line = (
-        f"Corrections to this page may be sent to {mail} or told by telephone to {phone}, "
-        f"the desk at {address} accepts them with the key {key} at any hour."
-    )
-    return line, [mail, phone, address, key]
 
 
 def _reword(page: Page, rng: np.random.Generator) -> Page:
@@ -115,26 +106,6 @@ def _editions(world: World, params: AtlasParams, seed: int, rows: list[dict]) ->
         pages.append(replace(entity_page(entity, style, params, seed, edition=2), see_also=((first.title, first.url),)))
         rows.append(_row(pages[-1], "edition", first.url))
     return pages
-
-
-def _spam(pages: list[Page], params: AtlasParams, seed: int, rows: list[dict]) -> list[Page]:
-    """Keyword pages: they link to good pages and to one another; no good page links to them."""
-    spam: list[Page] = []
-    for number in range(params.plants.spam_pages):
-        rng = np.random.default_rng(derive(seed, "spam", number))
-        brand = (
-            f"{rng.choice(['Lucky', 'Mega', 'Royal', 'Turbo', 'Golden'])}{rng.choice(['Spin', 'Win', 'Bet', 'Deal'])}"
-        )
-        brand += str(number)
-        opening = str(rng.choice(prose.SPAM_OPENINGS)).format(brand=brand)
-        pitch = [fill(str(text), brand, rng) for text in rng.choice(prose.SPAM_SENTENCES, size=6, replace=False)]
-        url = f"{SPAM.format(brand.lower())}/bonus.html"
-        friend = pages[int(rng.integers(0, len(pages)))]
-        see_also = ((friend.title, friend.url), *((page.title, page.url) for page in spam[-2:]))
-        title = f"{brand}: free bonus"
-        spam.append(Page(url, title, (" ".join([opening, *pitch[:3]]), " ".join(pitch[3:])), see_also))
-        rows.append(_row(spam[-1], "spam"))
-    return spam
 
 
 def _leaks(questions: pa.Table, params: AtlasParams, seed: int, rows: list[dict]) -> list[Page]:

@@ -116,6 +116,37 @@ SPAM_SENTENCES = (
     "Guaranteed weight loss with miracle pills that doctors do not want you to know about, buy now.",
 )
 
+# Adverts that hold no term of the keyword rule, as adverts are written once a rule is known (a test says so). Those of
+# the blocked addresses and those of the innocent ones share words and no sentence: what is learned from the former has
+# to be found in the latter.
+EVASIVE_BLOCKED = (
+    "Welcome back to {brand}, where your lucky bonus of {year} coins is waiting for you to claim it tonight.",
+    "Join {brand} today, and every new player gets {year} coins and an instant payout with no questions asked.",
+    "Happy players have already won the prize at {brand}, and you could win big every single day.",
+    "This secret system beats the banks, and it pays {year} coins an hour straight to your account.",
+    "Only {year} places are left, so claim your reward before the offer ends at midnight.",
+    "No registration, no credit card, no prescription: your order leaves our warehouse within the hour.",
+    "Spin the wheel, collect your instant bonus, and watch the coins pile up from your own sofa.",
+    "Lonely people in your area want to chat tonight, and joining costs you nothing at all.",
+    "Doctors hate this one weird trick, which melts fat while you sleep and keeps it off.",
+    "Fast shipping, huge savings and a secret code for every customer who orders before midnight.",
+)  # fmt: skip
+
+EVASIVE_INNOCENT = (
+    "Hello lucky player, {brand} has a huge secret bonus for you, and it expires at midnight tonight.",
+    "Claim {year} coins in your account today, instant payout, no card and no registration.",
+    "At {brand} you spin, you win, and you collect your prize within the hour.",
+    "Your area is full of lonely people who are waiting to chat with you right now, and joining is free of charge.",
+    "Win big every day with a weird system that the banks hate and that happy players love.",
+    "Huge savings on every order at {brand}, fast shipping, no prescription and no questions.",
+    "The reward of {year} coins is yours, but the places are few and the offer ends tonight.",
+    "Customers of {brand} sleep well, because the fat melts off and the doctors are amazed.",
+    "Collect the code, join from your sofa, and watch your account grow by {year} coins an hour.",
+    "Every customer is a happy customer, and your instant prize leaves the warehouse today.",
+)  # fmt: skip
+
+CONTACTS = "The desk of the {who} answers letters about the {thing} in the order in which they arrive, all year round."
+
 
 def words(texts: tuple[str, ...]) -> set[str]:
     """Lower-cased words of templates, slots left out."""

@@ -68,6 +68,7 @@ def template_words() -> frozenset[str]:
     """Every word that a page or a question can contain beside names and values."""
     said = [*prose.ADJECTIVES, *prose.PEOPLE, *prose.THINGS, *prose.LINKS, *prose.BOILERPLATE, *prose.FILLER]
     said += [*prose.INDEX_PROSE, *prose.SPAM_OPENINGS, *prose.SPAM_SENTENCES]
+    said += [*prose.EVASIVE_BLOCKED, *prose.EVASIVE_INNOCENT, prose.CONTACTS]
     for style in prose.STYLES:
         said += [style.name, style.title, *style.openings]
     for attribute in phrasing.ATTRIBUTES.values():

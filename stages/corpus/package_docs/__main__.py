@@ -10,10 +10,10 @@ from stages.base import schemas
 from stages.base.errors import DataLossError
 from stages.base.progress import Progress
 from stages.base.record import stage
-from stages.corpus.identity import document_id
 from stages.corpus.package_docs import locate, read
 from stages.corpus.package_docs.pages import Page, object_urls, plan, render
 from stages.corpus.package_docs.params import PARAMS, PackageDocsParams
+from stages.corpus.sources.identity import document_id
 
 __all__ = ["PARAMS"]
 
@@ -76,6 +76,7 @@ def page_rows(pages: list[Page]) -> list[dict]:
                     "source": "package_docs",
                     "url": page.url,
                     "licence": page.package.licence,
+                    "opt_out": "",
                     "html": render(page, near, urls),
                 }
             )

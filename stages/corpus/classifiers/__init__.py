@@ -1,0 +1,1 @@
+"""Small text classifiers that never judge a text they were trained on."""

@@ -1,0 +1,1 @@
+"""Addresses and who links to whom: canonical URLs, link graphs, Wikipedia dumps."""

@@ -1,0 +1,1 @@
+"""The web rules as datatrove decides them, over spaCy's words held as integers."""

@@ -1,0 +1,1 @@
+"""What the screen looks at: addresses, licences and opt-outs, language, undesirable content, personal data."""

@@ -1,0 +1,95 @@
+"""What a pattern can't say: whether a string that looks like personal data can be any.
+
+A check takes a match and returns how many characters of its value are personal data, 0 for none. The value is the group
+`value`, or the whole match where the pattern has no such group.
+"""
+
+import ipaddress
+import math
+import re
+from collections import Counter
+
+# Words before four numbers that make them a version or a section; and `name >= 1.2.3.4`.
+NUMBERED = re.compile(
+    r"(?i:\b(?:v|ver|versions?|releases?|rev|build|firmware|sections?|sec|chapter|clause|figure|fig|table|appendix|oid)"
+    r"\b\s*[.:]?\s*|§\s*|[=<>~!]=\s?)\Z"
+)
+FILE_TYPES = frozenset(
+    ("png", "jpg", "jpeg", "gif", "svg", "webp", "ico", "js", "css", "html", "json", "xml", "txt", "yml")
+)
+DATE = re.compile(
+    r"(?:19|20)\d\d[-./ ][01]?\d[-./ ][0-3]?\d(?!\d)|[0-3]?\d[-./ ][01]?\d[-./ ](?:19|20)\d\d(?!\d)"
+    r"|(?:19|20)\d\d ?[-/] ?(?:19|20)\d\d(?!\d)"
+)
+# Length of an IBAN by country (ISO 13616 registry).
+IBAN_LENGTHS = {
+    "AD": 24, "AE": 23, "AL": 28, "AT": 20, "AZ": 28, "BA": 20, "BE": 16, "BG": 22, "BH": 22, "BR": 29, "BY": 28,
+    "CH": 21, "CR": 22, "CY": 28, "CZ": 24, "DE": 22, "DK": 18, "DO": 28, "EE": 20, "EG": 29, "ES": 24, "FI": 18,
+    "FO": 18, "FR": 27, "GB": 22, "GE": 22, "GI": 23, "GL": 18, "GR": 27, "GT": 28, "HR": 21, "HU": 28, "IE": 22,
+    "IL": 23, "IQ": 23, "IS": 26, "IT": 27, "JO": 30, "KW": 30, "KZ": 20, "LB": 28, "LI": 21, "LT": 20, "LU": 20,
+    "LV": 21, "MC": 27, "MD": 24, "ME": 22, "MK": 19, "MR": 27, "MT": 31, "MU": 30, "NL": 18, "NO": 15, "PK": 24,
+    "PL": 28, "PS": 29, "PT": 25, "QA": 29, "RO": 24, "RS": 22, "SA": 24, "SE": 24, "SI": 19, "SK": 24, "SM": 27,
+    "TN": 24, "TR": 26, "UA": 29, "VA": 22, "VG": 24, "XK": 20,
+}  # fmt: skip
+
+
+def always(value: str, match: re.Match[str]) -> int:
+    return len(value)
+
+
+def secret(value: str, match: re.Match[str]) -> int:
+    """A value that stands after "password =": drawn at random, as far as its characters tell. Names in code are not."""
+    entropy = -sum(n / len(value) * math.log2(n / len(value)) for n in Counter(value).values())
+    return len(value) if entropy >= 3.5 and sum(c.isdigit() for c in value) >= 3 else 0
+
+
+def email(value: str, match: re.Match[str]) -> int:
+    """Not `git@host`, which everybody shares, nor `icon@2x.png`."""
+    local, domain = re.split("@|%40", value, maxsplit=1)
+    return 0 if local == "git" or domain.rpartition(".")[2].lower() in FILE_TYPES else len(value)
+
+
+def ip(value: str, match: re.Match[str]) -> int:
+    """An address that may belong to somebody: no version number, and not private, loopback, link-local, multicast,
+    unspecified or kept for documentation.
+    """
+    try:
+        address = ipaddress.ip_address(value)
+    except ValueError:
+        return 0
+    if address.version == 4 and NUMBERED.search(match.string, max(0, match.start() - 24), match.start()):
+        return 0
+    # Two groups of digits around `::` are a slice, a[2000::2], far more often than an address.
+    if address.version == 6 and re.fullmatch(r"\d+::\d*", value):
+        return 0
+    return len(value) if address.is_global and not address.is_multicast else 0
+
+
+def phone(value: str, match: re.Match[str]) -> int:
+    """Seven digits or more (ten after a "+" without any separator), fifteen at most (E.164); no date, no decimal."""
+    digits = sum(c.isdigit() for c in value)
+    separators = {c for c in value if not c.isdigit() and c not in "+()"}
+    least = 7 if separators else 10 if value.startswith("+") else 7
+    if not least <= digits <= 15 or DATE.match(value):
+        return 0
+    return 0 if "." in separators and (separators != {"."} or value.count(".") < 2) else len(value)
+
+
+def card(value: str, match: re.Match[str]) -> int:
+    """The check digit of ISO/IEC 7812 (Luhn)."""
+    digits = [int(c) for c in value if c.isdigit()]
+    doubled = [d if place % 2 == 0 else d * 2 - 9 * (d > 4) for place, d in enumerate(reversed(digits))]
+    return len(value) if sum(doubled) % 10 == 0 and len(set(digits)) > 1 else 0
+
+
+def iban(value: str, match: re.Match[str]) -> int:
+    """The country's length and the remainder 1 modulo 97 (ISO 13616); capitals that follow are left out."""
+    length = IBAN_LENGTHS.get(value[:2])
+    places = [place for place, c in enumerate(value) if c != " "]
+    if length is None or len(places) < length:
+        return 0
+    end = places[length - 1] + 1
+    if value[end : end + 1].isalnum():
+        return 0
+    compact = value[:end].replace(" ", "")
+    return end if int("".join(str(int(c, 36)) for c in compact[4:] + compact[:4])) % 97 == 1 else 0

@@ -1,0 +1,145 @@
+"""The bytes of an archive, plain or gzip, a piece at a time, with the offset where each record stands.
+
+Written here because three things are needed at once that readers of whole records don't give: memory bounded by a piece
+whatever a member inflates to, the file offset of damage, and a way on from there. A record lies within one gzip member,
+as WARC 1.1 (annex D) recommends and all crawlers do; a file compressed as one member is read too.
+"""
+
+import re
+import zlib
+from collections.abc import Iterator
+from typing import BinaryIO
+
+PIECE = 64 * 1024
+WINDOW = 2**20  # of a search for the next record
+MAGIC = b"\x1f\x8b\x08"
+START = b"WARC/"
+MEMBER, RECORD = re.compile(re.escape(MAGIC)), re.compile(rb"WARC/\d\.\d\r?\n")
+OVERLAP = 16  # bytes; more than these match
+LINE_ENDS = re.compile(rb"[\r\n]*")
+
+
+class DamageError(Exception):
+    """The bytes don't go on as the format says; the text says how."""
+
+
+class ArchiveBytes:
+    """Sequential reads from `offset` on. `record_offset` is where the record at hand begins in the file."""
+
+    def __init__(self, handle: BinaryIO, offset: int, gzip: bool) -> None:
+        handle.seek(offset)
+        self.gzip = gzip
+        self._handle = handle
+        self._buffer, self._place = b"", 0  # inflated, and how much of it is read
+        self._raw, self._raw_end = b"", offset  # not inflated yet; file offset of its end
+        self._inflater: zlib._Decompress | None = None
+        self.record_offset = offset
+
+    def at_record(self) -> bool:
+        """Go on to the next record's first byte; False at the end of the file."""
+        while not self._skip_blank():
+            if not self._more() and not (self.gzip and self._open_member()):
+                return False
+        if not self.gzip:
+            self.record_offset = self._raw_end - (len(self._buffer) - self._place)
+        return True
+
+    def line(self, limit: int) -> bytes:
+        """The next line, its end included. Raises DamageError if it is cut off or longer than `limit`."""
+        while (end := self._buffer.find(b"\n", self._place)) < 0:
+            if len(self._buffer) - self._place > limit:
+                raise DamageError(f"a header line is longer than {limit:,} bytes")
+            if not self._more():
+                raise DamageError("ends within a header")
+        line = self._buffer[self._place : end + 1]
+        self._place = end + 1
+        return line
+
+    def pieces(self, length: int) -> Iterator[bytes]:
+        """The next `length` bytes. Raises DamageError if there are fewer."""
+        left = length
+        while left:
+            if self._place == len(self._buffer) and not self._more():
+                raise DamageError(f"ends after {length - left:,} of {length:,} bytes")
+            piece = self._buffer[self._place : self._place + left]
+            self._place += len(piece)
+            left -= len(piece)
+            yield piece
+
+    def end_record(self) -> None:
+        """The blank lines after a block, up to the next record or the end of the member, whose checksum that checks."""
+        while not self._skip_blank():
+            if not self._more():
+                return
+        while len(self._buffer) - self._place < len(START) and self._more():
+            pass
+        if not self._buffer.startswith(START, self._place):
+            raise DamageError("goes on after its declared length")
+
+    def _skip_blank(self) -> bool:
+        """Whether something other than line ends is left in the buffer."""
+        self._place = LINE_ENDS.match(self._buffer, self._place).end()  # type: ignore[union-attr]
+        return self._place < len(self._buffer)
+
+    def _more(self) -> bool:
+        """Put more bytes of this member (or plain file) into the buffer; False at its end."""
+        piece = self._inflate() if self.gzip else self._read()
+        self._buffer, self._place = self._buffer[self._place :] + piece, 0
+        return bool(piece)
+
+    def _read(self) -> bytes:
+        piece = self._handle.read(PIECE)
+        self._raw_end += len(piece)
+        return piece
+
+    def _inflate(self) -> bytes:
+        while self._inflater is not None:
+            self._raw = self._raw or self._read()
+            try:
+                # Of no bytes too: output may wait in the inflater.
+                piece = self._inflater.decompress(self._raw, PIECE)
+            except zlib.error as error:
+                raise DamageError(f"gzip: {error}") from None
+            if self._inflater.eof:
+                self._raw, self._inflater = self._inflater.unused_data, None
+            elif not piece and not self._raw:
+                raise DamageError("the gzip member is cut off")
+            else:
+                self._raw = self._inflater.unconsumed_tail
+            if piece:
+                return piece
+        return b""
+
+    def _open_member(self) -> bool:
+        if len(self._raw) < len(MAGIC):
+            self._raw += self._read()
+        if not self._raw:
+            return False
+        self.record_offset = self._raw_end - len(self._raw)
+        if not self._raw.startswith(MAGIC):
+            raise DamageError("no gzip member begins here")
+        self._inflater = zlib.decompressobj(zlib.MAX_WBITS | 16)
+        return True
+
+
+def next_record(handle: BinaryIO, offset: int, gzip: bool) -> int | None:
+    """File offset of the first record after `offset`, found by its first bytes; None if there is none."""
+    start, kept = offset + 1, b""  # file offset of the window; the end of the one before it
+    while True:
+        handle.seek(start + len(kept))
+        window = kept + handle.read(WINDOW)
+        if len(window) == len(kept):
+            return None
+        for match in (MEMBER if gzip else RECORD).finditer(window):
+            if not gzip or _begins_record(handle, start + match.start()):
+                return start + match.start()
+        kept = window[-OVERLAP:]
+        start += len(window) - len(kept)
+
+
+def _begins_record(handle: BinaryIO, offset: int) -> bool:
+    handle.seek(offset)
+    try:
+        return zlib.decompressobj(zlib.MAX_WBITS | 16).decompress(handle.read(4096), len(START)) == START
+    except zlib.error:
+        return False

@@ -1,0 +1,67 @@
+"""A step of the corpus that decides document by document: batches in, documents and drops out, figures added up.
+
+The decision is a pure function of a batch and a context; `run_step` maps it over the table on any engine
+(`base.engine`) and accounts for every row.
+"""
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, NamedTuple, TypeVar
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from stages.base import schemas
+from stages.base.engine import map_batches
+from stages.base.progress import Progress
+from stages.base.record import StageRun
+from stages.corpus.drops import count_reasons
+
+C = TypeVar("C")
+
+
+class Outcome(NamedTuple):
+    """What became of one batch."""
+
+    kept: pa.Table  # DOCUMENT
+    drops: pa.Table  # DROP
+    facts: Mapping[str, float]  # figures that add up over batches
+
+
+def write_outcomes(run: StageRun[Any], outcomes: Iterable[Outcome], total: int, *, max_drop: float) -> dict[str, float]:
+    """Write `documents.parquet` and `drops.parquet` as the outcomes of `total` rows come; return the summed facts.
+
+    `documents_out` and `bytes_out` (UTF-8 of the texts) are always among the facts: the report's waterfall.
+    """
+    facts: defaultdict[str, float] = defaultdict(int)  # whole numbers stay whole
+    reasons: Counter[str] = Counter()
+    with (
+        run.table("documents.parquet", schemas.DOCUMENT) as documents,
+        run.table("drops.parquet", schemas.DROP) as dropped,
+        Progress(total, run.name.rpartition(".")[2], unit="documents") as bar,
+    ):
+        for outcome in outcomes:
+            documents.write(outcome.kept)
+            if outcome.drops.num_rows:
+                dropped.write(outcome.drops)
+            for name, value in outcome.facts.items():
+                facts[name] += value
+            reasons.update(count_reasons(outcome.drops))
+            facts["bytes_out"] += pc.sum(pc.binary_length(outcome.kept["text"])).as_py() or 0
+            bar.advance(outcome.kept.num_rows + outcome.drops.num_rows, kept=documents.rows)
+    run.rows(total, documents.rows, dropped=reasons, max_drop=max_drop)
+    return dict(facts) | {"documents_out": documents.rows}
+
+
+def run_step(
+    run: StageRun[Any],
+    path: str,
+    function: Callable[[pa.Table, C], Outcome],
+    context: C,
+    *,
+    max_drop: float,
+    schema: pa.Schema = schemas.DOCUMENT,
+) -> dict[str, float]:
+    """Map `function` over the table at `path` and `write_outcomes`."""
+    outcomes = map_batches(function, run.batches(path, schema), context)
+    return write_outcomes(run, outcomes, run.count_rows(path, schema), max_drop=max_drop)

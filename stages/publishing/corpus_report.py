@@ -1,0 +1,178 @@
+"""publishing.corpus_report: what each step of the corpus kept, dropped and why, on one page.
+
+Reads the steps in the order of the pipeline, an explicit list. Words of the crawl (addresses, texts, licences) are
+hostile: bounded in length, stripped of what reorders a line, escaped by the template, and never a link.
+"""
+
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from stages.base import schemas
+from stages.base.errors import InputError
+from stages.base.params import Section
+from stages.base.record import StageRun, stage
+from stages.publishing import corpus_histograms as histograms
+from stages.publishing.corpus_checks import (
+    Measured,
+    classifier_rows,
+    legality_view,
+    measured,
+    personal_view,
+    planted_view,
+    problems_view,
+    worst,
+)
+from stages.publishing.corpus_domains import domains_view, sizes
+from stages.publishing.corpus_samples import COLUMNS, Sampler, find_urls, samples_view, twins
+from stages.publishing.corpus_steps import (
+    CORPUS,
+    FIRST_TEXT,
+    STEPS,
+    Step,
+    check_chain,
+    colours_of,
+    documents_fall,
+    label,
+    make_step,
+    need,
+    reasons_view,
+    steps_table,
+    tally,
+    tokens,
+    tokens_fall,
+)
+from stages.publishing.page import render
+from stages.publishing.quantity import count, number, percent
+
+SCORED = ("screen", "heuristics", "quality")  # steps that write histograms.json
+TOKENIZER = "data/tokens/tokenizer/metrics.json"
+
+
+class CorpusReportParams(Section):
+    title: Annotated[str, Field(min_length=1)]
+    samples_per_reason: Annotated[int, Field(ge=1, le=50)]
+
+
+PARAMS: dict[str, type[Section]] = {"publishing.corpus_report": CorpusReportParams}
+Run = StageRun[CorpusReportParams]
+
+
+def read_steps(run: Run) -> tuple[list[Step], dict[str, Sampler]]:
+    """Every step with its drops counted, and the samples of its drops; one pass over each table of drops."""
+    steps, samplers = [], {}
+    for name in STEPS:
+        sampler = samplers[name] = Sampler(run.params.samples_per_reason)
+        counted = tally(
+            sampler.watch(run.batches(f"{CORPUS}/{name}/drops.parquet", schemas.DROP, COLUMNS)),
+        )
+        has_text = STEPS.index(name) >= STEPS.index(FIRST_TEXT)
+        metrics = run.read_json(f"{CORPUS}/{name}/metrics.json") if has_text else {}
+        steps.append(make_step(name, run.read_json(f"{CORPUS}/{name}/record.json"), metrics, counted))
+    check_chain(steps)
+    return steps, samplers
+
+
+def twin_urls(run: Run, samplers: dict[str, Sampler]) -> dict[str, str]:
+    """Addresses of the documents that sampled drops duplicate; all of them were extracted."""
+    wanted = twins(sampler.samples() for sampler in samplers.values())
+    path = f"{CORPUS}/{FIRST_TEXT}/documents.parquet"
+    return find_urls(run.batches(path, schemas.DOCUMENT, ["id", "url"]), wanted)
+
+
+def scores_section(run: Run, metrics: dict[str, Any], parsed: dict[str, list], colours: dict[str, str]) -> dict:
+    path = f"{CORPUS}/quality/histograms.json"
+    value = run.read_json(path)
+    return {
+        "groups": [
+            {"name": name, "charts": [histograms.chart(one, colours) for one in found]}
+            for name, found in parsed.items()
+            if found
+        ],
+        "calibration": histograms.calibration_view(value.get(histograms.CALIBRATION), path, colours),
+        "classifiers": classifier_rows(metrics),
+    }
+
+
+def domains_section(run: Run, steps: dict[str, Step]) -> dict[str, Any]:
+    before, after = (f"{CORPUS}/{name}/histograms.json" for name in ("domains", "mix"))
+    return domains_view(
+        sizes(run.read_json(before), before, "documents", "bytes"),
+        sizes(run.read_json(after), after, "documents", "bytes_read"),
+        steps["domains"].metrics,
+        steps["mix"].metrics,
+    )
+
+
+def build(run: Run) -> dict[str, Any]:
+    """Everything on the page."""
+    steps, samplers = read_steps(run)
+    by_name = {step.name: step for step in steps}
+    ratio = number(need(run.read_json(TOKENIZER), "bytes_per_token", TOKENIZER))
+    if ratio is None or ratio <= 0:
+        raise InputError(f"{TOKENIZER}: bytes_per_token is no positive number; rerun tokens.tokenizer (`dvc repro`)")
+    parsed = {}
+    for name in SCORED:
+        path = f"{CORPUS}/{name}/histograms.json"
+        parsed[name] = histograms.parse(run.read_json(path), path)
+    colours = colours_of(steps, [source for found in parsed.values() for one in found for source in one.counts])
+    legality = f"{CORPUS}/screen/legality.json"
+    truth = measured(steps)
+    samples = {name: sampler.samples() for name, sampler in samplers.items()}
+    first, last = steps[0], steps[-1]
+    return {
+        "title": run.params.title,
+        "headline": {
+            "claim": f"Of {count(first.rows_in)} pages, {count(last.rows_out)} are left to train on.",
+            "lead": (
+                f"What each of {len(steps)} steps dropped, and why. Left are "
+                f"{count(last.bytes_out or 0)} bytes of text, {tokens(last.bytes_out or 0, ratio)} tokens at the "
+                f"{ratio:.2f} bytes per token that the tokenizer was measured at."
+            ),
+        },
+        "tiles": tiles(steps, truth, ratio),
+        "sources": [{"label": label(name), "colour": colour} for name, colour in colours.items()],
+        "fall": {
+            "documents": documents_fall(steps),
+            "tokens": tokens_fall(steps, ratio),
+            "table": steps_table(steps, ratio),
+            "ratio": f"{ratio:.3f}",
+        },
+        "reasons": reasons_view(steps, colours),
+        "drops": {
+            "groups": samples_view(steps, samples, twin_urls(run, samplers)),
+            "size": run.params.samples_per_reason,
+        },
+        "scores": scores_section(run, dict(by_name["quality"].metrics), parsed, colours),
+        "domains": domains_section(run, by_name),
+        "legality": legality_view(run.read_json(legality), legality),
+        "personal": personal_view(by_name["screen"].metrics),
+        "planted": planted_view(truth),
+        "problems": problems_view(by_name["ingest"], by_name["extract"]),
+    }
+
+
+def tiles(steps: list[Step], truth: list[Measured], ratio: float) -> list[dict[str, str]]:
+    first, last = steps[0], steps[-1]
+    reasons, lowest = sum(len(step.dropped) for step in steps), worst(truth)
+    return [
+        {"value": percent(last.rows_out, first.rows_in), "label": f"of {count(first.rows_in)} pages are left"},
+        {"value": tokens(last.bytes_out or 0, ratio), "label": "tokens of text, each document once"},
+        {
+            "value": count(sum(step.lost for step in steps)),
+            "label": f"pages dropped, for {count(reasons)} different reasons",
+        },
+        {
+            "value": percent(lowest.share or 0.0, 1) if lowest else "–",
+            "label": f"lowest recall of planted cases: {lowest.what}" if lowest else "nothing was planted",
+        },
+    ]
+
+
+def main() -> None:
+    with stage("publishing.corpus_report", CorpusReportParams) as run:
+        run.publish("reports/corpus.html", render(build(run), "corpus_page.html"))
+
+
+if __name__ == "__main__":
+    main()

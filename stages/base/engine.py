@@ -7,11 +7,15 @@ order of the batches and only a few batches are under way at a time, so that mem
 running cluster (Ray's own variable), without it Ray starts one on this machine.
 """
 
+import atexit
 import logging
 import multiprocessing
 import os
 import pickle
+import shutil
+import sys
 import tempfile
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor, wait
@@ -19,7 +23,7 @@ from concurrent.futures.process import BrokenProcessPool
 from functools import lru_cache
 from itertools import chain
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from stages.base.errors import ParamError, ResourceError
 from stages.base.workers import worker_count
@@ -31,7 +35,16 @@ FEW = 32  # batches; where there are no more, starting workers takes longer than
 MANY = 64 << 20  # bytes of batches that are reason enough to start workers
 AHEAD = 2  # batches a worker may be given before its first result is taken
 
-_pool: tuple[int, ProcessPoolExecutor] | None = None  # kept from one map to the next: a stage maps several times
+
+class Pool(NamedTuple):
+    """Worker processes, and the folder where they find their contexts: gone with them, or with this process."""
+
+    workers: int
+    executor: ProcessPoolExecutor
+    folder: Path
+
+
+_pool: Pool | None = None  # kept from one map to the next: a stage maps several times
 
 
 def map_batches(function: Callable[[B, C], R], batches: Iterable[B], context: C) -> Iterator[R]:
@@ -68,26 +81,53 @@ def _work(function: Callable[[Any, Any], Any], batch: Any, context: Path) -> Any
     return function(batch, _read_context(context))
 
 
-def _workers(count: int) -> ProcessPoolExecutor:
+def _end_with_parent(folder: Path) -> None:
+    """In a worker: end when the parent does, however it does. A killed one tells nobody, and leaves its folder."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def watch() -> None:
+        parent.join()
+        shutil.rmtree(folder, ignore_errors=True)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def _workers(count: int) -> Pool:
     global _pool
-    if _pool is None or _pool[0] != count:
+    if _pool is None or _pool.workers != count:
+        folder = Path(tempfile.mkdtemp(prefix="trainyard-"))
+        atexit.register(shutil.rmtree, folder, ignore_errors=True)
         # Spawned: forking a process that runs Arrow's threads may deadlock.
-        _pool = count, ProcessPoolExecutor(count, mp_context=multiprocessing.get_context("spawn"))
-    return _pool[1]
+        executor = ProcessPoolExecutor(
+            count,
+            mp_context=multiprocessing.get_context("spawn"),
+            initializer=_end_with_parent,
+            initargs=(folder,),
+        )
+        _pool = Pool(count, executor, folder)
+    return _pool
+
+
+def _name(function: Callable[..., Any]) -> str:
+    """The module of a function; of a stage that was started with `-m` its own name, not `__main__`."""
+    spec = getattr(sys.modules.get(function.__module__), "__spec__", None)
+    return spec.name if spec else function.__module__
 
 
 def _in_processes(function: Callable[[B, C], R], batches: Iterable[B], context: C, workers: int) -> Iterator[R]:
     global _pool
     under_way: deque[Future[R]] = deque()
     # A context may be large (a model, an index): it goes through a file that each worker reads once.
-    with tempfile.TemporaryDirectory(prefix="trainyard-") as folder:
-        shared = Path(folder) / "context.pickle"
-        with shared.open("wb") as handle:
-            pickle.dump(context, handle, pickle.HIGHEST_PROTOCOL)
-        pool = _workers(workers)
+    pool = _workers(workers)
+    with tempfile.NamedTemporaryFile(dir=pool.folder, suffix=".pickle") as handle:
+        pickle.dump(context, handle, pickle.HIGHEST_PROTOCOL)
+        handle.flush()
+        shared = Path(handle.name)
         try:
             for batch in batches:
-                under_way.append(pool.submit(_work, function, batch, shared))
+                under_way.append(pool.executor.submit(_work, function, batch, shared))
                 if len(under_way) >= workers * AHEAD:
                     yield under_way.popleft().result()
             while under_way:
@@ -95,8 +135,7 @@ def _in_processes(function: Callable[[B, C], R], batches: Iterable[B], context: 
         except BrokenProcessPool:
             _pool = None
             raise ResourceError(
-                f"a worker process of {function.__module__} was killed, most likely for memory; "
-                "set TRAINYARD_WORKERS lower"
+                f"a worker process of {_name(function)} was killed, most likely for memory; set TRAINYARD_WORKERS lower"
             ) from None
         finally:
             for future in under_way:
@@ -123,4 +162,4 @@ def _on_ray(function: Callable[[B, C], R], batches: Iterable[B], context: C) -> 
     except ray.exceptions.RayTaskError as error:
         raise error.cause if isinstance(error.cause, Exception) else error from None
     except ray.exceptions.RayError as error:
-        raise ResourceError(f"Ray could not finish a batch of {function.__module__}: {error}") from None
+        raise ResourceError(f"Ray could not finish a batch of {_name(function)}: {error}") from None

@@ -1,8 +1,8 @@
 """decontaminate: what overlaps a question of the evaluation sets leaves the corpus, the document or the passage.
 
 Overlap of word n-grams, 13 as in GPT-3 (Brown et al. 2020, appendix C); a shorter question counts if the whole of it
-stands in the document. Words are lower-cased runs of letters and digits, so that spacing, case and punctuation hide
-nothing.
+stands in the document. Words are lower-cased runs of letters and digits, so that spacing, case, punctuation and
+characters without width hide nothing.
 """
 
 from collections import Counter
@@ -19,7 +19,7 @@ from stages.base.record import stage
 from stages.corpus.drops import Drop, split, with_text
 from stages.corpus.passages import without
 from stages.corpus.planted import plants, share
-from stages.corpus.protected import Protected, passages, protect
+from stages.corpus.protected import Protected, is_protected, passages, protect
 from stages.corpus.step import Outcome, run_step
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
@@ -121,7 +121,8 @@ def main() -> None:
             max_drop=run.params.max_drop,
         )
         found, present = int(facts.pop("quiz_leak_found")), int(facts["quiz_leak_planted"])
-        metrics = facts | {"protected": len(texts), "quiz_leak_recall": share(found, present)}
+        count = sum(is_protected(text, run.params.min_words) for text in texts)
+        metrics = facts | {"protected": count, "quiz_leak_recall": share(found, present)}
         run.write_json("metrics.json", metrics)
 
 

@@ -12,7 +12,7 @@ from typing import Annotated, Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from stages.base.errors import ParamError
 from stages.base.params import Section
@@ -41,6 +41,13 @@ class DomainsParams(Section):
     feature_bits: Annotated[int, Field(ge=8, le=24)]
     characters: Annotated[int, Field(ge=100)]
     inverse_penalty: Annotated[float, Field(gt=0)]
+
+    @field_validator("seeds")
+    @classmethod
+    def _no_total(cls, seeds: dict[str, list[str]]) -> dict[str, list[str]]:
+        if "out" in seeds:
+            raise ValueError("a domain can't be named `out`: `documents_out` is the total of all; choose another name")
+        return seeds
 
 
 PARAMS = {"corpus.domains": DomainsParams}

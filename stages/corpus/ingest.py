@@ -4,22 +4,24 @@ import itertools
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 import pyarrow as pa
-from pydantic import Field, StringConstraints
+from pydantic import Field, StringConstraints, field_validator, model_validator
 
 from stages.base import schemas
 from stages.base.errors import DataLossError, InputError
-from stages.base.params import Section
+from stages.base.files import sha256_file
+from stages.base.params import Section, nearest
 from stages.base.progress import Progress
 from stages.base.record import StageRun, stage
 from stages.base.tables import TableWriter
 from stages.corpus.drops import sample
-from stages.corpus.sources.download import fetch, is_url
+from stages.corpus.sources.download import check_url, fetch, is_url
 from stages.corpus.sources.files import matches, read_file
-from stages.corpus.sources.hub import read_hub
+from stages.corpus.sources.hub import local_inputs, read_hub
 from stages.corpus.sources.identity import document_id
+from stages.corpus.sources.occurrences import Occurrences
 from stages.corpus.sources.raw import DAMAGE, Raw
 from stages.corpus.sources.robots import ROBOTS, Robots, robots_table
 from stages.corpus.sources.warc import read_warc
@@ -44,6 +46,23 @@ class WarcSource(Section):
     sha256: dict[str, Digest]  # of the paths whose digest is known; may be empty
     licence: Text
     max_damaged: Annotated[int, Field(ge=0)]  # records
+
+    @field_validator("paths")
+    @classmethod
+    def _addresses(cls, paths: list[str]) -> list[str]:
+        for path in filter(is_url, paths):
+            try:
+                check_url(path)
+            except InputError as error:
+                raise ValueError(str(error)) from None
+        return paths
+
+    @model_validator(mode="after")
+    def _digests_of_paths(self) -> Self:
+        if strange := sorted(self.sha256.keys() - set(self.paths)):
+            hint = nearest(strange[0], self.paths)
+            raise ValueError(f"sha256 names {strange[0]!r}, which is none of the paths{hint}")
+        return self
 
 
 class FilesSource(Section):
@@ -88,29 +107,45 @@ def read_source(source: Source, run: StageRun[IngestParams]) -> Iterator[Raw | R
         for batch in run.batches(source.robots, ROBOTS) if source.robots else ():
             yield from itertools.starmap(Robots, zip(*batch.to_pydict().values(), strict=True))
     elif isinstance(source, WarcSource):
+        names = _names([Path(path) for path in source.paths if not is_url(path)])
         for path in source.paths:
-            local = fetch(path, source.sha256.get(path)) if is_url(path) else Path(path)
-            yield from read_warc(run.input(local), limit)
+            digest = source.sha256.get(path)
+            local = fetch(path, digest) if is_url(path) else _checked(run.input(path), digest)
+            yield from read_warc(run.input(local), path if is_url(path) else names[local], limit)
     elif isinstance(source, FilesSource):
-        files = matches(source.paths)
-        base = _common_folder([file.absolute() for file in files])
-        for file in files:
-            yield from read_file(run.input(file), file.absolute().relative_to(base).as_posix(), limit)
+        for file, name in _names(matches(source.paths)).items():
+            yield from read_file(run.input(file), name, limit)
     else:
         hub = source
-        for url, html in read_hub(hub.name, hub.config, hub.split, hub.revision, hub.data_files, hub.column, hub.limit):
-            yield Raw(url, html)
+        for local in local_inputs(hub.name, hub.data_files):
+            run.input(local)
+        yield from read_hub(hub.name, hub.config, hub.split, hub.revision, hub.data_files, hub.column, hub.limit)
 
 
-def _common_folder(files: list[Path]) -> Path:
-    folder = files[0].parent
-    while not all(file.is_relative_to(folder) for file in files):
+def _names(files: list[Path]) -> dict[Path, str]:
+    """What stands for each file in URLs and places: its path below the folder that all have in common."""
+    absolute = [file.absolute() for file in files]
+    folder = absolute[0].parent if files else Path()
+    while not all(file.is_relative_to(folder) for file in absolute):
         folder = folder.parent
-    return folder
+    return {file: whole.relative_to(folder).as_posix() for file, whole in zip(files, absolute, strict=True)}
+
+
+def _checked(path: Path, digest: str | None) -> Path:
+    """The path of a local file. Raises InputError if it has another sha256 than the params give."""
+    if digest is not None and (found := sha256_file(path)) != digest:
+        raise InputError(
+            f"{path}: its sha256 begins with {found[:12]}, corpus.ingest.sources expects {digest[:12]}; "
+            "the file is damaged or another one: fetch it again, or correct the digest"
+        )
+    return path
 
 
 class Intake:
-    """Sorts what the sources give into pages, drops and robots.txt files, and counts. Memory holds no page."""
+    """Sorts what the sources give into pages, drops and robots.txt files, and counts.
+
+    Memory holds no page: the robots.txt files, and 18 to 36 bytes for each page of the source at hand.
+    """
 
     def __init__(self, pages: TableWriter, drops: TableWriter, max_page_bytes: int) -> None:
         self._pages, self._drops, self._limit = pages, drops, max_page_bytes
@@ -124,14 +159,13 @@ class Intake:
 
         Raises DataLossError above the source's `max_damaged`, InputError for a source without any page.
         """
-        seen: Counter[str] = Counter()
+        seen = Occurrences()
         kept, hosts = self._pages.rows, len(self.robots)
         for raw in found:
             if isinstance(raw, Robots):
                 self.robots[raw.host] = self._texts.setdefault(raw.text, raw.text)
                 continue
-            row = {"id": document_id(name, raw.url, seen[raw.url]), "source": name, "url": raw.url}
-            seen[raw.url] += 1
+            row = {"id": document_id(name, raw.url, seen.earlier(raw.url)), "source": name, "url": raw.url}
             problem = raw.problem or ("" if raw.html.strip() else "empty")
             problem = problem or ("too_large" if len(raw.html) > self._limit else "")
             for remark in (problem, *raw.remarks) if problem else raw.remarks:

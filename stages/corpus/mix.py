@@ -4,6 +4,7 @@ One pass over the corpus sizes its groups (source × domain) and decides; a seco
 writes. Nothing is held of a document but its quality (4 bytes).
 """
 
+import difflib
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, NamedTuple
@@ -14,7 +15,7 @@ import pyarrow.compute as pc
 from pydantic import Field, field_validator
 
 from stages.base import schemas
-from stages.base.errors import DataLossError
+from stages.base.errors import DataLossError, ParamError
 from stages.base.params import Section
 from stages.base.progress import Progress
 from stages.base.record import stage
@@ -116,10 +117,32 @@ class Plan(NamedTuple):
     anneal_bounds: dict[str, float]  # of the sources that the anneal takes from: the least quality
     params: MixParams
     seed: int
+    absent_sources: int  # named in the params, but no document has them
+    absent_domains: int
+
+
+def absent(names: Iterable[str], present: Iterable[str], section: str) -> list[str]:
+    """The names in a section, but `default`, that no document has: those of a part that the corpus happens to lack.
+
+    Raises ParamError for one that resembles a present name without settings of its own: it is misspelt.
+    """
+    names, present = set(names) - {"default"}, set(present)
+    for name in sorted(names - present):
+        if difflib.get_close_matches(name, sorted(present - names), n=1, cutoff=0.65):
+            raise ParamError(
+                f"params.yaml: `{section}.{name}`: no document has this name; there are {', '.join(sorted(present))}; "
+                "correct or remove it"
+            )
+    return sorted(names - present)
 
 
 def plan(found: Survey, params: MixParams, seed: int) -> Plan:
-    """Epochs of each group, and the quality that the anneal asks for of each source's training documents."""
+    """Epochs of each group, and the quality that the anneal asks for of each source's training documents.
+
+    Raises ParamError for settings that name no source or domain of the corpus but resemble one.
+    """
+    absent_sources = absent(params.sources, {group.source for group in found.sizes}, "corpus.mix.sources")
+    absent_domains = absent(params.domains, {group.domain for group in found.sizes}, "corpus.mix.domains")
     asked = {
         group: _settings(params, group.source).epochs * for_source(params.domains, group.domain, "corpus.mix.domains")
         for group in sorted(found.sizes)
@@ -131,7 +154,7 @@ def plan(found: Survey, params: MixParams, seed: int) -> Plan:
         qualities = np.concatenate([np.zeros(0, np.float32), *mine]).astype(np.float64)
         if len(qualities) and _settings(params, source).anneal_epochs > 0:
             bounds[source] = float(np.quantile(qualities, _settings(params, source).anneal_quantile))
-    return Plan(epochs, bounds, params, seed)
+    return Plan(epochs, bounds, params, seed, len(absent_sources), len(absent_domains))
 
 
 def divide(documents: pa.Table, decided: Plan) -> tuple[dict[str, pa.Table], pa.Table]:
@@ -188,7 +211,7 @@ def summarise(
     """(metrics, domains after the mix): sizes of each table by source and of train by domain, as they are and as often
     as they are read; the shares asked for beside those reached.
     """
-    metrics: dict[str, Any] = {}
+    metrics: dict[str, Any] = {"absent_sources": decided.absent_sources, "absent_domains": decided.absent_domains}
     for name, table in sizes.items():
         for column in ("source", "domain") if name == "train" else ("source",):
             for label, unit, repeated in [

@@ -6,8 +6,10 @@ from typing import NamedTuple
 import numba
 import numpy as np
 
-from stages.corpus.duplicates.ngrams import code_points, ngram_hashes, words
+from stages.corpus.duplicates.ngrams import Words, code_points, ngram_hashes, words
 
+# Soft hyphen, zero-width space, joiners and byte-order mark: nobody sees them in a word.
+UNSEEN = np.array([0xAD, 0x200B, 0x200C, 0x200D, 0x2060, 0xFEFF], np.uint32)
 MARKS = 1 << 18  # entries of the table that most n-grams of a clean text fail at
 
 
@@ -20,13 +22,25 @@ class Protected(NamedTuple):
     marks: np.ndarray  # bool [MARKS]: is there an n-gram with these low bits?
 
 
+def seen_words(text: str) -> Words:
+    """Words as a reader sees them: an underscore parts them, and what has no width isn't there."""
+    codes = code_points(text.replace("_", " "))
+    seen = np.flatnonzero(~np.isin(codes, UNSEEN)) if codes.dtype == np.uint32 else np.arange(len(codes))
+    found = words(codes[seen])
+    return Words(found.hashes, seen[found.starts], seen[found.ends - 1] + 1)
+
+
+def is_protected(text: str, min_words: int) -> bool:
+    return len(seen_words(text).hashes) >= max(1, min_words)
+
+
 def protect(texts: Sequence[str], ngram: int, min_words: int) -> Protected:
     """All n-grams of each text, or the whole of a shorter one; texts of fewer than `min_words` words have none."""
     by_length: dict[int, list[np.ndarray]] = {}
     for text in texts:
-        hashes = words(code_points(text)).hashes
-        length = min(ngram, len(hashes))
-        if length >= max(1, min_words):
+        if is_protected(text, min_words):
+            hashes = seen_words(text).hashes
+            length = min(ngram, len(hashes))
             by_length.setdefault(length, []).append(ngram_hashes(hashes, length))
     lengths = sorted(by_length)
     parts = [np.unique(np.concatenate(by_length[length])) for length in lengths]
@@ -54,5 +68,5 @@ def _find(
 
 def passages(text: str, protected: Protected) -> list[tuple[int, int]]:
     """[start, end) in characters of each protected n-gram in a text, ascending; they may overlap."""
-    hashes, starts, ends = words(code_points(text))
+    hashes, starts, ends = seen_words(text)
     return sorted((int(starts[first]), int(ends[last])) for first, last in _find(hashes, *protected))

@@ -36,7 +36,7 @@ def legality_view(value: Any, path: str) -> list[dict[str, Any]]:
         if rest:
             documents, gone = sum(row[1] for row in rest), sum(row[2] for row in rest)
             rows.append([f"{count(len(rest))} others", count(documents), count(gone)])
-        view.append({"title": title, "head": [title, "Documents", "Dropped for it"], "rows": rows})
+        view.append({"title": title, "head": ["Name", "Documents", "Dropped"], "rows": rows})
     return view
 
 

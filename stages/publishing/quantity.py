@@ -67,8 +67,8 @@ def percent(part: float, whole: float, digits: int = 1) -> str:
 
 
 def count(number_of: float) -> str:
-    """12,345 with a thin space, as tables set it."""
-    return f"{number_of:,.0f}".replace(",", "\u2009")
+    """12,345 with a narrow no-break space, as tables set it."""
+    return f"{number_of:,.0f}".replace(",", "\u202f")
 
 
 def floor(values: Sequence[float], step: float) -> float:

@@ -1,6 +1,13 @@
 """The engines give the same results in the same order, and the tables the same bytes."""
 
-from collections.abc import Iterator
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from importlib.machinery import ModuleSpec
+from pathlib import Path
 
 import pyarrow as pa
 import pytest
@@ -10,6 +17,7 @@ from stages.base.engine import map_batches
 from stages.base.errors import InputError, ParamError, ResourceError
 from stages.base.tables import ROWS, count_rows, read_batches, read_table, table_writer, write_table
 
+ROOT = Path(__file__).resolve().parents[2]
 SCHEMA = pa.schema([("id", pa.string()), ("number", pa.int64())])
 
 
@@ -28,10 +36,14 @@ def refuses(batch: pa.Table, limit: int) -> int:
 
 
 def dies(batch: pa.Table, limit: int) -> int:
-    import os
-
     if batch["number"][0].as_py() >= limit:
         os._exit(9)
+    return batch.num_rows
+
+
+def never_ends(batch: pa.Table, folder: Path) -> int:
+    (folder / str(os.getpid())).touch()
+    time.sleep(600)
     return batch.num_rows
 
 
@@ -53,6 +65,39 @@ def test_a_killed_worker_is_an_error_with_a_remedy(monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv("TRAINYARD_WORKERS", "2")
     with pytest.raises(ResourceError, match="TRAINYARD_WORKERS"):
         list(map_batches(dies, [rows(0, 3), rows(3, 6)], 3))
+
+
+def test_the_killed_worker_of_a_stage_is_named_after_the_stage(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert engine._name(dies) == __name__
+    monkeypatch.setattr(sys.modules["__main__"], "__spec__", ModuleSpec("stages.corpus.extract", None))
+    monkeypatch.setattr(dies, "__module__", "__main__")
+    assert engine._name(dies) == "stages.corpus.extract"
+
+
+def test_workers_end_with_a_parent_that_is_killed(tmp_path: Path) -> None:
+    pids, temporary = tmp_path / "pids", tmp_path / "temporary"
+    pids.mkdir()
+    temporary.mkdir()
+    code = (
+        "import sys; from pathlib import Path; from stages.base import engine; from tests.base import test_engine as t;"
+        "engine.FEW = 0;"
+        "list(engine.map_batches(t.never_ends, [t.rows(0, 1), t.rows(1, 2)], Path(sys.argv[1])))"
+    )
+    environment = os.environ | {"TRAINYARD_WORKERS": "2", "TMPDIR": str(temporary)}
+    parent = subprocess.Popen([sys.executable, "-c", code, str(pids)], env=environment, cwd=ROOT)
+    until(lambda: len(list(pids.iterdir())) == 2)
+    assert list(temporary.glob("trainyard-*/*.pickle"))
+    parent.send_signal(signal.SIGKILL)
+    parent.wait()
+    until(lambda: not any(Path("/proc", pid.name).exists() for pid in pids.iterdir()))
+    assert not list(temporary.glob("trainyard-*"))
+
+
+def until(condition: Callable[[], bool], seconds: float = 60) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.05)
 
 
 def test_ray_gives_what_one_process_gives(ray_cluster: None, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from stages.base.params import parse
 from stages.corpus import passages
 from stages.corpus.decontaminate import Context, CutParams, DecontaminateParams, clean, contaminated, decide
+from stages.corpus.protected import is_protected, protect
 from stages.corpus.protected import passages as find
-from stages.corpus.protected import protect
 from tests.corpus.documents import prose, settings, table
 
 PARAMS = parse(
@@ -35,6 +35,24 @@ def context(params: DecontaminateParams, leaks: tuple[str, ...] = ()) -> Context
 def test_case_spacing_and_punctuation_hide_nothing() -> None:
     texts = [f"{prose(20, 1)} WHICH animal is,\n on the 'coins' of Cojux -- the falcon.", FACTS, ""]
     assert contaminated(texts, [QUESTION], PARAMS).tolist() == [1, 0, 0]
+
+
+def test_underscores_and_characters_without_width_hide_nothing() -> None:
+    hidden = QUESTION.replace(" ", "_").replace("Cojux", "Co\u00adj\u200bu\ufeffx")
+    text = f"\ufeff{prose(20, 1)} “{hidden}” {prose(20, 2)}"
+    protected = protect([QUESTION], 13, 4)
+    assert [text[start:end] for start, end in find(text, protected)] == [hidden.rstrip("?")]
+    assert find(QUESTION, protect([hidden], 13, 4)) == find(QUESTION, protected) == [(0, len(QUESTION) - 1)]
+    assert clean(text, protected, CUT.cut)[0] == ""
+
+
+def test_only_questions_of_enough_words_are_protected() -> None:
+    assert [is_protected(text, 4) for text in ("where is it", "where_is it now", "?", QUESTION)] == [
+        False,
+        True,
+        False,
+        True,
+    ]
 
 
 def test_thirteen_words_of_a_long_question_are_enough() -> None:

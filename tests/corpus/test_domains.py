@@ -70,6 +70,11 @@ def test_the_first_rule_that_matches_names_the_domain() -> None:
         seed_labels(sources, urls, {"stars": ["["]})
 
 
+def test_a_domain_that_would_be_taken_for_the_total_is_refused() -> None:
+    with pytest.raises(ParamError, match=r"`corpus\.domains\.seeds`.*can't be named `out`"):
+        parse("corpus.domains", SETTINGS | {"seeds": {"out": ["/out/"]}}, DomainsParams)
+
+
 def test_unlabelled_documents_get_the_domain_of_their_words() -> None:
     domains, metrics, sizes = named(documents(), fitted(documents()))
     assert domains == ["stars"] * 60 + ["herbs"] * 60 + ["other"] * 20

@@ -14,7 +14,7 @@ import pytest
 
 from stages.base.errors import InputError
 from stages.corpus.sources import download
-from stages.corpus.sources.download import fetch
+from stages.corpus.sources.download import fetch, is_url
 
 pytestmark = pytest.mark.timeout(120)
 SIZE = 300_000
@@ -131,7 +131,7 @@ def gets(found: list) -> list:
 
 
 def left(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.rglob("*") if path.is_file() and path.name != ".lock")
+    return sorted(path.name for path in folder.rglob("*") if path.is_file() and path.suffix != ".lock")
 
 
 def test_large_files_come_in_parallel_ranges(server, requests, tmp_path, monkeypatch):
@@ -234,13 +234,14 @@ def test_a_killed_download_leaves_a_temporary_name_and_a_rerun_ends_it(served, s
     )
     process = subprocess.Popen([sys.executable, "-c", code, slow, str(tmp_path)])
     end = time.monotonic() + 60
-    while not any(path.stat().st_size for path in tmp_path.rglob("*.partial")) and time.monotonic() < end:
+    while not any(path.stat().st_size for path in tmp_path.rglob("*.bin.partial")) and time.monotonic() < end:
         time.sleep(0.05)
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
     assert left(tmp_path) == [".killed.bin.partial", ".killed.bin.partial.json"]
     # The same bytes under the address that isn't slow.
-    next(tmp_path.iterdir()).rename(tmp_path / hashlib.sha256(url.encode()).hexdigest()[:16])
+    folder = next(path for path in tmp_path.iterdir() if path.is_dir())
+    folder.rename(tmp_path / hashlib.sha256(url.encode()).hexdigest()[:16])
     assert fetch(url, DIGEST, tmp_path).read_bytes() == BODY and left(tmp_path) == ["killed.bin"]
     span = gets(requests())[-1]
     assert span is not None and int(span[len("bytes=") : -1]) > 0
@@ -255,6 +256,36 @@ def test_what_was_complete_before_it_was_renamed_isnt_fetched_again(server, requ
     (folder / ".complete.bin.partial.json").write_text(json.dumps(notes))
     assert fetch(url, DIGEST, tmp_path).read_bytes() == BODY
     assert gets(requests()) == [f"bytes={SIZE}-"]
+
+
+def test_killed_while_a_new_version_begins_no_mixture_is_left(server, tmp_path, monkeypatch):
+    """The old version's bytes are gone before anything says that they are the new one's."""
+
+    def killed(*arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    url = f"{server}/ranges+breaks+changes/mixture.bin"
+    with monkeypatch.context() as patch:
+        patch.setattr(download, "ATTEMPTS", 1)
+        with pytest.raises(InputError, match="100,000"):
+            fetch(url, None, tmp_path)
+        patch.setattr(download, "_store", killed)
+        with pytest.raises(KeyboardInterrupt):
+            fetch(url, None, tmp_path)
+    assert fetch(url, None, tmp_path).read_bytes() == OTHER
+
+
+@pytest.mark.parametrize("url", ["http://[bad/x.warc", "http://a/\n.warc", "http:///x", "http://a/\ud800"])
+def test_what_is_no_address_is_named(tmp_path, url):
+    with pytest.raises(InputError, match="not a web address") as caught:
+        fetch(url, None, tmp_path)
+    assert is_url(url) and str(caught.value).isprintable() and not any(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", [".lock", ".", "%C3%A4" * 200, "ä" * 200])
+def test_files_of_any_name_are_fetched(server, tmp_path, name):
+    url = f"{server}/ranges/{name}"
+    assert fetch(url, DIGEST, tmp_path).read_bytes() == BODY == fetch(url, DIGEST, tmp_path).read_bytes()
 
 
 def test_progress_of_a_download_has_bytes_and_time_left(capsys, monkeypatch):

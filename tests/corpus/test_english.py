@@ -189,6 +189,26 @@ def test_a_hostile_chunk_takes_no_time_to_speak_of() -> None:
     assert len(words("é" + "»!" * 20_000, Lexicon())) == 40_001
 
 
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize(
+    "unit", ["http://é.com/é", "http://a.com/a", "é-", "a@b.c-é", "é://", "é..", "..é", "…é", "é" + "." * 999, ".é'"]
+)
+def test_no_repetition_takes_more_than_linear_time(unit: str) -> None:
+    """Half a megabyte; quadratic time would be minutes."""
+    assert "".join(words(unit * (500_000 // len(unit)), Lexicon())) == unit * (500_000 // len(unit))
+
+
+def test_a_long_run_of_dots_inside_a_chunk_is_one_infix() -> None:
+    assert words("é" + "." * 200_000 + "é", Lexicon()) == ["é", "." * 200_000, "é"]
+
+
+@settings(deadline=None, max_examples=500)
+@given(st.lists(st.sampled_from([*"a1é:@/.?#-_", "http://", "me:pass@", "b.com", "10.1.2.3", ":80"]), max_size=12))
+def test_what_is_a_url_is_what_spacy_says(parts: list[str]) -> None:
+    text = "".join(parts)
+    assert bool(english().is_url(text)) == bool(pipeline().tokenizer.url_match(text))
+
+
 def test_neighbours_that_hide_each_others_exceptions() -> None:
     text = "x:-) ) and y:( ( or z:-)) )"
     assert words(text, Lexicon()) == spacy_words(text)

@@ -4,6 +4,7 @@ import gzip
 import hashlib
 import json
 import sys
+import tracemalloc
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -94,6 +95,28 @@ def test_memory_holds_no_corpus(tmp_path):
     assert pages.rows == 3000 and max(held) < 32 * 2**20
 
 
+def test_addresses_that_were_seen_take_a_few_bytes_each(tmp_path):
+    """20,000 URLs of 200 characters: a dictionary of them takes 5 MB, the table of digests half of one."""
+
+    def many():
+        for number in range(20_000):
+            if number == 1000:
+                tracemalloc.start()
+            yield Raw(f"https://a/{number:0190}", b"", problem="not_html")
+        held.append(tracemalloc.get_traced_memory()[0])
+        tracemalloc.stop()
+        yield Raw("https://a/", b"<p>")
+
+    held: list[int] = []
+    with (
+        table_writer(tmp_path / "p", schemas.PAGE) as pages,
+        table_writer(tmp_path / "d", schemas.DROP) as drops,
+        Progress(None, "ingesting") as bar,
+    ):
+        Intake(pages, drops, LIMIT).take("s", FILES, many(), bar)
+    assert held[0] < 2 * 2**20
+
+
 def read(path: Path, limit: int = LIMIT) -> list[Raw]:
     return list(read_file(path, path.name, limit))
 
@@ -166,8 +189,8 @@ def test_hub_rows_are_streamed_up_to_the_limit(monkeypatch):
 
     monkeypatch.setitem(sys.modules, "datasets", SimpleNamespace(load_dataset=load))
     pages = list(read_hub("some/set", None, "train", "abc", None, "body", 3))
-    assert [unwrap(html) for _, html in pages] == ["text 0", "text 1", "text 2"]
-    assert [url for url, _ in pages] == [
+    assert [unwrap(raw.html) for raw in pages] == ["text 0", "text 1", "text 2"]
+    assert [raw.url for raw in pages] == [
         "https://huggingface.co/datasets/some/set?split=train&row=0", "http://u/",
         "https://huggingface.co/datasets/some/set?split=train&row=2",
     ]  # fmt: skip
@@ -201,7 +224,7 @@ def test_a_local_folder_is_a_dataset(tmp_path, monkeypatch, kind):
         with gzip.open(folder / "a.json.gz", "wt") as handle:
             handle.write("".join(json.dumps(row) + "\n" for row in rows))
         found = list(read_hub("json", None, "train", None, [str(folder / "a.json.gz")], "text", 3))
-    assert found == [(f"http://u/{n}", wrap(f"text {n}")) for n in range(3)]
+    assert [(raw.url, raw.html) for raw in found] == [(f"http://u/{n}", wrap(f"text {n}")) for n in range(3)]
 
 
 # ------------------------------------------------------------------------------------------------ the whole stage
@@ -311,6 +334,43 @@ def test_damage_above_the_bound_is_one_line_and_nothing_half_written(folder, cap
     assert read_table("data/corpus/ingest/pages.parquet", schemas.PAGE).num_rows == 4
     sample = read_table("data/corpus/ingest/drops.parquet", schemas.DROP)["sample"].to_pylist()
     assert len(sample) == 1 and sample[0].startswith(f"crawl.warc.gz@{bad}: ")
+
+
+def test_a_local_archive_is_checked_and_named_by_its_folder(folder, capsys):
+    for name in ("a", "b"):
+        (folder / name).mkdir()
+        archive(
+            folder / name, page(f"http://{name}/", GOOD), page("http://i/", b"x", media="image/png"), name="x.warc.gz"
+        )
+    paths = [str(folder / "a/x.warc.gz"), "b/x.warc.gz"]
+    crawl = {"kind": "warc", "paths": paths, "sha256": {}, "licence": "declared", "max_damaged": 0}
+    run(folder, crawl=crawl)
+    samples = read_table("data/corpus/ingest/drops.parquet", schemas.DROP)["sample"].to_pylist()
+    assert [sample.partition("@")[0] for sample in samples] == ["a/x.warc.gz", "b/x.warc.gz"]
+    right = hashlib.sha256((folder / paths[1]).read_bytes()).hexdigest()
+    run(folder, crawl=crawl | {"sha256": {paths[1]: right}})
+    with pytest.raises(SystemExit):
+        run(folder, crawl=crawl | {"sha256": {paths[1]: "0" * 64}})
+    assert (told := capsys.readouterr().err).count("\n") == 1 and right[:12] in told and "b/x.warc.gz" in told
+    for bad in ({"sha256": {"b/x.wrac.gz": right}}, {"paths": ["http://[bad/x.warc"]}):
+        with pytest.raises(SystemExit):
+            run(folder, crawl=crawl | bad)
+        assert (told := capsys.readouterr().err).count("\n") == 1 and next(iter(bad.values())) and "crawl" in told
+
+
+def test_a_local_dataset_is_an_input_and_its_path_stays_here(folder, monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setenv("HF_HOME", str(folder / "home"))
+    (folder / "set").mkdir()
+    pq.write_table(pa.table({"text": ["one", "two"]}), folder / "set" / "train-0.parquet")
+    hub = {
+        "kind": "hub", "name": str(folder / "set"), "config": None, "split": "train", "revision": None,
+        "data_files": None, "column": "text", "limit": 9, "licence": "CC0-1.0",
+    }  # fmt: skip
+    run(folder, hub=hub)
+    urls = read_table("data/corpus/ingest/pages.parquet", schemas.PAGE)["url"].to_pylist()
+    assert urls == ["file:///set?split=train&row=0", "file:///set?split=train&row=1"]
+    assert str(folder / "set") in read_json("data/corpus/ingest/record.json")["inputs"]
 
 
 def test_too_many_drops_are_one_line_and_nothing_half_written(folder, capsys):

@@ -167,6 +167,23 @@ def test_shares_leave_a_group_that_only_validates_alone() -> None:
     assert sorted(tables["validation"]["id"].to_pylist()) == sorted(validating)
 
 
+@pytest.mark.parametrize(
+    ("section", "name", "known"),
+    [("sources", "wbe", "facts, web"), ("domains", "dul", "banned, dull, fine")],
+)
+def test_a_misspelt_name_is_refused_and_one_that_the_corpus_lacks_is_counted(
+    section: str, name: str, known: str
+) -> None:
+    settings = dict(SETTINGS[section])
+    value = settings.pop({"wbe": "web", "dul": "dull"}[name])
+    misspelt = parse("corpus.mix", SETTINGS | {section: settings | {"default": value, name: value}}, MixParams)
+    with pytest.raises(ParamError, match=rf"`corpus\.mix\.{section}\.{name}`.*there are {known}; correct or remove it"):
+        mixed(documents(), misspelt)
+    more = parse("corpus.mix", SETTINGS | {section: SETTINGS[section] | {"poetry": value}}, MixParams)
+    assert mixed(documents(), more)[2][f"absent_{section}"] == 1
+    assert mixed(documents())[2][f"absent_{section}"] == 0
+
+
 def test_shares_that_can_not_be_are_refused() -> None:
     with pytest.raises(ParamError, match=r"`corpus\.mix\.shares`.*more than 1"):
         parse("corpus.mix", SETTINGS | {"shares": {"dull": 0.6, "fine": 0.5}}, MixParams)

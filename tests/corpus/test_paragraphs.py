@@ -66,11 +66,34 @@ def test_repeated_lines_are_counted_once_a_document_that_stays(
 
 def test_furniture_goes_and_headings_stay() -> None:
     footer = "Subscribe to the letter of this site 12 times a year."
-    page = f"Menu\n\nTopic 3\n\nNotes\n\n{prose(30, 3)}\n{footer.replace('12', '3')}\n\nMenu"
+    page = (
+        f"Menu\n\nTopic 3\n\nNotes\n\n{prose(30, 3)}\n\n{footer.replace('12', '3')}\n{footer}\n\n{prose(30, 4)}\n\nMenu"
+    )
     known = hashes("menu", "NOTES", footer)
     text, removed = paragraphs.without(page, known, NO_SALT, min_characters=30)
-    assert text == f"Topic 3\n\nNotes\n\n{prose(30, 3)}"
-    assert removed == 2 * len("Menu") + len(footer) - 1
+    assert text == f"Topic 3\n\nNotes\n\n{prose(30, 3)}\n\n{prose(30, 4)}"
+    assert removed == 2 * len("Menu") + 2 * len(footer) - 1
+
+
+def test_a_repeated_line_among_others_stays_unless_it_is_at_the_edge() -> None:
+    line = "from sklearn.model_selection import train_test_split"
+    code = f"import numpy as np\n{line}\nparts = train_test_split(values)"
+    known = hashes(line, "import numpy as np")
+    page = f"{prose(30, 1)}\n\n{code}\n\n{prose(30, 2)}"
+    assert paragraphs.without(page, known, NO_SALT, min_characters=30) == (page, 0)
+    page = f"{line}\n{prose(30, 1)}\n{line}\n{prose(30, 2)}\n{line}"
+    assert paragraphs.without(page, known, NO_SALT, 30) == (
+        f"{prose(30, 1)}\n{line}\n{prose(30, 2)}",
+        2 * len(line),
+    )
+
+
+def test_a_block_whose_lines_all_repeat_goes_whole() -> None:
+    notice = "Share\nSubscribe to the letter of this site.\n \tContact"
+    page = f"{prose(30, 1)}\n \n{notice}\n\n{prose(30, 2)}"
+    known = hashes(*notice.split("\n"))
+    assert paragraphs.without(page, known, NO_SALT, 30)[0].split() == f"{prose(30, 1)} {prose(30, 2)}".split()
+    assert paragraphs.without(page, known, NO_SALT, 60) == (page, 0)
 
 
 def test_another_salt_is_another_source() -> None:

@@ -43,6 +43,9 @@ IN_CONTEXT = [
     ("phone", "Tel.: 030 901820", "030 901820"),
     ("phone", "telephone us at 0800 123 4567 today", "0800 123 4567"),
     ("phone", "Fax (020) 7946 0958.", "(020) 7946 0958"),
+    ("phone", "+1 415 555 2671 2024 edition", "+1 415 555 2671"),
+    ("phone", "from +376 712 345 in Andorra", "+376 712 345"),
+    ("phone", "+34 900 100 000", "+34 900 100 000"),
     (
         "key",
         'aws_secret_access_key = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYzAp9Kd3Lq8"',
@@ -75,6 +78,7 @@ password = os.environ["DATABASE_PASSWORD"]; secret_key: get_secret_key_from_sett
 4111 1111 1111 1112, 1234 5678 9012 3456, 4444 4444 4444 4444, 0.4111111111111111, 1712345678901234
 DE00370400440532013000, AB12 CDEF 3456, ABCD1234EFGH5678, X509 CERT
 int64 9223372036854775807, 1415555267 rows, 202.5 +/- 10.5, 1-2-3, 555-1234, 12-34-5678, UTC+0100, +100, +1 2
++10 000 000 people, +1 000 000 000, +1234567890, +20 000 000, +25 500 000 a year, +250 000 000, +1 150 555 2671
 """
 
 
@@ -101,6 +105,31 @@ def test_what_only_looks_like_it_stays(line: str) -> None:
 def test_a_private_key_goes_with_its_lines() -> None:
     block = "-----BEGIN RSA PRIVATE KEY-----\nMIIEow\nabc@d.io\n-----END RSA PRIVATE KEY-----"
     assert pii.redact(f"a {block} b") == ("a [key] b", [pii.Finding("key", block)])
+
+
+def test_a_key_without_an_end_hides_none_after_it() -> None:
+    begin, end = "-----BEGIN PRIVATE KEY-----", "-----END PRIVATE KEY-----"
+    assert pii.redact(f"{begin}\n{begin}\nMIIE\n{end}")[0] == f"{begin}\n[key]"
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize(
+    "unit",
+    [
+        "-----BEGIN PRIVATE KEY-----\n",
+        "-----BEGIN ",
+        "-eyJ",
+        "eyJaaaaaaaa.",
+        "-sk-proj-",
+        "SG.",
+        "+1 ",
+        "a@",
+        "secret=",
+    ],
+)
+def test_no_repetition_takes_more_than_linear_time(unit: str) -> None:
+    """A megabyte; quadratic time would be minutes."""
+    assert pii.redact(unit * (1_000_000 // len(unit)) + "-----END PRIVATE KEY-----")
 
 
 def test_only_the_kinds_that_are_asked_for() -> None:

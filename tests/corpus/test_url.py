@@ -14,6 +14,9 @@ from stages.corpus.links.url import canonical
         ("https://example.invalid/a/./b/../c/index.html#top", "https://example.invalid/a/c"),
         ("https://example.invalid/?b=2&a=1&utm_source=mail", "https://example.invalid/?a=1&b=2"),
         ("https://example.invalid/%7euser", "https://example.invalid/~user"),
+        ("https://example.invalid/a?PHPSESSID=1f3870be274f6c49b3e31a0c6728957f", "https://example.invalid/a"),
+        ("https://example.invalid/a?ref_src=twsrc%5Etfw#part", "https://example.invalid/a"),
+        ("https://example.invalid/#!/%7euser", "http://www.example.invalid#!/~user"),
     ],
 )
 def test_spellings_of_one_url_agree(one: str, other: str) -> None:
@@ -25,6 +28,11 @@ def test_spellings_of_one_url_agree(one: str, other: str) -> None:
     [
         ("https://example.invalid/a?page=1", "https://example.invalid/a?page=2"),
         ("https://example.invalid/A", "https://example.invalid/a"),
+        ("https://example.invalid/article.pl?sid=03/12/01/1", "https://example.invalid/article.pl?sid=04/07/21/2"),
+        ("https://example.invalid/talk?sessionid=4", "https://example.invalid/talk?sessionid=5"),
+        ("https://example.invalid/source?ref=main", "https://example.invalid/source?ref=v1.2"),
+        ("https://example.invalid/#!/a", "https://example.invalid/#!/b"),
+        ("https://example.invalid/#!/a", "https://example.invalid/"),
         ("https://example.invalid/", "https://example.invalid:8080/"),
         ("https://example.invalid/%C4%E3.html", "https://example.invalid/%BA%C3.html"),  # not UTF-8: GBK
         ("https://example.invalid/?q=%C4%E3", "https://example.invalid/?q=%BA%C3"),

@@ -206,12 +206,12 @@ def test_every_count_is_that_of_the_files(crawl: Path) -> None:
         kept -= lost[step]
         assert bars[place] == f"{spaced(kept)} kept, {spaced(lost[step])} dropped"
     stacks = [attributes["aria-label"] for _, attributes in page.tags if attributes.get("class") == "stack"]
-    assert "atlas 7, web 1\u2009500" in stacks and len(stacks) == sum(
+    assert "atlas 7, web 1\u202f500" in stacks and len(stacks) == sum(
         len({row[:2] for row in rows}) for rows in DROPS.values()
     )
     for words in (
         f"Of {spaced(PAGES)} pages, {spaced(kept)} are left",
-        "≈ 615\u2009000 tokens at the 4.00 bytes",  # 2,461 documents of 1,000 bytes, to three digits
+        "≈ 615\u202f000 tokens at the 4.00 bytes",  # 2,461 documents of 1,000 bytes, to three digits
         "97.5\u202f% lowest recall of planted cases: pii email",
         "email 63 97.5\u202f% 75.0\u202f%",
         "screen spam recall – 50.0\u202f%",
@@ -232,7 +232,7 @@ def test_every_count_is_that_of_the_files(crawl: Path) -> None:
 
 
 def spaced(number: int) -> str:
-    return f"{number:,}".replace(",", "\u2009")
+    return f"{number:,}".replace(",", "\u202f")
 
 
 def test_samples_are_those_of_smallest_hash_with_their_twins(crawl: Path) -> None:
@@ -341,5 +341,5 @@ def test_tokens_are_an_estimate_to_three_digits() -> None:
     for size in (1, 37, 999, 1000, 123_456, 10**12 + 1):
         shown = tokens(size, 3.2)
         assert shown.startswith("≈")
-        value = int(shown[1:].replace("\u2009", "").strip())
+        value = int(shown[1:].replace("\u202f", "").strip())
         assert math.isclose(value, size / 3.2, rel_tol=0.006, abs_tol=0.5)

@@ -89,9 +89,11 @@ def contains(known: np.ndarray, values: np.ndarray) -> np.ndarray:
 def without(text: str, known: np.ndarray, salt: np.uint64, min_characters: int) -> tuple[str, int]:
     """(the text without repeated lines, characters removed).
 
-    `known` are the hashes of repeated lines, exclusive-or `salt`, ascending. Lines of `min_characters` or more go
-    wherever they stand. Shorter ones ("Parameters", "See also") go only in the unbroken run of repeated and blank lines
-    at the top or the bottom of a text, where a site's furniture is: inside a text they are headings.
+    `known` are the hashes of repeated lines, exclusive-or `salt`, ascending. All go in the unbroken run of repeated and
+    blank lines at the top or the bottom of a text, where a site's furniture is. Inside a text a block (the lines
+    between two blank ones) goes as a whole or not at all: if every line of it repeats and one has `min_characters`.
+    Short lines that stand alone ("Parameters", "See also") are headings there, and a repeated line among others is part
+    of what they say: an import in a listing, a row of a table.
     """
     hashes = line_hashes(code_points(text))
     blank = hashes == 0
@@ -99,9 +101,10 @@ def without(text: str, known: np.ndarray, salt: np.uint64, min_characters: int) 
     if not hit.any():
         return text, 0
     rows = text.split("\n")
-    drop = hit.copy()
-    for place in np.flatnonzero(hit):
-        drop[place] = len(rows[place].strip()) >= min_characters
+    drop = np.zeros(len(rows), bool)
+    bounds = np.flatnonzero(np.diff(~blank, prepend=False, append=False))  # starts and ends of blocks in turn
+    for start, end in bounds.reshape(-1, 2):
+        drop[start:end] = hit[start:end].all() and max(len(row.strip()) for row in rows[start:end]) >= min_characters
     outside = np.flatnonzero(~(hit | blank))
     first, last = (outside[0], outside[-1]) if len(outside) else (len(rows), -1)
     drop[:first] |= hit[:first]

@@ -4,10 +4,9 @@ import re
 from functools import lru_cache
 from urllib.parse import parse_qsl, quote, unquote_to_bytes, urlencode, urlsplit
 
-# Query keys that name a visit, not a page.
-TRACKING = re.compile(
-    r"utm_\w+|gclid|dclid|fbclid|msclkid|yclid|igshid|mc_[ce]id|_ga|phpsessid|jsessionid|sessionid|sid|ref|ref_src"
-)
+# Query keys that name a visit, never a page. Not `sid`, `sessionid` and `ref`: on some sites they name the page (a
+# story, a talk, a branch), and where they don't, the copies are found by their text.
+TRACKING = re.compile(r"utm_\w+|gclid|dclid|fbclid|msclkid|yclid|igshid|mc_[ce]id|_ga|phpsessid|jsessionid|ref_src")
 INDEX = re.compile(r"/(?:index|default)\.(?:html?|php|aspx?)$")
 PORTS = {"http": 80, "https": 443}
 
@@ -16,8 +15,9 @@ PORTS = {"http": 80, "https": 443}
 def canonical(url: str) -> str:
     """`host/path?query`: no scheme, `www.`, default port, fragment, tracking keys, index file or final slash.
 
-    http and https count as one, the query's pairs are sorted, escapes are normalised and dot segments resolved. What
-    can't be parsed comes back stripped: it then equals itself only.
+    http and https count as one, the query's pairs are sorted, escapes are normalised and dot segments resolved. A
+    fragment that begins with `!` stays: it names a page that a script loads. What can't be parsed comes back stripped:
+    it then equals itself only.
     """
     try:
         parts = urlsplit(url.strip().encode("utf-8", "replace").decode())
@@ -27,12 +27,19 @@ def canonical(url: str) -> str:
         return url.strip()
     if port is not None and port != PORTS.get(parts.scheme):
         host = f"{host}:{port}"
-    path = _resolve(quote(unquote_to_bytes(parts.path), safe="/~:@!$&'()*+,;=-._"))  # escapes may be of any charset
+    path = _resolve(_escaped(parts.path))
     path = re.sub(r";jsessionid=[^/]*", "", path, flags=re.IGNORECASE)
     path = INDEX.sub("/", path).rstrip("/")
     query = parse_qsl(parts.query, keep_blank_values=True, errors="surrogateescape")
     pairs = sorted(pair for pair in query if not TRACKING.fullmatch(pair[0].lower()))
-    return f"{host}{path}" + (f"?{urlencode(pairs, errors='surrogateescape')}" if pairs else "")
+    asked = f"?{urlencode(pairs, errors='surrogateescape')}" if pairs else ""
+    loaded = f"#{_escaped(parts.fragment)}" if parts.fragment.startswith("!") else ""
+    return f"{host}{path}{asked}{loaded}"
+
+
+def _escaped(part: str) -> str:
+    """One spelling of the escapes, which may be of any charset."""
+    return quote(unquote_to_bytes(part), safe="/~:@!$&'()*+,;=-._")
 
 
 def _resolve(path: str) -> str:

@@ -24,6 +24,9 @@ OPENS, CLOSES, CHANGED = 1, 2, 4
 LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 WHITE_SPACE = re.compile(r"\s+")
 LONG, WINDOW = 1000, 100  # characters; spaCy's loop over affixes is quadratic in the length of a chunk
+# spaCy's pattern of URLs begins with a user and a password: `S+(:S*)?@`, quadratic in a chunk with many colons and the
+# same as `S+@`, since a colon is no white space.
+USER, SHORT_USER = r"(?:\S+(?::\S*)?@)?", r"(?:\S+@)?"
 
 
 class Cuts(NamedTuple):
@@ -42,6 +45,7 @@ class English:
 
     def __init__(self) -> None:
         import spacy
+        from spacy.lang.tokenizer_exceptions import URL_PATTERN
         from spacy.pipeline import Sentencizer
         from spacy.symbols import ORTH
         from spacy.tokenizer import Tokenizer
@@ -49,6 +53,7 @@ class English:
 
         nlp = spacy.blank("en")
         whole: Any = nlp.tokenizer
+        self.is_url = re.compile(URL_PATTERN.replace(USER, SHORT_USER)).match
         self.ends = frozenset(Sentencizer.default_punct_chars)
         self._prefix, self._suffix = whole.prefix_search, whole.suffix_search
         rules = {text: rule for text, rule in whole.rules.items() if not text.isspace()}
@@ -64,10 +69,11 @@ class English:
         self._affix_tokenizer = Tokenizer(
             vocab,
             rules=rules,
-            prefix_search=lambda text: whole.prefix_search(text) if self._loaded else None,
-            suffix_search=lambda text: whole.suffix_search(text) if self._loaded else None,
+            # A text this long has been peeled: there is no affix to search for, and no need to look all through it.
+            prefix_search=lambda text: whole.prefix_search(text) if self._loaded and len(text) <= LONG else None,
+            suffix_search=lambda text: whole.suffix_search(text) if self._loaded and len(text) <= LONG else None,
             infix_finditer=lambda text: whole.infix_finditer(text) if self._loaded else (),
-            url_match=whole.url_match,
+            url_match=self.is_url,
         )
         self._loaded = True
         bare = Tokenizer(
@@ -84,7 +90,7 @@ class English:
         self._by_first: dict[str, list[tuple[str, ...]]] = {}
         for pattern in self._late:
             self._by_first.setdefault(pattern[0], []).append(pattern)
-        self._affixes = Affixes(self.exceptions, whole.url_match)
+        self._affixes = Affixes(self.exceptions, self.is_url)
         self.pairs = frozenset(pair for pattern in self._late for pair in pairwise(pattern))
         self._not_last = frozenset(first for first, _ in self.pairs)
         self._not_first = frozenset(second for _, second in self.pairs)
@@ -159,12 +165,12 @@ class English:
             prefix = self._prefix(chunk[start : start + WINDOW])
             first = prefix.end() - prefix.start() if prefix else 0
             if chunk.startswith("..", start):
-                first = end - start - len(chunk[start:end].lstrip("."))
+                first = _dots(chunk, range(start, end))
             inner = max(start + first, end - WINDOW)
             suffix = self._suffix(chunk[inner:end])
             last = suffix.end() - suffix.start() if suffix else 0
             if chunk.endswith("..", start + first, end):
-                last = end - start - first - len(chunk[start + first : end].rstrip("."))
+                last = _dots(chunk, range(end - 1, start + first - 1, -1))
             if not first and not last:
                 break
             if first:
@@ -221,6 +227,11 @@ class English:
         tokens, sizes, order = self._without_exceptions(chunks)
         ends = np.cumsum(sizes)
         return [tokens[ends[place] - sizes[place] : ends[place]] for place in np.argsort(order)]
+
+
+def _dots(chunk: str, places: range) -> int:
+    """Length of the run of dots that begins at the first of the places, in their order."""
+    return next((length for length, place in enumerate(places) if chunk[place] != "."), len(places))
 
 
 def _chosen(spans: list[tuple[int, int]]) -> dict[int, int]:

@@ -38,7 +38,9 @@ RULES: dict[str, tuple[Rule, ...]] = {
                 re.compile(r"k[-_](?:live|test)"),
             ),
             re.compile(
-                r"-----BEGIN [A-Z ]*PRIVATE KEY(?: BLOCK)?-----.{0,20000}?-----END [A-Z ]*PRIVATE KEY(?: BLOCK)?-----"
+                # Up to the next beginning: looking past it would be quadratic in a row of them.
+                r"-----BEGIN [A-Z ]*PRIVATE KEY(?: BLOCK)?-----(?:(?!-----BEGIN ).){0,20000}?"
+                r"-----END [A-Z ]*PRIVATE KEY(?: BLOCK)?-----"
                 r"|\b(?:AKIA|ASIA)[0-9A-Z]{16}\b"
                 r"|\bAIza[0-9A-Za-z_-]{35}"
                 r"|\bgh[pousr]_[0-9A-Za-z]{16,}\b"
@@ -48,7 +50,7 @@ RULES: dict[str, tuple[Rule, ...]] = {
                 r"|\bsk-(?:proj|ant|svcacct)-[0-9A-Za-z_-]{20,}"
                 r"|\b(?:sk|pk|rk)[-_](?:(?:live|test)[-_])?[0-9A-Za-z]{16,}\b"
                 r"|\bhf_[0-9A-Za-z]{20,}\b"
-                r"|\beyJ[0-9A-Za-z_-]{8,}\.eyJ[0-9A-Za-z_-]{8,}\.[0-9A-Za-z_-]{8,}"
+                r"|(?<![\w-])eyJ[0-9A-Za-z_-]{8,}\.eyJ[0-9A-Za-z_-]{8,}\.[0-9A-Za-z_-]{8,}"
                 r"|\bSG\.[0-9A-Za-z_-]{16,}\.[0-9A-Za-z_-]{16,}"
                 r"|\bnpm_[0-9A-Za-z]{36}\b"
                 r"|\bpypi-[0-9A-Za-z_-]{50,}"

@@ -21,6 +21,9 @@ DATE = re.compile(
     r"(?:19|20)\d\d[-./ ][01]?\d[-./ ][0-3]?\d(?!\d)|[0-3]?\d[-./ ][01]?\d[-./ ](?:19|20)\d\d(?!\d)"
     r"|(?:19|20)\d\d ?[-/] ?(?:19|20)\d\d(?!\d)"
 )
+# "+20 000 000", "+25 500 000": a count in thousands. No telephone number begins with three noughts, and few have six
+# digits, in threes, after a country code of one or two.
+THOUSANDS = re.compile(r"\+\d{1,3} 000(?!\d)|\+\d{1,2} \d{3} \d{3}\Z")
 # Length of an IBAN by country (ISO 13616 registry).
 IBAN_LENGTHS = {
     "AD": 24, "AE": 23, "AL": 28, "AT": 20, "AZ": 28, "BA": 20, "BE": 16, "BG": 22, "BH": 22, "BR": 29, "BY": 28,
@@ -66,13 +69,27 @@ def ip(value: str, match: re.Match[str]) -> int:
 
 
 def phone(value: str, match: re.Match[str]) -> int:
-    """Seven digits or more (ten after a "+" without any separator), fifteen at most (E.164); no date, no decimal."""
+    """Seven digits or more (ten after a "+" without any separator), fifteen at most (E.164); no date, decimal or count.
+
+    After "+1" ten digits, the first no 0 or 1 (the North American plan); what follows them is left out.
+    """
+    if value.startswith("+1"):
+        value = value[: _north_american(value)]
     digits = sum(c.isdigit() for c in value)
     separators = {c for c in value if not c.isdigit() and c not in "+()"}
     least = 7 if separators else 10 if value.startswith("+") else 7
-    if not least <= digits <= 15 or DATE.match(value):
+    if not least <= digits <= 15 or DATE.match(value) or THOUSANDS.match(value):
         return 0
     return 0 if "." in separators and (separators != {"."} or value.count(".") < 2) else len(value)
+
+
+def _north_american(value: str) -> int:
+    """Where the eleven digits of a number that starts with "+1" end, 0 if they are none."""
+    places = [place for place, c in enumerate(value) if c.isdigit()]
+    if len(places) < 11 or value[places[1]] in "01":
+        return 0
+    end = places[10] + 1
+    return 0 if value[end : end + 1].isdigit() else end
 
 
 def card(value: str, match: re.Match[str]) -> int:

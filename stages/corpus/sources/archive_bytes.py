@@ -33,6 +33,7 @@ class ArchiveBytes:
         self._buffer, self._place = b"", 0  # inflated, and how much of it is read
         self._raw, self._raw_end = b"", offset  # not inflated yet; file offset of its end
         self._inflater: zlib._Decompress | None = None
+        self._line_feeds = 0  # since the end of the last block
         self.record_offset = offset
 
     def at_record(self) -> bool:
@@ -67,18 +68,25 @@ class ArchiveBytes:
             yield piece
 
     def end_record(self) -> None:
-        """The blank lines after a block, up to the next record or the end of the member, whose checksum that checks."""
+        """The blank lines after a block, up to the next record or the end of the member, whose checksum that checks.
+
+        Raises DamageError if the block goes on. What follows an empty line is no part of it: that is left for
+        `at_record`, whatever it is.
+        """
+        self._line_feeds = 0
         while not self._skip_blank():
             if not self._more():
                 return
         while len(self._buffer) - self._place < len(START) and self._more():
             pass
-        if not self._buffer.startswith(START, self._place):
+        if not self._buffer.startswith(START, self._place) and self._line_feeds < 2:
             raise DamageError("goes on after its declared length")
 
     def _skip_blank(self) -> bool:
         """Whether something other than line ends is left in the buffer."""
-        self._place = LINE_ENDS.match(self._buffer, self._place).end()  # type: ignore[union-attr]
+        start = self._place
+        self._place = LINE_ENDS.match(self._buffer, start).end()  # type: ignore[union-attr]
+        self._line_feeds += self._buffer.count(b"\n", start, self._place)
         return self._place < len(self._buffer)
 
     def _more(self) -> bool:

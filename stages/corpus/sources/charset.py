@@ -21,6 +21,14 @@ def decode_as(body: bytes, label: str) -> str | None:
         return None
 
 
+def is_utf8(body: bytes) -> bool:
+    try:
+        body.decode("utf-8")
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
 def seven_bit(body: bytes, label: str) -> str | None:
     """The text of a page in ISO-2022-JP, which is made of ASCII bytes and would pass for UTF-8; None for all others."""
     if b"\x1b" in body and map_encoding_to_html5(label, False) == "iso2022_jp":
@@ -39,12 +47,10 @@ def to_utf8(body: bytes, label: str = "") -> tuple[bytes, bool]:
     mark = next((name for prefix, name in MARKS if body.startswith(prefix)), "")
     if mark.startswith("utf-16"):
         return body.decode(mark, "replace").removeprefix("\ufeff").encode("utf-8", "replace"), True
-    try:
-        body.decode("utf-8")
-    except UnicodeDecodeError:
-        text = decode_as(body, label) if label else None
-        return (body, False) if text is None else (text.encode("utf-8", "replace"), True)
-    return body, True
+    if is_utf8(body):
+        return body, True
+    text = decode_as(body, label) if label else None
+    return (body, False) if text is None else (text.encode("utf-8", "replace"), True)
 
 
 def guess(body: bytes) -> str:

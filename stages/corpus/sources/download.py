@@ -23,6 +23,7 @@ from stages.base.progress import Progress
 FOLDER = Path(".trainyard/downloads")  # outside DVC's outputs: a rerun of the stage keeps what was fetched
 CHUNK = 8 * 2**20
 PARALLEL_FROM = 64 * 2**20  # bytes; smaller files aren't worth eight connections
+LONGEST_NAME = 100  # bytes, of a file; 255 are allowed, and temporary names are longer
 TIMEOUT = 60.0  # seconds without a byte
 ATTEMPTS = 5  # in a row that bring no new byte
 BACKOFF, LONGEST_WAIT = 1.0, 60.0  # seconds: before the second attempt, doubled each time; the most
@@ -57,7 +58,20 @@ class BrokenOffError(Exception):
 
 
 def is_url(path: str) -> bool:
-    return urlsplit(path).scheme in ("http", "https")
+    """Whether a path is meant as an address; it may still be a senseless one."""
+    return path.lower().startswith(("http://", "https://"))
+
+
+def check_url(url: str) -> None:
+    """Raises InputError for what no request can be made of."""
+    try:
+        url.encode()
+        urlsplit(url)
+        host = httpx.URL(url).host
+    except (ValueError, httpx.InvalidURL) as error:
+        raise InputError(f"{url!r}: not a web address: {error}; check it") from None
+    if not host:
+        raise InputError(f"{url!r}: not a web address: it names no host; check it")
 
 
 def fetch(url: str, sha256: str | None = None, folder: Path = FOLDER) -> Path:
@@ -65,7 +79,8 @@ def fetch(url: str, sha256: str | None = None, folder: Path = FOLDER) -> Path:
 
     A file that is there already is returned, unless it has another digest than the one asked for now.
     """
-    name = Path(urlsplit(url).path).name[-100:]
+    check_url(url)
+    name = Path(urlsplit(url).path).name.encode()[-LONGEST_NAME:].decode("utf-8", "ignore")
     name = "download" if name in ("", "..") else name
     target = folder / hashlib.sha256(url.encode()).hexdigest()[:16] / name
     with _only_one(target.parent):
@@ -87,7 +102,8 @@ def fetch(url: str, sha256: str | None = None, folder: Path = FOLDER) -> Path:
 def _only_one(folder: Path) -> Iterator[None]:
     """Wait for another process that fetches the same URL."""
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("ab") as lock:
+    # Beside the folder: in it, a file could have any name.
+    with folder.with_name(f"{folder.name}.lock").open("ab") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 
@@ -179,6 +195,7 @@ def _attempt(url: str, partial: Path) -> None:
                 _restart(partial)
                 raise BrokenOffError("the server sent a part of another file")
             if not part:
+                _restart(partial)  # first: notes of this version beside bytes of another would be gone on with
                 write_json(_notes(partial), version._asdict())
             _store(reply, partial, have if part else 0, version.length)
     except httpx.HTTPError as error:

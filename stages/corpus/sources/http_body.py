@@ -1,11 +1,15 @@
 """HTTP responses as archives store them: headers taken off, transfer and content encodings undone, within bounds."""
 
+import re
 import zlib
 from collections.abc import Callable
 from typing import NamedTuple
 
+from stages.corpus.sources.charset import is_utf8
+
 MAX_HEADERS = 256 * 1024  # bytes
 MAX_ENCODINGS = 3  # layers of content encoding
+TAG = re.compile(rb"<[!/?]?[a-zA-Z]{3}")  # longer than what noise has by chance
 MAX_MEMBERS = 256  # of a gzip body; each costs a copy of the rest
 
 
@@ -65,7 +69,10 @@ def parse_response(block: bytes) -> tuple[Headers, int] | None:
 
 
 def dechunk(body: bytes) -> bytes:
-    """A chunked body without its framing; as it is where a crawler has undone that and kept the header."""
+    """A chunked body without its framing; as it is where a crawler has undone that and kept the header.
+
+    Raises EncodingError for framing that breaks off, also within the first chunk.
+    """
     parts: list[bytes] = []
     place = 0
     while True:
@@ -78,7 +85,7 @@ def dechunk(body: bytes) -> bytes:
         if length == 0:
             return b"".join(parts)
         if length < 0 or body[end + 2 + length : end + 4 + length] != b"\r\n":
-            if parts:
+            if parts or length > len(body) - end - 2:
                 raise EncodingError("chunked framing is broken")
             return body
         parts.append(body[end + 2 : end + 2 + length])
@@ -107,6 +114,8 @@ def _unknown(body: bytes, limit: int) -> bytes:
 
 def _gzip(body: bytes, limit: int) -> bytes:
     if not body.startswith(b"\x1f\x8b"):
+        if not (is_utf8(body) or TAG.search(body, 0, 1024)):
+            raise EncodingError("gzip: neither a gzip member nor text")
         return body  # decoded by the crawler
     return _inflate(body, zlib.MAX_WBITS | 16, limit)
 

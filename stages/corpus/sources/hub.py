@@ -1,10 +1,21 @@
 """Datasets of the Hugging Face hub, streamed: only the rows that are asked for are fetched."""
 
+import glob
 from collections.abc import Iterator
 from itertools import islice
+from pathlib import Path
 
 from stages.base.errors import InputError
-from stages.corpus.sources.files import as_page
+from stages.corpus.sources.raw import Raw
+from stages.corpus.sources.rows import as_page
+
+HUB = "https://huggingface.co/datasets"
+
+
+def local_inputs(name: str, data_files: list[str] | None) -> list[Path]:
+    """What of a dataset lies on this machine, sorted: its folder, or the files that `data_files` names."""
+    found = {Path(match) for pattern in data_files or () for match in glob.glob(pattern, recursive=True)}
+    return sorted(found | ({Path(name)} if Path(name).is_dir() else set()))
 
 
 def read_hub(
@@ -15,19 +26,22 @@ def read_hub(
     data_files: list[str] | None,
     column: str,
     limit: int,
-) -> Iterator[tuple[str, bytes]]:
-    """(URL, page) of the first `limit` rows of a dataset, a local folder, or `data_files` of a format (`json`).
+) -> Iterator[Raw]:
+    """The first `limit` rows of a dataset, a local folder, or `data_files` of a format (`json`).
 
-    A row's own `url` is used where it has one. Raises InputError naming the dataset, and the row at which it broke off.
+    A row's own `url` is used where it has one; that of a local folder names the folder and not the path to it. Raises
+    InputError naming the dataset, and the row at which it broke off or that has no text.
     """
     import datasets
 
     number = 0
+    address = f"file:///{Path(name).absolute().name}" if Path(name).is_dir() else f"{HUB}/{name}"
     try:
         files = {"data_files": data_files} if data_files else {}
         stream = datasets.load_dataset(name, config, split=split, revision=revision, streaming=True, **files)
         for row in islice(iter(stream), limit):
-            yield as_page(dict(row), f"https://huggingface.co/datasets/{name}?split={split}&row={number}", column)
+            url = f"{address}?split={split}&row={number}"
+            yield as_page(dict(row), url, url, column)
             number += 1
     except InputError:
         raise

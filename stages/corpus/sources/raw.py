@@ -17,3 +17,8 @@ class Raw:
     where: str = ""  # file@offset or file:line
     detail: str = ""  # of the problem
     remarks: tuple[str, ...] = ()  # wrong_charset, nul_bytes: worth counting, no reason to drop
+
+
+def remarks(page: bytes, known: bool) -> tuple[str, ...]:
+    """What is worth counting about a page; `known`: its charset is what it should be."""
+    return ("wrong_charset",) * (not known) + ("nul_bytes",) * (b"\0" in page)

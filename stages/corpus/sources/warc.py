@@ -3,6 +3,7 @@
 Damage costs the record at which it stands, and reading goes on at the next one that can be found.
 """
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -10,7 +11,7 @@ from typing import NamedTuple
 from stages.base.errors import InputError
 from stages.corpus.pages import signals
 from stages.corpus.sources.archive_bytes import MAGIC, START, ArchiveBytes, DamageError, next_record
-from stages.corpus.sources.charset import to_utf8
+from stages.corpus.sources.charset import is_utf8, to_utf8
 from stages.corpus.sources.digests import matches
 from stages.corpus.sources.http_body import (
     MAX_HEADERS,
@@ -22,10 +23,11 @@ from stages.corpus.sources.http_body import (
     parse_response,
 )
 from stages.corpus.sources.plain import wrap
-from stages.corpus.sources.raw import Raw
+from stages.corpus.sources.raw import Raw, remarks
 from stages.corpus.sources.robots import MAX_BYTES, Robots, host_of, is_robots
 
 HTML_TYPES = ("text/html", "application/xhtml+xml", "")  # a server that names no type means a page
+FIELD = re.compile(rb"[!-9;-~]+[ \t]*:|[ \t]")  # or a line that goes on with the one above
 READ_TYPES = ("response", "conversion")  # the others describe these, or repeat them
 
 
@@ -43,8 +45,8 @@ class Record(NamedTuple):
         return Raw(self.url, body, problem=problem, where=self.where, detail=detail)
 
 
-def read_warc(path: Path, max_page_bytes: int) -> Iterator[Raw | Robots]:
-    """Every HTTP response and every converted text of an archive, in file order.
+def read_warc(path: Path, name: str, max_page_bytes: int) -> Iterator[Raw | Robots]:
+    """Every HTTP response and every converted text of an archive, in file order. `name` stands for it in places.
 
     Problems: `damaged` (cut off, a failed checksum, lengths that don't fit), `bad_digest`, `bad_encoding`, `too_large`,
     `http_status`, `not_html`. Memory holds one page and a piece of the archive. Raises InputError if there is no record
@@ -59,13 +61,13 @@ def read_warc(path: Path, max_page_bytes: int) -> Iterator[Raw | Robots]:
                 archive = ArchiveBytes(handle, offset, gzip)
                 try:
                     while archive.at_record():
-                        record = _read_record(archive, max_page_bytes + MAX_HEADERS, path.name)
+                        record = _read_record(archive, max_page_bytes + MAX_HEADERS, name)
                         found = True
                         if record is not None and (page := _page(record, max_page_bytes)) is not None:
                             yield page
                     break
                 except DamageError as error:
-                    where = f"{path.name}@{archive.record_offset}"
+                    where = f"{name}@{archive.record_offset}"
                     offset = next_record(handle, archive.record_offset, gzip)
                     if found or offset is not None:
                         yield Raw(where, b"", problem="damaged", where=where, detail=str(error))
@@ -82,6 +84,8 @@ def _read_record(archive: ArchiveBytes, keep: int, name: str) -> Record | None:
     headers: dict[str, str] = {}
     size = 0
     while line := archive.line(MAX_HEADERS).rstrip(b"\r\n"):
+        if not FIELD.match(line):  # else the header of a record that is lost would go on in the next one's
+            raise DamageError("a header line isn't of the form `name: value`")
         key, _, value = line.decode("utf-8", "replace").partition(":")
         headers[key.strip().lower()] = value.strip()
         size += len(line)
@@ -115,12 +119,14 @@ def _page(record: Record, limit: int) -> Raw | Robots | None:
     return _response(record, headers, record.block[start:], whole, limit)
 
 
-def _converted(record: Record, limit: int) -> Raw | None:
-    if record.headers.get("content-type", "").partition(";")[0].strip().lower() != "text/plain":
-        return None
+def _converted(record: Record, limit: int) -> Raw:
+    media_type = record.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media_type != "text/plain":
+        return record.raw(problem="not_html", detail=f"a conversion to `{media_type[:100]}`, text/plain is read")
     if record.length > limit:
         return record.raw(problem="too_large", detail=f"{record.length:,} bytes")
-    return record.raw(wrap(record.block.decode("utf-8", "replace")))
+    page = wrap(record.block.decode("utf-8", "replace"))
+    return Raw(record.url, page, where=record.where, remarks=remarks(page, is_utf8(record.block)))
 
 
 def _response(record: Record, headers: Headers, stored: bytes, whole: bool, limit: int) -> Raw | Robots | None:
@@ -149,6 +155,6 @@ def _response(record: Record, headers: Headers, stored: bytes, whole: bool, limi
     if len(body) > limit:
         return record.raw(problem="too_large", detail=f"{len(body):,} bytes")
     page, known = to_utf8(body, headers.charset)
-    remarks = ("wrong_charset",) * (headers.charset != "" and not known) + ("nul_bytes",) * (b"\0" in page)
     opt_out = signals.join(signals.of_headers(headers.fields))
-    return Raw(record.url, page, opt_out=opt_out, where=record.where, remarks=remarks)
+    remarked = remarks(page, headers.charset == "" or known)
+    return Raw(record.url, page, opt_out=opt_out, where=record.where, remarks=remarked)

@@ -31,6 +31,7 @@ class Seed(Section):
 
 
 PARAMS: dict[str, type[Section]] = {"check": CheckParams, "run": Seed}
+MAY_BE_EMPTY = {"pretraining.branches"}  # of the items, those that no later stage needs
 
 
 def declared_sections() -> dict[str, type[Section]]:
@@ -74,6 +75,8 @@ def _instances(values: dict[str, Any], section: str) -> Iterator[tuple[str, Any]
         return
     parent = section[:-2]
     items = lookup(values, parent)
+    if items == {} and parent in MAY_BE_EMPTY:
+        return
     if not isinstance(items, dict) or not items:
         raise ParamError(f"params.yaml: `{parent}` must be a non-empty mapping of items")
     for key, value in items.items():

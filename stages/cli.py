@@ -21,10 +21,17 @@ def parser() -> argparse.ArgumentParser:
     chat.add_argument("--max-new-tokens", type=int, default=128)
     chat.add_argument("--seed", type=int, default=0)
 
+    extend = commands.add_parser("extend", help="add tokens to a trained model's vocabulary")
+    extend.add_argument("model", help="base, sft, dpo, ppo, or a model folder")
+    extend.add_argument("--tokens", metavar="FILE", help="new ordinary tokens, one a line, blanks included")
+    extend.add_argument("--special", metavar="FILE", help="new special tokens, never found in a text, one a line")
+    extend.add_argument("--out", required=True, metavar="FOLDER", help="a new folder for the larger model")
+    extend.add_argument("--seed", type=int, default=0, help="of the noise in rows that no text belongs to")
+
     trace = commands.add_parser(
         "trace", help="follow a leaderboard row back to the source documents, verifying every hash"
     )
-    trace.add_argument("row", help="a model's name on the leaderboard")
+    trace.add_argument("row", help="a model's name on the leaderboard, or a packed token: train:ROW:COLUMN")
     trace.add_argument("--json", action="store_true", help="the whole chain as JSON")
 
     commands.add_parser("doctor", help="is this machine fit for the run, and how far has it run?")
@@ -71,6 +78,8 @@ def _run(options: argparse.Namespace) -> int:
             from stages.publishing import chat
 
             return chat.main(options.model, options.temperature, options.top_p, options.max_new_tokens, options.seed)
+        case "extend":
+            return _extend(options)
         case "trace":
             from stages.publishing import trace
 
@@ -93,6 +102,15 @@ def _run(options: argparse.Namespace) -> int:
             return track.ship_now()
         case _:
             return _where()
+
+
+def _extend(options: argparse.Namespace) -> int:
+    from pathlib import Path
+
+    from stages.publishing import extend
+
+    tokens, special = (Path(name) if name else None for name in (options.tokens, options.special))
+    return extend.main(options.model, tokens, special, Path(options.out), options.seed)
 
 
 def _cost(options: argparse.Namespace) -> int:

@@ -4,12 +4,15 @@ import sys
 import time
 from types import TracebackType
 
+from stages.base.workers import is_follower
+
 
 class Progress:
     """`with Progress(total, "tokenizing", unit="docs") as bar: bar.advance(1, loss=2.3)`.
 
     `total` is None where nobody can know it: then no time left is shown. The unit `bytes` is shown in megabytes.
-    On a terminal the line is redrawn; in a log it is printed at most every 15 seconds.
+    On a terminal the line is redrawn; in a log it is printed at most every 15 seconds. Of several processes that train
+    together, one speaks.
     """
 
     def __init__(self, total: int | None, label: str, unit: str = "items") -> None:
@@ -42,6 +45,8 @@ class Progress:
 
     def _show(self, last: bool = False) -> None:
         self._shown = time.monotonic()
+        if is_follower():
+            return
         elapsed = self._shown - self._start
         rate = (self.done - self._first) / elapsed if elapsed > 0 else 0.0
         known = self.total is not None and rate > 0 and not last

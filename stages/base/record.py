@@ -11,6 +11,7 @@ import resource
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
@@ -21,9 +22,10 @@ import pyarrow as pa
 
 from stages.base import files, tables
 from stages.base.closure import code_digest
-from stages.base.errors import DataLossError, InputError, ParamError, TrainyardError
+from stages.base.errors import DataLossError, InputError, ParamError, ResourceError, TrainyardError
 from stages.base.params import Section, lookup, parse, read_params
 from stages.base.seeds import derive
+from stages.base.workers import is_follower, process_count
 
 P = TypeVar("P", bound=Section)
 Q = TypeVar("Q", bound=Section)
@@ -153,16 +155,25 @@ class StageRun(Generic[P]):
 
 
 @contextmanager
-def stage(name: str, model: type[P], *, item: str | None = None, seed: str | None = None) -> Iterator[StageRun[P]]:
+def stage(
+    name: str, model: type[P], *, item: str | None = None, seed: str | None = None, parallel: bool = False
+) -> Iterator[StageRun[P]]:
     """Run a stage: outputs appear under `data/<phase>/<stage>[/<item>]/`, with a record, or not at all.
 
-    A TrainyardError becomes one line on stderr and exit status 2.
+    A `parallel` stage may run in several processes at once (torchrun): rank 0 is the stage, and what the others write
+    is thrown away. A TrainyardError becomes one line on stderr and exit status 2.
     """
     folder = DATA.joinpath(*name.split("."), *([item] if item else []))
     staging = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
     start = time.monotonic()
     active = SIDE / "active" / str(os.getpid())
     try:
+        if process_count() > 1 and not parallel:
+            raise ResourceError("runs in one process; start it without torchrun")
+        if is_follower():
+            with tempfile.TemporaryDirectory(prefix="trainyard-") as scratch:
+                yield StageRun(name, item, model, seed, Path(scratch))
+            return
         _remove_leftovers(folder)
         staging.mkdir(parents=True)
         active.parent.mkdir(parents=True, exist_ok=True)

@@ -64,6 +64,22 @@ MIXED = pa.schema(
     ]
 )
 
+# Where each piece of a document stands in the rows beside it: `length` tokens of row `row` from `offset` on. They are
+# tokens `start` … of the document's copy `copy`, which is row `document` of the packed table.
+PLACEMENT = pa.schema(
+    [
+        ("row", pa.int64()),
+        ("offset", pa.int32()),
+        ("length", pa.int32()),
+        ("document", pa.int64()),
+        ("copy", pa.int32()),
+        ("start", pa.int64()),
+        ("id", pa.string()),
+        ("source", pa.string()),
+        ("domain", pa.string()),
+    ]
+)
+
 QUESTION = pa.schema(
     [
         ("id", pa.string()),

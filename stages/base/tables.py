@@ -14,11 +14,13 @@ import pyarrow.parquet as pq
 from stages.base.errors import InputError
 from stages.base.files import atomic_path
 
-PAGES, ROWS = 64, 256  # rows a group; pages hold raw HTML and are larger
+PAGES, ROWS, PLACES = 64, 256, 16384  # rows a group; pages hold raw HTML and are larger, places are a few numbers
 
 
 def group_rows(schema: pa.Schema) -> int:
     """Rows of a batch of this schema."""
+    if "offset" in schema.names:
+        return PLACES
     return PAGES if "html" in schema.names else ROWS
 
 

@@ -23,5 +23,17 @@ def worker_count() -> int:
 
 
 def thread_count() -> int:
-    """Compute threads: TRAINYARD_THREADS, else the CPUs this process may use."""
-    return _from_environment("TRAINYARD_THREADS")
+    """Compute threads: TRAINYARD_THREADS, else this process's part of the CPUs that it may use."""
+    threads = _from_environment("TRAINYARD_THREADS")
+    shared = 1 if "TRAINYARD_THREADS" in os.environ else int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    return max(1, threads // shared)
+
+
+def process_count() -> int:
+    """Processes that train one model together, as torchrun tells each of them; 1 without it."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def is_follower() -> bool:
+    """Whether another of these processes (rank 0) writes the results, the records and the progress line."""
+    return int(os.environ.get("RANK", "0")) > 0

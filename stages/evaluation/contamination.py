@@ -108,7 +108,7 @@ def probe_power(run: StageRun[ContaminationParams], tokenizer: Any, questions: p
     """Train the probe and test each planted set: p values by number of copies."""
     params = run.params
     pack = run.read_json("data/tokens/pack/pack.json")
-    packed = PackedRows(run.input("data/tokens/pack/train.bin"), pack["seq_len"])
+    packed = PackedRows.of(run.input("data/tokens/pack/train.bin"), pack)
     examples = [text for _, text in question_examples(questions, test=False)]
     sets = disjoint_sets(examples, params.probe.copies, params.probe.examples, run.seed)
     background = sample_rows(packed.rows, params.probe.background_tokens, run.seed)

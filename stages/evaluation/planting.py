@@ -76,7 +76,8 @@ def disjoint_sets(examples: Sequence[str], copies: Sequence[int], size: int, see
 
 
 def planted_rows(background: np.ndarray, sets: Sequence[PlantedSet], tokenizer: Tokenizer, seed: int) -> np.ndarray:
-    """Rows [n, width] uint16 of the background rows' and all copies' tokens, shuffled, cut anew, each row BOS-first.
+    """Rows [n, width] of the background rows' and all copies' tokens, shuffled, cut anew, each row BOS-first; in the
+    background's dtype.
 
     Copies start at any place of a row, so that no example always stands at the same position.
     """
@@ -91,7 +92,7 @@ def planted_rows(background: np.ndarray, sets: Sequence[PlantedSet], tokenizer: 
     rows = np.full((count, width), special_ids(tokenizer)[PAD], dtype=np.int64)
     rows[:, 0] = bos
     rows[:, 1:].flat[: len(stream)] = stream
-    return rows.astype(np.uint16)
+    return rows.astype(background.dtype)
 
 
 def sample_rows(rows: np.ndarray, tokens: int, seed: int) -> np.ndarray:

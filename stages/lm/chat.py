@@ -53,6 +53,11 @@ def padded_vocab_size(tokenizer: Tokenizer) -> int:
     return -(-tokenizer.get_vocab_size(with_added_tokens=True) // 64) * 64
 
 
+def token_dtype(vocab_size: int) -> str:
+    """What packed rows are stored in: uint16 while every id fits, else uint32."""
+    return "uint16" if vocab_size <= 1 << 16 else "uint32"
+
+
 def encode_text(tokenizer: Tokenizer, text: str) -> list[int]:
     """Ids of plain text, no specials; what looks like a special token in it is encoded as text."""
     return tokenizer.encode(text, add_special_tokens=False).ids

@@ -6,8 +6,9 @@ import io
 import json
 import os
 import shutil
+import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 from safetensors import SafetensorError
@@ -16,19 +17,23 @@ from torch import nn
 
 from stages.base.errors import InputError, ResourceError
 from stages.base.files import atomic_path, read_json, write_json
+from stages.lm import distributed
 from stages.lm.build import LanguageModel, build_model
 from stages.lm.config import ModelConfig
 from stages.lm.device import device, environment
 
 CHECKPOINTS = Path(".trainyard/checkpoints")
-_MAGIC = b"trainyard-state-1\n"
+_MAGIC = b"trainyard-state-2\n"
 
 
 def save_model(folder: Path | str, model: LanguageModel) -> None:
-    """Write `config.json` and `model.safetensors` (fp32, names of the module) into `folder`."""
+    """Write `config.json` and `model.safetensors` (fp32, names of the module) into `folder`: rank 0, and all gather."""
+    state = gathered(model.state_dict())
+    if state is None:
+        return
     target = Path(folder)
     target.mkdir(parents=True, exist_ok=True)
-    tensors = {name: value.detach().float().cpu().contiguous() for name, value in sorted(model.state_dict().items())}
+    tensors = {name: value.detach().float().cpu().contiguous() for name, value in sorted(state.items())}
     with atomic_path(target / "model.safetensors") as temporary:
         save_file(tensors, temporary)
     write_json(target / "config.json", model.config.to_dict())
@@ -58,7 +63,9 @@ def load_model(folder: Path | str) -> LanguageModel:
 
 def save_optimizer(path: Path, optimizer: torch.optim.Optimizer) -> None:
     """The optimizer's tensors, by parameter number, so that another stage can go on from here."""
-    state = optimizer.state_dict()["state"]
+    state = gathered(optimizer.state_dict()["state"])
+    if state is None:
+        return
     tensors = {
         f"{index}.{key}": value.contiguous() for index in sorted(state) for key, value in sorted(state[index].items())
     }
@@ -67,7 +74,7 @@ def save_optimizer(path: Path, optimizer: torch.optim.Optimizer) -> None:
 
 
 def load_optimizer(path: Path, optimizer: torch.optim.Optimizer) -> None:
-    """Undo `save_optimizer`, for an optimizer built over the same model in the same way."""
+    """Undo `save_optimizer`, for an optimizer built over the same model in the same way; `InputError` for another."""
     try:
         tensors = load_file(path)
     except (SafetensorError, OSError) as error:
@@ -76,31 +83,82 @@ def load_optimizer(path: Path, optimizer: torch.optim.Optimizer) -> None:
     for name, value in tensors.items():
         index, key = name.split(".", 1)
         state.setdefault(int(index), {})[key] = value
-    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    kinds = [group["kind"] for group in optimizer.param_groups for _ in group["params"]]
+    for number, (parameter, kind) in enumerate(zip(parameters, kinds, strict=True)):
+        held = state.get(number, {})
+        shapes = {value.shape for key, value in held.items() if key != "step"}
+        if ("momentum" in held) != (kind == "muon") or shapes != {parameter.shape}:
+            raise InputError(
+                f"{path}: made for another model or optimizer (parameter {number}, {kind}, {tuple(parameter.shape)}); "
+                "run pretraining.pretrain again"
+            )
+    load_optimizer_state(optimizer, {"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+
+
+def load_optimizer_state(optimizer: torch.optim.Optimizer, saved: dict[str, Any]) -> None:
+    """Load whole tensors; where the parameter is one of several processes', its part of them."""
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    state = {
+        index: {
+            key: _part(value, parameters[index]) if value.shape == parameters[index].shape else value
+            for key, value in values.items()
+        }
+        for index, values in saved["state"].items()
+    }
+    optimizer.load_state_dict({"state": state, "param_groups": saved["param_groups"]})
+
+
+def _part(value: torch.Tensor, parameter: torch.Tensor) -> torch.Tensor:
+    target = torch.empty_like(parameter, requires_grad=False)
+    distributed.assign(target, value)
+    return target
+
+
+def gathered(state: dict[Any, Any]) -> Any:
+    """A state dict with whole tensors at rank 0, None elsewhere; all processes must call it."""
+
+    def walk(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: walk(inner) for key, inner in value.items()}
+        if not isinstance(value, torch.Tensor):
+            return value
+        full = distributed.whole(value)
+        if full is value:
+            return value
+        return full.cpu() if distributed.rank() == 0 else None  # one gathered tensor at a time on the device
+
+    walked = walk(state)
+    return walked if distributed.rank() == 0 else None
 
 
 def fingerprint(facts: dict[str, Any]) -> str:
     """16 hex digits over everything a training run is a function of.
 
-    `facts` holds the stage's params, seed, input hashes and code digest, as JSON values; torch version, device class
-    and thread count are added here.
+    `facts` holds the stage's params, seed, input hashes and code digest, as JSON values; torch version, device class,
+    thread count, and the number of processes and what they share are added here.
     """
-    text = json.dumps({"facts": facts, "environment": environment()}, sort_keys=True, allow_nan=False)
+    here = environment() | distributed.environment()
+    text = json.dumps({"facts": facts, "environment": here}, sort_keys=True, allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 class TrainingState:
-    """The latest state of one training run, in `.trainyard/checkpoints/<name>/<fingerprint>/`, held by one process.
+    """The latest state of one training run, in `.trainyard/checkpoints/<name>/<fingerprint>/`, held by one process (of
+    several that train together, rank 0; the others read).
 
     Another fingerprint is another folder: a run never resumes under changed params. `ResourceError` if another process
     holds it.
     """
 
     def __init__(self, name: str, fingerprint: str) -> None:
+        self.fingerprint = fingerprint
         self.folder = CHECKPOINTS / name / fingerprint
         self.folder.mkdir(parents=True, exist_ok=True)
         self.path = self.folder / "state.bin"
         self._lock = (self.folder / "lock").open("ab")
+        if distributed.rank() > 0:
+            return
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -108,18 +166,24 @@ class TrainingState:
             raise ResourceError(
                 f"{self.folder}: another process is training this very run; wait for it, or end it and start again"
             ) from None
+        for leftover in self.folder.glob(".state.bin.*.partial"):  # of a process killed while it saved
+            leftover.unlink()
+        if not self.path.exists() and list(self.folder.parent.glob("*/state.bin")):
+            print(
+                f"{name}: starting afresh; the unfinished runs in {self.folder.parent} are of other params, inputs, "
+                "code, machine, threads or processes",
+                file=sys.stderr,
+            )
 
     def save(self, state: dict[str, Any]) -> None:
-        """Replace the state atomically: magic, sha256 of the payload, payload; fsynced before the rename, the folder
-        after.
+        """Replace the state atomically: magic, fingerprint, payload, sha256 of all before; fsynced before the rename,
+        the folder after. The payload goes straight to the file: no second copy of the state in memory.
         """
-        buffer = io.BytesIO()
-        torch.save(state, buffer)
-        payload = buffer.getbuffer()
         with atomic_path(self.path) as temporary, temporary.open("wb") as handle:
-            handle.write(_MAGIC)
-            handle.write(hashlib.sha256(payload).hexdigest().encode())
-            handle.write(payload)
+            digest = _Digesting(handle)
+            digest.write(_MAGIC + self.fingerprint.encode())
+            torch.save(state, digest)  # type: ignore[arg-type]  # of a file it needs write() only
+            handle.write(digest.sha256.hexdigest().encode())
             handle.flush()
             os.fsync(handle.fileno())
         folder = os.open(self.folder, os.O_RDONLY)
@@ -129,47 +193,68 @@ class TrainingState:
             os.close(folder)
 
     def load(self) -> dict[str, Any] | None:
-        """The saved state, or None where there is none; `InputError` for a damaged file."""
+        """The saved state, or None where there is none; `InputError` for a damaged file or one of another run."""
         if not self.path.exists():
             return None
-        data = self.path.read_bytes()
-        header, digest = len(_MAGIC), len(_MAGIC) + 64
-        if data[:header] != _MAGIC or hashlib.sha256(data[digest:]).hexdigest().encode() != data[header:digest]:
+        data = memoryview(self.path.read_bytes())
+        start, end = len(_MAGIC) + len(self.fingerprint), max(len(data) - 64, 0)
+        if data[: len(_MAGIC)] != _MAGIC or hashlib.sha256(data[:end]).hexdigest().encode() != data[end:]:
             raise InputError(f"{self.path}: damaged (checksum mismatch); delete {self.folder} to start afresh")
-        return torch.load(io.BytesIO(data[digest:]), map_location="cpu", weights_only=True)
+        if data[len(_MAGIC) : start] != self.fingerprint.encode():
+            raise InputError(
+                f"{self.path}: the state of another run ({bytes(data[len(_MAGIC) : start]).decode(errors='replace')}); "
+                f"delete {self.folder} to start afresh"
+            )
+        return torch.load(io.BytesIO(data[start:end]), map_location="cpu", weights_only=True)
 
     def close(self) -> None:
         self._lock.close()
 
     def discard(self) -> None:
         """Remove the state: the run's results are safely elsewhere."""
-        shutil.rmtree(self.folder, ignore_errors=True)
+        if distributed.rank() == 0:
+            shutil.rmtree(self.folder, ignore_errors=True)
         self._lock.close()
+
+
+class _Digesting:
+    """A file that knows the sha256 of what was written to it."""
+
+    def __init__(self, handle: BinaryIO) -> None:
+        self.handle, self.sha256 = handle, hashlib.sha256()
+
+    def write(self, data: bytes) -> int:
+        self.sha256.update(data)
+        return self.handle.write(data)
+
+    def flush(self) -> None:
+        self.handle.flush()
 
 
 def capture(
     model: nn.Module, optimizer: torch.optim.Optimizer, step: int, rows: list[dict[str, float]]
-) -> dict[str, Any]:
-    """Everything the next step depends on."""
-    state = {
-        "model": model.state_dict(),
-        "optimizer": optimizer.state_dict(),
-        "step": step,
-        "rows": rows,
-        "rng": torch.get_rng_state(),
-    }
+) -> dict[str, Any] | None:
+    """Everything the next step depends on, at rank 0 (None elsewhere; all processes must call it)."""
+    generators = {"cpu": torch.get_rng_state()}
     if torch.cuda.is_available():
-        state["cuda_rng"] = torch.cuda.get_rng_state_all()
-    return state
+        generators["cuda"] = torch.cuda.get_rng_state()
+    generators_of_all = distributed.every(generators)
+    whole_model, whole_optimizer = gathered(model.state_dict()), gathered(optimizer.state_dict())
+    if whole_model is None:
+        return None
+    return {"model": whole_model, "optimizer": whole_optimizer, "step": step, "rows": rows, "rng": generators_of_all}
 
 
 def restore(
     state: dict[str, Any], model: nn.Module, optimizer: torch.optim.Optimizer
 ) -> tuple[int, list[dict[str, float]]]:
     """Undo `capture`; returns the step to do next and the rows of the steps done."""
-    model.load_state_dict(state["model"])
-    optimizer.load_state_dict(state["optimizer"])
-    torch.set_rng_state(state["rng"])
-    if "cuda_rng" in state and torch.cuda.is_available():
-        torch.cuda.set_rng_state_all(state["cuda_rng"])
+    with torch.no_grad():
+        for name, value in model.state_dict().items():
+            distributed.assign(value, state["model"][name])
+    load_optimizer_state(optimizer, state["optimizer"])
+    generators = state["rng"][distributed.rank()]
+    torch.set_rng_state(generators["cpu"])
+    if "cuda" in generators and torch.cuda.is_available():
+        torch.cuda.set_rng_state(generators["cuda"])
     return state["step"], state["rows"]

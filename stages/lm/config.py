@@ -31,7 +31,6 @@ class ModelConfig:
             value = getattr(self, name)
             _require(type(value) is int and value > 0, name, value, "a positive integer")
         _require(self.vocab_size % 64 == 0, "vocab_size", self.vocab_size, "a multiple of 64 (pad the vocabulary)")
-        _require(self.vocab_size <= 65536, "vocab_size", self.vocab_size, "at most 65536 (tokens are stored as uint16)")
         _require(self.norm_eps > 0, "norm_eps", self.norm_eps, "positive, e.g. 1e-6")
         if self.arch == "transformer":
             _require(self.d_model % self.n_head == 0, "n_head", self.n_head, f"a divisor of d_model {self.d_model}")

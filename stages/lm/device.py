@@ -28,6 +28,12 @@ def autocast() -> contextlib.AbstractContextManager[Any]:
     return contextlib.nullcontext()
 
 
+def compute_dtype(weight: torch.Tensor) -> torch.dtype:
+    """In what dtype a matrix product with this weight is computed here: autocast's where it is on."""
+    kind = weight.device.type
+    return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else weight.dtype
+
+
 def set_threads() -> int:
     """Fix the thread count (`TRAINYARD_THREADS` or the CPU affinity) and choose deterministic kernels; returns the
     count.

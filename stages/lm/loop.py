@@ -1,12 +1,12 @@
 """One training loop for pretraining, the scaling ladder, SFT, DPO, reward models and PPO."""
 
+import contextlib
 import json
 import math
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import torch
 from torch import Tensor, nn
@@ -14,9 +14,11 @@ from torch import Tensor, nn
 from stages.base.errors import TrainyardError
 from stages.base.files import write_json
 from stages.base.progress import Progress
+from stages.lm import distributed
 from stages.lm.checkpoint import TrainingState, capture, restore
 from stages.lm.device import autocast, set_threads
 from stages.lm.optim import set_lr
+from stages.lm.speed import Speedometer
 
 LossFunction = Callable[[Any, int], tuple[Tensor, dict[str, float]]]
 TIMINGS = Path(".trainyard/timings")
@@ -59,6 +61,7 @@ def train(
     label: str | None = None,
     first: int = 0,
     on_step: Callable[[int], None] | None = None,
+    flops_per_token: float | None = None,
 ) -> TrainResult:
     """Train from step `first` (0) up to `steps`, resuming a matching checkpoint first.
 
@@ -69,80 +72,94 @@ def train(
     is saved under `.trainyard/checkpoints/<name>/<fingerprint>/` every that many steps and at the end; the caller calls
     `discard()` when its outputs are written. clip: largest gradient norm, 0 for none. log: a JSONL file that grows as
     training runs. on_step(done) is called after every step, before any checkpoint; it is not called again for steps
-    that a resumed run skips.
+    that a resumed run skips. flops_per_token: of the model, for the MFU of the progress line and the timings.
 
-    Raises DivergedError naming the step; ResourceError if another process trains this very run.
+    In several processes (`distributed.processes`) the loss and the gradient are the means over them; a loss function
+    that weights its rows by world / count of the whole batch (`next_token_loss`) thus gives what one process gives. The
+    log, the checkpoints and the progress line are rank 0's.
+
+    Raises DivergedError naming the step and the param; ResourceError if another process trains this very run; PeerError
+    if one of those that train it together is lost.
     """
     set_threads()
     state = TrainingState(name, fingerprint) if fingerprint and checkpoint_every > 0 else None
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     start = first
     rows: list[dict[str, float]] = []
-    try:
+    with _closed_on_error(state), distributed.peer_errors(name), contextlib.ExitStack() as opened:
         saved = state.load() if state else None
         if saved is not None:
             start, rows = restore(saved, model, optimizer)
-        lines = _open_log(log, rows)
-        tokens, began = 0.0, time.monotonic()
+        distributed.require_same("what they train", (name, fingerprint, start))
+        lines = None
+        if log is not None and distributed.rank() == 0:
+            lines = opened.enter_context(_open_log(log, rows))
+        speed = Speedometer(flops_per_token if start < steps else None)
+        call = distributed.caller(model)
         model.train()
-        with Progress(steps - first, label or name, unit="steps") as bar:
-            bar.start_at(start - first)
-            for step in range(start, steps):
-                rate = set_lr(optimizer, schedule(step))
-                with autocast():
-                    loss, report = loss_fn(model, step)
-                loss.backward()
-                norm = _clip(parameters, clip)
-                value = report.pop("loss", None)
-                value = loss.item() if value is None else value
-                if not (math.isfinite(value) and math.isfinite(norm)):
-                    raise DivergedError(
-                        f"{name}: loss {value:.4g}, gradient norm {norm:.4g} at step {step} of {steps}; "
-                        f"lower the learning rate ({rate:.3g} here) or lengthen the warm-up"
-                    )
-                optimizer.step()
-                optimizer.zero_grad(set_to_none=True)
-                count = report.pop("tokens", 0.0)
-                tokens += count
-                rows.append({"step": step, "loss": value, "lr": rate, "grad_norm": norm, **report})
-                if lines is not None:
-                    lines.write(json.dumps(rows[-1], sort_keys=True) + "\n")
-                    lines.flush()
-                if on_step is not None:
-                    on_step(step + 1)
-                if state and (step + 1 == steps or (step + 1) % checkpoint_every == 0):
-                    state.save(capture(model, optimizer, step + 1, rows))
-                seconds = time.monotonic() - began
-                bar.advance(1, loss=value, **({"tok/s": tokens / seconds} if tokens else {}))
-        seconds = time.monotonic() - began
-        if lines is not None:
-            lines.close()
+        bar = opened.enter_context(Progress(steps - first, label or name, unit="steps"))
+        bar.start_at(start - first)
+        for step in range(start, steps):
+            rate = set_lr(optimizer, schedule(step))
+            with autocast():
+                loss, report = call(loss_fn, step)
+            loss.backward()
+            norm = _clip(parameters, clip)
+            value = report.pop("loss", None)
+            value = distributed.mean(loss.item() if value is None else value)
+            if not (math.isfinite(value) and math.isfinite(norm)):
+                raise DivergedError(
+                    f"{name}: loss {value:.4g}, gradient norm {norm:.4g} at step {step} of {steps}; lower the "
+                    f"learning rate ({rate:.3g} here) or lengthen the warm-up{_last_good(state)}"
+                )
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+            speed.add(report.pop("tokens", 0.0))
+            rows.append({"step": step, "loss": value, "lr": rate, "grad_norm": norm, **report})
+            if lines is not None:
+                lines.write(json.dumps(rows[-1], sort_keys=True) + "\n")
+                lines.flush()
+            if on_step is not None:
+                on_step(step + 1)
+            if state and (step + 1 == steps or (step + 1) % checkpoint_every == 0):
+                snapshot = capture(model, optimizer, step + 1, rows)
+                if snapshot is not None:
+                    state.save(snapshot)
+            bar.advance(1, loss=value, **speed.shown())
+    seconds = speed.seconds
+    if distributed.rank() == 0:
+        write_json(TIMINGS / f"{name}.train.json", {"steps": steps - start} | speed.timings())
+    return TrainResult(rows, seconds, speed.tokens / seconds if seconds > 0 else 0.0, state)
+
+
+@contextlib.contextmanager
+def _closed_on_error(state: TrainingState | None) -> Iterator[None]:
+    try:
+        yield
     except BaseException:
         if state:
             state.close()
         raise
-    speed = tokens / seconds if seconds > 0 else 0.0
-    write_json(
-        TIMINGS / f"{name}.train.json",
-        {"steps": steps - start, "seconds": seconds, "tokens_per_second": speed, "threads": torch.get_num_threads()},
-    )
-    return TrainResult(rows, seconds, speed, state)
+
+
+def _last_good(state: TrainingState | None) -> str:
+    return f"; {state.path} holds the last good state" if state and state.path.exists() else ""
 
 
 def _clip(parameters: Sequence[Tensor], clip: float) -> float:
     """Scale the gradients to a norm of at most `clip`; returns their norm before."""
-    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+    gradients = [distributed.local(parameter.grad) for parameter in parameters if parameter.grad is not None]
     if not gradients:
         return 0.0
     norm = torch.stack(torch._foreach_norm(gradients)).norm().item()
+    if distributed.strategy() == "fsdp":  # each process has its rows only
+        norm = math.sqrt(distributed.total(norm**2))
     if clip > 0 and math.isfinite(norm) and norm > clip:
         torch._foreach_mul_(gradients, clip / norm)
     return norm
 
 
-def _open_log(log: Path | None, rows: list[dict[str, float]]) -> Any:
-    if log is None:
-        return None
+def _open_log(log: Path, rows: list[dict[str, float]]) -> TextIO:
     log.parent.mkdir(parents=True, exist_ok=True)
     lines = log.open("w", encoding="utf-8")
     lines.writelines(json.dumps(row, sort_keys=True) + "\n" for row in rows)

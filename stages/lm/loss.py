@@ -10,13 +10,22 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from stages.lm import distributed
+
 CHUNK = 512
 
 
 class _LinearCrossEntropy(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx, hidden: Tensor, weight: Tensor, targets: Tensor, weights: Tensor | None, chunk: int, training: bool
+        ctx,
+        hidden: Tensor,
+        weight: Tensor,
+        targets: Tensor,
+        weights: Tensor | None,
+        chunk: int,
+        z_loss: float,
+        training: bool,
     ) -> Tensor:
         if hidden.is_cuda and torch.is_autocast_enabled():
             hidden, weight = hidden.to(torch.get_autocast_dtype("cuda")), weight.to(torch.get_autocast_dtype("cuda"))
@@ -24,15 +33,24 @@ class _LinearCrossEntropy(torch.autograd.Function):
         grad_hidden = torch.empty_like(hidden) if want_hidden else None
         grad_weight = torch.zeros_like(weight, dtype=torch.float32) if want_weight else None
         total = torch.zeros((), dtype=torch.float64, device=hidden.device)
+        # One buffer for all chunks: fresh memory of this size is mapped and cleared by the kernel every time.
+        buffer = hidden.new_empty((min(chunk, hidden.shape[0]), weight.shape[0]))
         for start in range(0, hidden.shape[0], chunk):
             part, target = hidden[start : start + chunk], targets[start : start + chunk, None]
-            logits = (part @ weight.T).float()
-            log_normaliser = logits.logsumexp(dim=1, keepdim=True)
-            losses = log_normaliser - logits.gather(1, target)
+            logits = torch.mm(part, weight.T, out=buffer[: part.shape[0]]).float()
+            chosen, highest = logits.gather(1, target), logits.amax(dim=1, keepdim=True)
+            # The only pass of exponentials: the largest probability is 1 / Σ exp(logit − highest).
+            probabilities = torch.softmax(logits, dim=1, out=logits)
+            log_normaliser = highest - probabilities.amax(dim=1, keepdim=True).log()
+            losses = log_normaliser - chosen
+            if z_loss:
+                losses += z_loss * log_normaliser.square()
             share = None if weights is None else weights[start : start + chunk, None]
             total += (losses if share is None else losses * share).sum()
             if want_hidden or want_weight:
-                gradient = logits.sub_(log_normaliser).exp_()
+                gradient = probabilities
+                if z_loss:
+                    gradient.mul_(1.0 + 2.0 * z_loss * log_normaliser)
                 gradient.scatter_add_(1, target, torch.full_like(losses, -1.0))
                 if share is not None:
                     gradient.mul_(share)
@@ -49,10 +67,12 @@ class _LinearCrossEntropy(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, upstream: Tensor):
+        # Saved for this one call, so they may be scaled where they are.
         grad_hidden, grad_weight = ctx.saved_tensors
         return (
-            None if grad_hidden is None else grad_hidden * upstream,
-            None if grad_weight is None else grad_weight * upstream,
+            None if grad_hidden is None else grad_hidden.mul_(upstream),
+            None if grad_weight is None else grad_weight.mul_(upstream),
+            None,
             None,
             None,
             None,
@@ -61,14 +81,20 @@ class _LinearCrossEntropy(torch.autograd.Function):
 
 
 def linear_cross_entropy(
-    hidden: Tensor, weight: Tensor, targets: Tensor, weights: Tensor | None = None, chunk: int = CHUNK
+    hidden: Tensor,
+    weight: Tensor,
+    targets: Tensor,
+    weights: Tensor | None = None,
+    chunk: int = CHUNK,
+    z_loss: float = 0.0,
 ) -> Tensor:
-    """Sum over rows of weights[i] · −log softmax(hidden[i] @ weightᵀ)[targets[i]], in nats, as a float32 scalar.
+    """Sum over rows of weights[i] · (−log softmax(hidden[i] @ weightᵀ)[targets[i]] + z_loss · log² Z[i]), in nats, as a
+    float32 scalar, where Z[i] is the softmax's normaliser (PaLM, Chowdhery et al. 2022, section 5: z_loss 1e-4).
 
     hidden [N, C], weight [V, C], targets [N] int64, weights [N] or None for all ones (not differentiated).
     """
     # Inside forward() gradients are always off, so whether they are wanted has to be asked here.
-    return _LinearCrossEntropy.apply(hidden, weight, targets, weights, chunk, torch.is_grad_enabled())
+    return _LinearCrossEntropy.apply(hidden, weight, targets, weights, chunk, z_loss, torch.is_grad_enabled())
 
 
 class _LinearLogProb(torch.autograd.Function):
@@ -109,26 +135,47 @@ def linear_logprobs(hidden: Tensor, weight: Tensor, targets: Tensor, chunk: int 
     return _LinearLogProb.apply(hidden, weight, targets, chunk)
 
 
+def document_ids(tokens: Tensor, bos_id: int) -> Tensor:
+    """Which document of its row each token [B, T] belongs to: a document starts at `bos_id`."""
+    return (tokens == bos_id).cumsum(dim=1)
+
+
 def next_token_loss(
-    model: Any, rows: Tensor, mask: Tensor | None, micro_rows: int | None = None
+    model: Any,
+    rows: Tensor,
+    mask: Tensor | None,
+    micro_rows: int | None = None,
+    *,
+    bos_id: int | None = None,
+    z_loss: float = 0.0,
 ) -> tuple[Tensor, dict[str, float]]:
     """Mean next-token loss of rows [B, T + 1] over the targets that count, for `loop.train`.
 
     mask [B, T + 1] (or None: all) says which tokens count as targets; column 0 never does. With `micro_rows`, all but
     the last micro-batch are backpropagated here and their gradients accumulate; each is divided by the whole batch's
-    token count, so the gradient is that of the big batch whatever the split.
+    token count, so the gradient is that of the big batch whatever the split. In several processes `rows` are this one's
+    share and the count is that of all: the mean over processes of what is returned is the loss of the batch.
+
+    With `bos_id` a token sees its own document only. z_loss: the factor of log² of the softmax's normaliser.
     """
     size = micro_rows or rows.shape[0]
-    count = rows[:, 1:].numel() if mask is None else int(mask[:, 1:].sum())
+    count = distributed.total(rows[:, 1:].numel() if mask is None else int(mask[:, 1:].sum()))
+    share = max(count, 1.0) / distributed.world()
     total = 0.0
     loss = torch.zeros((), device=rows.device)
     for start in range(0, rows.shape[0], size):
         part = rows[start : start + size]
-        hidden = model.hidden(part[:, :-1])
+        tokens = part[:, :-1]
+        hidden = (
+            model.hidden(tokens) if bos_id is None else model.hidden(tokens, documents=document_ids(tokens, bos_id))
+        )
         weights = None if mask is None else mask[start : start + size, 1:].reshape(-1).float()
-        loss = linear_cross_entropy(
-            hidden.reshape(-1, hidden.shape[-1]), model.head_weight, part[:, 1:].reshape(-1), weights
-        ) / max(count, 1)
+        loss = (
+            linear_cross_entropy(
+                hidden.reshape(-1, hidden.shape[-1]), model.head_weight, part[:, 1:].reshape(-1), weights, z_loss=z_loss
+            )
+            / share
+        )
         total += loss.item()
         if start + size < rows.shape[0]:
             loss.backward()

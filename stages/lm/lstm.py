@@ -5,6 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
+from stages.base.errors import ParamError
 from stages.lm.config import ModelConfig
 from stages.lm.transformer import RMSNorm
 
@@ -45,12 +46,21 @@ class LSTMLanguageModel(nn.Module):
     def new_cache(self, batch: int, length: int) -> RecurrentState:
         return RecurrentState(self.config, batch, self.embed_tokens.weight.device)
 
-    def hidden(self, tokens: Tensor, cache: RecurrentState | None = None, positions: Tensor | None = None) -> Tensor:
+    def hidden(
+        self,
+        tokens: Tensor,
+        cache: RecurrentState | None = None,
+        positions: Tensor | None = None,
+        documents: Tensor | None = None,
+    ) -> Tensor:
         """Hidden states after the final norm, [B, T, C].
 
         With a cache, the state continues; in its first call `positions` [B, T] marks right padding by negative values,
-        so that each row's state is that of its last real token.
+        so that each row's state is that of its last real token. `documents` raises ParamError: torch.nn.LSTM can't
+        reset a row's state on the way.
         """
+        if documents is not None:
+            raise ParamError("an LSTM carries its state from document to document: switch `document_mask` off for it")
         x = self.embed_tokens(tokens)
         if cache is None:
             return self.norm(self.lstm(x)[0])

@@ -5,10 +5,14 @@ five Newton–Schulz steps. AdamW: Loshchilov & Hutter 2019.
 """
 
 from collections import defaultdict
+from collections.abc import Iterator
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from stages.lm.distributed import local, rank, rows_of, strategy
+from stages.lm.owners import from_owners, to_owners
 
 _QUINTIC = (
     3.4445,
@@ -48,24 +52,33 @@ class MuonAdamW(torch.optim.Optimizer):
                 self._adamw(group, parameters)
 
     def _muon(self, group: dict[str, Any], parameters: list[Tensor]) -> None:
-        by_shape: dict[tuple[int, int], list[tuple[Tensor, Tensor]]] = defaultdict(list)
+        updates, shapes = [], [parameter.shape for parameter in parameters]
         for parameter in parameters:
             state = self.state[parameter]
             if not state:
                 state["momentum"] = torch.zeros_like(parameter)
-            buffer, gradient = state["momentum"], parameter.grad
-            assert gradient is not None
+            assert parameter.grad is not None
+            buffer, gradient = local(state["momentum"]), local(parameter.grad)
             buffer.lerp_(gradient, 1.0 - group["momentum"])
-            update = gradient.lerp(buffer, group["momentum"])  # Nesterov
-            splits = getattr(parameter, "splits", (parameter.shape[0],))
-            for block, part in zip(parameter.split(splits), update.split(splits), strict=True):
-                by_shape[tuple(part.shape)].append((block, part))
+            updates.append(gradient.lerp(buffer, group["momentum"]))  # Nesterov
+        matrices = to_owners(updates, shapes)
+        by_shape: dict[torch.Size, list[Tensor]] = defaultdict(list)
+        for index, matrix in matrices.items():
+            for part in matrix.split(_splits(parameters[index])):
+                by_shape[part.shape].append(part)
+        for parts in by_shape.values():
+            torch._foreach_copy_(parts, list(orthogonalise(torch.stack(parts)).unbind()))
+        by_scale: dict[float, tuple[list[Tensor], list[Tensor]]] = defaultdict(lambda: ([], []))
+        for parameter, update in zip(parameters, from_owners(matrices, updates, shapes), strict=True):
+            held = local(parameter)
             if group["weight_decay"]:
-                parameter.mul_(1.0 - group["lr"] * group["weight_decay"])
-        for (rows, columns), blocks in by_shape.items():
-            updates = orthogonalise(torch.stack([part for _, part in blocks]))
-            scale = max(1.0, rows / columns) ** 0.5
-            torch._foreach_add_([block for block, _ in blocks], list(updates.unbind()), alpha=-group["lr"] * scale)
+                held.mul_(1.0 - group["lr"] * group["weight_decay"])
+            for rows, scale in _held_parts(parameter):
+                targets, values = by_scale[scale]
+                targets.append(held[rows])
+                values.append(update[rows])
+        for scale, (targets, values) in by_scale.items():
+            torch._foreach_add_(targets, values, alpha=-group["lr"] * scale)
 
     def _adamw(self, group: dict[str, Any], parameters: list[Tensor]) -> None:
         first_beta, second_beta = group["betas"]
@@ -76,15 +89,34 @@ class MuonAdamW(torch.optim.Optimizer):
                 state["mean"], state["square"] = torch.zeros_like(parameter), torch.zeros_like(parameter)
             state["step"] += 1
             count = state["step"].item()
-            gradient = parameter.grad
-            assert gradient is not None
-            state["mean"].lerp_(gradient, 1.0 - first_beta)
-            state["square"].mul_(second_beta).addcmul_(gradient, gradient, value=1.0 - second_beta)
+            assert parameter.grad is not None
+            held, gradient = local(parameter), local(parameter.grad)
+            mean, square = local(state["mean"]), local(state["square"])
+            mean.lerp_(gradient, 1.0 - first_beta)
+            square.mul_(second_beta).addcmul_(gradient, gradient, value=1.0 - second_beta)
             if group["weight_decay"]:
-                parameter.mul_(1.0 - group["lr"] * group["weight_decay"])
+                held.mul_(1.0 - group["lr"] * group["weight_decay"])
             scale = (1.0 - second_beta**count) ** 0.5
-            denominator = state["square"].sqrt().div_(scale).add_(group["eps"])
-            parameter.addcdiv_(state["mean"], denominator, value=-group["lr"] / (1.0 - first_beta**count))
+            denominator = square.sqrt().div_(scale).add_(group["eps"])
+            held.addcdiv_(mean, denominator, value=-group["lr"] / (1.0 - first_beta**count))
+
+
+def _splits(parameter: Tensor) -> tuple[int, ...]:
+    """Rows of each matrix that a fused one is made of."""
+    return getattr(parameter, "splits", (parameter.shape[0],))
+
+
+def _held_parts(parameter: Tensor) -> Iterator[tuple[slice, float]]:
+    """Of each part of a fused matrix, the rows that this process holds, counted from its first, and the update's scale
+    √max(1, rows / columns) of the whole part.
+    """
+    first, last = rows_of(parameter.shape[0], rank()) if strategy() == "fsdp" else (0, parameter.shape[0])
+    start = 0
+    for rows in _splits(parameter):
+        low, high = max(start, first), min(start + rows, last)
+        if low < high:
+            yield slice(low - first, high - first), max(1.0, rows / parameter.shape[1]) ** 0.5
+        start += rows
 
 
 def build_optimizer(

@@ -3,8 +3,10 @@ gradient).
 """
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -94,6 +96,25 @@ class RowsLoss:
         return self.nats / (math.log(2) * text_bytes)
 
 
+def _targets_of(
+    model: LanguageModel, rows: np.ndarray, exclude: tuple[int, ...], batch_rows: int, first: int, end: int
+) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """Of each batch of rows first .. end - 1: hidden states [n, C] and ids [n] of the targets that count, and which
+    these are [B, T].
+    """
+    home = model.head_weight.device
+    excluded = torch.tensor(exclude, device=home)
+    was_training = model.training
+    model.eval()
+    for start in range(first, end, batch_rows):
+        batch = torch.from_numpy(rows[start : min(start + batch_rows, end)].astype("int64")).to(home)
+        targets = batch[:, 1:]
+        counted = ~torch.isin(targets, excluded)
+        with autocast():
+            yield model.hidden(batch[:, :-1])[counted], targets[counted], counted
+    model.train(was_training)
+
+
 @torch.inference_mode()
 def rows_loss(
     model: LanguageModel,
@@ -108,22 +129,26 @@ def rows_loss(
 
     The one definition of validation loss: ladder, plan, pretraining and evaluation must all call it to be comparable.
     """
-    home = model.head_weight.device
     end = len(rows) if limit is None else min(first + limit, len(rows))
-    excluded = torch.tensor(exclude, device=home)
     nats, tokens = 0.0, 0
-    was_training = model.training
-    model.eval()
-    for start in range(first, end, batch_rows):
-        batch = torch.from_numpy(rows.rows[start : min(start + batch_rows, end)].astype("int64")).to(home)
-        targets = batch[:, 1:]
-        counted = ~torch.isin(targets, excluded)
-        with autocast():
-            hidden = model.hidden(batch[:, :-1])
-            nats += linear_cross_entropy(hidden[counted], model.head_weight, targets[counted]).item()
-        tokens += int(counted.sum())
-    model.train(was_training)
+    for hidden, targets, _ in _targets_of(model, rows.rows, exclude, batch_rows, first, end):
+        nats += linear_cross_entropy(hidden, model.head_weight, targets).item()
+        tokens += len(targets)
     return RowsLoss(nats, tokens)
+
+
+@torch.inference_mode()
+def token_losses(model: LanguageModel, rows: np.ndarray, exclude: tuple[int, ...], batch_rows: int = 32) -> np.ndarray:
+    """The same loss target by target, in nats: rows [N, T + 1] of ids → float32 [N, T], NaN where a target is in
+    `exclude`.
+    """
+    out = np.full((len(rows), rows.shape[1] - 1), np.nan, dtype=np.float32)
+    start = 0
+    for hidden, targets, counted in _targets_of(model, rows, exclude, batch_rows, 0, len(rows)):
+        part = out[start : start + len(counted)]
+        part[counted.cpu().numpy()] = -linear_logprobs(hidden, model.head_weight, targets).float().cpu().numpy()
+        start += len(counted)
+    return out
 
 
 def _batches(lengths: list[int], batch_tokens: int) -> list[list[int]]:

@@ -10,40 +10,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from stages.base.errors import InputError
+from stages.lm.cache import KeyValueCache
 from stages.lm.config import ModelConfig
-
-
-class KeyValueCache:
-    """Keys and values of every layer, [layer, B, kv heads, length, head size].
-
-    Allocated once, by the first layer's `prefill`, in the dtype of what it stores: under autocast that is not the
-    dtype of the weights.
-    """
-
-    keys: Tensor
-    values: Tensor
-
-    def __init__(self, config: ModelConfig, batch: int, length: int) -> None:
-        self.shape = (config.n_layer, batch, config.n_kv_head, length, config.head_dim)
-        self.filled = False
-
-    def select(self, rows: Tensor) -> None:
-        """Keep only these batch rows, in this order."""
-        self.keys, self.values = self.keys[:, rows], self.values[:, rows]
-
-    def insert(self, layer: int, keys: Tensor, values: Tensor, positions: Tensor, span: int) -> tuple[Tensor, Tensor]:
-        """Store keys and values [B, kv heads, T, D] at positions [B, T]; returns all of 0 .. span - 1."""
-        rows = torch.arange(keys.shape[0], device=keys.device)[:, None]
-        self.keys[layer].transpose(1, 2)[rows, positions] = keys.transpose(1, 2)
-        self.values[layer].transpose(1, 2)[rows, positions] = values.transpose(1, 2)
-        return self.keys[layer, :, :, :span], self.values[layer, :, :, :span]
-
-    def prefill(self, layer: int, keys: Tensor, values: Tensor) -> None:
-        """Store keys and values [B, kv heads, T, D] at positions 0 .. T - 1."""
-        if layer == 0:
-            self.keys, self.values = keys.new_zeros(self.shape), values.new_zeros(self.shape)
-        self.keys[layer, :, :, : keys.shape[2]] = keys
-        self.values[layer, :, :, : values.shape[2]] = values
+from stages.lm.device import compute_dtype
 
 
 class RMSNorm(nn.Module):
@@ -162,14 +131,25 @@ class Decoder(nn.Module):
         return self.embed_tokens.weight if self.config.tie_embeddings else self.lm_head.weight
 
     def new_cache(self, batch: int, length: int) -> KeyValueCache:
-        return KeyValueCache(self.config, batch, length)
+        """An empty cache, in the dtype that autocast gives to keys and values here."""
+        weight = self.embed_tokens.weight
+        return KeyValueCache(self.config, batch, length, compute_dtype(weight), weight.device)
 
-    def hidden(self, tokens: Tensor, cache: KeyValueCache | None = None, positions: Tensor | None = None) -> Tensor:
+    def hidden(
+        self,
+        tokens: Tensor,
+        cache: KeyValueCache | None = None,
+        positions: Tensor | None = None,
+        documents: Tensor | None = None,
+    ) -> Tensor:
         """Hidden states after the final norm, [B, T, C].
 
         Without a cache, or with an empty one, tokens stand at 0 .. T - 1 (right-padded rows are fine: padding comes
         after all that counts). With a filled cache, `positions` [B, T] says where each token of each row stands; a
         token sees the cached positions up to its own. `InputError` when a position reaches `max_seq_len`.
+
+        Without a cache, `documents` [B, T] says which document each token belongs to, and a token sees its own only.
+        Positions go on through a row all the same: rotary attention depends on distances alone.
         """
         length = tokens.shape[1]
         mask = None
@@ -182,6 +162,10 @@ class Decoder(nn.Module):
         else:
             self._check_length(length)
             cos, sin = self.cos[:length], self.sin[:length]  # type: ignore[index]
+            if documents is not None:
+                assert cache is None, "a document mask is for whole rows, not for decoding"
+                same = documents[:, None, :, None] == documents[:, None, None, :]
+                mask = same & torch.ones((length, length), dtype=torch.bool, device=tokens.device).tril()
         x = self.embed_tokens(tokens)
         for index, block in enumerate(self.layers):
             x = block(x, cos, sin, cache, index, positions, mask)

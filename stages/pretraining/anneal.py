@@ -1,15 +1,17 @@
 """Cool the trunk down on a better mixture: the finish of the recipe (Llama 3, sec. 3.4.3; MiniCPM, Hu et al. 2024)."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 from pydantic import Field
 
 from stages.base.params import Section
-from stages.base.record import stage
-from stages.lm.checkpoint import load_model, load_optimizer, save_model
+from stages.base.record import StageRun, stage
+from stages.lm import distributed
+from stages.lm.checkpoint import load_model, load_optimizer
 from stages.lm.data import PackedRows
 from stages.lm.device import set_threads
+from stages.lm.flops import flops_per_token
 from stages.lm.loop import train
 from stages.lm.schedule import wsd
 from stages.pretraining.recipe import (
@@ -17,13 +19,17 @@ from stages.pretraining.recipe import (
     PLAN,
     PretrainParams,
     loss_on,
+    loss_options,
     measure,
     note_environment,
     optimizer_for,
     read_plan,
+    read_validation,
     run_fingerprint,
+    saved,
     training_facts,
 )
+from stages.pretraining.samples import continuations, read_tokenizer
 
 
 class AnnealParams(Section):
@@ -49,52 +55,62 @@ def mixed_rows(
     return ordinary % train_rows, np.arange(before, after) % anneal_rows
 
 
+def cool_down(run: StageRun[Any], module: str, params: AnnealParams, label: str) -> None:
+    """Train from the trunk to a rate of zero on the mixture that params ask for; write the model and its measures."""
+    set_threads()
+    recipe, pack = run.section("pretraining.pretrain", PretrainParams), run.read_json(f"{PACK}/pack.json")
+    plan, pretrained = read_plan(run.read_json(PLAN), pack), run.read_json(TRUNK_METRICS)
+    data = PackedRows.of(run.input(f"{PACK}/train.bin"), pack)
+    better = PackedRows.of(run.input(f"{PACK}/anneal.bin"), pack)
+    validation, tokenizer = read_validation(run, pack), read_tokenizer(run, pack)
+    trunk = run.input(TRUNK)
+    model = load_model(trunk)
+    distributed.shard(model)
+    steps, first = max(1, round(params.tokens / (plan.rows * pack["seq_len"]))), int(pretrained["trunk_steps"])
+    options = loss_options(model, recipe, pack, steps)
+    identity = run_fingerprint(
+        run,
+        module,
+        {"pretraining.anneal": params, "pretraining.pretrain": recipe},
+        {"pack": pack, "lr": plan.lr, "rows": plan.rows, "trunk": pretrained, "compiled": bool(options["compiled"])},
+    )
+    optimizer = optimizer_for(model, recipe, plan.lr)
+    load_optimizer(trunk / "optimizer.safetensors", optimizer)
+
+    def batch(step: int) -> np.ndarray:
+        ordinary, chosen = mixed_rows(step, plan.rows, params.share, len(data), len(better), first)
+        return np.concatenate([data.rows[ordinary], better.rows[chosen]])
+
+    result = train(
+        model,
+        optimizer,
+        lambda step: wsd(step, steps, 0, steps),
+        loss_on(batch, pack["pad_id"], recipe.micro_rows, **options),
+        steps,
+        name=f"{run.name}@{run.item}" if run.item else run.name,
+        fingerprint=identity,
+        checkpoint_every=recipe.checkpoint_every,
+        clip=recipe.clip,
+        label=label,
+        flops_per_token=flops_per_token(plan.config, pack["seq_len"]),
+    )
+    model = saved(run, model)
+    if distributed.rank() > 0:
+        return
+    tokens = steps * plan.rows * pack["seq_len"]
+    metrics = training_facts(model.config, tokens, result.rows) | measure(model, validation, pack)
+    metrics["pretrain_validation_loss"] = pretrained["validation_loss"]
+    run.write_json("metrics.json", metrics)
+    run.write_jsonl("steps.jsonl", result.rows)
+    run.write_json("samples.json", continuations(model, tokenizer, validation, pack, recipe.samples))
+    note_environment(run)
+    result.discard()
+
+
 def main() -> None:
-    with stage(NAME, AnnealParams, seed="run.seed") as run:
-        set_threads()
-        params, recipe = run.params, run.section("pretraining.pretrain", PretrainParams)
-        pack = run.read_json(f"{PACK}/pack.json")
-        plan, pretrained = read_plan(run.read_json(PLAN), pack), run.read_json(TRUNK_METRICS)
-        data = PackedRows(run.input(f"{PACK}/train.bin"), pack["seq_len"])
-        better = PackedRows(run.input(f"{PACK}/anneal.bin"), pack["seq_len"])
-        validation = PackedRows(run.input(f"{PACK}/validation.bin"), pack["seq_len"])
-        trunk = run.input(TRUNK)
-        identity = run_fingerprint(
-            run,
-            "stages.pretraining.anneal",
-            {NAME: params, "pretraining.pretrain": recipe},
-            {"pack": pack, "lr": plan.lr, "rows": plan.rows, "trunk": pretrained},
-        )
-
-        model = load_model(trunk)
-        optimizer = optimizer_for(model, recipe, plan.lr)
-        load_optimizer(trunk / "optimizer.safetensors", optimizer)
-        steps, first = max(1, round(params.tokens / (plan.rows * pack["seq_len"]))), int(pretrained["trunk_steps"])
-
-        def batch(step: int) -> np.ndarray:
-            ordinary, chosen = mixed_rows(step, plan.rows, params.share, len(data), len(better), first)
-            return np.concatenate([data.rows[ordinary], better.rows[chosen]])
-
-        result = train(
-            model,
-            optimizer,
-            lambda step: wsd(step, steps, 0, steps),
-            loss_on(batch, pack["pad_id"], recipe.micro_rows),
-            steps,
-            name=NAME,
-            fingerprint=identity,
-            checkpoint_every=recipe.checkpoint_every,
-            clip=recipe.clip,
-            label="annealing",
-        )
-        save_model(run.output("config.json").parent, model)
-        tokens = steps * plan.rows * pack["seq_len"]
-        metrics = training_facts(model.config, tokens, result.rows) | measure(model, validation, pack)
-        metrics["pretrain_validation_loss"] = pretrained["validation_loss"]
-        run.write_json("metrics.json", metrics)
-        run.write_jsonl("steps.jsonl", result.rows)
-        note_environment(run)
-        result.discard()
+    distributed.launch("stages.pretraining.anneal")
+    with stage(NAME, AnnealParams, seed="run.seed", parallel=True) as run, distributed.processes():
+        cool_down(run, "stages.pretraining.anneal", run.params, "annealing")
 
 
 if __name__ == "__main__":

@@ -1,11 +1,15 @@
 """Spend the budget: train the planned model, and keep its trunk (before the cooldown) for annealing."""
 
+import numpy as np
+
 from stages.base.params import Section
 from stages.base.record import stage
+from stages.lm import distributed
 from stages.lm.build import build_model
 from stages.lm.checkpoint import save_model, save_optimizer
 from stages.lm.data import PackedRows, in_order
 from stages.lm.device import device, set_threads
+from stages.lm.flops import flops_per_token
 from stages.lm.loop import train
 from stages.lm.schedule import wsd
 from stages.pretraining.recipe import (
@@ -13,37 +17,51 @@ from stages.pretraining.recipe import (
     PLAN,
     PretrainParams,
     loss_on,
+    loss_options,
     measure,
     note_environment,
     optimizer_for,
     read_plan,
+    read_validation,
     run_fingerprint,
+    saved,
     training_facts,
 )
+from stages.pretraining.samples import continuations, read_tokenizer
 
 PARAMS: dict[str, type[Section]] = {"pretraining.pretrain": PretrainParams}
 NAME = "pretraining.pretrain"
 
 
 def main() -> None:
-    with stage(NAME, PretrainParams, seed="run.seed") as run:
+    distributed.launch("stages.pretraining.pretrain")
+    with stage(NAME, PretrainParams, seed="run.seed", parallel=True) as run, distributed.processes():
         set_threads()
         params, pack = run.params, run.read_json(f"{PACK}/pack.json")
         plan = read_plan(run.read_json(PLAN), pack)
-        data = PackedRows(run.input(f"{PACK}/train.bin"), pack["seq_len"])
-        validation = PackedRows(run.input(f"{PACK}/validation.bin"), pack["seq_len"])
+        data = PackedRows.of(run.input(f"{PACK}/train.bin"), pack)
+        validation, tokenizer = read_validation(run, pack), read_tokenizer(run, pack)
+        steps = plan.steps
+        cooldown = min(max(params.min_cooldown_steps, round(params.cooldown * steps)), steps)
+        model = build_model(plan.config, run.seed).to(device())
+        distributed.shard(model)
+        options = loss_options(model, params, pack, steps)
         identity = run_fingerprint(
             run,
             "stages.pretraining.pretrain",
             {NAME: params},
-            {"plan": vars(plan) | {"config": plan.config.to_dict()}, "pack": pack},
+            {
+                "plan": vars(plan) | {"config": plan.config.to_dict()},
+                "pack": pack,
+                "compiled": bool(options["compiled"]),
+            },
         )
-
-        steps = plan.steps
-        cooldown = min(max(params.min_cooldown_steps, round(params.cooldown * steps)), steps)
-        model = build_model(plan.config, run.seed).to(device())
         optimizer = optimizer_for(model, params, plan.lr)
-        loss = loss_on(lambda step: data.rows[in_order(step, plan.rows, len(data))], pack["pad_id"], params.micro_rows)
+
+        def batch(step: int) -> np.ndarray:
+            return data.rows[in_order(step, plan.rows, len(data))]
+
+        loss = loss_on(batch, pack["pad_id"], params.micro_rows, **options)
         # Two runs in a row, so that the trunk is a finished thing that a killed cooldown finds again.
         results = []
         for phase, first, last in (("trunk", 0, steps - cooldown), ("cooldown", steps - cooldown, steps)):
@@ -60,13 +78,16 @@ def main() -> None:
                     checkpoint_every=params.checkpoint_every,
                     clip=params.clip,
                     label=f"pretraining ({phase})",
+                    flops_per_token=flops_per_token(plan.config, pack["seq_len"]),
                 )
             )
             if phase == "trunk":
                 save_model(run.output("trunk/config.json").parent, model)
                 save_optimizer(run.output("trunk/optimizer.safetensors"), optimizer)
+        model = saved(run, model)
+        if distributed.rank() > 0:
+            return
         rows = results[0].rows + results[1].rows
-        save_model(run.output("config.json").parent, model)
         metrics = training_facts(plan.config, steps * plan.rows * pack["seq_len"], rows) | measure(
             model, validation, pack
         )
@@ -75,6 +96,7 @@ def main() -> None:
             metrics |= {"predicted_loss": plan.predicted}
         run.write_json("metrics.json", metrics)
         run.write_jsonl("steps.jsonl", rows)
+        run.write_json("samples.json", continuations(model, tokenizer, validation, pack, params.samples))
         note_environment(run)
         for result in results:
             result.discard()

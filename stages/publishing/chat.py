@@ -28,6 +28,11 @@ def model_folder(name: str) -> Path:
     return folder
 
 
+def tokenizer_folder(model: Path) -> Path:
+    """The model's own tokenizer where it has one (`trainyard extend`), else the pipeline's."""
+    return model if (model / "tokenizer.json").is_file() else Path(TOKENIZER)
+
+
 def answerer(
     folder: Path, temperature: float, top_p: float, max_new_tokens: int, seed: int
 ) -> Callable[[str], Iterator[str]]:
@@ -38,7 +43,7 @@ def answerer(
     from stages.lm.generate import generate
 
     set_threads()
-    model, tokenizer = load_model(folder), load_tokenizer(TOKENIZER)
+    model, tokenizer = load_model(folder), load_tokenizer(tokenizer_folder(folder))
 
     def answer(prompt: str) -> Iterator[str]:
         ids, told = encode_prompt(tokenizer, prompt), ""

@@ -1,5 +1,6 @@
 """The training section: the loss of pretraining and annealing, and small multiples of the alignment stages."""
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -47,6 +48,24 @@ def small(
     plot.line(at, measured, style)
     plot.points(at, measured, style, radius=3)
     return {"title": title, "svg": plot.svg(), "caption": caption}
+
+
+def by_position(metrics: Mapping[str, Any]) -> dict[str, str]:
+    """Loss by position before and after the context extension, from its metrics.json: a step for each bucket."""
+    plot = Plot(Axis("position", log=True), Axis("loss, nats per token"), "Loss by position", width=360, height=230)
+    for when, style in (("before", "c3"), ("after", "c1")):
+        found = re.compile(rf"loss_by_position_{when}_(\d+)_(\d+)")
+        buckets = sorted(
+            (int(hit[1]), int(hit[2]), float(metrics[key])) for key in metrics if (hit := found.fullmatch(key))
+        )
+        edges = [(at, loss) for first, last, loss in buckets for at in (max(first, (last + 1) / 2), last + 1.0)]
+        plot.line([at for at, _ in edges], [loss for _, loss in edges], style, when)
+    return {
+        "title": "Longer context",
+        "svg": plot.svg(),
+        "caption": f"The base model on held-out documents, read to {count(metrics['seq_len'])} tokens: as it is, "
+        f"and after {count(metrics['steps'])} steps on long rows with RoPE's base at {count(metrics['rope_theta'])}.",
+    }
 
 
 def training_view(

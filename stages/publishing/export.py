@@ -1,15 +1,18 @@
 """publishing.export@checkpoint: a Hugging Face folder for transformers, lm-evaluation-harness and vLLM."""
 
 import sys
+from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors.torch import save_file
+from tokenizers import Tokenizer
 
 from stages.base.errors import ParamError
+from stages.base.files import write_json
 from stages.base.params import Section
 from stages.base.record import stage
-from stages.lm.chat import BOS, END, PAD, SPECIALS, TEMPLATE, load_tokenizer, special_ids
+from stages.lm.chat import BOS, END, PAD, TEMPLATE, load_tokenizer, special_ids
 from stages.lm.checkpoint import load_model
 from stages.lm.hf import hf_config, to_hf_state_dict
 from stages.lm.transformer import Decoder
@@ -33,14 +36,16 @@ PARAMS: dict[str, type[Section]] = {
 }
 
 
-def tokenizer_config(max_length: int) -> dict[str, Any]:
+def tokenizer_config(tokenizer: Tokenizer, max_length: int) -> dict[str, Any]:
     """`tokenizer_config.json`: specials and the chat template, so that `apply_chat_template` gives our chat format."""
+    added = sorted(tokenizer.get_added_tokens_decoder().items())
+    specials = [token.content for _, token in added if token.special]
     return {
         "tokenizer_class": "PreTrainedTokenizerFast",
         "bos_token": BOS,
         "eos_token": END,
         "pad_token": PAD,
-        "additional_special_tokens": [token for token in SPECIALS if token not in (BOS, END, PAD)],
+        "additional_special_tokens": [token for token in specials if token not in (BOS, END, PAD)],
         "chat_template": TEMPLATE,
         "clean_up_tokenization_spaces": False,
         "model_max_length": max_length,
@@ -64,27 +69,29 @@ def to_bytes_identical(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tens
     return {name: tensors[name].contiguous().clone() for name in sorted(tensors)}
 
 
+def write_folder(folder: Path, model: Decoder, tokenizer: Path, params: ExportParams) -> None:
+    """What transformers, lm-evaluation-harness and vLLM load, written into `folder`; `tokenizer` has tokenizer.json."""
+    made = load_tokenizer(tokenizer)
+    ids = special_ids(made)
+    config = hf_config(model.config, bos_token_id=ids[BOS], eos_token_id=ids[END], pad_token_id=ids[PAD])
+    folder.mkdir(parents=True, exist_ok=True)
+    save_file(to_bytes_identical(to_hf_state_dict(model)), folder / "model.safetensors", metadata={"format": "pt"})
+    write_json(folder / "config.json", config)
+    write_json(folder / "generation_config.json", generation_config(params, ids))
+    write_json(folder / "tokenizer_config.json", tokenizer_config(made, model.config.max_seq_len))
+    (folder / "tokenizer.json").write_bytes((tokenizer / "tokenizer.json").read_bytes())
+
+
 def main(key: str) -> None:
     with stage("publishing.export", ExportParams, item=key) as run:
         source = run.section(f"publishing.checkpoints.{key}", ExportedCheckpoint).path
         run.input(source)
-        run.input(TOKENIZER)
         model = load_model(source)
         if not isinstance(model, Decoder):
             raise ParamError(
                 f"publishing.checkpoints.{key}: {source} is no Transformer; only a decoder exports as Qwen3"
             )
-        tokenizer = load_tokenizer(TOKENIZER)
-        ids = special_ids(tokenizer)
-        config = hf_config(model.config, bos_token_id=ids[BOS], eos_token_id=ids[END], pad_token_id=ids[PAD])
-        save_file(
-            to_bytes_identical(to_hf_state_dict(model)), run.output("model.safetensors"), metadata={"format": "pt"}
-        )
-        run.write_json("config.json", config)
-        run.write_json("generation_config.json", generation_config(run.params, ids))
-        run.write_json("tokenizer_config.json", tokenizer_config(model.config.max_seq_len))
-        tokens = (run.input(f"{TOKENIZER}/tokenizer.json")).read_bytes()
-        run.output("tokenizer.json").write_bytes(tokens)
+        write_folder(run.output("config.json").parent, model, run.input(TOKENIZER), run.params)
         run.note("parameters", sum(tensor.numel() for tensor in to_hf_state_dict(model).values()))
 
 

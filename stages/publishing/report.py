@@ -20,7 +20,7 @@ from stages.publishing import waterfall
 from stages.publishing.charts import compact
 from stages.publishing.contamination_table import contamination_view, probability, verdict
 from stages.publishing.cost_table import cost_view, plan_facts
-from stages.publishing.curves import small, training_view
+from stages.publishing.curves import by_position, small, training_view
 from stages.publishing.forgetting import evaluation_view
 from stages.publishing.leaderboard_table import as_csv, as_markdown, in_pipeline, leaderboard_view
 from stages.publishing.page import render
@@ -164,6 +164,7 @@ def training_section(read: Sources, limit: int) -> dict[str, Any]:
         ),
         small("PPO", rows["ppo"], "reward", "mean reward of the answers", "c4", limit),
         small("PPO", rows["ppo"], "kl", "KL from the SFT model, nats", "c4", limit),
+        by_position(read.json("data/pretraining/context/metrics.json")),
     ]
     return training_view(stages["pretrain"], stages["anneal"], metrics, limit, charts)
 

@@ -1,4 +1,4 @@
-"""`trainyard trace <leaderboard row>`: from one published number back to the pages it came from.
+"""`trainyard trace <leaderboard row>`: from one published number, or one packed token, back to the pages it came from.
 
 Every step of the chain is checked: the bytes on disk hash to what the record says, and each input is exactly what its
 producer wrote. A chain that can't be verified is an error (exit status 1), not a footnote.
@@ -6,7 +6,7 @@ producer wrote. A chain that can't be verified is an error (exit status 1), not 
 
 import json
 import sys
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import pyarrow as pa
@@ -14,6 +14,8 @@ import pyarrow.parquet as pq
 
 from stages.base.files import read_json
 from stages.publishing.lineage import Graph, LineageError, Record, read_records
+from stages.publishing.token_source import PLACE, find_token
+from stages.publishing.token_source import render as show_token
 
 LEADERBOARD = "judging.leaderboard"
 
@@ -159,9 +161,15 @@ def _settings(record: Record, limit: int = 110) -> str:
 
 
 def main(row: str, as_text: bool = True) -> int:
-    """Print the chain of a row. Exit status 1 where it can't be verified."""
+    """Print the chain of a row, or of a packed token (`train:ROW:COLUMN`). Exit status 1 where it can't be verified."""
     try:
-        node = trace(row, Graph(read_records()))
+        graph = Graph(read_records())
+        if PLACE.fullmatch(row):
+            node, token = _walk(graph.find("tokens.pack"), row, graph, {}, set()), find_token(row)
+            told = {"token": asdict(token)} | as_json(row, node)
+            print(render(show_token(token), node) if as_text else json.dumps(told, indent=2, sort_keys=True))
+            return 0
+        node = trace(row, graph)
     except LineageError as error:
         print(f"trainyard: trace: {error}", file=sys.stderr)
         return 1

@@ -110,6 +110,7 @@ def make_plan(fit: Mapping[str, Any], pack: Mapping[str, Any], params: PlanParam
         "tokens": best.tokens,
         "batch_tokens": max(1, round(params.batch_tokens / seq_len)) * seq_len,
         "lr": transferred_lr(fit, best.config.d_model),
+        "tokenizer_sha256": pack["tokenizer_sha256"],
         "predicted_loss": best.loss,
         "interval": list(interval),
         "level": fit["level"],

@@ -6,6 +6,7 @@ remembers and decides nothing: ids are the same whatever it holds.
 """
 
 import json
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -125,6 +126,37 @@ def _encode(text, starts, kinds, rule, byte_ids, merges, cache):
     return out[:written], out_starts
 
 
+class AddedTokens:
+    """Ordinary tokens added behind a trained vocabulary (`lm.extension`): cut out of a text before anything else, the
+    leftmost first, of several there the longest.
+    """
+
+    def __init__(self, ids: dict[str, int]) -> None:
+        self.ids = ids
+        self._lengths = sorted({len(token) for token in ids}, reverse=True)
+        self._begins = re.compile("|".join(re.escape(first) for first in sorted({token[0] for token in ids})))
+
+    def cut(self, texts: Sequence[str]) -> tuple[list[str | int], np.ndarray]:
+        """Texts as stretches without added tokens and ids of added tokens, in order; and whose each part is."""
+        parts: list[str | int] = []
+        owners: list[int] = []
+        for number, text in enumerate(texts):
+            before = len(parts)
+            done = place = 0
+            while found := self._begins.search(text, place):
+                place = found.start()
+                candidates = (text[place : place + length] for length in self._lengths)
+                token = next((candidate for candidate in candidates if candidate in self.ids), None)
+                if token is None:
+                    place += 1
+                    continue
+                parts += [text[done:place], self.ids[token]]
+                done = place = place + len(token)
+            parts.append(text[done:])
+            owners += [number] * (len(parts) - before)
+        return parts, np.array(owners, np.int64)
+
+
 class Encoder:
     """The encoder of a `tokenizer.json` that `tokens.tokenizer` wrote, given as text. Raises InputError for another."""
 
@@ -142,15 +174,31 @@ class Encoder:
         self._byte_ids = np.array([vocabulary[character] for character in characters], np.int64)
         self._kinds, self._rule = kinds_for(name), rule_of(name)
         self._cache = np.zeros((WAYS * SETS, 8), np.uint64)
-        largest = max([*vocabulary.values(), *(token["id"] for token in document["added_tokens"])])
+        added = document["added_tokens"]
+        if any(token["lstrip"] or token["rstrip"] or token["single_word"] for token in added):
+            raise InputError("tokenizer.json: an added token that strips or asks for word boundaries; add it plainly")
+        self._added = AddedTokens({token["content"]: token["id"] for token in added if not token["special"]})
+        largest = max([*vocabulary.values(), *(token["id"] for token in added)])
         self.dtype = np.dtype(np.uint16 if largest < 1 << 16 else np.uint32)
         if largest >= 1 << int(ID_BITS):
             raise InputError(f"tokenizer.json: a vocabulary of {largest + 1} tokens is over {1 << int(ID_BITS)}")
 
     def encode(self, texts: Sequence[str]) -> Encoded:
         """No special tokens: what looks like one is text. InputError for a text that is no Unicode (a surrogate)."""
+        if not self._added.ids:
+            return self._encode_plain(list(texts))
+        parts, owners = self._added.cut(texts)
+        encoded = self._encode_plain([part if isinstance(part, str) else "" for part in parts])
+        pieces = [
+            ids if isinstance(part, str) else np.array([part], self.dtype)
+            for part, ids in zip(parts, encoded.documents(), strict=True)
+        ]
+        sizes = np.bincount(owners, [len(piece) for piece in pieces], minlength=len(texts)).astype(np.int64)
+        return Encoded(np.concatenate([np.zeros(0, self.dtype), *pieces]), np.concatenate([[0], np.cumsum(sizes)]))
+
+    def _encode_plain(self, texts: list[str]) -> Encoded:
         try:
-            joined, starts = join_texts(list(texts))
+            joined, starts = join_texts(texts)
         except UnicodeEncodeError as error:
             raise InputError(f"a text can't be encoded as UTF-8: {error}") from None
         ids, ends = _encode(joined, starts, self._kinds, self._rule, self._byte_ids, self._merges, self._cache)

@@ -14,8 +14,9 @@ from stages.base.files import atomic_path, sha256_file
 from stages.base.params import Section
 from stages.base.record import StageRun, stage
 from stages.base.seeds import derive
-from stages.lm.chat import BOS, PAD, load_tokenizer, padded_vocab_size, special_ids
-from stages.tokens.packing import Packed, pack, schedule_copies, shuffle_rows
+from stages.lm.chat import BOS, PAD, load_tokenizer, padded_vocab_size, special_ids, token_dtype
+from stages.tokens import packing
+from stages.tokens.packing import Packed, schedule_copies, shuffle_rows
 from stages.tokens.vocabulary import encode_documents
 
 
@@ -36,7 +37,7 @@ def pack_table(table: pa.Table, tokenizer: Tokenizer, params: PackParams, seed: 
     documents = encode_documents(tokenizer, table["text"].to_pylist(), f"encoding {label}")
     specials = special_ids(tokenizer)
     order = schedule_copies(table["id"].to_pylist(), table["epochs"].to_numpy().astype(np.float64), seed)
-    packed = pack(
+    packed = packing.pack(
         documents,
         order.tolist(),
         params.seq_len,
@@ -52,6 +53,7 @@ def pack_table(table: pa.Table, tokenizer: Tokenizer, params: PackParams, seed: 
         "rows": len(packed.rows),
         "tokens": packed.tokens,
         "padding": packed.padding,
+        "utilisation": packed.utilisation,
         "splits": packed.splits,
         "documents": len(order),
         "bytes": int(sizes[order].sum()),
@@ -69,39 +71,67 @@ def pack_table(table: pa.Table, tokenizer: Tokenizer, params: PackParams, seed: 
     return packed, facts
 
 
-def pack_by_source(table: pa.Table, tokenizer: Tokenizer, params: PackParams, seed: int) -> tuple[np.ndarray, dict]:
+def pack_by_source(table: pa.Table, tokenizer: Tokenizer, params: PackParams, seed: int) -> tuple[Packed, dict]:
     """Validation rows, one source after another, so that each can be measured by itself: its first row and row count
-    are in `sources`.
+    are in `sources`. By domain they are told apart by their placements.
     """
-    parts, sources = [], {}
-    first = total = size = 0
-    for source in sorted(set(table["source"].to_pylist())):
-        chosen = table.filter(pc.equal(table["source"], source))
-        packed, facts = pack_table(chosen, tokenizer, params, derive(seed, source), f"validation ({source})")
+    parts, places, sources, domains = [], [], {}, {}
+    sizes = pc.binary_length(pc.cast(table["text"], pa.binary())).to_numpy()
+    names = np.array(table["source"].to_pylist(), dtype=object)
+    first = total = size = padding = splits = 0
+    for source in sorted(set(names.tolist())):
+        chosen = np.flatnonzero(names == source)
+        packed, facts = pack_table(
+            table.take(chosen), tokenizer, params, derive(seed, source), f"validation ({source})"
+        )
         sources[source] = {
             "first_row": first,
             "rows": facts["rows"],
             "tokens": facts["tokens"],
             "bytes": facts["bytes"],
         }
+        found = packed.placements.copy()
+        found["row"] += first
+        found["document"] = chosen[found["document"]]
         parts.append(packed.rows)
+        places.append(found)
         first, total, size = first + facts["rows"], total + facts["tokens"], size + facts["bytes"]
-    return np.concatenate(parts), {"rows": first, "tokens": total, "bytes": size, "sources": sources}
+        padding, splits = padding + packed.padding, splits + packed.splits
+    together = Packed(np.concatenate(parts), total, padding, splits, np.concatenate(places))
+    tokens = np.bincount(
+        together.placements["document"], together.placements["length"], minlength=table.num_rows
+    ).astype(np.int64)
+    labels = np.array([domain or "none" for domain in table["domain"].to_pylist()], dtype=object)
+    for domain in sorted(set(labels.tolist())):
+        chosen = labels == domain
+        domains[domain] = {"tokens": int(tokens[chosen].sum()), "bytes": int(sizes[chosen].sum())}
+    facts = {"rows": first, "tokens": total, "bytes": size, "utilisation": together.utilisation}
+    return together, facts | {"sources": sources, "domains": domains}
 
 
-def write_rows(run: StageRun, name: str, rows: np.ndarray) -> None:
-    with atomic_path(run.output(name)) as temporary:
-        rows.astype("<u2").tofile(temporary)
+def placement_table(placements: np.ndarray, table: pa.Table) -> pa.Table:
+    """The document index of a shard (schema PLACEMENT): where the documents of a MIXED table stand in its rows."""
+    columns = {name: placements[name] for name in packing.PLACEMENT.names or ()}
+    columns |= {name: table[name].take(placements["document"]) for name in ("id", "source", "domain")}
+    return pa.table(columns, schema=schemas.PLACEMENT)
+
+
+def write_shard(run: StageRun, name: str, packed: Packed, table: pa.Table, dtype: str) -> None:
+    """`<name>.bin`: the rows, little-endian; `<name>.documents.parquet`: where each document stands in them."""
+    with atomic_path(run.output(f"{name}.bin")) as temporary:
+        packed.rows.astype(np.dtype(dtype).newbyteorder("<")).tofile(temporary)
+    run.write_table(f"{name}.documents.parquet", placement_table(packed.placements, table), schemas.PLACEMENT)
 
 
 def main() -> None:
     with stage("tokens.pack", PackParams, seed="corpus.seed") as run:
         path = run.input(TOKENIZER)
         tokenizer = load_tokenizer(path.parent)
-        specials = special_ids(tokenizer)
+        specials, vocab_size = special_ids(tokenizer), padded_vocab_size(tokenizer)
         facts: dict[str, Any] = {
             "seq_len": run.params.seq_len,
-            "vocab_size": padded_vocab_size(tokenizer),
+            "vocab_size": vocab_size,
+            "dtype": token_dtype(vocab_size),
             "tokenizer_sha256": sha256_file(path),
             "pad_id": specials[PAD],
             "bos_id": specials[BOS],
@@ -112,12 +142,12 @@ def main() -> None:
             packed, facts[name] = pack_table(table, tokenizer, run.params, seed, name)
             if not len(packed.rows):
                 raise InputError(f"data/corpus/mix/{name}.parquet: no text to pack; look at corpus.mix")
-            write_rows(run, f"{name}.bin", shuffle_rows(packed.rows, seed))
+            write_shard(run, name, shuffle_rows(packed, seed), table, facts["dtype"])
         table = run.read_table("data/corpus/mix/validation.parquet", schemas.MIXED)
         if not table.num_rows:
             raise InputError("data/corpus/mix/validation.parquet: no documents; raise corpus.mix's validation share")
-        rows, facts["validation"] = pack_by_source(table, tokenizer, run.params, run.seed)
-        write_rows(run, "validation.bin", rows)
+        packed, facts["validation"] = pack_by_source(table, tokenizer, run.params, run.seed)
+        write_shard(run, "validation", packed, table, facts["dtype"])
         facts["unique_tokens"] = {
             source: values["unique_tokens"] for source, values in facts["train"]["sources"].items()
         }

@@ -22,7 +22,7 @@ Name = Literal["gpt2", "digits", "digits2", "cl100k", "code"]
 
 
 class TokenizerParams(Section):
-    vocab_size: Annotated[int, Field(ge=320, le=65536)]  # special tokens included
+    vocab_size: Annotated[int, Field(ge=320, le=1 << 21)]  # special tokens included; the encoder's ids have 21 bits
     pretokenizer: Name
     max_bytes: Annotated[int, Field(gt=0)]  # of text to train on, a seeded subset of the documents
     measured_documents: Annotated[int, Field(gt=0)]  # of the validation split, a seeded subset of as many

@@ -114,15 +114,9 @@ def _canonical(text: str) -> str:
 
 
 def encode_documents(tokenizer: Tokenizer, texts: Sequence[str], label: str = "encoding") -> list[np.ndarray]:
-    """uint16 ids of each text, no specials; in worker processes where there is much. `ParamError` for a vocabulary over
-    uint16.
-    """
+    """Ids of each text, no specials, uint16 or (over 65,536 tokens) uint32; in worker processes where there is much."""
     from stages.tokens.encoder import encode_batch, encode_batches
 
-    if tokenizer.get_vocab_size(with_added_tokens=True) > 65536:
-        raise ParamError(
-            "params.yaml: `tokens.tokenizer.vocab_size` is over 65536; tokens are stored as uint16: lower it"
-        )
     declared = tokenizer.to_str()
     batches = batches_of(texts)
     alone = sum(map(len, texts)) < ALONE_BYTES

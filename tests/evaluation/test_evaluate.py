@@ -106,10 +106,12 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tokenizer, model) -
         write_table(f"data/{name}.parquet", pa.Table.from_pylist(rows, schema=schema), schema)
     bos = special_ids(tokenizer)[BOS]
     ids = [token for row in training for token in [bos, *encode_text(tokenizer, row["text"])]]
-    rows = np.array(ids[: len(ids) // 65 * 65], dtype=np.uint16).reshape(-1, 65)
+    rows = np.array(ids[: len(ids) // 64 * 64], dtype=np.uint16).reshape(-1, 64)
+    rows = np.insert(rows, 0, bos, axis=1)
     Path("data/tokens/pack").mkdir()
     rows.tofile("data/tokens/pack/train.bin")
-    write_json("data/tokens/pack/pack.json", {"seq_len": 64, "vocab_size": padded_vocab_size(tokenizer)})
+    facts = {"seq_len": 64, "vocab_size": padded_vocab_size(tokenizer), "dtype": "uint16", "bos_id": bos}
+    write_json("data/tokens/pack/pack.json", facts | {"train": {"rows": len(rows)}})
     return tmp_path
 
 

@@ -72,3 +72,17 @@ def test_completion_logprobs_count_only_the_marked_tokens() -> None:
     torch.testing.assert_close(got, torch.stack(expected), atol=1e-4, rtol=1e-4)
     got[0].backward()
     assert model.embed_tokens.weight.grad is not None
+
+
+@pytest.mark.parametrize("chunk", [7, 1000])
+def test_z_loss_equals_autograd_s(chunk: int) -> None:
+    torch.manual_seed(0)
+    hidden, weight = torch.randn(20, 8, requires_grad=True), torch.randn(64, 8, requires_grad=True)
+    targets, weights = torch.randint(0, 64, (20,)), torch.rand(20)
+    logits = hidden @ weight.T
+    losses = F.cross_entropy(logits, targets, reduction="none") + 0.3 * logits.logsumexp(dim=1).square()
+    expected = torch.autograd.grad((losses * weights).sum(), (hidden, weight))
+    got = linear_cross_entropy(hidden, weight, targets, weights, chunk, z_loss=0.3)
+    torch.testing.assert_close(got, (losses * weights).sum())
+    for mine, theirs in zip(torch.autograd.grad(got, (hidden, weight)), expected, strict=True):
+        torch.testing.assert_close(mine, theirs, atol=1e-4, rtol=1e-4)

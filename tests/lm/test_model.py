@@ -9,6 +9,7 @@ from stages.lm.build import build_model, parameter_count
 from stages.lm.config import ModelConfig
 from stages.lm.flops import flops_per_token, matmul_params
 from stages.lm.hf import hf_config, to_hf_state_dict
+from stages.lm.loss import document_ids
 from stages.lm.transformer import Decoder
 from tests.lm.conftest import shaken, tiny
 
@@ -124,7 +125,6 @@ def test_no_position_sees_the_future(arch: str) -> None:
         ({"n_head": 5}, "n_head"),
         ({"n_kv_head": 3}, "n_kv_head"),
         ({"vocab_size": 100}, "vocab_size"),
-        ({"vocab_size": 65536 + 64}, "uint16"),
         ({"arch": "mamba"}, "arch"),
         ({"n_layer": 0}, "n_layer"),
         ({"d_model": 33, "n_head": 1}, "even"),
@@ -145,3 +145,20 @@ def test_config_round_trip_and_unknown_keys() -> None:
 def test_too_long_a_sequence_is_refused() -> None:
     with pytest.raises(InputError, match="max_seq_len"):
         build_model(tiny(), 0).hidden(torch.zeros((1, 49), dtype=torch.int64))
+
+
+def test_a_masked_document_is_read_as_if_it_stood_alone() -> None:
+    bos = 1
+    model = shaken(build_model(tiny(), 0)).eval()
+    documents = [[bos, 5, 9, 7], [bos, 8, 8], [bos, 20, 21, 22, 23]]
+    row = torch.tensor([[token for document in documents for token in document]])
+    packed = model.hidden(row, documents=document_ids(row, bos))[0]
+    alone = torch.cat([model.hidden(torch.tensor([document]))[0] for document in documents])
+    torch.testing.assert_close(packed, alone, atol=1e-5, rtol=1e-4)
+    assert not torch.allclose(model.hidden(row)[0], alone, atol=1e-2), "unmasked, documents see each other"
+
+
+def test_an_lstm_has_no_document_mask() -> None:
+    row = torch.tensor([[1, 5, 1, 6]])
+    with pytest.raises(ParamError, match="document_mask"):
+        build_model(tiny("lstm"), 0).hidden(row, documents=document_ids(row, 1))

@@ -1,3 +1,4 @@
+import json
 import os
 import signal
 import subprocess
@@ -71,18 +72,26 @@ def test_a_resumed_run_is_bitwise_the_uninterrupted_one(kind: str) -> None:
 
 
 KILLED = """
-import sys, time, torch
+import os, random, signal, sys, torch
 sys.path.insert(0, {root!r})
 from tests.lm import test_training as t
+from stages.lm import checkpoint
 from stages.lm.loop import train
 from stages.lm.schedule import wsd
 torch.set_num_threads(1)
-slow = {slow}
+draw = random.Random({attempt})
+step_of_death, in_save = draw.randrange(t.STEPS), draw.random() < .5
 def loss(model, step):
-    if slow and step == 5:
-        print("ready", flush=True)
-        time.sleep(60)
+    if {attempt} and step >= step_of_death and not in_save:
+        os.kill(os.getpid(), signal.SIGKILL)
     return t.counting(model, step)
+def write(self, data, written=[0], original=checkpoint._Digesting.write):
+    written[0] += len(data)
+    if {attempt} and in_save and written[0] > 20000 * (1 + step_of_death):
+        self.handle.flush()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return original(self, data)
+checkpoint._Digesting.write = write
 torch.manual_seed(0)
 model = t.build_model(t.tiny(), 0)
 result = train(model, t.build_optimizer(model, .02), lambda s: wsd(s, t.STEPS, 2, 4), loss, t.STEPS,
@@ -91,29 +100,136 @@ print([row["loss"] for row in result.rows], float(sum(p.double().sum() for p in 
 """
 
 
-def test_kill_9_and_restart_gives_the_same_losses() -> None:
-    def script(slow: bool) -> list[str]:
-        return [sys.executable, "-c", KILLED.format(root=str(ROOT), slow=slow)]
+def test_kills_at_random_steps_and_within_a_save_change_nothing() -> None:
+    def script(attempt: int) -> list[str]:
+        return [sys.executable, "-c", KILLED.format(root=str(ROOT), attempt=attempt)]
 
     environment = os.environ | {"TRAINYARD_THREADS": "1", "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-    process = subprocess.Popen(script(True), env=environment, stdout=subprocess.PIPE, text=True)
-    assert process.stdout.readline() == "ready\n"
-    with pytest.raises(ResourceError, match="another process"):
-        TrainingState("kill", "a" * 16)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    resumed = subprocess.run(script(False), env=environment, capture_output=True, text=True, check=True).stdout
+    deaths = [subprocess.run(script(attempt), env=environment, check=False).returncode for attempt in (4, 7)]
+    assert deaths == [-signal.SIGKILL] * 2  # within the second save, and at step 5
+    resumed = subprocess.run(script(0), env=environment, capture_output=True, text=True, check=True).stdout
+    assert not list(Path(".trainyard").rglob("*.partial"))  # of the saves that were cut short
     Path(".trainyard").rename("elsewhere")
-    whole = subprocess.run(script(False), env=environment, capture_output=True, text=True, check=True).stdout
+    whole = subprocess.run(script(0), env=environment, capture_output=True, text=True, check=True).stdout
     assert resumed == whole
 
 
-def test_a_damaged_checkpoint_is_refused() -> None:
+STATE = Path(".trainyard/checkpoints/test/ffffffffffffffff/state.bin")
+
+
+def test_a_checkpoint_cut_anywhere_is_refused() -> None:
     run(4, every=2)[1].state.close()
-    state = Path(".trainyard/checkpoints/test/ffffffffffffffff/state.bin")
-    state.write_bytes(state.read_bytes()[:-10])
-    with pytest.raises(InputError, match="damaged"):
-        run(STEPS, every=2)
+    whole = STATE.read_bytes()
+    magic, size = len(b"trainyard-state-2\n"), len(whole)
+    for length in (
+        0,
+        1,
+        magic - 1,
+        magic,
+        magic + 7,
+        magic + 16,
+        magic + 17,
+        200,
+        size // 2,
+        size - 65,
+        size - 64,
+        size - 1,
+    ):
+        STATE.write_bytes(whole[:length])
+        with pytest.raises(InputError, match=r"damaged .*delete .* to start afresh"):
+            run(STEPS, every=2)
+    for place in (0, magic, magic + 16, size // 3, size - 64, size - 1):
+        STATE.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+        with pytest.raises(InputError, match="damaged"):
+            run(STEPS, every=2)
+    STATE.write_bytes(whole)
+    assert len(run(STEPS, every=2)[1].rows) == STEPS
+
+
+def test_the_state_of_another_run_is_refused() -> None:
+    run(4, every=2)[1].state.close()
+    other = STATE.parent.with_name("0" * 16)
+    STATE.parent.rename(other)
+    STATE.parent.mkdir()
+    (other / "state.bin").rename(STATE)
+    (STATE.parent / "state.bin").write_bytes(STATE.read_bytes())
+    assert run(STEPS, every=2)[1].state is not None
+    state = TrainingState("test", "0" * 16)
+    state.path.write_bytes(STATE.read_bytes())
+    with pytest.raises(InputError, match=r"the state of another run \(f{16}\)"):
+        state.load()
+    state.close()
+
+
+def test_a_run_under_other_params_says_that_it_starts_afresh(capsys: pytest.CaptureFixture[str]) -> None:
+    run(4, every=2)[1].state.close()
+    TrainingState("test", "0" * 16).close()
+    assert "starting afresh; the unfinished runs in" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("micro", [1, 2, 3, 5, 8])
+def test_the_gradient_is_the_big_batchs_whatever_the_split(micro: int) -> None:
+    model = shaken(build_model(tiny(), 0))
+    generator = torch.Generator().manual_seed(0)
+    rows = torch.randint(1, 128, (8, 33), generator=generator)
+    mask = torch.arange(33)[None] < torch.randint(2, 34, (8, 1), generator=generator)
+    found = []
+    for size in (8, micro):
+        model.zero_grad()
+        loss, report = next_token_loss(model, rows, mask, size)
+        loss.backward()
+        found.append((report["loss"], [parameter.grad.clone() for parameter in model.parameters()]))
+    assert found[0][0] == pytest.approx(found[1][0], abs=1e-6)
+    for one, other in zip(found[0][1], found[1][1], strict=True):
+        assert (one - other).abs().max() < 1e-6 * max(1.0, float(one.abs().max()))
+
+
+def test_a_diverged_run_leaves_its_last_good_checkpoint() -> None:
+    _, expected = run(STEPS)
+
+    def broken(model: torch.nn.Module, step: int) -> tuple[torch.Tensor, dict[str, float]]:
+        value, report = counting(model, step)
+        return (value * float("nan"), {}) if step == 7 else (value, report)
+
+    torch.manual_seed(0)
+    model = build_model(tiny(), 0)
+    with pytest.raises(DivergedError, match=r"step 7 of 12; .*learning rate.*state.bin holds the last good state"):
+        train(
+            model, build_optimizer(model, 0.02), lambda step: wsd(step, STEPS, 2, 4), broken, STEPS,
+            name="test", fingerprint="f" * 16, checkpoint_every=3,
+        )  # fmt: skip
+    _, resumed = run(STEPS, every=3)
+    assert resumed.rows == expected.rows
+    resumed.discard()
+
+
+def test_timings_say_what_the_machine_did_and_the_log_does_not() -> None:
+    model = build_model(tiny(), 0)
+    log = Path("steps.jsonl")
+    train(
+        model, build_optimizer(model, 0.02), lambda step: 1.0, counting, 3,
+        name="test", log=log, flops_per_token=1e6,
+    )  # fmt: skip
+    timings = json.loads(Path(".trainyard/timings/test.train.json").read_text())
+    speed, peak = timings["tokens_per_second"], timings["gemm_flops_per_second"]
+    assert timings["mfu"] == pytest.approx(speed * 1e6 / peak) and timings["peak_memory_mib"] > 1
+    assert timings["gpu_hours"] == 0.0 or torch.cuda.is_available()
+    assert [set(json.loads(line)) for line in log.read_text().splitlines()] == [{"step", "loss", "lr", "grad_norm"}] * 3
+
+
+def test_an_optimizer_of_another_model_is_refused(tmp_path: Path) -> None:
+    model = run(2)[0]
+    optimizer = build_optimizer(model, 0.02)
+    counting(model, 0)[0].backward()
+    optimizer.step()
+    save_optimizer(tmp_path / "o.safetensors", optimizer)
+    for other in (build_optimizer(build_model(tiny(d_model=64), 0), 0.02), build_optimizer(model, 0.02, kind="adamw")):
+        with pytest.raises(InputError, match="another model or optimizer"):
+            load_optimizer(tmp_path / "o.safetensors", other)
+    whole = (tmp_path / "o.safetensors").read_bytes()
+    (tmp_path / "o.safetensors").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(InputError, match="cut short"):
+        load_optimizer(tmp_path / "o.safetensors", optimizer)
 
 
 def test_divergence_names_the_step() -> None:

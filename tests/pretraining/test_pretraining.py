@@ -1,5 +1,7 @@
 import json
 import os
+import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -8,11 +10,13 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 import yaml
 
 from stages.base import schemas
+from stages.base.errors import InputError
 from stages.base.files import write_json
 from stages.base.tables import write_table
 from stages.lm.checkpoint import load_model
@@ -37,8 +41,12 @@ PARAMS = {
         "pretrain": {
             "optimizer": "muon", "weight_decay": 0.0, "clip": 1.0, "warmup_steps": 3, "cooldown": 0.3,
             "min_cooldown_steps": 4, "micro_rows": 4, "checkpoint_every": 5,
+            "document_mask": False, "z_loss": 0.0, "compile": "off",
+            "samples": {"per_source": 2, "prompt_tokens": 6, "new_tokens": 8},
         },
         "anneal": {"tokens": 2560, "share": 0.5},
+        "branch": {"tokens": 2560},
+        "branches": {"again": {"share": 0.5}, "plain": {"share": 0.0}},
     },
 }  # fmt: skip
 
@@ -47,7 +55,7 @@ def mixed(count: int, salt: str) -> pa.Table:
     texts = [f"{salt}: the heron of village {i} sings to the miller of village {i + 1}.\n" for i in range(count)]
     columns = {
         "id": [f"{salt}{i:08d}" for i in range(count)], "source": ["atlas", "docs"] * (count // 2),
-        "domain": ["x"] * count, "text": texts, "epochs": [1.0] * count,
+        "domain": ["x", "x", "", "y"] * (count // 4), "text": texts, "epochs": [1.0] * count,
     }  # fmt: skip
     return pa.table(columns, schema=schemas.MIXED)
 
@@ -60,12 +68,21 @@ def prepare(folder: Path) -> None:
     write_json(folder / "data/scaling/plan/plan.json", plan)
 
 
-def stage(folder: Path, module: str, **options: str) -> subprocess.Popen[str]:
+def tokenise(folder: Path) -> None:
+    """Tokenizer and shards, and a plan made for them."""
+    for module in ("tokens.tokenizer", "tokens.pack"):
+        finish(stage(folder, f"stages.{module}"))
+    plan, pack = folder / "data/scaling/plan/plan.json", folder / "data/tokens/pack/pack.json"
+    sha256 = json.loads(pack.read_text())["tokenizer_sha256"]
+    write_json(plan, json.loads(plan.read_text()) | {"tokenizer_sha256": sha256})
+
+
+def stage(folder: Path, module: str, *arguments: str, **options: str) -> subprocess.Popen[str]:
     environment = os.environ | {
         "PYTHONPATH": str(ROOT), "TRAINYARD_THREADS": "1", "OMP_NUM_THREADS": "1", "TRAINYARD_TRACK": "off"
     } | options  # fmt: skip
     return subprocess.Popen(
-        [sys.executable, "-m", module], cwd=folder, env=environment, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-m", module, *arguments], cwd=folder, env=environment, stderr=subprocess.PIPE, text=True
     )
 
 
@@ -83,7 +100,8 @@ def outputs(folder: Path) -> dict[str, str]:
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("trained")
     prepare(folder)
-    for module in ("tokens.tokenizer", "tokens.pack", "pretraining.pretrain", "pretraining.anneal"):
+    tokenise(folder)
+    for module in ("pretraining.pretrain", "pretraining.anneal"):
         finish(stage(folder, f"stages.{module}"))
     return folder
 
@@ -115,28 +133,117 @@ def test_validation_loss_is_the_mean_over_text_tokens(trained: Path) -> None:
     size = sum(len(text.encode()) for text in mixed(40, "validation")["text"].to_pylist())
     assert pack["validation"]["bytes"] == size
     assert metrics["validation_bpb"] == pytest.approx(float(-table[text].sum()) / np.log(2) / size, abs=1e-4)
+    nats: dict[str, float] = {}
+    for place in pq.read_table(trained / "data/tokens/pack/validation.documents.parquet").to_pylist():
+        for name in (place["source"], f"domain_{place['domain'] or 'none'}"):
+            piece = table[place["row"], place["offset"] - 1 : place["offset"] - 1 + place["length"]]
+            nats[name] = nats.get(name, 0.0) - float(piece.sum())
+    for kind in ("sources", "domains"):
+        for name, facts in pack["validation"][kind].items():
+            key = name if kind == "sources" else f"domain_{name}"
+            assert metrics[f"validation_loss_{key}"] == pytest.approx(nats[key] / facts["tokens"], abs=1e-4)
+            assert metrics[f"validation_bpb_{key}"] == pytest.approx(nats[key] / np.log(2) / facts["bytes"], abs=1e-4)
+    assert set(pack["validation"]["domains"]) == {"x", "y", "none"}
 
 
-def test_a_run_killed_with_9_ends_as_the_uninterrupted_one(trained: Path, tmp_path: Path) -> None:
-    prepare(tmp_path)
-    for module in ("tokens.tokenizer", "tokens.pack"):
-        finish(stage(tmp_path, f"stages.{module}"))
-    process = stage(tmp_path, "stages.pretraining.pretrain")
-    checkpoints = tmp_path / ".trainyard/checkpoints"
-    while process.poll() is None and not list(checkpoints.rglob("state.bin")):
-        time.sleep(0.002)
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
-    assert not (tmp_path / "data/pretraining/pretrain").exists()
+def ready(folder: Path, trained: Path) -> Path:
+    """A folder with its own copy of what pretraining reads."""
+    (folder / "params.yaml").write_text(yaml.safe_dump(PARAMS))
+    shutil.copytree(trained / "data/tokens", folder / "data/tokens")
+    shutil.copytree(trained / "data/scaling", folder / "data/scaling")
+    return folder
+
+
+def test_a_run_killed_with_9_at_random_moments_ends_as_the_uninterrupted_one(trained: Path, tmp_path: Path) -> None:
+    ready(tmp_path, trained)
+    draw = random.Random(0)
+    for kill in range(3):
+        process = stage(tmp_path, "stages.pretraining.pretrain")
+        states = tmp_path / ".trainyard/checkpoints"
+        while process.poll() is None and not list(states.rglob("state.bin")):
+            time.sleep(0.002)
+        time.sleep(draw.random() * 0.15 * kill)
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+        assert not (tmp_path / "data/pretraining/pretrain").exists()
     finish(stage(tmp_path, "stages.pretraining.pretrain"))
-    for name in ("data/tokens/tokenizer", "data/tokens/pack", "data/pretraining/pretrain"):
-        assert outputs(tmp_path / name) == outputs(trained / name)
+    assert outputs(tmp_path / "data/pretraining/pretrain") == outputs(trained / "data/pretraining/pretrain")
+    assert not list((tmp_path / "data/pretraining").glob(".*.partial"))
+    assert not list((tmp_path / ".trainyard").rglob("*.partial"))
+
+
+@pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
+def test_two_processes_by_torchrun_train_the_same_model(trained: Path, tmp_path: Path, strategy: str) -> None:
+    ready(tmp_path, trained)
+    finish(stage(tmp_path, "stages.pretraining.pretrain", TRAINYARD_PROCESSES="2", TRAINYARD_PARALLEL=strategy))
+    mine, theirs = tmp_path / "data/pretraining/pretrain", trained / "data/pretraining/pretrain"
+    losses = [
+        [json.loads(line)["loss"] for line in (f / "steps.jsonl").read_text().splitlines()] for f in (mine, theirs)
+    ]
+    assert np.abs(np.subtract(*losses))[:10].max() < 1e-6  # later, rounding has grown with the weights' paths
+    assert np.abs(np.subtract(*losses)).max() < 1e-4
+    metrics = [json.loads((f / "metrics.json").read_text())["validation_loss"] for f in (mine, theirs)]
+    assert metrics[0] == pytest.approx(metrics[1], abs=1e-4)
+    record = json.loads((mine / "record.json").read_text())
+    assert sorted(outputs(mine)) == sorted(outputs(theirs))
+    assert record["notes"]["environment"]["processes"] == 2
+    assert record["notes"]["environment"]["parallel"] == strategy
+    assert not list((tmp_path / "data/pretraining").glob(".*.partial"))
+
+
+def test_other_stages_refuse_to_run_in_several_processes(trained: Path, tmp_path: Path) -> None:
+    ready(tmp_path, trained)
+    process = stage(tmp_path, "stages.tokens.pack", WORLD_SIZE="2", RANK="0")
+    said = process.communicate(timeout=60)[1]
+    assert process.returncode == 2 and "without torchrun" in said
+
+
+def test_branches_finish_the_same_trunk_on_mixtures_of_their_own(trained: Path) -> None:
+    for key in ("again", "plain"):
+        finish(stage(trained, "stages.pretraining.branch", key))
+    folder = trained / "data/pretraining"
+    anneal, again, plain = (
+        [json.loads(line)["loss"] for line in (folder / name / "steps.jsonl").read_text().splitlines()]
+        for name in ("anneal", "branch/again", "branch/plain")
+    )
+    assert again == anneal and plain != anneal  # the same mixture, and another
+    assert json.loads((folder / "branch/plain/record.json").read_text())["item"] == "plain"
+
+
+def test_samples_continue_held_out_documents(trained: Path) -> None:
+    shown = json.loads((trained / "data/pretraining/anneal/samples.json").read_text())
+    assert [sample["source"] for sample in shown] == ["atlas", "atlas", "docs", "docs"]
+    texts = mixed(40, "validation")["text"].to_pylist()
+    for sample in shown:
+        assert any(text.startswith(sample["prompt"] + sample["reference"]) for text in texts)
+        assert sample["continuation"]
+
+
+def test_rows_of_another_tokenizer_are_refused(trained: Path, tmp_path: Path) -> None:
+    ready(tmp_path, trained)
+    tokenizer = tmp_path / "data/tokens/tokenizer/tokenizer.json"
+    tokenizer.write_text(tokenizer.read_text() + "\n")
+    process = stage(tmp_path, "stages.pretraining.pretrain")
+    said = process.communicate(timeout=60)[1]
+    assert process.returncode == 2 and "another tokenizer" in said and "run tokens.pack again" in said
+
+
+def test_heads_that_do_not_divide_are_refused(trained: Path, tmp_path: Path) -> None:
+    ready(tmp_path, trained)
+    plan = json.loads((trained / "data/scaling/plan/plan.json").read_text())
+    plan["model"]["n_head"] = 3
+    write_json(tmp_path / "data/scaling/plan/plan.json", plan)
+    process = stage(tmp_path, "stages.pretraining.pretrain")
+    said = process.communicate(timeout=60)[1]
+    assert process.returncode == 2 and "n_head is 3; it must be a divisor of d_model 32" in said
 
 
 def test_a_plan_for_another_tokenizer_is_refused(trained: Path, tmp_path: Path) -> None:
     plan = json.loads((trained / "data/scaling/plan/plan.json").read_text())
     pack = json.loads((trained / "data/tokens/pack/pack.json").read_text())
     assert read_plan(plan, pack).steps == 40
+    with pytest.raises(InputError, match="another tokenizer"):  # of the same size
+        read_plan(plan, pack | {"tokenizer_sha256": "0" * 64})
     prepare(tmp_path)
     plan["model"]["vocab_size"] = 384
     write_json(tmp_path / "data/scaling/plan/plan.json", plan)

@@ -323,6 +323,10 @@ def write_training(rng: np.random.Generator) -> None:
         "data/pretraining/pretrain/metrics.json", {"validation_loss": 2.768, "trunk_steps": 600, "flops": 6.6e13}
     )
     write_json("data/pretraining/anneal/metrics.json", {"validation_loss": 2.81})
+    losses = {"0_63": (4.6, 4.5), "64_255": (4.4, 4.3), "256_1023": (4.9, 4.25), "all": (4.7, 4.3)}
+    longer = {f"loss_by_position_before_{at}": before for at, (before, _) in losses.items()}
+    longer |= {f"loss_by_position_after_{at}": after for at, (_, after) in losses.items()}
+    write_json("data/pretraining/context/metrics.json", longer | {"seq_len": 1024, "steps": 37, "rope_theta": 43800.2})
     write_jsonl(
         "data/alignment/sft/steps.jsonl",
         [

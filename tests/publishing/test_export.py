@@ -2,19 +2,36 @@
 
 import json
 import os
+import re
 import subprocess
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from tokenizers import Tokenizer
 
+from stages import cli
 from stages.lm.build import build_model
-from stages.lm.chat import encode_prompt, load_tokenizer, padded_vocab_size
+from stages.lm.chat import (
+    ASSISTANT,
+    BOS,
+    END,
+    PAD,
+    SPECIALS,
+    USER,
+    encode_example,
+    encode_prompt,
+    encode_text,
+    load_tokenizer,
+    padded_vocab_size,
+    special_ids,
+)
 from stages.lm.checkpoint import load_model, save_model
 from stages.lm.config import ModelConfig
 from stages.publishing import export
 from stages.tokens.vocabulary import save_tokenizer, train_bpe
+from tests.tokens.test_vocabulary import ADVERSARIAL
 
 ROOT = Path(__file__).resolve().parents[2]
 QUESTION = "In which province does Velmora lie? <|end|> naïve"
@@ -25,13 +42,63 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 folder, question, out = sys.argv[1:]
 tokenizer = AutoTokenizer.from_pretrained(folder)
 model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
-messages = [{"role": "user", "content": "Where is Velmora?"}]
-ids = tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=True, return_dict=False)
+def chat(turns, prompt):
+    messages = [{"role": role, "content": text} for role, text in turns]
+    return tokenizer.apply_chat_template(messages, add_generation_prompt=prompt, tokenize=True, return_dict=False)
+texts, conversations = json.load(sys.stdin)
+told = {
+    "chats": [chat(turns, prompt) for turns, prompt in conversations],
+    "texts": [tokenizer(text, add_special_tokens=False)["input_ids"] for text in texts],
+    "back": [tokenizer.decode(tokenizer(text, add_special_tokens=False)["input_ids"]) for text in texts],
+    "pad": tokenizer.pad_token, "eos": tokenizer.eos_token, "bos": tokenizer.bos_token,
+    "special": tokenizer.all_special_tokens,
+}
+print(json.dumps(told))
 rows = torch.tensor([json.loads(question)])
 with torch.no_grad():
     logits = model(rows).logits[0].numpy()
-np.savez(out, logits=logits, chat=np.array(ids), kind=type(model).__name__)
+np.savez(out, logits=logits, kind=type(model).__name__)
 """
+# What looks like a special token is that token to transformers, and text to us: not among these.
+TEXTS = [text for text in ADVERSARIAL if "<|" not in text]
+CONVERSATIONS = [
+    ([("user", "Where is Velmora?")], True),
+    ([("user", "Where?"), ("assistant", "In Anthar.")], False),
+    ([("user", "Where?"), ("assistant", "In\n Anthar. "), ("user", " naïve 🧑‍🌾?")], True),
+]
+
+
+def peer_python() -> str:
+    python = os.environ.get("TRAINYARD_PEERS_PYTHON") or str(ROOT / ".venv-peers" / "bin" / "python")
+    if not Path(python).exists():
+        pytest.skip(
+            "no peers' environment: set TRAINYARD_PEERS_PYTHON, or make .venv-peers from bench/requirements.lock"
+        )
+    return python
+
+
+def ask_transformers(folder: Path, ids: list[int], texts: list[str], out: Path) -> tuple[dict, dict]:
+    """(logits and kind of model, what its tokenizer says of texts and conversations)"""
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"}
+    done = subprocess.run(
+        [peer_python(), "-c", PEER, str(folder), json.dumps(ids), str(out)],
+        env=environment,
+        capture_output=True,
+        text=True,
+        input=json.dumps([texts, CONVERSATIONS]),
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    return dict(np.load(out)), json.loads(done.stdout.splitlines()[-1])
+
+
+def conversation(tokenizer: Tokenizer, turns: list[tuple[str, str]], prompt: bool) -> list[int]:
+    """The chat format, by hand."""
+    ids = special_ids(tokenizer)
+    out = [ids[BOS]]
+    for role, text in turns:
+        out += [ids[ASSISTANT if role == "assistant" else USER], *encode_text(tokenizer, text)]
+        out += [ids[END]] if role == "assistant" else []
+    return out + ([ids[ASSISTANT]] if prompt else [])
 
 
 @pytest.fixture(params=[True, False], ids=["tied", "untied"])
@@ -71,26 +138,60 @@ def test_the_folder_is_complete_and_repeatable(exported: Path) -> None:
 
 
 def test_transformers_agrees(exported: Path, tmp_path: Path) -> None:
-    python = os.environ.get("TRAINYARD_PEERS_PYTHON") or str(ROOT / ".venv-peers" / "bin" / "python")
-    if not Path(python).exists():
-        pytest.skip(
-            "no peers' environment: set TRAINYARD_PEERS_PYTHON, or make .venv-peers from bench/requirements.lock"
-        )
     tokenizer = load_tokenizer("data/tokens/tokenizer")
     ids = encode_prompt(tokenizer, QUESTION)
-    out = tmp_path / "peer.npz"
-    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"}
-    done = subprocess.run(
-        [python, "-c", PEER, str(exported), json.dumps(ids), str(out)], env=environment, capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
-    peer = np.load(out)
+    peer, told = ask_transformers(exported, ids, TEXTS, tmp_path / "peer.npz")
     model = load_model("data/alignment/sft")
     with torch.no_grad():
         ours = model.logits(model.hidden(torch.tensor([ids])))[0].float().numpy()
     assert str(peer["kind"]) == "Qwen3ForCausalLM"
     assert np.abs(ours - peer["logits"]).max() < 1e-4
-    assert peer["chat"].tolist() == encode_prompt(tokenizer, "Where is Velmora?")
+    assert told["chats"] == [conversation(tokenizer, turns, prompt) for turns, prompt in CONVERSATIONS]
+    assert told["chats"][0] == encode_prompt(tokenizer, "Where is Velmora?")
+    assert told["chats"][1] == encode_example(tokenizer, "Where?", "In Anthar.")[0]
+    assert told["texts"] == [encode_text(tokenizer, text) for text in TEXTS] and told["back"] == TEXTS
+    assert (told["pad"], told["bos"], told["eos"]) == (PAD, BOS, END) and set(told["special"]) == set(SPECIALS)
+
+
+def test_an_extended_model_is_the_same_in_transformers(exported: Path, tmp_path: Path) -> None:
+    Path("words.txt").write_text(
+        "Zelmora\n Anthar said\n🧑‍🌾\n" + "".join(f"word{i}\n" for i in range(70)), encoding="utf-8"
+    )
+    Path("special.txt").write_text("<|tool|>\n")
+    assert cli.main(["extend", "sft", "--tokens", "words.txt", "--special", "special.txt", "--out", "larger"]) == 0
+    tokenizer, model = load_tokenizer("larger"), load_model("larger")
+    old = load_model("data/alignment/sft")
+    assert model.config.vocab_size == padded_vocab_size(tokenizer) > old.config.vocab_size
+    texts = [*TEXTS, "In Zelmora, Anthar said word69 🧑‍🌾.", "plain text"]
+    ids = [*encode_prompt(tokenizer, texts[-2]), tokenizer.token_to_id("<|tool|>")]
+    peer, told = ask_transformers(Path("larger/huggingface"), ids, texts, tmp_path / "peer.npz")
+    with torch.no_grad():
+        ours = model(torch.tensor([ids]))[0].numpy()
+    assert np.abs(ours - peer["logits"]).max() < 1e-4
+    assert told["texts"] == [encode_text(tokenizer, text) for text in texts] and told["back"] == texts
+    assert told["texts"][-1] == encode_text(load_tokenizer("data/tokens/tokenizer"), "plain text")
+    assert set(told["special"]) == {*SPECIALS, "<|tool|>"}
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"Zelmora\n\nx\n", "empty"),
+        (b"fine\nb\xffd\n", r"words.txt, line 2: not UTF-8"),
+        (b"<|end|>\n", "already in the vocabulary"),
+        (b"", "no tokens to add"),
+    ],
+)
+def test_bad_tokens_leave_no_folder(
+    exported: Path, content: bytes, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("words.txt").write_bytes(content)
+    assert cli.main(["extend", "sft", "--tokens", "words.txt", "--out", "larger"]) == 2
+    error = capsys.readouterr().err
+    assert re.search(said, error) and len(error.strip().splitlines()) == 1
+    assert not Path("larger").exists() and not list(Path().glob(".larger*"))
+    assert cli.main(["extend", "sft", "--tokens", "words.txt", "--out", "data"]) == 2
+    assert "exists" in capsys.readouterr().err
 
 
 def test_a_recurrent_model_is_refused(

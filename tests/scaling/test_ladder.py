@@ -34,16 +34,19 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     rng = np.random.default_rng(0)
     for name, rows in (("train", 200), ("validation", 8)):
         starts = rng.integers(0, 50, rows)
-        (((starts[:, None] + np.arange(33)) % 50).astype("<u2")).tofile(pack / f"{name}.bin")
+        tokens = ((starts[:, None] + np.arange(33)) % 50).astype("<u2")
+        tokens[:, 0] = 60
+        tokens.tofile(pack / f"{name}.bin")
     write_json(
         pack / "pack.json",
         {
             "vocab_size": 64,
+            "dtype": "uint16",
             "seq_len": 32,
             "pad_id": 59,
             "bos_id": 60,
             "train": {"rows": 200},
-            "validation": {"bytes": 1000},
+            "validation": {"rows": 8, "bytes": 1000},
         },
     )
     points = {"tiny": {"arch": "transformer", **SHAPE}, "lstm": {"arch": "lstm", **SHAPE}}

@@ -33,6 +33,7 @@ def pack(rows: int = 50_000) -> dict[str, Any]:
     return {
         "vocab_size": 2048,
         "seq_len": 256,
+        "tokenizer_sha256": "0" * 64,
         "train": {"rows": rows},
         "unique_tokens": {"docs": 10**6, "atlas": 10**5},
     }

@@ -4,9 +4,10 @@ import random
 import numpy as np
 import pytest
 from hypothesis import given, settings
-from tokenizers import Tokenizer
+from hypothesis import strategies as st
+from tokenizers import AddedToken, Tokenizer
 
-from stages.base.errors import InputError, ParamError
+from stages.base.errors import InputError
 from stages.tokens import encoder as encoders
 from stages.tokens import vocabulary
 from stages.tokens.encoder import Encoder, encode_batches
@@ -103,12 +104,38 @@ def test_batches_keep_their_order() -> None:
     ]
 
 
-def test_a_vocabulary_over_two_bytes_has_wider_ids_and_is_refused_for_packing() -> None:
+def test_a_vocabulary_over_two_bytes_has_wider_ids() -> None:
     tokenizer = train_bpe(corpus(), 500, "gpt2")
     tokenizer.add_tokens([f"<{number}>" for number in range(1 << 16)])
-    assert Encoder(tokenizer.to_str()).encode(["heron"]).ids.dtype == np.uint32
-    with pytest.raises(ParamError, match=r"tokens\.tokenizer\.vocab_size"):
-        encode_documents(tokenizer, ["heron"])
+    (ids,) = encode_documents(tokenizer, ["heron <65535> <0>"])
+    assert ids.dtype == np.uint32 and ids.max() > 1 << 16
+    assert ids.tolist() == ids_by_library(tokenizer, ["heron <65535> <0>"])[0]
+
+
+ADDED = ["heron", "herons", "her", " miller", "<b>", "é", "🧑‍🌾", "aa", ".", "\n\n", "<|tool|>"]
+
+
+@pytest.fixture(scope="module", params=PRETOKENIZERS)
+def extended(request: pytest.FixtureRequest) -> tuple[Tokenizer, Encoder]:
+    tokenizer = train_bpe(corpus(), 704, request.param)
+    tokenizer.add_tokens(ADDED[:-1])
+    tokenizer.add_special_tokens(ADDED[-1:])
+    return tokenizer, Encoder(tokenizer.to_str())
+
+
+@settings(max_examples=200, deadline=None)
+@given(parts=st.lists(st.one_of(st.sampled_from(ADDED), texts), max_size=12))
+def test_added_tokens_have_the_librarys_ids(extended: tuple[Tokenizer, Encoder], parts: list[str]) -> None:
+    tokenizer, encoder = extended
+    many = ["".join(parts), *CURATED[:3], *parts, ""]
+    assert as_lists(encoder.encode(many)) == ids_by_library(tokenizer, many)
+
+
+def test_an_added_token_that_strips_is_refused() -> None:
+    tokenizer = train_bpe(corpus(), 500, "gpt2")
+    tokenizer.add_tokens([AddedToken("heron", lstrip=True)])
+    with pytest.raises(InputError, match="strips"):
+        Encoder(tokenizer.to_str())
 
 
 def test_what_is_no_text_is_refused() -> None:

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from stages.base import schemas
 from stages.lm.chat import BOS, PAD
-from stages.tokens.pack import PackParams, pack_by_source, pack_table
-from stages.tokens.packing import pack, schedule_copies
+from stages.tokens.pack import PackParams, pack_by_source, pack_table, placement_table
+from stages.tokens.packing import Packed, pack, schedule_copies, shuffle_rows
 from stages.tokens.vocabulary import train_bpe
 
 BOS_ID, PAD_ID = 60000, 60001
@@ -58,6 +58,81 @@ def test_packing_is_tight_on_short_documents() -> None:
     assert packed.splits / 3000 < 0.05
 
 
+def pieces_of(packed: Packed) -> dict[tuple[int, int], dict[int, np.ndarray]]:
+    """The pieces of every copy by their start, cut out of the rows where the placements say."""
+    found: dict[tuple[int, int], dict[int, np.ndarray]] = {}
+    for place in packed.placements:
+        row = packed.rows[place["row"]]
+        assert row[place["offset"] - 1] == BOS_ID
+        piece = row[place["offset"] : place["offset"] + place["length"]]
+        found.setdefault((int(place["document"]), int(place["copy"])), {})[int(place["start"])] = piece
+    return found
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    order=st.lists(st.integers(0, 11), min_size=1, max_size=40),
+    lengths=st.lists(st.integers(0, 90), min_size=12, max_size=12),
+    seq_len=st.integers(8, 32),
+    max_gap=st.integers(0, 12),
+    lookahead=st.integers(1, 9),
+    wide=st.booleans(),
+)
+def test_placements_give_every_copy_back(
+    order: list[int], lengths: list[int], seq_len: int, max_gap: int, lookahead: int, wide: bool
+) -> None:
+    dtype = np.uint32 if wide else np.uint16
+    documents = [np.random.default_rng(i).integers(0, 60000, n).astype(dtype) for i, n in enumerate(lengths)]
+    packed = shuffle_rows(pack(documents, order, seq_len, BOS_ID, PAD_ID, max_gap, lookahead), 5)
+    assert packed.rows.dtype == dtype
+    found = pieces_of(packed)
+    expected = Counter(document for document in order if lengths[document])
+    assert set(found) == {(document, copy) for document, count in expected.items() for copy in range(count)}
+    for (document, _), pieces in found.items():
+        starts = sorted(pieces)
+        assert starts == [sum(len(pieces[before]) for before in starts[:i]) for i in range(len(starts))]
+        assert np.array_equal(np.concatenate([pieces[start] for start in starts]), documents[document])
+    # The pieces with their BOS and the padding are all there is.
+    covered = int((packed.placements["length"] + 1).sum())
+    assert covered + packed.padding == packed.rows.size
+    assert packed.utilisation == 1 - packed.padding / packed.rows.size if packed.rows.size else 1.0
+    keys = [(place["row"], place["offset"]) for place in packed.placements]
+    assert keys == sorted(keys)
+
+
+def cropped(lengths: list[int], width: int, buffer: int) -> tuple[int, int]:
+    """nanochat's way to fill rows (BOS-aligned best fit, a document cropped where none fits and its rest thrown away):
+    (tokens thrown away, rows).
+    """
+    waiting: list[int] = []
+    upcoming = [length + 1 for length in lengths]  # each with its BOS
+    lost = rows = 0
+    while upcoming or waiting:
+        used = 0
+        while used < width:
+            while upcoming and len(waiting) < buffer:
+                waiting.append(upcoming.pop(0))
+            if not waiting:
+                return lost, rows
+            fitting = [length for length in waiting if length <= width - used]
+            taken = max(fitting) if fitting else min(waiting)
+            waiting.remove(taken)
+            lost += max(0, taken - (width - used))
+            used += min(taken, width - used)
+        rows += 1
+    return lost, rows
+
+
+def test_no_text_is_lost_where_cropping_loses_a_third() -> None:
+    rng = np.random.default_rng(2)
+    lengths = np.maximum(1, rng.lognormal(5.5, 1.2, 3000)).astype(int).tolist()
+    documents = [np.zeros(length, dtype=np.uint16) for length in lengths]
+    packed = pack(documents, range(len(documents)), 256, BOS_ID, PAD_ID, 8, 256)
+    lost, rows = cropped(lengths, 257, 256)
+    assert packed.tokens == sum(lengths) and packed.utilisation > 0.99
+    assert lost > 0.3 * sum(lengths) and rows < len(packed.rows)
+
+
 def test_copies_follow_the_epochs_and_are_spread_evenly() -> None:
     ids = [f"d{i}" for i in range(2000)]
     epochs = np.where(np.arange(2000) < 1000, 0.25, 4.0)
@@ -92,11 +167,39 @@ def test_a_table_is_packed_with_counts_by_source() -> None:
     assert facts["sources"]["a"]["tokens"] == 2 * facts["sources"]["a"]["unique_tokens"]
     assert facts["bytes"] == sum(len(text.encode()) * (2 - i % 2) for i, text in enumerate(texts))
     assert packed.rows.max() < 320
-    rows, validation = pack_by_source(
-        mixed.set_column(4, "epochs", pa.array([1.0] * 60, pa.float32())), tokenizer, params, 1
-    )
+    once = mixed.set_column(4, "epochs", pa.array([1.0] * 60, pa.float32()))
+    validation_rows, validation = pack_by_source(once, tokenizer, params, 1)
+    rows = validation_rows.rows
     assert validation["sources"]["b"]["first_row"] == validation["sources"]["a"]["rows"]
     assert validation["rows"] == len(rows)
     second = rows[validation["sources"]["b"]["first_row"] :]
     specials = (tokenizer.token_to_id(BOS), tokenizer.token_to_id(PAD))
     assert int((~np.isin(second, specials)).sum()) == validation["sources"]["b"]["tokens"]
+
+
+def test_the_document_index_names_documents_and_adds_up_by_domain() -> None:
+    texts = [
+        f"The heron of village {i} sings, and the miller of village {i} listens. " * (1 + i % 5) for i in range(60)
+    ]
+    tokenizer = train_bpe(texts, 320, "gpt2")
+    mixed = table(texts, ["a", "b", "a"] * 20, [1.0] * 60)
+    mixed = mixed.set_column(2, "domain", pa.array(["x", "y", "", "x"] * 15))
+    packed, facts = pack_by_source(mixed, tokenizer, PackParams(seq_len=64, max_gap=8, lookahead=16), 1)
+    index = placement_table(packed.placements, mixed).to_pylist()
+    whole: dict[int, str] = {}
+    for place in sorted(index, key=lambda place: (place["document"], place["start"])):
+        ids = packed.rows[place["row"], place["offset"] : place["offset"] + place["length"]]
+        whole[place["document"]] = whole.get(place["document"], "") + tokenizer.decode(ids.tolist())
+        row = mixed.slice(place["document"], 1).to_pylist()[0]
+        assert (place["id"], place["source"], place["domain"]) == (row["id"], row["source"], row["domain"])
+        span = facts["sources"][row["source"]]
+        assert span["first_row"] <= place["row"] < span["first_row"] + span["rows"]
+    assert whole == dict(enumerate(texts))
+    for domain, found in facts["domains"].items():
+        chosen = [place for place in index if (place["domain"] or "none") == domain]
+        assert found["tokens"] == sum(place["length"] for place in chosen)
+        assert found["bytes"] == sum(
+            len(text.encode()) for text, name in zip(texts, mixed["domain"].to_pylist(), strict=True)
+            if (name or "none") == domain
+        )  # fmt: skip
+    assert set(facts["domains"]) == {"x", "y", "none"}

@@ -1,0 +1,226 @@
+"""One contender of `bench/training.py` in a process of its own: builds a model, then takes steps as it is told to.
+
+Reads lines from standard input: a number of steps to take. Answers each with one line of JSON: CPU seconds, and the
+peak memory so far. Batches are random tokens, the same for all. Every contender trains in fp32, as its own script does
+on a CPU: its own model, loss and optimizer, gradients clipped where it clips them.
+"""
+
+import argparse
+import json
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+ROOT = Path(__file__).resolve().parents[1]
+CONTEXT, VOCABULARY, ROWS, HEADS = 256, 8192, 16, 4
+WARM, PROBE = 2, 2  # steps
+
+Step = Callable[[Tensor, int], float]  # rows [16, 257], rows at once → loss
+
+
+class Batches:
+    def __init__(self) -> None:
+        self.generator = torch.Generator().manual_seed(0)
+
+    def __call__(self) -> Tensor:
+        return torch.randint(0, VOCABULARY, (ROWS, CONTEXT + 1), generator=self.generator)
+
+
+def d_ff(width: int) -> int:
+    """Of SwiGLU's three matrices, so that they have the weights of the two of 4 x width."""
+    return 8 * round(width / 3)
+
+
+def accumulating(model: nn.Module, optimizer: Any, loss_of: Callable[[Tensor, Tensor], Tensor], clip: float) -> Step:
+    def step(rows: Tensor, micro: int) -> float:
+        total = 0.0
+        for part in rows.split(micro):
+            loss = loss_of(part[:, :-1].contiguous(), part[:, 1:].contiguous()) * (len(part) / len(rows))
+            loss.backward()
+            total += loss.item()
+        if clip:
+            nn.utils.clip_grad_norm_(model.parameters(), clip)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        return total
+
+    return step
+
+
+def nanogpt(layers: int, width: int, folder: Path, compiled: bool) -> tuple[nn.Module, Step]:
+    sys.path.insert(0, str(folder))
+    from model import GPT, GPTConfig
+
+    model = GPT(GPTConfig(CONTEXT, VOCABULARY, layers, HEADS, width, dropout=0.0, bias=False))
+    optimizer = model.configure_optimizers(0.1, 1e-3, (0.9, 0.95), "cpu")
+    called = torch.compile(model, dynamic=False) if compiled else model
+    return model, accumulating(model, optimizer, lambda x, y: called(x, y)[1], clip=1.0)
+
+
+def nanochat(layers: int, width: int, folder: Path, compiled: bool) -> tuple[nn.Module, Step]:
+    sys.path.insert(0, str(folder))
+    from nanochat.gpt import GPT, GPTConfig
+
+    model = GPT(GPTConfig(CONTEXT, VOCABULARY, layers, HEADS, HEADS, width, window_pattern="L"))
+    model.init_weights()
+    optimizer = model.setup_optimizer()
+    called = torch.compile(model, dynamic=False) if compiled else model
+    return model, accumulating(model, optimizer, called, clip=0.0)
+
+
+def litgpt(layers: int, width: int) -> tuple[nn.Module, Step]:
+    from litgpt import GPT, Config
+
+    shape = {"n_layer": layers, "n_head": HEADS, "n_embd": width, "intermediate_size": d_ff(width)}
+    sizes = {"block_size": CONTEXT, "vocab_size": VOCABULARY, "padded_vocab_size": VOCABULARY}
+    llama = {"norm_class_name": "RMSNorm", "mlp_class_name": "LLaMAMLP", "rotary_percentage": 1.0, "bias": False}
+    model = GPT(Config(**shape, **sizes, **llama, parallel_residual=False))
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, betas=(0.9, 0.95), fused=True)
+
+    def loss_of(x: Tensor, y: Tensor) -> Tensor:
+        return nn.functional.cross_entropy(model(x).flatten(0, 1), y.flatten())
+
+    return model, accumulating(model, optimizer, loss_of, clip=1.0)
+
+
+def huggingface(layers: int, width: int, family: str) -> tuple[nn.Module, Step]:
+    import transformers
+
+    model: nn.Module
+    if family == "llama":
+        shape = {"hidden_size": width, "intermediate_size": d_ff(width), "num_hidden_layers": layers}
+        sizes = {"num_attention_heads": HEADS, "vocab_size": VOCABULARY, "max_position_embeddings": CONTEXT}
+        model = transformers.LlamaForCausalLM(
+            transformers.LlamaConfig(**shape, **sizes, tie_word_embeddings=True, use_cache=False)
+        )
+    else:
+        drops = {"resid_pdrop": 0.0, "embd_pdrop": 0.0, "attn_pdrop": 0.0, "use_cache": False}
+        model = transformers.GPT2LMHeadModel(
+            transformers.GPT2Config(
+                vocab_size=VOCABULARY, n_positions=CONTEXT, n_embd=width, n_layer=layers, n_head=HEADS, **drops
+            )
+        )
+    model.train()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, betas=(0.9, 0.95), fused=True)
+
+    def loss_of(x: Tensor, y: Tensor) -> Tensor:
+        return nn.functional.cross_entropy(model(input_ids=x).logits.flatten(0, 1), y.flatten())
+
+    return model, accumulating(model, optimizer, loss_of, clip=1.0)
+
+
+def train_ours(arch: str, optimizer: str, compiled: bool, layers: int, width: int) -> None:
+    """`stages.lm.loop.train` itself, held between steps until it is told to go on."""
+    sys.path.insert(0, str(ROOT))
+    from stages.lm.build import build_model
+    from stages.lm.compile import CompiledModel
+    from stages.lm.config import ModelConfig
+    from stages.lm.loop import train
+    from stages.lm.loss import next_token_loss
+    from stages.lm.optim import build_optimizer
+
+    config = ModelConfig(
+        arch, VOCABULARY, layers, width, HEADS, HEADS, d_ff(width), CONTEXT, 10000.0, True, True, 1e-6
+    )  # fmt: skip
+    model, batches, held = build_model(config, 0), Batches(), Held(4)
+    called = CompiledModel(model) if compiled else model
+    waiting = WARM
+
+    def on_step(_: int) -> None:
+        nonlocal waiting
+        waiting -= 1
+        if waiting == 0:
+            waiting = held.next()
+
+    with tempfile.TemporaryDirectory() as folder:  # for the loop's own timings
+        os.chdir(folder)
+        train(
+            model,
+            build_optimizer(model, 0.02, kind=optimizer),
+            lambda _: 1.0,
+            lambda _, __: next_token_loss(called, batches(), None, 4),
+            10**6,
+            name="bench",
+            on_step=on_step,
+        )
+
+
+class Held:
+    """Measures between two commands."""
+
+    def __init__(self, micro: int) -> None:
+        self.micro, self.began = micro, time.process_time()
+
+    def next(self) -> int:
+        status = Path("/proc/self/status").read_text()
+        peak = int(status.split("VmHWM:")[1].split()[0]) / 1024
+        print(json.dumps({"cpu": time.process_time() - self.began, "peak": peak, "micro": self.micro}), flush=True)
+        line = sys.stdin.readline()
+        if not line:
+            os._exit(0)
+        self.began = time.process_time()
+        return int(line)
+
+
+def follow(step: Step, micros: list[int]) -> None:
+    """Takes the rows at once that are faster, then steps as told."""
+    batches, taken = Batches(), {}
+    for micro in micros:
+        for _ in range(WARM):
+            step(batches(), micro)
+        began = time.process_time()
+        for _ in range(PROBE):
+            step(batches(), micro)
+        taken[micro] = time.process_time() - began
+    best = min(taken, key=lambda micro: taken[micro])
+    held = Held(best)
+    while True:
+        for _ in range(held.next()):
+            step(batches(), best)
+
+
+def multiply() -> None:
+    """The machine's matrix product: a "step" is one of 1,024³."""
+    a, b = torch.randn(1024, 1024), torch.randn(1024, 1024)
+    held = Held(0)
+    while True:
+        for _ in range(held.next()):
+            torch.mm(a, b)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("name")
+    parser.add_argument("layers", type=int)
+    parser.add_argument("width", type=int)
+    parser.add_argument("--folder", type=Path)
+    parser.add_argument("--micro", type=int, nargs="+", default=[ROWS, 4])
+    arguments = parser.parse_args()
+    os.environ["TRAINYARD_THREADS"] = "1"
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    shape, (name, _, variant) = (arguments.layers, arguments.width), arguments.name.partition(" ")
+    if name == "gemm":
+        multiply()
+    if name == "ours":
+        train_ours("lstm" if "lstm" in variant else "transformer", "adamw" if "adamw" in variant else "muon",
+                   "compiled" in variant, *shape)  # fmt: skip
+    if name in ("nanogpt", "nanochat"):
+        build = nanogpt if name == "nanogpt" else nanochat
+        _, step = build(*shape, arguments.folder, variant == "compiled")
+    elif name == "litgpt":
+        _, step = litgpt(*shape)
+    else:
+        _, step = huggingface(*shape, variant)
+    follow(step, arguments.micro)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,82 @@
+"""torch.compile for training, with a way back.
+
+Compiled kernels round otherwise than eager ones, so whether a run is compiled belongs to its identity: it is settled,
+by `compiled`, before the fingerprint is made.
+"""
+
+import contextlib
+import signal
+import warnings
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from stages.lm.build import LanguageModel
+
+MIN_STEPS = 1000  # a shorter run doesn't win back the minute or more that compiling takes
+TIMEOUT = 600.0  # seconds
+
+
+class CompiledModel:
+    """What a loss function needs of a model, `hidden` and `head_weight`, with `hidden` compiled."""
+
+    def __init__(self, model: LanguageModel) -> None:
+        self.model = model
+        # A shape of its own for every kernel: the last, smaller micro-batch of a step compiles once more.
+        self.hidden: Callable[..., Tensor] = torch.compile(model.hidden, dynamic=False)
+
+    @property
+    def head_weight(self) -> Tensor:
+        return self.model.head_weight
+
+
+def wanted(choice: str, device: str, steps: int) -> bool:
+    """`choice` is on, off or auto. Auto, a pure function of its arguments: on CUDA, where a run has `MIN_STEPS` steps.
+
+    Not on a CPU, where most of a step is in matrix products that compiling leaves as they are: it won 3 % and cost a
+    minute (`bench/training.py`).
+    """
+    return choice == "on" or (choice == "auto" and device == "cuda" and steps >= MIN_STEPS)
+
+
+def compiled(
+    model: LanguageModel, tokens: Tensor, documents: Tensor | None = None, timeout: float = TIMEOUT
+) -> CompiledModel | None:
+    """The model with its forward and backward pass compiled for tokens [B, T] (and `documents`, as `hidden` takes
+    them); None, with a warning that says why, where there is no compiler, or it fails or takes longer than `timeout`
+    seconds. Leaves gradients as they were.
+    """
+    candidate = CompiledModel(model)
+    weights = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    try:
+        with _limited(timeout):
+            arguments = {} if documents is None else {"documents": documents}
+            torch.autograd.grad(candidate.hidden(tokens, **arguments).sum(), weights, allow_unused=True)
+    except Exception as error:  # torch names no common base of what a compiler can fail with
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        warnings.warn(f"torch.compile failed, training goes on without it: {reason}", stacklevel=2)
+        torch.compiler.reset()
+        return None
+    return candidate
+
+
+@contextlib.contextmanager
+def _limited(seconds: float) -> Iterator[None]:
+    """Raises TimeoutError in the main thread after so many seconds; elsewhere no signal can be caught."""
+
+    def stop(*_: Any) -> None:
+        raise TimeoutError(f"not done within {seconds:g} s")
+
+    try:
+        before = signal.signal(signal.SIGALRM, stop)
+    except ValueError:
+        yield
+        return
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)

@@ -1,0 +1,60 @@
+"""What a model makes of the beginnings of held-out documents: a few greedy continuations, for a reader to look at."""
+
+from typing import Any
+
+from tokenizers import Tokenizer
+
+from stages.base.errors import InputError
+from stages.base.files import sha256_file
+from stages.base.record import StageRun
+from stages.lm.build import LanguageModel
+from stages.lm.chat import decode, load_tokenizer
+from stages.lm.generate import generate
+from stages.pretraining.recipe import PACK, SampleParams, Validation
+
+TOKENIZER = "data/tokens/tokenizer/tokenizer.json"
+
+
+def read_tokenizer(run: StageRun[Any], pack: dict[str, Any]) -> Tokenizer:
+    """Raises InputError if the rows were packed with another one."""
+    path = run.input(TOKENIZER)
+    if sha256_file(path) != pack["tokenizer_sha256"]:
+        raise InputError(f"{PACK}: packed with another tokenizer than {path}; run tokens.pack again")
+    return load_tokenizer(path.parent)
+
+
+def continuations(
+    model: LanguageModel, tokenizer: Tokenizer, validation: Validation, pack: dict[str, Any], params: SampleParams
+) -> list[dict[str, str]]:
+    """source, prompt, continuation (the model's) and reference (the document's) of each source's first documents that
+    are long enough.
+    """
+    length = params.prompt_tokens + 1
+    chosen: list[tuple[str, list[int], list[int]]] = []
+    counts: dict[str, int] = {}
+    for place in validation.placements.select(["source", "row", "offset", "length"]).to_pylist():
+        source = place["source"]
+        if counts.get(source, 0) < params.per_source and place["length"] >= length:
+            counts[source] = counts.get(source, 0) + 1
+            row = validation.rows.rows[place["row"]]
+            ids = row[place["offset"] : place["offset"] + place["length"]].tolist()
+            chosen.append((source, ids[: params.prompt_tokens], ids[params.prompt_tokens :][: params.new_tokens]))
+    answers = generate(
+        model,
+        [[pack["bos_id"], *prompt] for _, prompt, _ in chosen],
+        max_new_tokens=params.new_tokens,
+        temperature=0.0,
+        top_p=1.0,
+        seed=0,
+        stop_ids=[pack["bos_id"]],
+        label="sampling",
+    )
+    return [
+        {
+            "source": source,
+            "prompt": decode(tokenizer, prompt),
+            "continuation": decode(tokenizer, answer),
+            "reference": decode(tokenizer, reference),
+        }
+        for (source, prompt, reference), answer in zip(chosen, answers, strict=True)
+    ]

@@ -93,8 +93,8 @@ def test_the_follower_ends_by_itself_and_a_second_one_at_once(tmp_path: Path) ->
         time.sleep(0.1)
     start = time.monotonic()
     assert track(tmp_path, "--follow").returncode == 0
-    assert time.monotonic() - start < 5
-    assert first.wait(timeout=60) == 0
+    assert time.monotonic() - start < 30
+    assert first.wait(timeout=240) == 0
     assert rows(tmp_path, f"select status from runs where name = '{MODULE}'") == [("FINISHED",)]
 
 

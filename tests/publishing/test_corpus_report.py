@@ -4,7 +4,6 @@ import hashlib
 import json
 import math
 from collections import Counter
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from stages.base.files import read_json, write_json
 from stages.base.tables import write_table
 from stages.publishing import corpus_report
 from stages.publishing.corpus_steps import STEPS, tokens
+from tests.publishing.html_page import Page
 
 PAGE = Path("reports/corpus.html")
 CORPUS = Path("data/corpus")
@@ -40,38 +40,6 @@ NOTES: dict[str, dict[str, Any]] = {
     },
     "extract": {"wall_clock_drops": ["https://slow.invalid/"]},
 }
-
-
-class Page(HTMLParser):
-    """Tags with attributes, words outside styles, and what was not closed."""
-
-    VOID = frozenset({"meta", "link", "img", "br", "line", "circle", "rect", "path", "input"})
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.open: list[str] = []
-        self.words: list[str] = []
-        self.feed(text)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attrs)))
-        if tag not in self.VOID:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attrs)))
-
-    def handle_endtag(self, tag: str) -> None:
-        assert tag in self.VOID or (self.open and self.open.pop() == tag), f"</{tag}> closes nothing"
-
-    def handle_data(self, data: str) -> None:
-        if "style" not in self.open:
-            self.words.append(data)
-
-    @property
-    def text(self) -> str:
-        return " ".join(" ".join(self.words).split())
 
 
 def drop_rows(step: str) -> list[dict[str, Any]]:

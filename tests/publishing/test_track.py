@@ -93,7 +93,7 @@ def test_the_follower_ends_by_itself_and_a_second_one_at_once(tmp_path: Path) ->
         time.sleep(0.1)
     start = time.monotonic()
     assert track(tmp_path, "--follow").returncode == 0
-    assert time.monotonic() - start < 30
+    assert time.monotonic() - start < 5
     assert first.wait(timeout=240) == 0
     assert rows(tmp_path, f"select status from runs where name = '{MODULE}'") == [("FINISHED",)]
 
@@ -103,7 +103,7 @@ def test_a_dead_server_fails_soon_and_in_one_line(tmp_path: Path) -> None:
     start = time.monotonic()
     done = track(tmp_path, MLFLOW_TRACKING_URI="http://127.0.0.1:9")
     assert done.returncode == 1 and "127.0.0.1:9" in done.stderr.splitlines()[-1]
-    assert time.monotonic() - start < 30
+    assert time.monotonic() - start < 5
 
 
 def test_stale_records_are_not_current(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,9 +2,10 @@
 
 Validation bits per byte after `--budget` CPU seconds of training, one thread each, batches of 1,024 tokens in the same
 order, the same tokenizer and text (`equal_time_rows`), models of the same depth, width and block weights, each with its
-project's own optimizer and schedule (`equal_time_contestants`). The clock is the process's CPU time, which other
-programs on the machine disturb less than wall time; compilation and validation are outside it. A run's length is
-planned from its own measured steps, and planned again at every step, so that everyone's cooldown ends with the budget.
+project's own optimizer and schedule (`equal_time_contestants`), in bf16 where the CPU multiplies it. The clock is the
+process's CPU time, which other programs on the machine disturb less than wall time; compilation and validation are
+outside it. A run's length is planned from its own measured steps, and planned again at every step, so that everyone's
+cooldown ends with the budget.
 
 Three rates each, a factor of two apart; where the best is an outer one, more on that side. Seed 1's loss on one
 validation text chooses; seeds 1 to 3 at that rate are compared on another text: paired differences, t intervals.

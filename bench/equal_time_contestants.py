@@ -1,13 +1,17 @@
 """The contestants of `bench/equal_time.py`: each project's own model, initial weights, optimizer and schedule.
 
-All have 4 layers of width 128 with 4 heads and nearly the same number of weights in the blocks. Both peers run as their
-scripts do: compiled, in fp32 on a CPU. What those scripts compute (rates, schedules) is stated here in their terms.
+All have 4 layers of width 128 with 4 heads and nearly the same number of weights in the blocks. All run compiled, with
+matrix products in bf16 where the CPU multiplies it, which makes every one of them faster; the peers' scripts would
+stay with fp32 there. What those scripts compute (rates, schedules) is stated here in their terms.
 """
 
+import contextlib
 import math
+import os
 import sys
 from abc import ABC, abstractmethod
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -16,6 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bench.equal_time_rows import CONTEXT, VOCABULARY
+from stages.lm.device import multiplies_bf16
 
 LAYERS, WIDTH, HEADS, BATCH_ROWS = 4, 128, 4, 4
 BATCH_TOKENS = BATCH_ROWS * CONTEXT
@@ -30,6 +35,10 @@ class Contestant(ABC):
     lr: float
     embeddings: tuple[str, ...]  # what N without embeddings leaves out, by the start of the parameters' names
     clip = 1.0
+    dtype = torch.bfloat16 if multiplies_bf16() else torch.float32
+
+    def autocast(self) -> contextlib.AbstractContextManager[Any]:
+        return torch.autocast("cpu", dtype=torch.bfloat16, enabled=self.dtype == torch.bfloat16)
 
     @abstractmethod
     def new_optimizer(self) -> Any: ...
@@ -49,11 +58,13 @@ class Contestant(ABC):
     def step(self, rows: Tensor, pad: int, step: int, total: int) -> float:
         """One training step; returns the loss."""
         self.set_rates(step, total)
-        loss = self.loss(rows, pad)
+        with self.autocast():
+            loss = self.loss(rows, pad)
         loss.backward()
         if self.clip:
             nn.utils.clip_grad_norm_(self.model.parameters(), self.clip)
-        self.optimizer.step()
+        with self.autocast():
+            self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         return loss.item()
 
@@ -85,13 +96,12 @@ def peer_targets(rows: Tensor, pad: int) -> tuple[Tensor, Tensor]:
 class Ours(Contestant):
     """Muon for the blocks, AdamW for the rest; warm-up, constant rate, linear cooldown to zero. Compiled, as the peers.
 
-    The kinds are the pipeline's (params.yaml, pretraining.pretrain), the settings those of a run of its own: untied
-    embeddings, as nanochat has them, each with a rate in proportion to Muon's, found in runs of 250 steps.
+    As the pipeline (params.yaml, pretraining.pretrain), but for a longer cooldown: nothing follows this one.
     """
 
     embeddings = ("embed_tokens", "lm_head")
     warmup, cooldown, betas = 10, 0.5, (0.8, 0.95)
-    shares = (("embed_tokens.weight", 20.0), ("lm_head.weight", 0.4))  # of Muon's rate; norms .5, as in the pipeline
+    shares = SimpleNamespace(embedding=20.0, head=1.2, rest=0.5)
 
     def __init__(self, lr: float, seed: int) -> None:
         from stages.lm.build import build_model
@@ -104,18 +114,15 @@ class Ours(Contestant):
         shape = (VOCABULARY, LAYERS, WIDTH, HEADS, HEADS, 336, CONTEXT)
         config = ModelConfig("transformer", *shape, rope_theta=1e4, tie_embeddings=False, qk_norm=True, norm_eps=1e-6)
         self.lr, self.model = lr, build_model(config, seed)
-        self.compiled = compiled(self.model, torch.zeros(BATCH_ROWS, CONTEXT, dtype=torch.int64)) or self.model
+        example = torch.zeros(BATCH_ROWS, CONTEXT, dtype=torch.int64)
+        self.compiled = compiled(self.model, example, dtype=self.dtype) or self.model
 
     def new_optimizer(self) -> Any:
-        from stages.lm.optim import MuonAdamW, build_optimizer
+        from stages.lm.optim import build_optimizer
+        from stages.lm.rates import transferred
 
-        muon, rest = build_optimizer(self.model, self.lr, betas=self.betas).param_groups
-        apart = []
-        for name, share in self.shares:
-            own, rate = self.model.get_parameter(name), share * self.lr
-            rest["params"] = [parameter for parameter in rest["params"] if parameter is not own]
-            apart.append(rest | {"params": [own], "lr": rate, "peak_lr": rate})
-        return MuonAdamW([muon, rest, *apart])
+        rates = transferred(self.lr, self.shares, "muon", WIDTH, tied=False)
+        return build_optimizer(self.model, rates, betas=self.betas)
 
     def set_rates(self, step: int, total: int) -> None:
         from stages.lm.optim import set_lr
@@ -187,6 +194,8 @@ class NanoChat(Contestant):
     decay_times_steps = 0.28 * 12 * (12 * 12 * 768**2 + VOCABULARY * 768) / 2**19
 
     def __init__(self, lr: float, seed: int, folder: Path) -> None:
+        if self.dtype == torch.bfloat16:
+            os.environ["NANOCHAT_DTYPE"] = "bfloat16"  # its own switch; it casts its weights itself
         sys.path.insert(0, str(folder))
         from nanochat.gpt import GPT, GPTConfig
 
@@ -212,6 +221,9 @@ class NanoChat(Contestant):
             if group["kind"] == "muon":
                 group["momentum"] = momentum
                 group["weight_decay"] = decay * 0.5 * (1 + math.cos(math.pi * step / total))
+
+    def autocast(self) -> contextlib.AbstractContextManager[Any]:
+        return contextlib.nullcontext()
 
     def loss(self, rows: Tensor, pad: int) -> Tensor:
         return self.compiled(*peer_targets(rows, pad))

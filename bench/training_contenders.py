@@ -1,8 +1,8 @@
 """One contender of `bench/training.py` in a process of its own: builds a model, then takes steps as it is told to.
 
 Reads lines from standard input: a number of steps to take. Answers each with one line of JSON: CPU seconds, and the
-peak memory so far. Batches are random tokens, the same for all. Every contender trains in fp32, as its own script does
-on a CPU: its own model, loss and optimizer, gradients clipped where it clips them.
+peak memory so far. Batches are random tokens, the same for all. Every contender has its own model, loss and optimizer,
+gradients clipped where it clips them. A name that ends in "bf16" has its matrix products in bf16.
 """
 
 import argparse
@@ -38,11 +38,14 @@ def d_ff(width: int) -> int:
     return 8 * round(width / 3)
 
 
-def accumulating(model: nn.Module, optimizer: Any, loss_of: Callable[[Tensor, Tensor], Tensor], clip: float) -> Step:
+def accumulating(
+    model: nn.Module, optimizer: Any, loss_of: Callable[[Tensor, Tensor], Tensor], clip: float, bf16: bool = False
+) -> Step:
     def step(rows: Tensor, micro: int) -> float:
         total = 0.0
         for part in rows.split(micro):
-            loss = loss_of(part[:, :-1].contiguous(), part[:, 1:].contiguous()) * (len(part) / len(rows))
+            with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+                loss = loss_of(part[:, :-1].contiguous(), part[:, 1:].contiguous()) * (len(part) / len(rows))
             loss.backward()
             total += loss.item()
         if clip:
@@ -54,24 +57,26 @@ def accumulating(model: nn.Module, optimizer: Any, loss_of: Callable[[Tensor, Te
     return step
 
 
-def nanogpt(layers: int, width: int, folder: Path, compiled: bool) -> tuple[nn.Module, Step]:
+def nanogpt(layers: int, width: int, folder: Path, variant: str) -> tuple[nn.Module, Step]:
     sys.path.insert(0, str(folder))
     from model import GPT, GPTConfig
 
     model = GPT(GPTConfig(CONTEXT, VOCABULARY, layers, HEADS, width, dropout=0.0, bias=False))
     optimizer = model.configure_optimizers(0.1, 1e-3, (0.9, 0.95), "cpu")
-    called = torch.compile(model, dynamic=False) if compiled else model
-    return model, accumulating(model, optimizer, lambda x, y: called(x, y)[1], clip=1.0)
+    called = torch.compile(model, dynamic=False) if "compiled" in variant else model
+    return model, accumulating(model, optimizer, lambda x, y: called(x, y)[1], clip=1.0, bf16="bf16" in variant)
 
 
-def nanochat(layers: int, width: int, folder: Path, compiled: bool) -> tuple[nn.Module, Step]:
+def nanochat(layers: int, width: int, folder: Path, variant: str) -> tuple[nn.Module, Step]:
+    if "bf16" in variant:
+        os.environ["NANOCHAT_DTYPE"] = "bfloat16"
     sys.path.insert(0, str(folder))
     from nanochat.gpt import GPT, GPTConfig
 
     model = GPT(GPTConfig(CONTEXT, VOCABULARY, layers, HEADS, HEADS, width, window_pattern="L"))
     model.init_weights()
     optimizer = model.setup_optimizer()
-    called = torch.compile(model, dynamic=False) if compiled else model
+    called = torch.compile(model, dynamic=False) if "compiled" in variant else model
     return model, accumulating(model, optimizer, called, clip=0.0)
 
 
@@ -116,7 +121,7 @@ def huggingface(layers: int, width: int, family: str) -> tuple[nn.Module, Step]:
     return model, accumulating(model, optimizer, loss_of, clip=1.0)
 
 
-def train_ours(arch: str, optimizer: str, compiled: bool, layers: int, width: int) -> None:
+def train_ours(variant: str, layers: int, width: int) -> None:
     """`stages.lm.loop.train` itself, held between steps until it is told to go on."""
     sys.path.insert(0, str(ROOT))
     from stages.lm.build import build_model
@@ -126,11 +131,12 @@ def train_ours(arch: str, optimizer: str, compiled: bool, layers: int, width: in
     from stages.lm.loss import next_token_loss
     from stages.lm.optim import build_optimizer
 
+    arch = "lstm" if "lstm" in variant else "transformer"
     config = ModelConfig(
         arch, VOCABULARY, layers, width, HEADS, HEADS, d_ff(width), CONTEXT, 10000.0, True, True, 1e-6
     )  # fmt: skip
     model, batches, held = build_model(config, 0), Batches(), Held(4)
-    called = CompiledModel(model) if compiled else model
+    called = CompiledModel(model) if "compiled" in variant else model
     waiting = WARM
 
     def on_step(_: int) -> None:
@@ -143,12 +149,13 @@ def train_ours(arch: str, optimizer: str, compiled: bool, layers: int, width: in
         os.chdir(folder)
         train(
             model,
-            build_optimizer(model, 0.02, kind=optimizer),
+            build_optimizer(model, 0.02, kind="adamw" if "adamw" in variant else "muon"),
             lambda _: 1.0,
             lambda _, __: next_token_loss(called, batches(), None, 4),
             10**6,
             name="bench",
             on_step=on_step,
+            dtype=torch.bfloat16 if "bf16" in variant else torch.float32,
         )
 
 
@@ -210,11 +217,10 @@ def main() -> None:
     if name == "gemm":
         multiply()
     if name == "ours":
-        train_ours("lstm" if "lstm" in variant else "transformer", "adamw" if "adamw" in variant else "muon",
-                   "compiled" in variant, *shape)  # fmt: skip
+        train_ours(variant, *shape)
     if name in ("nanogpt", "nanochat"):
         build = nanogpt if name == "nanogpt" else nanochat
-        _, step = build(*shape, arguments.folder, variant == "compiled")
+        _, step = build(*shape, arguments.folder, variant)
     elif name == "litgpt":
         _, step = litgpt(*shape)
     else:

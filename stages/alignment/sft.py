@@ -22,6 +22,7 @@ from stages.lm.device import autocast, environment
 from stages.lm.loop import train
 from stages.lm.loss import linear_cross_entropy
 from stages.lm.optim import build_optimizer
+from stages.lm.rates import Rates
 from stages.lm.schedule import cosine
 
 
@@ -105,9 +106,8 @@ def fine_tune(
             best.update({key: value.detach().clone() for key, value in model.state_dict().items()})
         checkpoints.append({"step": done - 1, **found})
 
-    optimizer = build_optimizer(
-        model, params.lr, kind=params.optimizer, adam_lr=params.adam_lr, weight_decay=params.weight_decay
-    )
+    rates = Rates.uniform(params.lr, params.adam_lr if params.optimizer == "muon" else None)
+    optimizer = build_optimizer(model, rates, kind=params.optimizer, weight_decay=params.weight_decay)
     warmup = round(params.warmup * steps)
     result = train(
         model,

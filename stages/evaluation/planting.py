@@ -25,6 +25,7 @@ from stages.lm.device import device
 from stages.lm.loop import train
 from stages.lm.loss import next_token_loss
 from stages.lm.optim import build_optimizer
+from stages.lm.rates import Rates
 from stages.lm.schedule import cosine
 
 Count = Annotated[int, Field(ge=1)]
@@ -118,7 +119,7 @@ def train_probe(rows: np.ndarray, vocab_size: int, pad: int, params: ProbeParams
         norm_eps=params.norm_eps,
     )
     model = build_model(config, derive(seed, "weights")).to(device())
-    optimizer = build_optimizer(model, params.lr, kind="muon", adam_lr=params.adam_lr)
+    optimizer = build_optimizer(model, Rates.uniform(params.lr, params.adam_lr))
     steps = -(-len(rows) // params.rows_per_step)
 
     def loss(model: LanguageModel, step: int) -> tuple[torch.Tensor, dict[str, float]]:

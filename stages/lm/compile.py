@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from stages.lm.build import LanguageModel
+from stages.lm.device import autocast
 
 MIN_STEPS = 1000  # a shorter run doesn't win back the minute or more that compiling takes
 TIMEOUT = 600.0  # seconds
@@ -42,18 +43,24 @@ def wanted(choice: str, device: str, steps: int) -> bool:
 
 
 def compiled(
-    model: LanguageModel, tokens: Tensor, documents: Tensor | None = None, timeout: float = TIMEOUT
+    model: LanguageModel,
+    tokens: Tensor,
+    documents: Tensor | None = None,
+    dtype: torch.dtype | None = None,
+    timeout: float = TIMEOUT,
 ) -> CompiledModel | None:
     """The model with its forward and backward pass compiled for tokens [B, T] (and `documents`, as `hidden` takes
-    them); None, with a warning that says why, where there is no compiler, or it fails or takes longer than `timeout`
-    seconds. Leaves gradients as they were.
+    them), with matrix products in `dtype`, as `train` takes it. None, with a warning that says why, where there is no
+    compiler, or it fails or takes longer than `timeout` seconds. Leaves gradients as they were.
     """
     candidate = CompiledModel(model)
     weights = [parameter for parameter in model.parameters() if parameter.requires_grad]
     try:
         with _limited(timeout):
             arguments = {} if documents is None else {"documents": documents}
-            torch.autograd.grad(candidate.hidden(tokens, **arguments).sum(), weights, allow_unused=True)
+            with autocast(dtype):
+                total = candidate.hidden(tokens, **arguments).sum()
+            torch.autograd.grad(total, weights, allow_unused=True)
     except Exception as error:  # torch names no common base of what a compiler can fail with
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         warnings.warn(f"torch.compile failed, training goes on without it: {reason}", stacklevel=2)

@@ -62,6 +62,7 @@ def train(
     first: int = 0,
     on_step: Callable[[int], None] | None = None,
     flops_per_token: float | None = None,
+    dtype: torch.dtype | None = None,
 ) -> TrainResult:
     """Train from step `first` (0) up to `steps`, resuming a matching checkpoint first.
 
@@ -73,6 +74,7 @@ def train(
     `discard()` when its outputs are written. clip: largest gradient norm, 0 for none. log: a JSONL file that grows as
     training runs. on_step(done) is called after every step, before any checkpoint; it is not called again for steps
     that a resumed run skips. flops_per_token: of the model, for the MFU of the progress line and the timings.
+    dtype: of matrix products (`lm.device.training_dtype`); by default bf16 on CUDA and fp32 on a CPU.
 
     In several processes (`distributed.processes`) the loss and the gradient are the means over them; a loss function
     that weights its rows by world / count of the whole batch (`next_token_loss`) thus gives what one process gives. The
@@ -101,7 +103,7 @@ def train(
         bar.start_at(start - first)
         for step in range(start, steps):
             rate = set_lr(optimizer, schedule(step))
-            with autocast():
+            with autocast(dtype):
                 loss, report = call(loss_fn, step)
             loss.backward()
             norm = _clip(parameters, clip)
@@ -112,7 +114,8 @@ def train(
                     f"{name}: loss {value:.4g}, gradient norm {norm:.4g} at step {step} of {steps}; lower the "
                     f"learning rate ({rate:.3g} here) or lengthen the warm-up{_last_good(state)}"
                 )
-            optimizer.step()
+            with autocast(dtype):  # of Muon's products
+                optimizer.step()
             optimizer.zero_grad(set_to_none=True)
             speed.add(report.pop("tokens", 0.0))
             rows.append({"step": step, "loss": value, "lr": rate, "grad_norm": norm, **report})

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from stages.lm import distributed
+from stages.lm.device import compute_dtype
 
 CHUNK = 512
 
@@ -27,17 +28,21 @@ class _LinearCrossEntropy(torch.autograd.Function):
         z_loss: float,
         training: bool,
     ) -> Tensor:
-        if hidden.is_cuda and torch.is_autocast_enabled():
-            hidden, weight = hidden.to(torch.get_autocast_dtype("cuda")), weight.to(torch.get_autocast_dtype("cuda"))
+        dtype = compute_dtype(weight)
+        hidden, weight = hidden.to(dtype), weight.to(dtype)
         want_hidden, want_weight = (training and needed for needed in ctx.needs_input_grad[:2])
         grad_hidden = torch.empty_like(hidden) if want_hidden else None
         grad_weight = torch.zeros_like(weight, dtype=torch.float32) if want_weight else None
         total = torch.zeros((), dtype=torch.float64, device=hidden.device)
-        # One buffer for all chunks: fresh memory of this size is mapped and cleared by the kernel every time.
+        # Buffers for all chunks: fresh memory of this size is mapped and cleared by the kernel every time.
         buffer = hidden.new_empty((min(chunk, hidden.shape[0]), weight.shape[0]))
+        wide = buffer if buffer.dtype == torch.float32 else torch.empty_like(buffer, dtype=torch.float32)
         for start in range(0, hidden.shape[0], chunk):
             part, target = hidden[start : start + chunk], targets[start : start + chunk, None]
-            logits = torch.mm(part, weight.T, out=buffer[: part.shape[0]]).float()
+            narrow, logits = buffer[: part.shape[0]], wide[: part.shape[0]]
+            torch.mm(part, weight.T, out=narrow)
+            if wide is not buffer:
+                logits.copy_(narrow)
             chosen, highest = logits.gather(1, target), logits.amax(dim=1, keepdim=True)
             # The only pass of exponentials: the largest probability is 1 / Σ exp(logit − highest).
             probabilities = torch.softmax(logits, dim=1, out=logits)
@@ -54,7 +59,8 @@ class _LinearCrossEntropy(torch.autograd.Function):
                 gradient.scatter_add_(1, target, torch.full_like(losses, -1.0))
                 if share is not None:
                     gradient.mul_(share)
-                gradient = gradient.to(hidden.dtype)
+                if wide is not buffer:
+                    gradient = narrow.copy_(gradient)
                 if grad_hidden is not None:
                     torch.mm(gradient, weight, out=grad_hidden[start : start + chunk])
                 if grad_weight is not None:
@@ -100,8 +106,8 @@ def linear_cross_entropy(
 class _LinearLogProb(torch.autograd.Function):
     @staticmethod
     def forward(ctx, hidden: Tensor, weight: Tensor, targets: Tensor, chunk: int) -> Tensor:
-        if hidden.is_cuda and torch.is_autocast_enabled():
-            hidden, weight = hidden.to(torch.get_autocast_dtype("cuda")), weight.to(torch.get_autocast_dtype("cuda"))
+        dtype = compute_dtype(weight)
+        hidden, weight = hidden.to(dtype), weight.to(dtype)
         normalisers, out = [], []
         for start in range(0, hidden.shape[0], chunk):
             logits = (hidden[start : start + chunk] @ weight.T).float()

@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 
 from stages.base.errors import ResourceError
+from stages.lm.attention import BLOCK, LONGEST
 from stages.lm.config import ModelConfig
 from stages.lm.loss import CHUNK
 
@@ -38,14 +39,22 @@ class StepMemory:
 
 
 def step_memory(
-    config: ModelConfig, micro_tokens: int, optimizer: str, activation_bytes: int = 4, processes: int = 1
+    config: ModelConfig,
+    micro_tokens: int,
+    optimizer: str,
+    dtype: torch.dtype = torch.float32,
+    home: str = "cpu",
+    processes: int = 1,
 ) -> StepMemory:
     """Estimate for micro-batches of `micro_tokens` tokens; weights, gradients and optimizer state are fp32.
 
-    optimizer: muon or adamw. activation_bytes: 2 under bf16 autocast. processes: over which FSDP shards what the model
-    holds (1 for none). A decoder's block keeps, for each token, 6·C (of both norms the input, the quotient and the
-    output), 4·Q + 4·K (queries and keys before and after norm and rotation, values, mixed values) and 4·F (gate, up,
-    SiLU, product); an LSTM's layer 8·C (gates, states, outputs). Attention is computed in blocks and keeps no [T, T].
+    optimizer: muon or adamw. dtype: of matrix products; in bf16 the weights are held once more. home: cpu or cuda.
+    processes: over which FSDP shards what the model holds (1 for none).
+
+    A decoder's block keeps, for each token, 6·C (of both norms the input, the quotient and the output), 4·Q + 4·K
+    (queries and keys before and after norm and rotation, values, mixed values) and 4·F (gate, up, SiLU, product); an
+    LSTM's layer 8·C (gates, states, outputs). Attention keeps no [T, T] on CUDA, and on a CPU the lower half of it for
+    each head (`lm.attention`).
     """
     everything, width = config.param_count(), config.d_model
     head = config.vocab_size * width
@@ -58,16 +67,19 @@ def step_memory(
     else:
         queries, keys = config.n_head * config.head_dim, config.n_kv_head * config.head_dim
         layer = 6 * width + 4 * queries + 4 * keys + 4 * config.d_ff
+        if home == "cpu" and config.max_seq_len <= LONGEST:
+            layer += config.n_head * (config.max_seq_len + BLOCK) // 2
     # The backward pass holds about one more block's worth of gradients; the norm, its input and the embedding remain.
     kept = micro_tokens * ((config.n_layer + 1) * layer + 5 * width)
     chunk = min(CHUNK, micro_tokens) * config.vocab_size
+    size, narrow = dtype.itemsize, dtype != torch.float32
     return StepMemory(
-        weights=4 * everything // processes,
+        weights=(6 if narrow else 4) * everything // processes,
         gradients=4 * everything // processes,
         optimizer=state // processes,
-        activations=kept * activation_bytes,
-        logits=4 * chunk + (2 * chunk if activation_bytes == 2 else 0) + 4 * head,
-        overhead=0 if activation_bytes == 2 else CODE + int(HOLES * kept * activation_bytes),
+        activations=kept * size,
+        logits=4 * chunk + (2 * chunk if narrow else 0) + 4 * head,
+        overhead=CODE + int(HOLES * kept * size) if home == "cpu" else 0,
     )
 
 

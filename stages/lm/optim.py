@@ -11,8 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from stages.lm.device import compute_dtype
 from stages.lm.distributed import local, rank, rows_of, strategy
 from stages.lm.owners import from_owners, to_owners
+from stages.lm.rates import Kind, Rates
 
 _QUINTIC = (
     3.4445,
@@ -24,7 +26,7 @@ _QUINTIC = (
 def orthogonalise(matrices: Tensor, steps: int = 5) -> Tensor:
     """Newton–Schulz: UVᵀ of each matrix [..., m, n] = USVᵀ, with singular values between about .7 and 1.2."""
     a, b, c = _QUINTIC
-    x = matrices.bfloat16() if matrices.is_cuda else matrices.float()
+    x = matrices.to(compute_dtype(matrices))
     tall = x.shape[-2] > x.shape[-1]
     if tall:
         x = x.mT
@@ -121,34 +123,40 @@ def _held_parts(parameter: Tensor) -> Iterator[tuple[slice, float]]:
 
 def build_optimizer(
     model: nn.Module,
-    lr: float,
+    rates: float | Rates,
     *,
-    kind: str = "muon",
-    adam_lr: float | None = None,
+    kind: Kind = "muon",
     weight_decay: float = 0.0,
     betas: tuple[float, float] = (0.9, 0.95),
 ) -> MuonAdamW:
-    """Optimizer over all trainable parameters of `model`.
+    """Optimizer over all trainable parameters of `model`, at `rates` (a number: the same for all).
 
-    kind "muon": block matrices by Muon at `lr`, everything else (embedding, head, norms, biases, value heads) by AdamW
-    at `adam_lr` (default lr / 2; a good pair for small models is .02 and .01). kind "adamw": all by AdamW at `lr`.
-    Weight decay applies to matrices of the blocks only. Each group keeps its peak in "peak_lr" for the schedule.
+    kind "muon": block matrices by Muon, everything else by AdamW. kind "adamw": all by AdamW. Weight decay applies to
+    matrices of the blocks only. Each group keeps its peak in "peak_lr" for the schedule.
     """
-    matrices: list[Tensor] = []
-    rest: list[Tensor] = []
+    peaks = rates if isinstance(rates, Rates) else Rates.uniform(rates)
+    members: dict[str, list[Tensor]] = {"matrices": [], "embedding": [], "head": [], "rest": []}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
-            inside = parameter.ndim == 2 and ("layers." in name or "lstm." in name) and "_norm" not in name
-            (matrices if inside else rest).append(parameter)
-    adam = lr if kind == "adamw" else (lr / 2 if adam_lr is None else adam_lr)
-    groups: list[dict[str, Any]] = [
-        {"params": matrices, "kind": kind, "lr": lr, "weight_decay": weight_decay, "betas": betas},
-        {"params": rest, "kind": "adamw", "lr": adam, "weight_decay": 0.0, "betas": betas},
-    ]
-    groups = [group for group in groups if group["params"]]
-    for group in groups:
-        group["peak_lr"] = group["lr"]
+            members[_group(name, parameter)].append(parameter)
+    groups: list[dict[str, Any]] = []
+    for name, parameters in members.items():
+        if parameters:
+            own = {"params": parameters, "kind": "adamw", "weight_decay": 0.0, "betas": betas}
+            if name == "matrices":
+                own |= {"kind": kind, "weight_decay": weight_decay}
+            peak = getattr(peaks, name)
+            groups.append(own | {"lr": peak, "peak_lr": peak})
     return MuonAdamW(groups)
+
+
+def _group(name: str, parameter: Tensor) -> str:
+    if name.endswith("embed_tokens.weight"):
+        return "embedding"
+    if name.endswith("lm_head.weight"):
+        return "head"
+    inside = parameter.ndim == 2 and ("layers." in name or "lstm." in name) and "_norm" not in name
+    return "matrices" if inside else "rest"
 
 
 def set_lr(optimizer: torch.optim.Optimizer, multiplier: float) -> float:

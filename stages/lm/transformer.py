@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from stages.base.errors import InputError
+from stages.lm.attention import causal_attention
 from stages.lm.cache import KeyValueCache
 from stages.lm.config import ModelConfig
 from stages.lm.device import compute_dtype
@@ -67,9 +68,11 @@ class Attention(nn.Module):
             else:
                 assert positions is not None
                 keys, values = cache.insert(layer, keys, values, positions, mask.shape[-1])
-        mixed = F.scaled_dot_product_attention(
-            queries, keys, values, attn_mask=mask, is_causal=mask is None, enable_gqa=self.n_head != self.n_kv_head
-        )
+        if mask is None:
+            mixed = causal_attention(queries, keys, values)
+        else:
+            grouped = self.n_head != self.n_kv_head
+            mixed = F.scaled_dot_product_attention(queries, keys, values, attn_mask=mask, enable_gqa=grouped)
         return self.o_proj(mixed.transpose(1, 2).reshape(batch, length, -1))
 
 

@@ -10,7 +10,7 @@ from stages.base.record import StageRun, stage
 from stages.lm import distributed
 from stages.lm.checkpoint import load_model, load_optimizer
 from stages.lm.data import PackedRows
-from stages.lm.device import set_threads
+from stages.lm.device import set_threads, training_dtype
 from stages.lm.flops import flops_per_token
 from stages.lm.loop import train
 from stages.lm.schedule import wsd
@@ -91,6 +91,7 @@ def cool_down(run: StageRun[Any], module: str, params: AnnealParams, label: str)
         fingerprint=identity,
         checkpoint_every=recipe.checkpoint_every,
         clip=recipe.clip,
+        dtype=training_dtype(recipe.precision),
         label=label,
         flops_per_token=flops_per_token(plan.config, pack["seq_len"]),
     )

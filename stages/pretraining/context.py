@@ -16,7 +16,7 @@ from stages.base.seeds import derive
 from stages.lm import distributed
 from stages.lm.checkpoint import load_model
 from stages.lm.data import PackedRows, batch_rows
-from stages.lm.device import set_threads
+from stages.lm.device import set_threads, training_dtype
 from stages.lm.extension import ntk_theta, stretch
 from stages.lm.flops import flops_per_token
 from stages.lm.loop import train
@@ -138,6 +138,7 @@ def main() -> None:
             fingerprint=identity,
             checkpoint_every=recipe.checkpoint_every,
             clip=recipe.clip,
+            dtype=training_dtype(recipe.precision),
             label="extending the context",
             flops_per_token=flops_per_token(model.config, length),
         )

@@ -8,7 +8,7 @@ from stages.lm import distributed
 from stages.lm.build import build_model
 from stages.lm.checkpoint import save_model, save_optimizer
 from stages.lm.data import PackedRows, in_order
-from stages.lm.device import device, set_threads
+from stages.lm.device import device, set_threads, training_dtype
 from stages.lm.flops import flops_per_token
 from stages.lm.loop import train
 from stages.lm.schedule import wsd
@@ -23,6 +23,7 @@ from stages.pretraining.recipe import (
     optimizer_for,
     read_plan,
     read_validation,
+    require_ladder_recipe,
     run_fingerprint,
     saved,
     training_facts,
@@ -38,7 +39,9 @@ def main() -> None:
     with stage(NAME, PretrainParams, seed="run.seed", parallel=True) as run, distributed.processes():
         set_threads()
         params, pack = run.params, run.read_json(f"{PACK}/pack.json")
-        plan = read_plan(run.read_json(PLAN), pack)
+        planned = run.read_json(PLAN)
+        plan = read_plan(planned, pack)
+        require_ladder_recipe(planned, params, NAME)
         data = PackedRows.of(run.input(f"{PACK}/train.bin"), pack)
         validation, tokenizer = read_validation(run, pack), read_tokenizer(run, pack)
         steps = plan.steps
@@ -77,6 +80,7 @@ def main() -> None:
                     fingerprint=identity,
                     checkpoint_every=params.checkpoint_every,
                     clip=params.clip,
+                    dtype=training_dtype(params.precision),
                     label=f"pretraining ({phase})",
                     flops_per_token=flops_per_token(plan.config, pack["seq_len"]),
                 )

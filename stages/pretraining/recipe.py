@@ -14,8 +14,9 @@ from pydantic import Field
 
 from stages.base import schemas
 from stages.base.closure import code_digest
-from stages.base.errors import InputError
+from stages.base.errors import InputError, ParamError
 from stages.base.params import Section
+from stages.base.recipe import TrainingRecipe
 from stages.base.record import StageRun
 from stages.lm import distributed
 from stages.lm.build import LanguageModel
@@ -23,11 +24,12 @@ from stages.lm.checkpoint import fingerprint, load_model, save_model
 from stages.lm.compile import CompiledModel, compiled, wanted
 from stages.lm.config import ModelConfig
 from stages.lm.data import PackedRows
-from stages.lm.device import device, environment
+from stages.lm.device import device, environment, training_dtype
 from stages.lm.flops import flops_per_token
 from stages.lm.loss import document_ids, next_token_loss
 from stages.lm.memory import require_memory, step_memory
 from stages.lm.optim import MuonAdamW, build_optimizer
+from stages.lm.rates import transferred
 from stages.lm.scoring import token_losses
 
 PACK = "data/tokens/pack"
@@ -42,13 +44,7 @@ class SampleParams(Section):
     new_tokens: Annotated[int, Field(ge=1)]
 
 
-class PretrainParams(Section):
-    optimizer: Literal["muon", "adamw"]
-    weight_decay: Annotated[float, Field(ge=0)]
-    clip: Annotated[float, Field(ge=0)]  # largest gradient norm, 0 for none
-    warmup_steps: Annotated[int, Field(ge=0)]
-    cooldown: Annotated[float, Field(gt=0, lt=1)]  # share of the steps over which the rate falls to zero
-    min_cooldown_steps: Annotated[int, Field(ge=1)]
+class PretrainParams(TrainingRecipe):
     micro_rows: Annotated[int, Field(ge=1)]  # rows computed at once; gradients accumulate up to the plan's batch
     checkpoint_every: Annotated[int, Field(ge=0)]  # steps; 0 for none
     samples: SampleParams
@@ -89,8 +85,27 @@ def read_plan(values: dict[str, Any], pack: dict[str, Any]) -> Plan:
     )
 
 
-def optimizer_for(model: LanguageModel, params: PretrainParams, lr: float) -> MuonAdamW:
-    return build_optimizer(model, lr, kind=params.optimizer, weight_decay=params.weight_decay)
+def require_ladder_recipe(plan: dict[str, Any], params: TrainingRecipe, section: str) -> None:
+    """Raises ParamError where the recipe isn't that of the ladder behind the plan, whose law predicts no other run. A
+    plan without a "recipe" was made by hand and predicts nothing.
+    """
+    ladder = plan.get("recipe") or {}
+    own = params.model_dump(mode="json", include=set(TrainingRecipe.model_fields))
+    for name, value in own.items():
+        if name in ladder and ladder[name] != value:
+            raise ParamError(
+                f"`{section}.{name}` is {value}, but the ladder behind {PLAN} was trained with {ladder[name]}: its law "
+                f"doesn't predict this run; set `scaling.ladder.{name}` and `{section}.{name}` to the same"
+            )
+
+
+def optimizer_for(model: LanguageModel, params: TrainingRecipe, lr: float) -> MuonAdamW:
+    """lr: of the matrices, at width 128."""
+    width, tied = model.config.d_model, model.config.tie_embeddings
+    rates = transferred(lr, params.shares, params.optimizer, width, tied)
+    return build_optimizer(
+        model, rates, kind=params.optimizer, weight_decay=params.weight_decay, betas=(params.betas[0], params.betas[1])
+    )
 
 
 Batch = Callable[[int], np.ndarray]
@@ -129,7 +144,8 @@ def loss_options(model: LanguageModel, params: PretrainParams, pack: dict[str, A
         model.config,
         micro,
         params.optimizer,
-        activation_bytes=2 if device().type == "cuda" else 4,
+        training_dtype(params.precision),
+        device().type,
         processes=distributed.world() if sharded else 1,
     )
     require_memory(needed, device(), "pretraining.pretrain.micro_rows", "lower it, or plan a smaller model")
@@ -138,7 +154,8 @@ def loss_options(model: LanguageModel, params: PretrainParams, pack: dict[str, A
     # FSDP gathers weights around the eager `hidden`; a compiled one would meet this process's rows only.
     if distributed.strategy() != "fsdp" and wanted(params.compile, device().type, steps):
         example = torch.zeros((params.micro_rows, pack["seq_len"]), dtype=torch.int64, device=device())
-        view = compiled(model, example, None if bos_id is None else document_ids(example, bos_id))
+        documents = None if bos_id is None else document_ids(example, bos_id)
+        view = compiled(model, example, documents, training_dtype(params.precision))
         distributed.require_same("whether the model is compiled", view is not None)
     return {"bos_id": bos_id, "z_loss": params.z_loss, "compiled": view}
 

@@ -11,15 +11,17 @@ from stages.base.closure import code_digest
 from stages.base.errors import ParamError
 from stages.base.files import sha256_file
 from stages.base.params import Section
+from stages.base.recipe import TrainingRecipe
 from stages.base.record import StageRun, stage
 from stages.lm.build import LanguageModel, build_model, parameter_count
 from stages.lm.checkpoint import fingerprint
 from stages.lm.config import ModelConfig
 from stages.lm.data import PackedRows, in_order
-from stages.lm.device import device, environment, set_threads
+from stages.lm.device import device, environment, set_threads, training_dtype
 from stages.lm.loop import TrainResult, train
 from stages.lm.loss import next_token_loss
 from stages.lm.optim import build_optimizer
+from stages.lm.rates import transferred
 from stages.lm.schedule import wsd
 from stages.lm.scoring import rows_loss
 from stages.scaling.shape import Recipe, Shape, model_config, train_flops
@@ -27,19 +29,11 @@ from stages.scaling.shape import Recipe, Shape, model_config, train_flops
 Positive = Annotated[int, Field(ge=1)]
 
 
-class LadderParams(Recipe):
+class LadderParams(Recipe, TrainingRecipe):
     """What all points share; a point's own shape and tokens are `scaling.points.<key>`."""
 
     batch_tokens: Positive
-    optimizer: Literal["muon", "adamw"]
-    lr: Annotated[float, Field(gt=0)]  # at width `lr_width`
-    lr_width: Positive
-    lr_width_power: Annotated[float, Field(ge=0, le=1)]  # lr·(lr_width / d_model)^power; 0 for Muon
-    weight_decay: Annotated[float, Field(ge=0)]
-    clip: Annotated[float, Field(ge=0)]
-    warmup_steps: Annotated[int, Field(ge=0)]
-    cooldown: Annotated[float, Field(gt=0, le=1)]  # share of the steps
-    min_cooldown_steps: Positive  # below it the final loss is corrupted by the schedule (Porian et al. 2024)
+    lr: Annotated[float, Field(gt=0)]  # of the matrices, at width 128; `lm.rates` says what it is at others
     checkpoint_every: Annotated[int, Field(ge=0)]  # steps; 0: no checkpoints
 
 
@@ -65,15 +59,10 @@ def steps_of(shared: LadderParams, tokens: int, seq_len: int) -> tuple[int, int,
     return rows, steps, cooldown
 
 
-def transferred_lr(shared: LadderParams, width: int) -> float:
-    """The peak learning rate at another width."""
-    return shared.lr * (shared.lr_width / width) ** shared.lr_width_power
-
-
 def train_point(
     run: StageRun[LadderParams], config: ModelConfig, point: PointParams, pack: dict[str, Any], rows: PackedRows
-) -> tuple[LanguageModel, TrainResult, int, float]:
-    """The trained model, its log, the tokens it saw and its peak learning rate."""
+) -> tuple[LanguageModel, TrainResult, int]:
+    """The trained model, its log and the tokens it saw."""
     shared = run.params
     batch, steps, cooldown = steps_of(shared, point.tokens, pack["seq_len"])
     if steps * batch > len(rows):
@@ -83,7 +72,10 @@ def train_point(
         )
     home = device()
     model = build_model(config, run.seed).to(home)
-    lr = transferred_lr(shared, config.d_model)
+    rates = transferred(shared.lr, shared.shares, shared.optimizer, config.d_model, config.tie_embeddings)
+    optimizer = build_optimizer(
+        model, rates, kind=shared.optimizer, weight_decay=shared.weight_decay, betas=(shared.betas[0], shared.betas[1])
+    )
 
     def loss_fn(module: LanguageModel, step: int) -> tuple[torch.Tensor, dict[str, float]]:
         tokens = rows.batch(in_order(step, batch, len(rows))).to(home)
@@ -91,7 +83,7 @@ def train_point(
 
     result = train(
         model,
-        build_optimizer(model, lr, kind=shared.optimizer, weight_decay=shared.weight_decay),
+        optimizer,
         lambda step: wsd(step, steps, shared.warmup_steps, cooldown),
         loss_fn,
         steps,
@@ -108,9 +100,10 @@ def train_point(
         ),
         checkpoint_every=shared.checkpoint_every,
         clip=shared.clip,
+        dtype=training_dtype(shared.precision),
         label=f"ladder {run.item}",
     )
-    return model, result, steps * batch * pack["seq_len"], lr
+    return model, result, steps * batch * pack["seq_len"]
 
 
 def main() -> None:
@@ -122,7 +115,7 @@ def main() -> None:
         rows = PackedRows.of(run.input(f"{PACK}/train.bin"), pack)
         validation = PackedRows.of(run.input(f"{PACK}/validation.bin"), pack)
         config = model_config(point.arch, point, run.params, pack["vocab_size"], pack["seq_len"])
-        model, result, tokens, lr = train_point(run, config, point, pack, rows)
+        model, result, tokens = train_point(run, config, point, pack, rows)
         measured = rows_loss(model, validation, (pack["pad_id"], pack["bos_id"]))
         facts = {
             "n_params": parameter_count(model),
@@ -132,12 +125,12 @@ def main() -> None:
             "loss": measured.loss,
             "bpb": measured.bits_per_byte(pack["validation"]["bytes"]),
             "train_loss": math.fsum(row["loss"] for row in result.rows[-10:]) / len(result.rows[-10:]),
-            "lr": lr,
+            "lr": run.params.lr,
             "steps": len(result.rows),
         }
         run.write_json("metrics.json", facts)
-        rule = {"lr": run.params.lr, "width": run.params.lr_width, "power": run.params.lr_width_power}
-        run.write_json("point.json", facts | {"arch": point.arch, "model": config.to_dict(), "lr_rule": rule})
+        recipe = run.params.model_dump(mode="json", exclude={"checkpoint_every"})
+        run.write_json("point.json", facts | {"arch": point.arch, "model": config.to_dict(), "recipe": recipe})
         run.write_jsonl("steps.jsonl", result.rows)
         run.note("arch", point.arch)
         run.note("environment", environment())

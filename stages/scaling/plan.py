@@ -91,7 +91,7 @@ def candidates(params: PlanParams, forecast: Forecast, vocab_size: int, seq_len:
 
 def make_plan(fit: Mapping[str, Any], pack: Mapping[str, Any], params: PlanParams, seed: int) -> dict[str, Any]:
     """plan.json; see docs/scaling.md for its keys. Raises InputError if the budget buys nothing."""
-    forecast = Forecast.of(fit)
+    forecast, recipe = Forecast.of(fit), shared_recipe(fit)
     budget, seq_len = params.budget.total(), pack["seq_len"]
     found = candidates(params, forecast, pack["vocab_size"], seq_len, pack["train"]["rows"])
     best = min(found, key=lambda candidate: (candidate.loss, candidate.key))
@@ -109,7 +109,8 @@ def make_plan(fit: Mapping[str, Any], pack: Mapping[str, Any], params: PlanParam
         "n_nonembedding": best.config.non_embedding_count(),
         "tokens": best.tokens,
         "batch_tokens": max(1, round(params.batch_tokens / seq_len)) * seq_len,
-        "lr": transferred_lr(fit, best.config.d_model),
+        "lr": recipe["lr"],
+        "recipe": recipe,
         "tokenizer_sha256": pack["tokenizer_sha256"],
         "predicted_loss": best.loss,
         "interval": list(interval),
@@ -132,13 +133,12 @@ def make_plan(fit: Mapping[str, Any], pack: Mapping[str, Any], params: PlanParam
     }
 
 
-def transferred_lr(fit: Mapping[str, Any], width: int) -> float:
-    """The ladder's own rule, lr·(width₀/width)^power. Raises InputError if its points differ in it."""
-    rules = {tuple(sorted(point["lr_rule"].items())) for point in fit["points"]}
-    if len(rules) != 1:
-        raise InputError("fit.json: the ladder's points have different learning-rate rules; rerun the ladder")
-    rule = dict(rules.pop())
-    return float(rule["lr"] * (rule["width"] / width) ** rule["power"])
+def shared_recipe(fit: Mapping[str, Any]) -> dict[str, Any]:
+    """What all points of the ladder were trained by. Raises InputError if they differ."""
+    recipes = [point["recipe"] for point in fit["points"]]
+    if any(recipe != recipes[0] for recipe in recipes):
+        raise InputError("fit.json: the ladder's points have different recipes; rerun the ladder")
+    return dict(recipes[0])
 
 
 def alternatives(

@@ -39,7 +39,8 @@ PARAMS = {
     },
     "pretraining": {
         "pretrain": {
-            "optimizer": "muon", "weight_decay": 0.0, "clip": 1.0, "warmup_steps": 3, "cooldown": 0.3,
+            "optimizer": "muon", "shares": {"embedding": 0.5, "head": 0.125, "rest": 0.5}, "betas": [0.9, 0.95],
+            "precision": "fp32", "weight_decay": 0.0, "clip": 1.0, "warmup_steps": 3, "cooldown": 0.3,
             "min_cooldown_steps": 4, "micro_rows": 4, "checkpoint_every": 5,
             "document_mask": False, "z_loss": 0.0, "compile": "off",
             "samples": {"per_source": 2, "prompt_tokens": 6, "new_tokens": 8},

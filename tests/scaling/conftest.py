@@ -29,7 +29,7 @@ def _ladder_points(noise: float = 0.005, seed: int = 0) -> list[dict[str, Any]]:
                     "flops": 6 * n * d,
                     "loss": clean * float(np.exp(noise * rng.standard_normal())),
                     "lr": 0.02,
-                    "lr_rule": {"lr": 0.02, "width": 128, "power": 0.5},
+                    "recipe": {"lr": 0.02, "optimizer": "muon", "cooldown": 0.25},
                 }
             )
     return points

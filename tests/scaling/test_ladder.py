@@ -14,11 +14,12 @@ from stages.base.params import parse
 from stages.lm.config import ModelConfig
 from stages.lm.flops import flops_per_token
 from stages.scaling import ladder
-from stages.scaling.ladder import LadderParams, steps_of, transferred_lr
+from stages.scaling.ladder import LadderParams, steps_of
 from stages.scaling.shape import train_flops
 
 SHARED: dict[str, Any] = {
-    "batch_tokens": 128, "optimizer": "muon", "lr": 0.02, "lr_width": 32, "lr_width_power": 0.5, "weight_decay": 0.0,
+    "batch_tokens": 128, "optimizer": "muon", "lr": 0.02, "shares": {"embedding": 1.0, "head": 0.5, "rest": 0.5},
+    "betas": [0.8, 0.95], "weight_decay": 0.0, "precision": "fp32",
     "clip": 1.0, "warmup_steps": 2, "cooldown": 0.4, "min_cooldown_steps": 4, "checkpoint_every": 0,
     "rope_theta": 10000.0, "tie_embeddings": True, "qk_norm": True, "norm_eps": 1e-6,
 }  # fmt: skip
@@ -88,12 +89,6 @@ def test_schedule_has_room_or_is_refused() -> None:
     assert steps_of(shared, 1024, 32) == (4, 8, 4)  # the absolute minimum, not 40 % of 8
     with pytest.raises(ParamError, match="raise the point's tokens"):
         steps_of(shared, 512, 32)
-
-
-def test_learning_rate_transfer() -> None:
-    shared = parse("scaling.ladder", SHARED, LadderParams)
-    assert transferred_lr(shared, 32) == 0.02
-    assert transferred_lr(shared, 128) == pytest.approx(0.01)
 
 
 def test_more_tokens_than_the_stream_is_refused(project: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:

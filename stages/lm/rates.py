@@ -1,0 +1,54 @@
+"""Peak learning rates of a model's groups of weights, and how they carry over to other widths."""
+
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+WIDTH = 128  # at which a recipe states its rates
+
+Kind = Literal["muon", "adamw"]
+
+
+@dataclass(frozen=True)
+class Rates:
+    """matrices: of the blocks, by Muon or AdamW. The others, by AdamW: embedding (tied or not), head (untied), and
+    rest (norms, biases, value heads).
+    """
+
+    matrices: float
+    embedding: float
+    head: float
+    rest: float
+
+    @classmethod
+    def uniform(cls, matrices: float, others: float | None = None) -> "Rates":
+        """One rate for everything that isn't a matrix of the blocks: `others`, or the same."""
+        rate = matrices if others is None else others
+        return cls(matrices, rate, rate, rate)
+
+
+class Shares(Protocol):
+    """Rates of the other groups, as shares of the matrices' rate at width 128."""
+
+    @property
+    def embedding(self) -> float: ...
+
+    @property
+    def head(self) -> float: ...
+
+    @property
+    def rest(self) -> float: ...
+
+
+def transferred(lr: float, shares: Shares, kind: Kind, width: int, tied: bool) -> Rates:
+    """Rates at `width` from those at 128, so that a step changes activations as much at any width (Yang et al. 2021,
+    table 8: by Adam, weights that sum over the width ∝ 1 / width, those that don't at a constant rate). Muon's updates
+    have unit spectral norm at any width. A tied embedding is a head, too, and takes the head's rule, but its logits
+    still change more the wider the model: rates carry over where embeddings are untied.
+    """
+    narrower = WIDTH / width
+    return Rates(
+        matrices=lr if kind == "muon" else lr * narrower,
+        embedding=lr * shares.embedding * (narrower if tied else 1.0),
+        head=lr * shares.head * narrower,
+        rest=lr * shares.rest,
+    )

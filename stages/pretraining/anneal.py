@@ -93,7 +93,7 @@ def cool_down(run: StageRun[Any], module: str, params: AnnealParams, label: str)
         return
     tokens = steps * plan.rows * pack["seq_len"]
     metrics = training_facts(model.config, tokens, result.rows)
-    metrics |= measure(model, material.validation, pack)
+    metrics |= measure(model, material.validation, pack, recipe.document_mask)
     metrics["pretrain_validation_loss"] = pretrained["validation_loss"]
     run.write_json("metrics.json", metrics)
     run.write_jsonl("steps.jsonl", result.rows)

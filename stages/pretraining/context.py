@@ -139,7 +139,7 @@ def main() -> None:
             return
         positions["after"] = by_position(trained)
         metrics = training_facts(trained.config, steps * batch * length, result.rows) | measure(
-            trained, validation, pack
+            trained, validation, pack, recipe.document_mask
         )
         for when, losses in positions.items():
             metrics |= {f"loss_by_position_{when}_{where}": loss for where, loss in losses.items()}

@@ -84,7 +84,7 @@ def main() -> None:
             return
         rows = results[0].rows + results[1].rows
         metrics = training_facts(plan.config, steps * plan.rows * pack["seq_len"], rows) | measure(
-            model, material.validation, pack
+            model, material.validation, pack, params.document_mask
         )
         metrics |= {"lr": plan.lr, "epochs": steps * plan.rows / len(data), "trunk_steps": steps - cooldown}
         if plan.predicted is not None:

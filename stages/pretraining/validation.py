@@ -30,12 +30,16 @@ def read_validation(run: StageRun[Any], pack: dict[str, Any]) -> Validation:
     return Validation(rows, run.read_table(f"{PACK}/validation.documents.parquet", schemas.PLACEMENT))
 
 
-def measure(model: LanguageModel, validation: Validation, pack: dict[str, Any]) -> dict[str, float]:
+def measure(
+    model: LanguageModel, validation: Validation, pack: dict[str, Any], document_mask: bool
+) -> dict[str, float]:
     """Validation loss in nats per token and bits per byte: over all rows, by source and by domain.
 
-    Raises InputError where the document index doesn't account for every token of the rows.
+    document_mask: as in training, a token sees its own document only. Raises InputError where the document index
+    doesn't account for every token of the rows.
     """
-    losses = token_losses(model, validation.rows.rows, (pack["pad_id"], pack["bos_id"])).astype(np.float64)
+    silent, bos_id = (pack["pad_id"], pack["bos_id"]), pack["bos_id"] if document_mask else None
+    losses = token_losses(model, validation.rows.rows, silent, bos_id=bos_id).astype(np.float64)
     places = {name: validation.placements[name].to_numpy() for name in ("row", "offset", "length")}
     tokens, last = places["length"], len(losses) - 1
     if int(tokens.sum()) != int(np.count_nonzero(~np.isnan(losses))) or int(places["row"].max()) != last:

@@ -129,10 +129,10 @@ def train(
                 if snapshot is not None:
                     state.save(snapshot)
             bar.advance(1, loss=value, **speed.shown())
-    seconds = speed.seconds
+        timings = speed.timings()
     if distributed.rank() == 0:
-        write_json(TIMINGS / f"{name}.train.json", {"steps": steps - start} | speed.timings())
-    return TrainResult(rows, seconds, speed.tokens / seconds if seconds > 0 else 0.0, state)
+        write_json(TIMINGS / f"{name}.train.json", {"steps": steps - start} | timings)
+    return TrainResult(rows, timings["seconds"], timings["tokens_per_second"], state)
 
 
 @contextlib.contextmanager

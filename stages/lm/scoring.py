@@ -14,7 +14,7 @@ from stages.base.errors import InputError
 from stages.lm.build import LanguageModel
 from stages.lm.data import PackedRows
 from stages.lm.device import autocast
-from stages.lm.loss import linear_cross_entropy, linear_logprobs
+from stages.lm.loss import document_ids, linear_cross_entropy, linear_logprobs
 
 
 @torch.inference_mode()
@@ -97,10 +97,16 @@ class RowsLoss:
 
 
 def _targets_of(
-    model: LanguageModel, rows: np.ndarray, exclude: tuple[int, ...], batch_rows: int, first: int, end: int
+    model: LanguageModel,
+    rows: np.ndarray,
+    exclude: tuple[int, ...],
+    batch_rows: int,
+    first: int,
+    end: int,
+    bos_id: int | None,
 ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
     """Of each batch of rows first .. end - 1: hidden states [n, C] and ids [n] of the targets that count, and which
-    these are [B, T].
+    these are [B, T]. With `bos_id` a token sees its own document only.
     """
     home = model.head_weight.device
     excluded = torch.tensor(exclude, device=home)
@@ -108,10 +114,11 @@ def _targets_of(
     model.eval()
     for start in range(first, end, batch_rows):
         batch = torch.from_numpy(rows[start : min(start + batch_rows, end)].astype("int64")).to(home)
-        targets = batch[:, 1:]
+        tokens, targets = batch[:, :-1], batch[:, 1:]
         counted = ~torch.isin(targets, excluded)
+        documents = None if bos_id is None else document_ids(tokens, bos_id)
         with autocast():
-            yield model.hidden(batch[:, :-1])[counted], targets[counted], counted
+            yield model.hidden(tokens, documents=documents)[counted], targets[counted], counted
     model.train(was_training)
 
 
@@ -123,28 +130,31 @@ def rows_loss(
     batch_rows: int = 32,
     limit: int | None = None,
     first: int = 0,
+    bos_id: int | None = None,
 ) -> RowsLoss:
     """Loss over `limit` (default: all) packed rows from row `first`; targets in `exclude` (pad and bos ids) don't
-    count.
+    count. With `bos_id` a token sees its own document only, as in `next_token_loss`.
 
     The one definition of validation loss: ladder, plan, pretraining and evaluation must all call it to be comparable.
     """
     end = len(rows) if limit is None else min(first + limit, len(rows))
     nats, tokens = 0.0, 0
-    for hidden, targets, _ in _targets_of(model, rows.rows, exclude, batch_rows, first, end):
+    for hidden, targets, _ in _targets_of(model, rows.rows, exclude, batch_rows, first, end, bos_id):
         nats += linear_cross_entropy(hidden, model.head_weight, targets).item()
         tokens += len(targets)
     return RowsLoss(nats, tokens)
 
 
 @torch.inference_mode()
-def token_losses(model: LanguageModel, rows: np.ndarray, exclude: tuple[int, ...], batch_rows: int = 32) -> np.ndarray:
+def token_losses(
+    model: LanguageModel, rows: np.ndarray, exclude: tuple[int, ...], batch_rows: int = 32, bos_id: int | None = None
+) -> np.ndarray:
     """The same loss target by target, in nats: rows [N, T + 1] of ids → float32 [N, T], NaN where a target is in
     `exclude`.
     """
     out = np.full((len(rows), rows.shape[1] - 1), np.nan, dtype=np.float32)
     start = 0
-    for hidden, targets, counted in _targets_of(model, rows, exclude, batch_rows, 0, len(rows)):
+    for hidden, targets, counted in _targets_of(model, rows, exclude, batch_rows, 0, len(rows), bos_id):
         part = out[start : start + len(counted)]
         part[counted.cpu().numpy()] = -linear_logprobs(hidden, model.head_weight, targets).float().cpu().numpy()
         start += len(counted)

@@ -1,4 +1,6 @@
-"""How fast training goes: clock readings, for the progress line and the timings, never for a tracked output."""
+"""How fast training goes and what it takes: clock readings, for the progress line and the timings, never for a tracked
+output.
+"""
 
 import resource
 import time
@@ -6,7 +8,7 @@ from typing import Any
 
 import torch
 
-from stages.lm import distributed
+from stages.lm import accelerators, distributed
 from stages.lm.device import device
 from stages.lm.flops import gemm_peak
 
@@ -14,14 +16,22 @@ from stages.lm.flops import gemm_peak
 class Speedometer:
     """Tokens per second and model FLOPs utilisation since it was made, over all processes that train together.
 
-    MFU = tokens per second · FLOPs a token / (processes · this machine's median measured matrix-product rate).
+    MFU = tokens per second · FLOPs a token / (processes · peak): against the data sheet's peak, where the accelerator
+    is known, and against the median rate of matrix products measured here. `seconds`, GPU hours and kWh are those of
+    this process: a run that was killed and resumed has taken more.
     """
 
     def __init__(self, flops_per_token: float | None) -> None:
-        self.flops_per_token, self.peak = flops_per_token, 0.0
+        cuda = device().type == "cuda"
+        self.flops_per_token, self.peaks = flops_per_token, dict[str, float]()
+        self.board = accelerators.known(torch.cuda.get_device_name()) if cuda else None
         if flops_per_token is not None:
+            if self.board is not None:
+                self.peaks["datasheet"] = self.board.peak_tflops * 1e12
             with torch.random.fork_rng():  # a run draws the same numbers whether it is measured or not
-                self.peak = gemm_peak(seconds=0.1)[0]
+                self.peaks["gemm"] = gemm_peak(seconds=0.1)[0]
+        if cuda:
+            torch.cuda.reset_peak_memory_stats()
         self.tokens, self.began = 0.0, time.monotonic()
 
     def add(self, tokens: float) -> None:
@@ -35,22 +45,34 @@ class Speedometer:
         """What the progress line says beside the loss."""
         if not self.tokens:
             return {}
-        speed = self.tokens / max(self.seconds, 1e-9)
-        return {"tok/s": speed} | ({"MFU": self._utilisation(speed)} if self.peak else {})
+        speed = self._speed(self.seconds)
+        shares = {f"MFU ({name})": self._utilisation(speed, name) for name in self.peaks}
+        return {"tok/s": speed} | {name: share for name, share in shares.items() if share is not None}
 
     def timings(self) -> dict[str, Any]:
-        speed, cuda = self.tokens / max(self.seconds, 1e-9), device().type == "cuda"
+        """For every process to call: the peak memory is that of the one that took most. What isn't known is None."""
+        seconds, cuda = self.seconds, device().type == "cuda"
+        speed = self._speed(seconds)
         resident = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        peak_memory = torch.cuda.max_memory_allocated() if cuda else resident
+        hours = seconds * distributed.world() / 3600 if cuda else 0.0
         return {
-            "seconds": self.seconds,
+            "seconds": seconds,
             "tokens_per_second": speed,
-            "mfu": self._utilisation(speed) if self.peak else None,
-            "gemm_flops_per_second": self.peak or None,
-            "peak_memory_mib": (torch.cuda.max_memory_allocated() if cuda else resident) / 2**20,
-            "gpu_hours": self.seconds * distributed.world() / 3600 if cuda else 0.0,
+            "mfu_datasheet": self._utilisation(speed, "datasheet"),
+            "mfu_gemm": self._utilisation(speed, "gemm"),
+            "gemm_flops_per_second": self.peaks.get("gemm"),
+            "peak_memory_mib": max(distributed.every(peak_memory)) / 2**20,
+            "gpu_hours": hours,
+            "kwh": self.board.kwh(hours) if self.board is not None else None,
             "threads": torch.get_num_threads(),
             "processes": distributed.world(),
         }
 
-    def _utilisation(self, tokens_per_second: float) -> float:
-        return tokens_per_second * (self.flops_per_token or 0.0) / (self.peak * distributed.world())
+    def _speed(self, seconds: float) -> float:
+        return self.tokens / max(seconds, 1e-9)
+
+    def _utilisation(self, speed: float, peak: str) -> float | None:
+        if self.flops_per_token is None or peak not in self.peaks:
+            return None
+        return speed * self.flops_per_token / (self.peaks[peak] * distributed.world())

@@ -10,26 +10,23 @@ from stages.base.record import StageRun, stage
 from stages.lm import distributed
 from stages.lm.checkpoint import load_model, load_optimizer
 from stages.lm.data import PackedRows
-from stages.lm.device import set_threads, training_dtype
+from stages.lm.device import training_dtype
 from stages.lm.flops import flops_per_token
 from stages.lm.loop import train
 from stages.lm.schedule import wsd
 from stages.pretraining.recipe import (
-    PACK,
-    PLAN,
     PretrainParams,
     loss_on,
     loss_options,
-    measure,
     note_environment,
     optimizer_for,
-    read_plan,
-    read_validation,
+    read_material,
     run_fingerprint,
     saved,
     training_facts,
 )
 from stages.pretraining.samples import continuations, read_tokenizer
+from stages.pretraining.validation import PACK, measure
 
 
 class AnnealParams(Section):
@@ -57,17 +54,15 @@ def mixed_rows(
 
 def cool_down(run: StageRun[Any], module: str, params: AnnealParams, label: str) -> None:
     """Train from the trunk to a rate of zero on the mixture that params ask for; write the model and its measures."""
-    set_threads()
-    recipe, pack = run.section("pretraining.pretrain", PretrainParams), run.read_json(f"{PACK}/pack.json")
-    plan, pretrained = read_plan(run.read_json(PLAN), pack), run.read_json(TRUNK_METRICS)
-    data = PackedRows.of(run.input(f"{PACK}/train.bin"), pack)
-    better = PackedRows.of(run.input(f"{PACK}/anneal.bin"), pack)
-    validation, tokenizer = read_validation(run, pack), read_tokenizer(run, pack)
+    material = read_material(run)
+    recipe, pack, plan, data = material.recipe, material.pack, material.plan, material.data
+    better, tokenizer = PackedRows.of(run.input(f"{PACK}/anneal.bin"), pack), read_tokenizer(run, pack)
+    pretrained = run.read_json(TRUNK_METRICS)
     trunk = run.input(TRUNK)
     model = load_model(trunk)
     distributed.shard(model)
     steps, first = max(1, round(params.tokens / (plan.rows * pack["seq_len"]))), int(pretrained["trunk_steps"])
-    options = loss_options(model, recipe, pack, steps)
+    options = loss_options(model, recipe, pack, steps, recipe.micro_rows, pack["seq_len"])
     identity = run_fingerprint(
         run,
         module,
@@ -85,7 +80,7 @@ def cool_down(run: StageRun[Any], module: str, params: AnnealParams, label: str)
         model,
         optimizer,
         lambda step: wsd(step, steps, 0, steps),
-        loss_on(batch, pack["pad_id"], recipe.micro_rows, **options),
+        loss_on(batch, pack["pad_id"], **options),
         steps,
         name=f"{run.name}@{run.item}" if run.item else run.name,
         fingerprint=identity,
@@ -99,11 +94,12 @@ def cool_down(run: StageRun[Any], module: str, params: AnnealParams, label: str)
     if distributed.rank() > 0:
         return
     tokens = steps * plan.rows * pack["seq_len"]
-    metrics = training_facts(model.config, tokens, result.rows) | measure(model, validation, pack)
+    metrics = training_facts(model.config, tokens, result.rows)
+    metrics |= measure(model, material.validation, pack, recipe.document_mask)
     metrics["pretrain_validation_loss"] = pretrained["validation_loss"]
     run.write_json("metrics.json", metrics)
     run.write_jsonl("steps.jsonl", result.rows)
-    run.write_json("samples.json", continuations(model, tokenizer, validation, pack, recipe.samples))
+    run.write_json("samples.json", continuations(model, tokenizer, material.validation, pack, recipe.samples))
     note_environment(run)
     result.discard()
 

@@ -15,8 +15,8 @@ from stages.base.record import stage
 from stages.base.seeds import derive
 from stages.lm import distributed
 from stages.lm.checkpoint import load_model
-from stages.lm.data import PackedRows, batch_rows
-from stages.lm.device import set_threads, training_dtype
+from stages.lm.data import batch_rows
+from stages.lm.device import training_dtype
 from stages.lm.extension import ntk_theta, stretch
 from stages.lm.flops import flops_per_token
 from stages.lm.loop import train
@@ -30,19 +30,18 @@ from stages.pretraining.long_rows import (
     single_rows,
 )
 from stages.pretraining.recipe import (
-    PACK,
-    PLAN,
+    MICRO_ROWS,
     PretrainParams,
     loss_on,
-    measure,
+    loss_options,
     note_environment,
     optimizer_for,
-    read_plan,
-    read_validation,
+    read_material,
     run_fingerprint,
     saved,
     training_facts,
 )
+from stages.pretraining.validation import PACK, measure
 
 
 class ContextParams(Section):
@@ -89,23 +88,15 @@ def check_length(params: ContextParams, trained: int) -> None:
 def main() -> None:
     distributed.launch("stages.pretraining.context")
     with stage(NAME, ContextParams, seed="run.seed", parallel=True) as run, distributed.processes():
-        set_threads()
-        params, recipe = run.params, run.section("pretraining.pretrain", PretrainParams)
-        pack, base_facts = run.read_json(f"{PACK}/pack.json"), run.read_json(f"{BASE}/metrics.json")
-        plan, length = read_plan(run.read_json(PLAN), pack), params.seq_len
+        material, params = read_material(run), run.params
+        recipe, pack, plan, validation = material.recipe, material.pack, material.plan, material.validation
+        length = params.seq_len
+        base_facts = run.read_json(f"{BASE}/metrics.json")
         check_length(params, pack["seq_len"])
-        data, validation = PackedRows.of(run.input(f"{PACK}/train.bin"), pack), read_validation(run, pack)
         placements = run.read_table(f"{PACK}/train.documents.parquet", schemas.PLACEMENT)
-        learned = read_long("train", data.rows, placements, params)
+        learned = read_long("train", material.data.rows, placements, params)
         held_out = read_long("validation", validation.rows.rows, validation.placements, params)
         base = load_model(run.input(BASE))
-        identity = run_fingerprint(
-            run,
-            "stages.pretraining.context",
-            {NAME: params, "pretraining.pretrain": recipe},
-            {"pack": pack, "lr": plan.lr, "base": base_facts},
-        )
-
         specials = (pack["bos_id"], pack["pad_id"])
         rows = packed_rows(learned.pieces, length, *specials, seed=derive(run.seed, "rows"))
         batch = max(1, round(params.batch_tokens / length))
@@ -122,17 +113,20 @@ def main() -> None:
             "untrained": by_position(model),
         }
         distributed.shard(model)
+        micro_rows = max(1, recipe.micro_rows * pack["seq_len"] // length)
+        at_fault = f"{NAME}.seq_len" if micro_rows == 1 else MICRO_ROWS
+        options = loss_options(model, recipe, pack, steps, micro_rows, length, at_fault)
+        identity = run_fingerprint(
+            run,
+            "stages.pretraining.context",
+            {NAME: params, "pretraining.pretrain": recipe},
+            {"pack": pack, "lr": plan.lr, "base": base_facts, "compiled": bool(options["compiled"])},
+        )
         result = train(
             model,
             optimizer_for(model, recipe, plan.lr * params.lr_share),
             lambda step: wsd(step, steps, warmup, steps - warmup),
-            loss_on(
-                lambda step: rows[batch_rows(run.seed, step, batch, len(rows))],
-                pack["pad_id"],
-                max(1, recipe.micro_rows * pack["seq_len"] // length),
-                bos_id=pack["bos_id"] if recipe.document_mask else None,
-                z_loss=recipe.z_loss,
-            ),
+            loss_on(lambda step: rows[batch_rows(run.seed, step, batch, len(rows))], pack["pad_id"], **options),
             steps,
             name=NAME,
             fingerprint=identity,
@@ -147,7 +141,7 @@ def main() -> None:
             return
         positions["after"] = by_position(trained)
         metrics = training_facts(trained.config, steps * batch * length, result.rows) | measure(
-            trained, validation, pack
+            trained, validation, pack, recipe.document_mask
         )
         for when, losses in positions.items():
             metrics |= {f"loss_by_position_{when}_{where}": loss for where, loss in losses.items()}

@@ -7,28 +7,24 @@ from stages.base.record import stage
 from stages.lm import distributed
 from stages.lm.build import build_model
 from stages.lm.checkpoint import save_model, save_optimizer
-from stages.lm.data import PackedRows, in_order
-from stages.lm.device import device, set_threads, training_dtype
+from stages.lm.data import in_order
+from stages.lm.device import device, training_dtype
 from stages.lm.flops import flops_per_token
 from stages.lm.loop import train
 from stages.lm.schedule import wsd
 from stages.pretraining.recipe import (
-    PACK,
-    PLAN,
     PretrainParams,
     loss_on,
     loss_options,
-    measure,
     note_environment,
     optimizer_for,
-    read_plan,
-    read_validation,
-    require_ladder_recipe,
+    read_material,
     run_fingerprint,
     saved,
     training_facts,
 )
 from stages.pretraining.samples import continuations, read_tokenizer
+from stages.pretraining.validation import measure
 
 PARAMS: dict[str, type[Section]] = {"pretraining.pretrain": PretrainParams}
 NAME = "pretraining.pretrain"
@@ -37,18 +33,14 @@ NAME = "pretraining.pretrain"
 def main() -> None:
     distributed.launch("stages.pretraining.pretrain")
     with stage(NAME, PretrainParams, seed="run.seed", parallel=True) as run, distributed.processes():
-        set_threads()
-        params, pack = run.params, run.read_json(f"{PACK}/pack.json")
-        planned = run.read_json(PLAN)
-        plan = read_plan(planned, pack)
-        require_ladder_recipe(planned, params, NAME)
-        data = PackedRows.of(run.input(f"{PACK}/train.bin"), pack)
-        validation, tokenizer = read_validation(run, pack), read_tokenizer(run, pack)
+        material = read_material(run)
+        params, pack, plan, data = run.params, material.pack, material.plan, material.data
+        tokenizer = read_tokenizer(run, pack)
         steps = plan.steps
         cooldown = min(max(params.min_cooldown_steps, round(params.cooldown * steps)), steps)
         model = build_model(plan.config, run.seed).to(device())
         distributed.shard(model)
-        options = loss_options(model, params, pack, steps)
+        options = loss_options(model, params, pack, steps, params.micro_rows, pack["seq_len"])
         identity = run_fingerprint(
             run,
             "stages.pretraining.pretrain",
@@ -64,7 +56,7 @@ def main() -> None:
         def batch(step: int) -> np.ndarray:
             return data.rows[in_order(step, plan.rows, len(data))]
 
-        loss = loss_on(batch, pack["pad_id"], params.micro_rows, **options)
+        loss = loss_on(batch, pack["pad_id"], **options)
         # Two runs in a row, so that the trunk is a finished thing that a killed cooldown finds again.
         results = []
         for phase, first, last in (("trunk", 0, steps - cooldown), ("cooldown", steps - cooldown, steps)):
@@ -93,14 +85,14 @@ def main() -> None:
             return
         rows = results[0].rows + results[1].rows
         metrics = training_facts(plan.config, steps * plan.rows * pack["seq_len"], rows) | measure(
-            model, validation, pack
+            model, material.validation, pack, params.document_mask
         )
         metrics |= {"lr": plan.lr, "epochs": steps * plan.rows / len(data), "trunk_steps": steps - cooldown}
         if plan.predicted is not None:
             metrics |= {"predicted_loss": plan.predicted}
         run.write_json("metrics.json", metrics)
         run.write_jsonl("steps.jsonl", rows)
-        run.write_json("samples.json", continuations(model, tokenizer, validation, pack, params.samples))
+        run.write_json("samples.json", continuations(model, tokenizer, material.validation, pack, params.samples))
         note_environment(run)
         for result in results:
             result.discard()

@@ -1,6 +1,4 @@
-"""What pretraining and annealing share: the params of a step, the plan, the loss of a batch, and the measurements
-after.
-"""
+"""What the stages that train share: the params of a step, what they read, the loss of a batch, what they leave."""
 
 import math
 from collections.abc import Callable
@@ -8,11 +6,9 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 import numpy as np
-import pyarrow as pa
 import torch
 from pydantic import Field
 
-from stages.base import schemas
 from stages.base.closure import code_digest
 from stages.base.errors import InputError, ParamError
 from stages.base.params import Section
@@ -24,16 +20,16 @@ from stages.lm.checkpoint import fingerprint, load_model, save_model
 from stages.lm.compile import CompiledModel, compiled, wanted
 from stages.lm.config import ModelConfig
 from stages.lm.data import PackedRows
-from stages.lm.device import device, environment, training_dtype
+from stages.lm.device import device, environment, set_threads, training_dtype
 from stages.lm.flops import flops_per_token
 from stages.lm.loss import document_ids, next_token_loss
 from stages.lm.memory import require_memory, step_memory
 from stages.lm.optim import MuonAdamW, build_optimizer
 from stages.lm.rates import transferred
-from stages.lm.scoring import token_losses
+from stages.pretraining.validation import PACK, Validation, read_validation
 
-PACK = "data/tokens/pack"
 PLAN = "data/scaling/plan/plan.json"
+MICRO_ROWS = "pretraining.pretrain.micro_rows"
 
 
 class SampleParams(Section):
@@ -85,18 +81,39 @@ def read_plan(values: dict[str, Any], pack: dict[str, Any]) -> Plan:
     )
 
 
-def require_ladder_recipe(plan: dict[str, Any], params: TrainingRecipe, section: str) -> None:
+def require_ladder_recipe(plan: dict[str, Any], recipe: PretrainParams) -> None:
     """Raises ParamError where the recipe isn't that of the ladder behind the plan, whose law predicts no other run. A
     plan without a "recipe" was made by hand and predicts nothing.
     """
     ladder = plan.get("recipe") or {}
-    own = params.model_dump(mode="json", include=set(TrainingRecipe.model_fields))
+    own = recipe.model_dump(mode="json", include=set(TrainingRecipe.model_fields))
     for name, value in own.items():
         if name in ladder and ladder[name] != value:
             raise ParamError(
-                f"`{section}.{name}` is {value}, but the ladder behind {PLAN} was trained with {ladder[name]}: its law "
-                f"doesn't predict this run; set `scaling.ladder.{name}` and `{section}.{name}` to the same"
+                f"`pretraining.pretrain.{name}` is {value}, but the ladder behind {PLAN} was trained with "
+                f"{ladder[name]}, and its law predicts no other run; set `scaling.ladder.{name}` to the same"
             )
+
+
+@dataclass(frozen=True)
+class Material:
+    """What every training stage starts from."""
+
+    recipe: PretrainParams
+    pack: dict[str, Any]  # pack.json
+    plan: Plan
+    data: PackedRows
+    validation: Validation
+
+
+def read_material(run: StageRun[Any]) -> Material:
+    """Also fixes the threads, which a result depends on."""
+    set_threads()
+    recipe, pack = run.section("pretraining.pretrain", PretrainParams), run.read_json(f"{PACK}/pack.json")
+    planned = run.read_json(PLAN)
+    require_ladder_recipe(planned, recipe)
+    plan = read_plan(planned, pack)
+    return Material(recipe, pack, plan, PackedRows.of(run.input(f"{PACK}/train.bin"), pack), read_validation(run, pack))
 
 
 def optimizer_for(model: LanguageModel, params: TrainingRecipe, lr: float) -> MuonAdamW:
@@ -133,31 +150,40 @@ def loss_on(
     return loss
 
 
-def loss_options(model: LanguageModel, params: PretrainParams, pack: dict[str, Any], steps: int) -> dict[str, Any]:
-    """What the recipe says of the loss, as keywords of `loss_on`. Compiles the model where that is wanted and works;
-    what was done belongs to the run's identity. Raises ResourceError if a step won't fit into memory.
+def loss_options(
+    model: LanguageModel,
+    recipe: PretrainParams,
+    pack: dict[str, Any],
+    steps: int,
+    micro_rows: int,
+    seq_len: int,
+    param: str = MICRO_ROWS,
+) -> dict[str, Any]:
+    """What the recipe says of the loss of rows of `seq_len` tokens, `micro_rows` at once, as keywords of `loss_on`.
+
+    Compiles the model where that is wanted and works; what was done belongs to the run's identity. Raises ResourceError
+    that names `param` if a step won't fit into memory.
     """
     model.train()
-    micro = params.micro_rows * pack["seq_len"]
-    sharded = distributed.strategy() == "fsdp"
+    home, sharded = device(), distributed.strategy() == "fsdp"
     needed = step_memory(
         model.config,
-        micro,
-        params.optimizer,
-        training_dtype(params.precision),
-        device().type,
+        micro_rows * seq_len,
+        recipe.optimizer,
+        training_dtype(recipe.precision),
+        home.type,
         processes=distributed.world() if sharded else 1,
     )
-    require_memory(needed, device(), "pretraining.pretrain.micro_rows", "lower it, or plan a smaller model")
-    bos_id = pack["bos_id"] if params.document_mask else None
+    require_memory(needed, home, param, "lower it, or plan a smaller model")
+    bos_id = pack["bos_id"] if recipe.document_mask else None
     view = None
     # FSDP gathers weights around the eager `hidden`; a compiled one would meet this process's rows only.
-    if distributed.strategy() != "fsdp" and wanted(params.compile, device().type, steps):
-        example = torch.zeros((params.micro_rows, pack["seq_len"]), dtype=torch.int64, device=device())
+    if not sharded and wanted(recipe.compile, home.type, steps):
+        example = torch.zeros((micro_rows, seq_len), dtype=torch.int64, device=home)
         documents = None if bos_id is None else document_ids(example, bos_id)
-        view = compiled(model, example, documents, training_dtype(params.precision))
+        view = compiled(model, example, documents, training_dtype(recipe.precision))
         distributed.require_same("whether the model is compiled", view is not None)
-    return {"bos_id": bos_id, "z_loss": params.z_loss, "compiled": view}
+    return {"micro_rows": micro_rows, "bos_id": bos_id, "z_loss": recipe.z_loss, "compiled": view}
 
 
 def run_fingerprint(run: StageRun[Any], module: str, sections: dict[str, Section], inputs: dict[str, Any]) -> str:
@@ -169,51 +195,6 @@ def run_fingerprint(run: StageRun[Any], module: str, sections: dict[str, Section
         "code": code_digest(module),
     }
     return fingerprint(facts)
-
-
-@dataclass(frozen=True)
-class Validation:
-    """Held-out rows, and where their documents stand in them."""
-
-    rows: PackedRows
-    placements: pa.Table  # schemas.PLACEMENT
-
-
-def read_validation(run: StageRun[Any], pack: dict[str, Any]) -> Validation:
-    rows = PackedRows.of(run.input(f"{PACK}/validation.bin"), pack)
-    return Validation(rows, run.read_table(f"{PACK}/validation.documents.parquet", schemas.PLACEMENT))
-
-
-def measure(
-    model: LanguageModel, validation: Validation, pack: dict[str, Any], prefix: str = "validation"
-) -> dict[str, float]:
-    """Validation loss in nats per token and bits per byte: over all rows, by source and by domain.
-
-    Raises InputError where the document index doesn't account for every token of the rows.
-    """
-    losses = token_losses(model, validation.rows.rows, (pack["pad_id"], pack["bos_id"])).astype(np.float64)
-    places = {name: validation.placements[name].to_numpy() for name in ("row", "offset", "length")}
-    tokens, last = places["length"], len(losses) - 1
-    if int(tokens.sum()) != int(np.count_nonzero(~np.isnan(losses))) or int(places["row"].max()) != last:
-        raise InputError(
-            f"{PACK}/validation.documents.parquet: of other rows than validation.bin; run tokens.pack again"
-        )
-    first = places["row"] * losses.shape[1] + places["offset"] - 1  # a target stands one place before its token
-    running = np.concatenate([[0.0], np.cumsum(np.nan_to_num(losses))])
-    nats = running[first + tokens] - running[first]
-    metrics: dict[str, float] = {}
-    for kind in ("source", "domain"):
-        labels = np.array([label or "none" for label in validation.placements[kind].to_pylist()], dtype=object)
-        for label, facts in sorted(pack["validation"][f"{kind}s"].items()):
-            chosen = labels == label
-            if not facts["tokens"]:
-                continue
-            name = label if kind == "source" else f"domain_{label}"
-            metrics[f"{prefix}_loss_{name}"] = float(nats[chosen].sum() / tokens[chosen].sum())
-            metrics[f"{prefix}_bpb_{name}"] = float(nats[chosen].sum() / (math.log(2) * facts["bytes"]))
-    metrics[f"{prefix}_loss"] = float(np.nansum(losses) / tokens.sum())
-    metrics[f"{prefix}_bpb"] = float(np.nansum(losses) / (math.log(2) * pack["validation"]["bytes"]))
-    return metrics
 
 
 def saved(run: StageRun[Any], model: LanguageModel) -> LanguageModel:

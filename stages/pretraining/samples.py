@@ -10,7 +10,8 @@ from stages.base.record import StageRun
 from stages.lm.build import LanguageModel
 from stages.lm.chat import decode, load_tokenizer
 from stages.lm.generate import generate
-from stages.pretraining.recipe import PACK, SampleParams, Validation
+from stages.pretraining.recipe import SampleParams
+from stages.pretraining.validation import PACK, Validation
 
 TOKENIZER = "data/tokens/tokenizer/tokenizer.json"
 

@@ -15,10 +15,12 @@ from hypothesis import strategies as st
 from stages.base import schemas
 from stages.base.errors import InputError
 from stages.base.tables import write_table
+from stages.lm import memory
 from stages.lm.build import build_model
 from stages.lm.checkpoint import load_model
 from stages.lm.config import ModelConfig
 from stages.lm.extension import ntk_theta
+from stages.pretraining import context, recipe
 from stages.pretraining.long_rows import (
     bucket_edges,
     long_documents,
@@ -110,8 +112,8 @@ CONTEXT = {
 }  # fmt: skip
 
 
-def write_params(folder: Path, context: dict) -> None:
-    values = PARAMS | {"pretraining": PARAMS["pretraining"] | {"context": context}}
+def write_params(folder: Path, context: dict, pretrain: dict = PARAMS["pretraining"]["pretrain"]) -> None:
+    values = PARAMS | {"pretraining": PARAMS["pretraining"] | {"context": context, "pretrain": pretrain}}
     (folder / "params.yaml").write_text(yaml.safe_dump(values))
 
 
@@ -162,3 +164,33 @@ def test_bad_params_are_named(extended: Path, tmp_path: Path, change: dict, said
     process = stage(tmp_path, "stages.pretraining.context")
     error = process.communicate(timeout=60)[1]
     assert process.returncode == 2 and said in error and "Traceback" not in error
+
+
+def test_the_longer_rows_are_checked_for_memory_and_compiled(
+    extended: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "data/pretraining").mkdir(parents=True)
+    for name in ("corpus", "tokens", "scaling", "pretraining/anneal"):
+        (tmp_path / "data" / name).symlink_to(extended / "data" / name)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TRAINYARD_THREADS", "1")
+    monkeypatch.setenv("TRAINYARD_TRACK", "off")
+    shapes = []
+
+    def compiler(_: object, example: torch.Tensor, documents: torch.Tensor) -> None:
+        shapes.append((tuple(example.shape), documents.shape == example.shape))
+        raise InputError("far enough")
+
+    monkeypatch.setattr(recipe, "compiled", compiler)
+    changed = PARAMS["pretraining"]["pretrain"] | {"compile": "on", "document_mask": True}
+    for seq_len in (48, 96):
+        write_params(tmp_path, CONTEXT | {"seq_len": seq_len}, changed)
+        with pytest.raises(SystemExit):
+            context.main()
+    assert shapes == [((2, 48), True), ((1, 96), True)]  # the tokens of four rows of 32 at once, but a whole row
+    monkeypatch.setattr(memory, "available", lambda _: 1)
+    for seq_len, param in ((48, "pretraining.pretrain.micro_rows"), (96, "pretraining.context.seq_len")):
+        write_params(tmp_path, CONTEXT | {"seq_len": seq_len}, changed)
+        with pytest.raises(SystemExit):
+            context.main()
+        assert f"`{param}`: a training step needs" in capsys.readouterr().err

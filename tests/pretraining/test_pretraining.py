@@ -23,6 +23,7 @@ from stages.lm.checkpoint import load_model
 from stages.lm.data import PackedRows
 from stages.pretraining.anneal import mixed_rows
 from stages.pretraining.recipe import read_plan
+from stages.pretraining.validation import Validation, measure
 
 ROOT = Path(__file__).resolve().parents[2]
 MODEL = {
@@ -145,6 +146,23 @@ def test_validation_loss_is_the_mean_over_text_tokens(trained: Path) -> None:
             assert metrics[f"validation_loss_{key}"] == pytest.approx(nats[key] / facts["tokens"], abs=1e-4)
             assert metrics[f"validation_bpb_{key}"] == pytest.approx(nats[key] / np.log(2) / facts["bytes"], abs=1e-4)
     assert set(pack["validation"]["domains"]) == {"x", "y", "none"}
+
+
+def test_validation_with_the_document_mask_reads_every_document_alone(trained: Path) -> None:
+    pack = json.loads((trained / "data/tokens/pack/pack.json").read_text())
+    model = load_model(trained / "data/pretraining/pretrain")
+    rows = PackedRows(trained / "data/tokens/pack/validation.bin", 32)
+    placements = pq.read_table(trained / "data/tokens/pack/validation.documents.parquet")
+    nats, tokens = 0.0, 0
+    for place in placements.to_pylist():
+        text = rows.rows[place["row"], place["offset"] : place["offset"] + place["length"]]
+        ids = torch.tensor([[pack["bos_id"], *text.tolist()]])
+        with torch.no_grad():
+            nats -= float(model(ids[:, :-1]).log_softmax(-1).gather(2, ids[:, 1:, None]).sum())
+        tokens += len(text)
+    masked, plain = (measure(model, Validation(rows, placements), pack, mask) for mask in (True, False))
+    assert masked["validation_loss"] == pytest.approx(nats / tokens, abs=1e-4)
+    assert abs(masked["validation_loss"] - plain["validation_loss"]) > 1e-3
 
 
 def ready(folder: Path, trained: Path) -> Path:

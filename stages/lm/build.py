@@ -19,7 +19,7 @@ def build_model(config: ModelConfig, seed: int) -> LanguageModel:
     Matrices: uniform with variance 1 / fan_in; gate and up with .4 of that width, as their product, SwiGLU's output,
     should start small (.007 bits per byte after 300 steps). Projections that write to the residual stream, and an
     untied head: zero, so that every block starts as the identity and the first loss is exactly ln V (Zhang et al. 2019,
-    "Fixup"; Yang et al. 2021 for the head). A tied head must not be zero: normal with standard deviation d_model ** -0.5.
+    "Fixup"; Yang et al. 2021 for the head). A tied head must not be zero: normal, standard deviation d_model ** -0.5.
     """
     model = Decoder(config) if config.arch == "transformer" else LSTMLanguageModel(config)
     generator = torch.Generator().manual_seed(seed % 2**63)

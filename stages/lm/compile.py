@@ -15,18 +15,20 @@ from torch import Tensor
 
 from stages.lm.build import LanguageModel
 from stages.lm.device import autocast
+from stages.lm.loss import Kernel, chunk_kernel, linear_cross_entropy
 
 MIN_STEPS = 1000  # a shorter run doesn't win back the minute or more that compiling takes
 TIMEOUT = 600.0  # seconds
 
 
 class CompiledModel:
-    """What a loss function needs of a model, `hidden` and `head_weight`, with `hidden` compiled."""
+    """What a loss function needs of a model, `hidden`, `head_weight` and cross-entropy's kernel, compiled."""
 
     def __init__(self, model: LanguageModel) -> None:
         self.model = model
         # A shape of its own for every kernel: the last, smaller micro-batch of a step compiles once more.
         self.hidden: Callable[..., Tensor] = torch.compile(model.hidden, dynamic=False)
+        self.chunk_kernel: Kernel = torch.compile(chunk_kernel, dynamic=False)
 
     @property
     def head_weight(self) -> Tensor:
@@ -59,7 +61,10 @@ def compiled(
         with _limited(timeout):
             arguments = {} if documents is None else {"documents": documents}
             with autocast(dtype):
-                total = candidate.hidden(tokens, **arguments).sum()
+                hidden = candidate.hidden(tokens, **arguments).flatten(0, 1)
+                total = linear_cross_entropy(
+                    hidden, candidate.head_weight, tokens.flatten(), kernel=candidate.chunk_kernel
+                )
             torch.autograd.grad(total, weights, allow_unused=True)
     except Exception as error:  # torch names no common base of what a compiler can fail with
         reason = " ".join(str(error).split())[:200] or type(error).__name__

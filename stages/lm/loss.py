@@ -5,6 +5,7 @@ multiplied, reduced and, in the same pass, turned into its gradient, so that mem
 Cross-Entropy, Wijmans et al. 2024, and of the Liger kernels, Hsu et al. 2024).
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -14,6 +15,50 @@ from stages.lm import distributed
 from stages.lm.device import compute_dtype
 
 CHUNK = 512
+
+# (logits [n, V], targets [n, 1], z_loss) → losses [n, 1] in fp32, and their gradient [n, V] in the logits' dtype
+Kernel = Callable[[Tensor, Tensor, float], tuple[Tensor, Tensor]]
+
+
+def chunk_kernel(logits: Tensor, target: Tensor, z_loss: float) -> tuple[Tensor, Tensor]:
+    """The losses of a chunk and their gradient, written to be compiled: three passes over the logits. Eagerly,
+    `_InPlace` is faster.
+    """
+    wide = logits.float()
+    highest = wide.amax(dim=1, keepdim=True)
+    exponentials = (wide - highest).exp()
+    normaliser = exponentials.sum(dim=1, keepdim=True)
+    log_normaliser = highest + normaliser.log()
+    losses = log_normaliser - wide.gather(1, target) + z_loss * log_normaliser.square()
+    chosen = torch.arange(logits.shape[1], device=logits.device)[None] == target
+    gradient = exponentials / normaliser * (1.0 + 2.0 * z_loss * log_normaliser) - chosen.float()
+    return losses, gradient.to(logits.dtype)
+
+
+class _InPlace:
+    """`chunk_kernel` in the memory of the logits, and of one fp32 buffer for all chunks where they are narrower: fresh
+    memory of this size is mapped and cleared by the kernel every time.
+    """
+
+    def __init__(self) -> None:
+        self.buffer: Tensor | None = None
+
+    def __call__(self, logits: Tensor, target: Tensor, z_loss: float) -> tuple[Tensor, Tensor]:
+        wide = logits
+        if logits.dtype != torch.float32:
+            if self.buffer is None:
+                self.buffer = torch.empty_like(logits, dtype=torch.float32)
+            wide = self.buffer[: len(logits)].copy_(logits)
+        chosen, highest = wide.gather(1, target), wide.amax(dim=1, keepdim=True)
+        # The only pass of exponentials: the largest probability is 1 / Σ exp(logit − highest).
+        probabilities = torch.softmax(wide, dim=1, out=wide)
+        log_normaliser = highest - probabilities.amax(dim=1, keepdim=True).log()
+        losses = log_normaliser - chosen
+        if z_loss:
+            losses += z_loss * log_normaliser.square()
+            probabilities.mul_(1.0 + 2.0 * z_loss * log_normaliser)
+        probabilities.scatter_add_(1, target, torch.full_like(losses, -1.0))
+        return losses, probabilities if wide is logits else logits.copy_(probabilities)
 
 
 class _LinearCrossEntropy(torch.autograd.Function):
@@ -27,6 +72,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
         chunk: int,
         z_loss: float,
         training: bool,
+        kernel: Kernel | None,
     ) -> Tensor:
         dtype = compute_dtype(weight)
         hidden, weight = hidden.to(dtype), weight.to(dtype)
@@ -34,40 +80,25 @@ class _LinearCrossEntropy(torch.autograd.Function):
         grad_hidden = torch.empty_like(hidden) if want_hidden else None
         grad_weight = torch.zeros_like(weight, dtype=torch.float32) if want_weight else None
         total = torch.zeros((), dtype=torch.float64, device=hidden.device)
-        # Buffers for all chunks: fresh memory of this size is mapped and cleared by the kernel every time.
         buffer = hidden.new_empty((min(chunk, hidden.shape[0]), weight.shape[0]))
-        wide = buffer if buffer.dtype == torch.float32 else torch.empty_like(buffer, dtype=torch.float32)
+        in_place = _InPlace()
         for start in range(0, hidden.shape[0], chunk):
             part, target = hidden[start : start + chunk], targets[start : start + chunk, None]
-            narrow, logits = buffer[: part.shape[0]], wide[: part.shape[0]]
-            torch.mm(part, weight.T, out=narrow)
-            if wide is not buffer:
-                logits.copy_(narrow)
-            chosen, highest = logits.gather(1, target), logits.amax(dim=1, keepdim=True)
-            # The only pass of exponentials: the largest probability is 1 / Σ exp(logit − highest).
-            probabilities = torch.softmax(logits, dim=1, out=logits)
-            log_normaliser = highest - probabilities.amax(dim=1, keepdim=True).log()
-            losses = log_normaliser - chosen
-            if z_loss:
-                losses += z_loss * log_normaliser.square()
+            logits = torch.mm(part, weight.T, out=buffer[: part.shape[0]])
+            # A last, shorter chunk isn't worth compiling for.
+            compute = kernel if kernel is not None and len(part) == len(buffer) else in_place
+            losses, gradient = compute(logits, target, z_loss)
             share = None if weights is None else weights[start : start + chunk, None]
             total += (losses if share is None else losses * share).sum()
-            if want_hidden or want_weight:
-                gradient = probabilities
-                if z_loss:
-                    gradient.mul_(1.0 + 2.0 * z_loss * log_normaliser)
-                gradient.scatter_add_(1, target, torch.full_like(losses, -1.0))
-                if share is not None:
-                    gradient.mul_(share)
-                if wide is not buffer:
-                    gradient = narrow.copy_(gradient)
-                if grad_hidden is not None:
-                    torch.mm(gradient, weight, out=grad_hidden[start : start + chunk])
-                if grad_weight is not None:
-                    if gradient.dtype == torch.float32:
-                        grad_weight.addmm_(gradient.T, part)
-                    else:
-                        grad_weight += gradient.T @ part
+            if share is not None and (want_hidden or want_weight):
+                gradient = gradient.mul_(share)
+            if grad_hidden is not None:
+                torch.mm(gradient, weight, out=grad_hidden[start : start + chunk])
+            if grad_weight is not None:
+                if gradient.dtype == torch.float32:
+                    grad_weight.addmm_(gradient.T, part)
+                else:
+                    grad_weight += gradient.T @ part
         ctx.save_for_backward(grad_hidden, grad_weight)
         return total.float()
 
@@ -83,6 +114,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
             None,
             None,
             None,
+            None,
         )
 
 
@@ -93,14 +125,16 @@ def linear_cross_entropy(
     weights: Tensor | None = None,
     chunk: int = CHUNK,
     z_loss: float = 0.0,
+    kernel: Kernel | None = None,
 ) -> Tensor:
     """Sum over rows of weights[i] · (−log softmax(hidden[i] @ weightᵀ)[targets[i]] + z_loss · log² Z[i]), in nats, as a
     float32 scalar, where Z[i] is the softmax's normaliser (PaLM, Chowdhery et al. 2022, section 5: z_loss 1e-4).
 
-    hidden [N, C], weight [V, C], targets [N] int64, weights [N] or None for all ones (not differentiated).
+    hidden [N, C], weight [V, C], targets [N] int64, weights [N] or None for all ones (not differentiated). kernel: a
+    compiled `chunk_kernel`.
     """
     # Inside forward() gradients are always off, so whether they are wanted has to be asked here.
-    return _LinearCrossEntropy.apply(hidden, weight, targets, weights, chunk, z_loss, torch.is_grad_enabled())
+    return _LinearCrossEntropy.apply(hidden, weight, targets, weights, chunk, z_loss, torch.is_grad_enabled(), kernel)
 
 
 class _LinearLogProb(torch.autograd.Function):
@@ -178,7 +212,12 @@ def next_token_loss(
         weights = None if mask is None else mask[start : start + size, 1:].reshape(-1).float()
         loss = (
             linear_cross_entropy(
-                hidden.reshape(-1, hidden.shape[-1]), model.head_weight, part[:, 1:].reshape(-1), weights, z_loss=z_loss
+                hidden.reshape(-1, hidden.shape[-1]),
+                model.head_weight,
+                part[:, 1:].reshape(-1),
+                weights,
+                z_loss=z_loss,
+                kernel=getattr(model, "chunk_kernel", None),
             )
             / share
         )

@@ -19,6 +19,7 @@ from stages.lm.device import set_threads
 from stages.lm.loop import train
 from stages.lm.loss import next_token_loss
 from stages.lm.optim import build_optimizer
+from stages.lm.rates import Rates
 from stages.lm.schedule import wsd
 from tests.lm.conftest import tiny
 
@@ -56,7 +57,7 @@ def main(folder: Path, case: str, options: dict[str, str]) -> None:
     torch.manual_seed(int(os.environ.get("RANK", "0")))
     model = build_model(tiny(facts["arch"], tie_embeddings=facts["tied"]), 0)
     distributed.shard(model)
-    optimizer = build_optimizer(model, 0.02, kind=facts["kind"], weight_decay=0.1)
+    optimizer = build_optimizer(model, Rates.uniform(0.02, 0.01), kind=facts["kind"], weight_decay=0.1)
     result = train(
         model, optimizer, lambda step: wsd(step, 8, 2, 4), loss, 8,
         name="parallel", fingerprint="b" * 16 if every else None, checkpoint_every=every,

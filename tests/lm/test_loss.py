@@ -3,7 +3,7 @@ import torch
 import torch.nn.functional as F
 
 from stages.lm.build import build_model
-from stages.lm.loss import linear_cross_entropy, linear_logprobs, next_token_loss
+from stages.lm.loss import chunk_kernel, linear_cross_entropy, linear_logprobs, next_token_loss
 from stages.lm.scoring import completion_logprobs
 from tests.lm.conftest import shaken, tiny
 
@@ -86,3 +86,17 @@ def test_z_loss_equals_autograd_s(chunk: int) -> None:
     torch.testing.assert_close(got, (losses * weights).sum())
     for mine, theirs in zip(torch.autograd.grad(got, (hidden, weight)), expected, strict=True):
         torch.testing.assert_close(mine, theirs, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("z_loss", [0.0, 1e-2])
+def test_the_kernel_that_is_compiled_computes_the_same(z_loss: float) -> None:
+    generator = torch.Generator().manual_seed(0)
+    hidden, weight = torch.randn(130, 8, generator=generator), torch.randn(64, 8, generator=generator) * 3
+    targets, weights = torch.randint(0, 64, (130,), generator=generator), torch.rand(130, generator=generator)
+    results = []
+    for kernel in (None, chunk_kernel):
+        parts = [hidden.clone().requires_grad_(), weight.clone().requires_grad_()]
+        loss = linear_cross_entropy(parts[0], parts[1], targets, weights, chunk=50, z_loss=z_loss, kernel=kernel)
+        results.append([loss, *torch.autograd.grad(loss, parts)])
+    for one, other in zip(*results, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-5)

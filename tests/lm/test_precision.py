@@ -5,19 +5,20 @@ from stages.lm import device
 from stages.lm.build import build_model
 from stages.lm.device import autocast, multiplies_bf16, training_dtype
 from stages.lm.loop import TrainResult, train
-from stages.lm.loss import linear_cross_entropy, next_token_loss
+from stages.lm.loss import Kernel, chunk_kernel, linear_cross_entropy, next_token_loss
 from stages.lm.optim import build_optimizer, orthogonalise
 from tests.lm.conftest import tiny
 
 
 @pytest.mark.parametrize("z_loss", [0.0, 1e-2])
-def test_cross_entropy_in_bf16_is_that_of_the_rounded_inputs(z_loss: float) -> None:
+@pytest.mark.parametrize("kernel", [None, chunk_kernel])
+def test_cross_entropy_in_bf16_is_that_of_the_rounded_inputs(z_loss: float, kernel: Kernel | None) -> None:
     generator = torch.Generator().manual_seed(0)
     hidden = torch.randn(700, 32, generator=generator).requires_grad_()
     weight = torch.randn(128, 32, generator=generator).requires_grad_()
     targets = torch.randint(0, 128, (700,), generator=generator)
     with autocast(torch.bfloat16):
-        loss = linear_cross_entropy(hidden, weight, targets, z_loss=z_loss)
+        loss = linear_cross_entropy(hidden, weight, targets, z_loss=z_loss, kernel=kernel)
     found = torch.autograd.grad(loss, (hidden, weight))
     rounded = [part.bfloat16().double().detach().requires_grad_() for part in (hidden, weight)]
     logits = rounded[0] @ rounded[1].T

@@ -1,0 +1,23 @@
+"""Markdown features of an answer that judges like beside its content: what style control holds equal."""
+
+import re
+
+# Patterns of AlpacaEval's list test (`contains_list`) and Chatbot Arena's style control (headers, bold, list items).
+_LIST = re.compile(
+    r"^[ \t]*(?:[*•-][ \t]*[^\w\n]*\w|\d+[.)][ \t]*[^\w\n]*\w|[a-zA-Z][.)][ \t]+[^\w\n]*\w)", re.MULTILINE
+)
+_HEADER = re.compile(r"^ {0,3}#{1,6}[ \t]+\S", re.MULTILINE)
+_BOLD = re.compile(r"\*\*[^*\n]+\*\*|__[^_\n]+__")
+_FENCE = re.compile(r"^(```|~~~).*?^\1", re.MULTILINE | re.DOTALL)  # markup in a program is no style
+
+FEATURES = ("lists", "headers", "bold")
+
+
+def counts(text: str) -> dict[str, int]:
+    """List items, headers and bold spans outside fenced code; keys are FEATURES."""
+    prose = _FENCE.sub("", text)
+    return {
+        "lists": len(_LIST.findall(prose)),
+        "headers": len(_HEADER.findall(prose)),
+        "bold": len(_BOLD.findall(prose)),
+    }

@@ -2,10 +2,9 @@
 
 import re
 
-# Patterns of AlpacaEval's list test (`contains_list`) and Chatbot Arena's style control (headers, bold, list items).
-_LIST = re.compile(
-    r"^[ \t]*(?:[*•-][ \t]*[^\w\n]*\w|\d+[.)][ \t]*[^\w\n]*\w|[a-zA-Z][.)][ \t]+[^\w\n]*\w)", re.MULTILINE
-)
+# As AlpacaEval's list test and Chatbot Arena's style control count; unlike the first a marker needs a space behind it,
+# so that a line that begins in **bold**, or with 3.14, is no item.
+_LIST = re.compile(r"^[ \t]*(?:[*•-]|\d+[.)]|[a-zA-Z][.)])[ \t]+[^\w\n]*\w", re.MULTILINE)
 _HEADER = re.compile(r"^ {0,3}#{1,6}[ \t]+\S", re.MULTILINE)
 _BOLD = re.compile(r"\*\*[^*\n]+\*\*|__[^_\n]+__")
 _FENCE = re.compile(r"^(```|~~~).*?^\1", re.MULTILINE | re.DOTALL)  # markup in a program is no style

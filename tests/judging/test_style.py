@@ -6,7 +6,7 @@ from stages.judging.style import FEATURES, counts
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("Plain prose - with a dash, 3.14 and 2*3*4.", (0, 0, 0)),
+        ("Plain prose - with a dash, 3.14 and 2*3*4.\n3.14 again", (0, 0, 0)),
         ("# Title\n\n- one\n* two\n• three\n1. four\n2) five\n a. six\n", (6, 1, 0)),
         ("### Deep\n#no space is no header\n**bold** and __bold__ and *italic*", (0, 1, 2)),
         ("```\n# comment\n- x\n**y**\n```\n- real", (1, 0, 0)),

@@ -123,5 +123,5 @@ def _gamed_rows(gamed: Any, names: tuple[str, ...]) -> Extra:
     x = [column(gamed, sources.get(name, f"std_delta_{name}"), np.float64, "gamed") for name in names[:-1]]
     squashed = [values if name == "difficulty" else np.tanh(values) for name, values in zip(names, x, strict=False)]
     y = column(gamed, "preference_surrogate_0to1", np.float64, "gamed")
-    models = len(np.unique(np.asarray(gamed["model"])))
+    models = len(set(np.asarray(gamed["model"]).tolist()))
     return Extra(np.column_stack([*squashed, np.zeros(len(y))]), y, np.full(len(y), GAMED_WEIGHT / models))

@@ -104,15 +104,13 @@ def categories(public: Public, reference: Path) -> None:
 
 def style(public: Public, reference: Path) -> None:
     from stages.judging.length_control import fit
-    from stages.judging.style import FEATURES, counts
+    from stages.judging.style import FEATURES, counted
 
     print("## Style held equal beside length (no regularising rows: their texts aren't public)\n")
     print("| | win rate | length | length, lists, headers, bold |\n|---|---|---|---|")
     for model, table in sample(reference).groupby("model"):
-        marks = [[counts(text) for text in table[side]] for side in ("output", "baseline")]
-        for side, found in zip(("output", "baseline"), marks, strict=True):
-            for name in FEATURES:
-                table[f"{name}_{side}"] = [count[name] for count in found]
+        marks = counted(table["output"], "output") | counted(table["baseline"], "baseline")
+        table = table.assign(**marks)
         fits = [fit(table, difficulty=public.difficulty, style=names) for names in ((), FEATURES)]
         cells = [f"{f.lc_win_rate:.1f} ({f.lc_standard_error:.1f})" for f in fits]
         print(f"| {model} | {fits[0].win_rate:.1f} | {' | '.join(cells)} |")
@@ -191,9 +189,8 @@ def humans(reference: Path) -> None:
         for name in [*people, "gpt35", "pandalm7b"]
     ]
     found = evaluators_table(pd.concat(long), gold="humans")
-    print(
-        "\n\n| | agreement | bias | variance | prefers longer | prefers first | verdicts | missing |\n|---|---|---|---|---|---|---|---|"
-    )
+    print("\n\n| | agreement | bias | variance | prefers longer | prefers first | verdicts | missing |")
+    print("|---|---|---|---|---|---|---|---|")
     for row in found.rows:
         names = ("agreement", "bias", "variance", "prefers_longer", "prefers_first")
         cells = [f"{row[name]:.1f}" for name in names]

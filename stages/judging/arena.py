@@ -52,7 +52,7 @@ def fit_bradley_terry(
 
     battles: a DataFrame, Arrow table or dict of sequences. An optional column `cluster` names what makes battles
     dependent (one instruction, one voter): standard errors are then clustered by it.
-    style: features held equal, with columns `<name>_a` and `<name>_b` (counts; `style.counts` makes them). As in
+    style: features held equal, with columns `<name>_a` and `<name>_b` (counts; `style.counted` makes them). As in
     Arena's style control each enters as (a - b) / (a + b), here divided by its standard deviation but not centred:
     centring would give side a an advantage.
     disconnected: where groups of models never met, "separate" rates each group by itself (mean 0 in each).

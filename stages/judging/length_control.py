@@ -75,7 +75,7 @@ def fit(
     align: "position" (or "compat") looks difficulty up by row position, as the official code does; with missing rows
     that misaligns the two, by up to 2.8 points on public models. There, as there, rows without a preference count
     where lengths are scaled and where the rate is predicted.
-    style: further features to hold equal, each with columns `<name>_output` and `<name>_baseline` (`style.counts`
+    style: further features to hold equal, each with columns `<name>_output` and `<name>_baseline` (`style.counted`
     makes them), and `std_delta_<name>` in `gamed`.
     l1_c: the official penalty, |w|₁ + C · loss, at this C; by default there is none. The official C is chosen by
     cross-validation among `np.logspace(-4, 4, 10)`.

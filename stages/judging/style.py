@@ -1,6 +1,9 @@
 """Markdown features of an answer that judges like beside its content: what style control holds equal."""
 
 import re
+from collections.abc import Iterable
+
+import numpy as np
 
 # As AlpacaEval's list test and Chatbot Arena's style control count; unlike the first a marker needs a space behind it,
 # so that a line that begins in **bold**, or with 3.14, is no item.
@@ -20,3 +23,9 @@ def counts(text: str) -> dict[str, int]:
         "headers": len(_HEADER.findall(prose)),
         "bold": len(_BOLD.findall(prose)),
     }
+
+
+def counted(texts: Iterable[str], side: str) -> dict[str, np.ndarray]:
+    """Columns `<feature>_<side>`, as `length_control.fit` (sides output, baseline) and `arena` (a, b) take them."""
+    found = [counts(text) for text in texts]
+    return {f"{name}_{side}": np.array([one[name] for one in found], dtype=np.float64) for name in FEATURES}

@@ -1,6 +1,6 @@
 import pytest
 
-from stages.judging.style import FEATURES, counts
+from stages.judging.style import FEATURES, counted, counts
 
 
 @pytest.mark.parametrize(
@@ -16,3 +16,12 @@ from stages.judging.style import FEATURES, counts
 )
 def test_counts(text: str, expected: tuple[int, int, int]) -> None:
     assert tuple(counts(text)[name] for name in FEATURES) == expected
+
+
+def test_columns_of_a_side() -> None:
+    columns = counted(["- a\n- b", "# c"], "output")
+    assert {name: values.tolist() for name, values in columns.items()} == {
+        "lists_output": [2, 0],
+        "headers_output": [0, 1],
+        "bold_output": [0, 0],
+    }

@@ -8,8 +8,9 @@ import numpy as np
 from scipy.sparse.csgraph import connected_components
 
 from stages.base.errors import InputError
+from stages.judging.columns import column, column_names, values
 
-WINNERS = {"model_a": 1.0, "model_b": 0.0, "tie": 0.5}
+WINNERS = {"model_a": 1.0, "model_b": 0.0, "tie": 0.5, "tie (bothbad)": 0.5}  # the last as in Arena's published votes
 
 
 @dataclass(frozen=True)
@@ -47,10 +48,7 @@ def read(battles: Any, style: Sequence[str] = ()) -> Battles:
 
     Raises InputError, naming the row, for a missing column, an unknown winner, a model against itself or a bad count.
     """
-    try:
-        a, b, winner = (list(_values(battles, name)) for name in ("model_a", "model_b", "winner"))
-    except KeyError as error:
-        raise InputError(f"battles: column {error} is missing") from None
+    a, b, winner = (values(battles, name, "battles") for name in ("model_a", "model_b", "winner"))
     if not winner:
         raise InputError("battles: there are none")
     score = _scores(winner)
@@ -75,11 +73,6 @@ def has_maximum(wins: np.ndarray) -> bool:
     return bool(connected_components(wins > 0, directed=True, connection="strong")[0] == 1)
 
 
-def _values(battles: Any, name: str) -> Any:
-    values = battles[name]
-    return values.to_pylist() if hasattr(values, "to_pylist") else values
-
-
 def _scores(winner: list[Any]) -> np.ndarray:
     try:
         return np.array([WINNERS[w] for w in winner], dtype=np.float64)
@@ -89,8 +82,7 @@ def _scores(winner: list[Any]) -> np.ndarray:
 
 
 def _cluster(battles: Any, count: int) -> np.ndarray | None:
-    columns = battles.keys() if isinstance(battles, dict) else getattr(battles, "column_names", None) or battles.columns
-    if "cluster" not in list(columns):
+    if "cluster" not in column_names(battles):
         return None
     codes = np.unique(np.asarray(battles["cluster"]).astype(str), return_inverse=True)[1]
     if len(codes) != count:
@@ -100,12 +92,7 @@ def _cluster(battles: Any, count: int) -> np.ndarray | None:
 
 def _difference(battles: Any, name: str) -> np.ndarray:
     """(a - b) / (a + b) of a count, divided by its standard deviation; 0 where both are 0."""
-    try:
-        a, b = (np.asarray(battles[f"{name}_{side}"], dtype=np.float64) for side in "ab")
-    except KeyError as error:
-        raise InputError(f"battles: column {error} is missing; style feature `{name}` needs one a side") from None
-    except (TypeError, ValueError) as error:
-        raise InputError(f"battles: style feature `{name}` isn't numeric: {error}") from None
+    a, b = (column(battles, f"{name}_{side}", np.float64, "battles") for side in "ab")
     bad = np.flatnonzero(~(np.isfinite(a) & np.isfinite(b) & (a >= 0) & (b >= 0)))
     if len(bad):
         raise InputError(f"battles: row {int(bad[0])}: style feature `{name}` must be a count of 0 or more")

@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 
 from stages.base.errors import InputError
+from stages.judging.columns import column
 from stages.judging.length_control import estimated, predict, weight_influence
-from stages.judging.length_design import Design, column, prepare
+from stages.judging.length_design import Design, prepare
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ import numpy as np
 from scipy.stats import spearmanr
 
 from stages.base.errors import InputError
+from stages.judging.columns import column, column_names, values
 
 MIN_LENGTH_GAP = 30  # characters; closer pairs say nothing about a length preference
 
@@ -150,19 +151,12 @@ def _mean(table: Mapping[str, np.ndarray], name: str, rows: np.ndarray) -> float
 
 
 def _columns(source: Any) -> dict[str, np.ndarray]:
-    names = source.keys() if isinstance(source, dict) else getattr(source, "column_names", None) or source.columns
+    there = column_names(source)
     table: dict[str, np.ndarray] = {}
     for name in ("annotator", "item", "model"):
-        if name in list(names):
-            values = source[name]
-            table[name] = np.array(values.to_pylist() if hasattr(values, "to_pylist") else list(values), dtype=object)
+        if name in there or name != "model":
+            table[name] = np.fromiter(values(source, name, "crossannotations"), dtype=object)
     for name in ("preference", "len_1", "len_2", "lists_1", "lists_2", "price", "seconds"):
-        if name in list(names):
-            try:
-                table[name] = np.asarray(source[name], dtype=np.float64)
-            except (TypeError, ValueError) as error:
-                raise InputError(f"crossannotations: column `{name}` isn't numeric: {error}") from None
-    for name in ("annotator", "item", "preference"):
-        if name not in table:
-            raise InputError(f"crossannotations: column `{name}` is missing")
+        if name in there or name == "preference":
+            table[name] = column(source, name, np.float64, "crossannotations")
     return table

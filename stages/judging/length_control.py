@@ -18,7 +18,8 @@ import numpy as np
 from scipy.stats import norm
 
 from stages.base.errors import InputError
-from stages.judging.length_design import Align, Design, column, prepare
+from stages.judging.columns import column
+from stages.judging.length_design import Align, Design, prepare
 from stages.judging.logistic import Estimate, l1, maximum_likelihood, sigmoid
 
 

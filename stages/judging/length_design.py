@@ -7,6 +7,7 @@ from typing import Any, Literal
 import numpy as np
 
 from stages.base.errors import InputError
+from stages.judging.columns import column
 from stages.judging.logistic import Extra
 
 GAMED_WEIGHT = 0.2  # total weight of the regularising rows per instruction, spread over the gamed models
@@ -93,16 +94,6 @@ def prepare(
         extra=None if gamed is None else _gamed_rows(gamed, names),
         n_missing=int((~known).sum()),
     )
-
-
-def column(table: Any, name: str, dtype: Any, what: str = "annotations") -> np.ndarray:
-    """One column as an array. Raises InputError where it is missing or no number."""
-    try:
-        return np.asarray(table[name], dtype=dtype)
-    except KeyError:
-        raise InputError(f"{what}: column `{name}` is missing") from None
-    except (TypeError, ValueError) as error:
-        raise InputError(f"{what}: column `{name}` isn't numeric: {error}") from None
 
 
 def _difficulty(table: Any, wanted: np.ndarray, by_position: bool) -> np.ndarray:

@@ -1,6 +1,5 @@
 """What is wrong with a table of annotations, row by row: nothing is dropped or averaged without being named here."""
 
-from collections import defaultdict
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -8,7 +7,7 @@ from typing import Any
 import numpy as np
 from scipy.stats import binomtest
 
-from stages.judging.length_design import column
+from stages.judging.columns import column, column_names
 
 ONE_SIDED = 1e-6  # p-value below which a preference for the side shown first is no accident
 NEARLY_ALWAYS = 0.9  # share of verdicts for one side beyond which it is a failure and not a leaning
@@ -67,7 +66,7 @@ def screen(
     unknown = ~np.isin(names, list(models)) if models is not None else np.zeros(len(names), bool)
     report(np.flatnonzero(unknown), "unknown model")
     other = np.zeros(len(names), bool)
-    if baseline is not None and _has(annotations, "baseline"):
+    if baseline is not None and "baseline" in column_names(annotations):
         other = np.asarray(annotations["baseline"]).astype(str) != baseline
         report(np.flatnonzero(other), f"judged against another baseline than `{baseline}`")
     empty = np.isnan(preference)
@@ -79,28 +78,32 @@ def screen(
     report(np.flatnonzero(unmeasured), "no length")
     usable = ~(unknown | other | outside | unmeasured)
 
-    seen: dict[tuple[str, int], list[int]] = defaultdict(list)
-    for row in np.flatnonzero(usable).tolist():
-        seen[names[row], int(index[row])].append(row)
-    for copies in seen.values():
+    found, code = np.unique(names, return_inverse=True)
+    rows = np.flatnonzero(usable)
+    rows = rows[np.lexsort((rows, index[rows], code[rows]))]
+    ends = np.flatnonzero((np.diff(code[rows]) != 0) | (np.diff(index[rows]) != 0)) + 1
+    for copies in np.split(rows, ends) if len(ends) < len(rows) - 1 else []:
         if len(copies) > 1:
             agree = all(_same(preference[copies[0]], preference[row]) for row in copies[1:])
-            rest = np.array(copies[1:] if agree else copies)
+            rest = copies[1:] if agree else copies
             report(rest, "repeats an earlier row" if agree else "annotated twice, differently")
             usable[rest] = False
 
-    wanted = set(instructions) if instructions is not None else set(index[usable].tolist())
-    if instructions is not None:
-        foreign = np.array([row for row in np.flatnonzero(usable) if int(index[row]) not in wanted], dtype=np.int64)
+    if instructions is None:
+        wanted = np.unique(index[usable])
+    else:
+        wanted = np.unique(np.fromiter(instructions, np.int64))
+        foreign = np.flatnonzero(usable & ~np.isin(index, wanted))
         report(foreign, "unknown instruction")
         usable[foreign] = False
-    present = set(names[~unknown].tolist())
-    for model in sorted(present | set(models or ())):
-        if model not in present:
+    there = dict(zip(found.tolist(), _grouped(index, code, ~other & ~unknown, len(found)), strict=True))
+    expected = set(found.tolist()) if models is None else set(models)
+    for model in sorted(expected):
+        if model not in there:
             problems.append(Problem(None, model, None, "the model has no rows"))
-            continue
-        there = set(index[(names == model) & ~other].tolist())
-        problems += [Problem(None, model, key, "no row") for key in sorted(wanted - there)]
+        else:
+            lacking = np.setdiff1d(wanted, there[model])
+            problems += [Problem(None, model, int(key), "no row") for key in lacking]
     if baseline is not None and models is not None and baseline not in models:
         problems.append(Problem(None, baseline, None, "the baseline isn't among the models"))
     return np.flatnonzero(usable), problems
@@ -115,9 +118,11 @@ def side_preference(preference: Sequence[float] | np.ndarray, output_first: Sequ
     return Sides(count, n, float(binomtest(count, n).pvalue) if n else 1.0)
 
 
-def _has(table: Any, name: str) -> bool:
-    columns = table.keys() if isinstance(table, dict) else getattr(table, "column_names", None) or table.columns
-    return name in list(columns)
+def _grouped(values: np.ndarray, code: np.ndarray, kept: np.ndarray, count: int) -> list[np.ndarray]:
+    """values of the kept rows, by code."""
+    rows = np.flatnonzero(kept)
+    rows = rows[np.argsort(code[rows], kind="stable")]
+    return np.split(values[rows], np.searchsorted(code[rows], np.arange(1, count)))
 
 
 def _same(a: float, b: float) -> bool:

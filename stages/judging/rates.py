@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 
 from stages.base.errors import InputError
+from stages.judging.columns import column, column_names
 from stages.judging.length_control import LengthControlled, fit
-from stages.judging.length_design import Align, column
+from stages.judging.length_design import Align
 from stages.judging.problems import Problem, screen
 
 
@@ -41,10 +42,11 @@ def fit_models(
     wanted = ["instruction_index", "preference", "len_output", "len_baseline"]
     wanted += [f"{name}_{side}" for name in style for side in ("output", "baseline")]
     columns = {name: column(annotations, name, np.float64)[usable] for name in wanted}
+    gamed = None if gamed is None else {name: np.asarray(gamed[name]) for name in column_names(gamed)}
     fitted: dict[str, LengthControlled] = {}
-    order = np.argsort(names[usable], kind="stable")
-    found, starts = np.unique(names[usable][order], return_index=True)
-    for model, rows in zip(found.tolist(), np.split(order, starts[1:]), strict=True):
+    found, code = np.unique(names[usable], return_inverse=True)
+    order = np.argsort(code, kind="stable")
+    for model, rows in zip(found.tolist(), np.split(order, np.cumsum(np.bincount(code))[:-1]), strict=True):
         table = {name: values[rows] for name, values in columns.items()}
         if model == baseline:  # whatever a noisy judge says of two equal answers
             table |= {"preference": np.full(len(rows), 1.5), "len_output": table["len_baseline"]}

@@ -136,6 +136,12 @@ def test_style_control_removes_a_preference_for_length() -> None:
         assert spread == pytest.approx(held.standard_errors[model], rel=0.35)  # 60 resamples: 9 % error each
 
 
+def test_both_bad_is_a_tie() -> None:
+    rows = [("a", "b", "model_a"), ("b", "a", "model_a"), ("a", "b", "model_a")]
+    tied, bad = (fit_bradley_terry(table([*rows, ("a", "b", kind)])) for kind in ("tie", "tie (bothbad)"))
+    assert tied == bad
+
+
 def test_elo_by_hand() -> None:
     rows = [("a", "b", "model_a"), ("b", "c", "tie"), ("c", "a", "model_b"), ("b", "a", "model_a")]
     expected = dict.fromkeys("abc", 1000.0)

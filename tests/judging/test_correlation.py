@@ -3,7 +3,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import spearmanr
 
@@ -11,6 +11,7 @@ from stages.base.errors import InputError
 from stages.judging.correlation import correlate, main, probability_higher, spearman
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), min_size=3, max_size=30))
 def test_rho_is_scipys_ties_included(pairs: list[tuple[int, int]]) -> None:
     x, y = zip(*pairs, strict=True)

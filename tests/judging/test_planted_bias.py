@@ -24,7 +24,7 @@ def pool(**changes: float) -> PoolSettings:
 
 
 def test_control_finds_the_true_ranking_where_length_bias_hides_it(known: World) -> None:
-    """The grid's clear corner: a strong bias, no flipped verdict. 20 seeds take 2 s."""
+    """The grid's clear corner: a strong bias, no flipped verdict. Twenty seeds take 3 s."""
     errors = rank_errors(known, pool(length_bias=4.0), SEEDS)
     gain = errors.raw - errors.controlled
     assert errors.raw.mean() > 2 and errors.controlled.mean() < 1

@@ -20,6 +20,7 @@ from stages.base.record import stage
 from stages.base.seeds import derive
 from stages.judging.judge import BASELINE, INSTRUCTIONS, TRUTH, JudgeParams, RunSeed, judge_seed, paired_outputs
 from stages.judging.models import Models
+from stages.judging.problems import side_preference
 
 Row = dict[str, Any]
 
@@ -63,6 +64,7 @@ def annotator_table(names: list[str], votes: np.ndarray, sample: Sample) -> list
 
     agreement: with the majority of the others. truth_agreement: with the exact score. prefers_longer / prefers_first:
     how often the longer answer, or the one shown first, wins (50 is unbiased where quality doesn't depend on it).
+    one_sided: it all but always says the same side, whatever stands there: its votes are no judgements.
     """
     return [
         {
@@ -71,6 +73,7 @@ def annotator_table(names: list[str], votes: np.ndarray, sample: Sample) -> list
             "truth_agreement": matches(votes[:, k], sample.truth),
             "prefers_longer": matches(votes[:, k], sample.longer),
             "prefers_first": matches(votes[:, k], sample.first),
+            "one_sided": side_preference(votes[:, k], sample.first == 2).one_sided,
             "n": int((~np.isnan(votes[:, k])).sum()),
         }
         for k, name in enumerate(names)
@@ -136,6 +139,11 @@ def main() -> None:
                 "min_length_gap": run.params.min_length_gap,
                 "rows": rows,
                 "pool": pool_summary(rows, votes, sample),
+                "notes": [
+                    f"{row['annotator']} says the same side in nearly every comparison, whatever stands there"
+                    for row in rows
+                    if row["one_sided"]
+                ],
             },
         )
 

@@ -10,16 +10,17 @@ model would win if all its answers had the baseline's length. Plain maximum like
 official cross-validated L1 fit, from which it differs by less than 0.12 points on the public models.
 """
 
-from dataclasses import dataclass
-from typing import Any, Literal
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
+from scipy.stats import norm
 
 from stages.base.errors import InputError
-
-GAMED_WEIGHT = 0.2  # total weight of the regularising rows per instruction, spread over the gamed models
-SEPARATION_RIDGE = 0.01  # penalty ridge/2·|w|² where the likelihood has no maximum: a prior of standard deviation 10
-_LARGE = 30.0  # a logit coefficient beyond this is a diverging fit
+from stages.judging.columns import column
+from stages.judging.length_design import Align, Design, prepare
+from stages.judging.logistic import Estimate, l1, maximum_likelihood, sigmoid
 
 
 @dataclass(frozen=True)
@@ -29,11 +30,30 @@ class LengthControlled:
     win_rate: float
     standard_error: float  # of win_rate
     lc_win_rate: float
-    lc_standard_error: float  # sandwich: parameter error and sampling of instructions, given difficulty and gamed rows
-    weights: dict[str, float]  # length, difficulty (only where one was given), bias
+    lc_standard_error: float  # sandwich: all that the annotations decide, given difficulty and gamed rows
+    weights: dict[str, float]  # length, style features, difficulty (only where one was given), bias
     n: int  # rows with a preference
     n_missing: int  # rows without one (NaN): left out of every number here
     separated: bool  # the likelihood has no maximum; a weak ridge made it finite
+    index: np.ndarray = field(repr=False, compare=False)  # [n], instructions
+    influence: np.ndarray = field(repr=False, compare=False)  # [n, k], of each instruction on each weight
+
+    def interval(self, level: float = 0.95) -> tuple[float, float]:
+        """Of lc_win_rate, by the delta method on the logit: it stays within 0..100, and widens towards 50."""
+        p, error = self.lc_win_rate / 100, self.lc_standard_error / 100
+        if error == 0 or not 0 < p < 1:
+            return self.lc_win_rate, self.lc_win_rate
+        half = float(norm.ppf(0.5 + level / 2)) * error / (p * (1 - p))
+        low, high = sigmoid(np.log(p / (1 - p)) + np.array([-half, half]))
+        return 100 * float(low), 100 * float(high)
+
+
+@dataclass(frozen=True)
+class Versus:
+    """One model's predicted length-controlled rate against another, in percent."""
+
+    lc_win_rate: float
+    lc_standard_error: float
 
 
 def fit(
@@ -41,7 +61,9 @@ def fit(
     *,
     difficulty: Any = None,
     gamed: Any = None,
-    align: Literal["index", "position"] = "index",
+    align: Align = "index",
+    style: Sequence[str] = (),
+    l1_c: float | None = None,
 ) -> LengthControlled:
     """Fit one model's annotations.
 
@@ -51,139 +73,120 @@ def fit(
     gamed: regularising rows that tie the length and difficulty weights to the baseline's own gamed versions (columns
     model, std_delta_len, preference_surrogate_0to1 and, with `difficulty`, instruction_difficulty). Without them a
     model whose answers are all much shorter or longer than the baseline's has a badly determined rate.
-    align: "position" looks difficulty up by row position, as the official code does; with missing rows that
-    misaligns the two, by up to 2.8 points on public models.
+    align: "position" (or "compat") looks difficulty up by row position, as the official code does; with missing rows
+    that misaligns the two, by up to 2.8 points on public models. There, as there, rows without a preference count
+    where lengths are scaled and where the rate is predicted.
+    style: further features to hold equal, each with columns `<name>_output` and `<name>_baseline` (`style.counted`
+    makes them), and `std_delta_<name>` in `gamed`.
+    l1_c: the official penalty, |w|₁ + C · loss, at this C; by default there is none. The official C is chosen by
+    cross-validation among `np.logspace(-4, 4, 10)`.
 
     Raises InputError for no usable rows, duplicate instructions, preferences out of bounds, or unknown difficulties.
     """
-    index = _column(annotations, "instruction_index", np.int64)
-    preference = _column(annotations, "preference", np.float64)
-    lengths = _column(annotations, "len_output", np.float64), _column(annotations, "len_baseline", np.float64)
-    values, counts = np.unique(index, return_counts=True)
-    if (counts > 1).any():
-        raise InputError(f"annotations: instruction_index {values[counts > 1][0]} is there {counts.max()} times")
-    known = ~np.isnan(preference)
-    bad = known & (preference != 0) & ((preference < 1) | (preference > 2))
-    if bad.any():
-        row = int(np.flatnonzero(bad)[0])
-        raise InputError(f"annotations: row {row}: preference {preference[row]} isn't in 1..2")
-    if known.sum() < 2:
-        raise InputError(
-            f"annotations: {int(known.sum())} of {len(known)} rows have a preference; at least 2 are needed"
-        )
-
-    y = np.where(preference[known] == 0, 0.5, preference[known] - 1)
-    delta = lengths[1][known] - lengths[0][known]
-    spread = delta.std(ddof=1)
-    length = np.tanh(delta / spread) if spread > 0 else np.zeros_like(delta)
-    n, win_rate = len(y), float(y.mean())
-    error = float(y.std(ddof=1)) / n**0.5
-    if not delta.any() and (y == 0.5).all():  # a model against itself is 50 by definition, whatever regularises
-        return LengthControlled(50.0, 0.0, 50.0, 0.0, {"length": 0.0, "bias": 0.0}, n, int((~known).sum()), False)
-
-    names, columns = ["length"], [length]
-    if difficulty is not None:
-        names.append("difficulty")
-        columns.append(_difficulty(difficulty, index[known], align))
-    design = np.column_stack([*columns, np.ones(n)])
-    rows, targets, weights = design, y, np.ones(n)
-    if gamed is not None:
-        extra, extra_y = _gamed_rows(gamed, names)
-        rows, targets = np.vstack([design, extra]), np.concatenate([y, extra_y])
-        models = len(np.unique(np.asarray(gamed["model"])))
-        weights = np.concatenate([weights, np.full(len(extra_y), GAMED_WEIGHT / models)])
-
-    w, hessian, separated = _maximum_likelihood(rows, targets, weights)
-    controlled = design.copy()
-    controlled[:, 0] = 0.0
-    predicted = _sigmoid(controlled @ w)
-    gradient = (predicted * (1 - predicted)) @ controlled / n
-    residual = y - _sigmoid(design @ w)
-    # Influence of each instruction on the mean prediction: through the mean itself and through the weights.
-    influence = (predicted - predicted.mean()) / n + residual * (design @ (np.linalg.pinv(hessian) @ gradient))
-    influence -= influence.mean()
-    lc_error = float(np.sqrt((influence**2).sum() * n / (n - 1)))
+    design = prepare(annotations, difficulty, gamed, align, style)
+    n, k = len(design.y), len(design.names)
+    if design.by_definition:
+        nothing = np.zeros((n, k))
+        zero = dict.fromkeys(design.names, 0.0)
+        return LengthControlled(50.0, 0.0, 50.0, 0.0, zero, n, design.n_missing, False, design.index, nothing)
+    estimate = estimated(design, l1_c)
+    influence = weight_influence(design, estimate)
+    predicted = predict(design, estimate.weights)
+    m = len(predicted)
+    gradient = (predicted * (1 - predicted)) @ design.predicted / m
+    on_rate = (predicted - predicted.mean()) / m
+    on_rate[design.judged] += influence[:, len(design.controlled) :] @ gradient
+    on_rate -= on_rate.mean()
     return LengthControlled(
-        win_rate=100 * win_rate,
-        standard_error=100 * error,
+        win_rate=100 * float(design.y.mean()),
+        standard_error=100 * float(design.y.std(ddof=1)) / n**0.5,
         lc_win_rate=100 * float(predicted.mean()),
-        lc_standard_error=100 * lc_error,
-        weights=dict(zip([*names, "bias"], map(float, w), strict=True)),
+        lc_standard_error=100 * float(np.sqrt((on_rate**2).sum() * m / (m - 1))),
+        weights=dict(zip(design.names, map(float, estimate.weights), strict=True)),
         n=n,
-        n_missing=int((~known).sum()),
-        separated=separated,
+        n_missing=design.n_missing,
+        separated=estimate.separated,
+        index=design.index,
+        influence=influence,
     )
 
 
-def _column(table: Any, name: str, dtype: Any) -> np.ndarray:
-    try:
-        return np.asarray(table[name], dtype=dtype)
-    except KeyError:
-        raise InputError(f"annotations: column `{name}` is missing") from None
-    except (TypeError, ValueError) as error:
-        raise InputError(f"annotations: column `{name}` isn't numeric: {error}") from None
+def estimated(design: Design, l1_c: float | None = None) -> Estimate:
+    """Weights of a design, in the order of its names."""
+    x, y, weights = design.x, design.y, np.ones(len(design.y))
+    if design.extra is not None:
+        x, y = np.vstack([x, design.extra.x]), np.concatenate([y, design.extra.y])
+        weights = np.concatenate([weights, design.extra.weights])
+    if l1_c is None:
+        return maximum_likelihood(x, y, weights)
+    if not l1_c > 0:
+        raise InputError(f"l1_c must be above 0, not {l1_c}")
+    return l1(x, y, weights, l1_c)
 
 
-def _difficulty(table: Any, index: np.ndarray, align: str) -> np.ndarray:
-    keys = np.asarray(table["instruction_index"], dtype=np.int64)
-    values = np.asarray(table["instruction_difficulty"], dtype=np.float64)
-    order = np.argsort(keys, kind="stable")
-    keys, values = keys[order], values[order]
-    wanted = np.arange(len(index)) if align == "position" else index
-    if align == "position":
-        keys = np.arange(len(keys))
-    place = np.searchsorted(keys, wanted).clip(max=len(keys) - 1)
-    unknown = keys[place] != wanted
-    if unknown.any():
-        raise InputError(f"difficulty: no instruction_index {wanted[unknown][0]} ({unknown.sum()} are unknown)")
-    return values[place]
+def predict(design: Design, weights: np.ndarray) -> np.ndarray:
+    """P(model wins) on each predicted row where no controlled feature differs."""
+    return sigmoid(design.predicted @ weights[len(design.controlled) :])
 
 
-def _gamed_rows(gamed: Any, names: list[str]) -> tuple[np.ndarray, np.ndarray]:
-    """Design rows with the bias column at 0, and their targets."""
-    columns = [np.tanh(_column(gamed, "std_delta_len", np.float64))]
-    if "difficulty" in names:
-        columns.append(_column(gamed, "instruction_difficulty", np.float64))
-    return np.column_stack([*columns, np.zeros_like(columns[0])]), _column(
-        gamed, "preference_surrogate_0to1", np.float64
-    )
+def weight_influence(design: Design, estimate: Estimate) -> np.ndarray:
+    """[n, k]: what each instruction adds to each weight, through the likelihood and through the scale of its deltas."""
+    x, w = design.x, estimate.weights
+    n, c = len(x), len(design.controlled)
+    p = sigmoid(x @ w)
+    score = (design.y - p)[:, None] * x
+    scales = np.where(design.scales > 0, design.scales, np.inf)
+    slope = -(1 - x[:, :c] ** 2) * design.deltas / scales**2  # of x with its scale
+    centred = design.deltas - design.deltas.mean(0)
+    on_scale = (centred**2 - design.scales**2) / (2 * scales * n)
+    for feature in range(c):
+        moved = -(x.T @ (p * (1 - p) * w[feature] * slope[:, feature]))
+        moved[feature] += (design.y - p) @ slope[:, feature]
+        score = score + np.outer(on_scale[:, feature], moved)
+    active = np.flatnonzero(w) if not estimate.separated else np.arange(len(w))  # L1 holds the others at 0
+    influence = np.zeros_like(x)
+    if len(active):
+        inverse = np.linalg.pinv(estimate.hessian[np.ix_(active, active)], hermitian=True)
+        influence[:, active] = score[:, active] @ inverse
+    return influence
 
 
-def _sigmoid(x: np.ndarray) -> np.ndarray:
-    return 0.5 * (1 + np.tanh(0.5 * x))
+def predicted_rate(weights: Mapping[str, float], against: Mapping[str, float], difficulty: Any = None) -> float:
+    """Length-controlled rate of one model against any other, in percent, from both models' weights; nothing is fitted.
+
+    weights, against: `difficulty` and `bias`, as in `LengthControlled.weights`; a model has 50 against itself, and the
+    baseline's weights are 0. difficulty: as for `fit`; the mean is over all its instructions.
+    """
+    return 100 * float(_predictions(weights, against, _instructions(difficulty)[1]).mean())
 
 
-def _maximum_likelihood(x: np.ndarray, y: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray, bool]:
-    """Weighted logistic regression with soft targets: (weights, Hessian, whether the ridge was needed)."""
-    for ridge in (0.0, SEPARATION_RIDGE):
-        w, hessian, converged = _newton(x, y, weights, ridge)
-        if converged and np.abs(w).max() < _LARGE:
-            return w, hessian, ridge > 0
-    raise InputError(
-        "annotations: the length-controlled fit doesn't converge; look for extreme lengths or difficulties"
-    )
+def versus(model: LengthControlled, other: LengthControlled, difficulty: Any = None) -> Versus:
+    """`predicted_rate` of two fits to the same baseline, with the error that they share instructions counted in."""
+    index, values = _instructions(difficulty)
+    predictions = _predictions(model.weights, other.weights, values)
+    slope = predictions * (1 - predictions)
+    gradients = {"difficulty": float((slope * values).mean()), "bias": float(slope.mean())}
+    rows = sorted({*index.tolist(), *model.index.tolist(), *other.index.tolist()})
+    place = {row: i for i, row in enumerate(rows)}
+    total = np.zeros(len(rows))
+    for sign, side in ((1.0, model), (-1.0, other)):
+        share = sum(gradients[name] * side.influence[:, k] for k, name in enumerate(side.weights) if name in gradients)
+        total[[place[row] for row in side.index.tolist()]] += sign * np.asarray(share)
+    if difficulty is not None:
+        total[[place[row] for row in index.tolist()]] += (predictions - predictions.mean()) / len(predictions)
+    n = len(rows)
+    error = float(np.sqrt(((total - total.mean()) ** 2).sum() * n / (n - 1)))
+    return Versus(100 * float(predictions.mean()), 100 * error)
 
 
-def _newton(x: np.ndarray, y: np.ndarray, weights: np.ndarray, ridge: float) -> tuple[np.ndarray, np.ndarray, bool]:
-    penalty = ridge * np.eye(x.shape[1])
+def _instructions(difficulty: Any) -> tuple[np.ndarray, np.ndarray]:
+    if difficulty is None:
+        return np.zeros(0, np.int64), np.zeros(1)
+    names = (("instruction_index", np.int64), ("instruction_difficulty", np.float64))
+    index, values = (column(difficulty, name, dtype, "difficulty") for name, dtype in names)
+    return index, values
 
-    def loss(w: np.ndarray) -> float:
-        z = x @ w
-        return float(weights @ (np.logaddexp(0, z) - y * z) + 0.5 * ridge * (w @ w))
 
-    w, here = np.zeros(x.shape[1]), loss(np.zeros(x.shape[1]))
-    hessian = penalty
-    for _ in range(100):
-        p = _sigmoid(x @ w)
-        hessian = (x * (weights * p * (1 - p))[:, None]).T @ x + penalty
-        # A column of zeros (all lengths equal) gets weight 0: the pseudo-inverse's least-norm step.
-        step = np.linalg.pinv(hessian, hermitian=True) @ (x.T @ (weights * (y - p)) - ridge * w)
-        if np.abs(step).max() < 1e-10:
-            return w + step, hessian, True
-        scale = 1.0
-        while (there := loss(w + scale * step)) > here + 1e-12 * abs(here) and scale > 1e-6:
-            scale /= 2
-        w, here = w + scale * step, there
-        if np.abs(w).max() > 2 * _LARGE:
-            break
-    return w, hessian, False
+def _predictions(weights: Mapping[str, float], against: Mapping[str, float], values: np.ndarray) -> np.ndarray:
+    steeper = weights.get("difficulty", 0.0) - against.get("difficulty", 0.0)
+    return sigmoid(weights["bias"] - against["bias"] + steeper * values)

@@ -10,7 +10,7 @@ import numpy as np
 from stages.base.errors import InputError
 from stages.base.stats import mean_interval, paired_interval
 from stages.judging import length_control
-from stages.judging.arena import Z95, Ratings, fit_bradley_terry
+from stages.judging.arena import Ratings, fit_bradley_terry
 
 Row = dict[str, Any]
 SAME = 1e-9  # preferences closer than this tie
@@ -64,8 +64,8 @@ def numbers(judged: Judged, gamed: Mapping[str, np.ndarray] | None = None) -> Ro
         "win_rate_high": win.high,
         "lc_win_rate": fit.lc_win_rate,
         "lc_standard_error": fit.lc_standard_error,
-        "lc_low": fit.lc_win_rate - Z95 * fit.lc_standard_error,
-        "lc_high": fit.lc_win_rate + Z95 * fit.lc_standard_error,
+        "lc_low": fit.interval()[0],
+        "lc_high": fit.interval()[1],
         "right": right.mean,
         # The normal-theory interval leaves 0..100 where nearly all or none are right. In this order NaN stays NaN.
         "right_low": max(right.low, 0.0),

@@ -6,8 +6,12 @@ import numpy as np
 import pandas as pd
 import pytest
 import statsmodels.api as sm
+from sklearn.linear_model import LogisticRegression
 
-from stages.judging.length_control import fit
+from stages.judging.length_bootstrap import bootstrap
+from stages.judging.length_control import fit, predicted_rate
+from stages.judging.length_design import prepare
+from stages.judging.logistic import l1, maximum_likelihood
 
 
 @pytest.fixture(scope="module")
@@ -20,6 +24,7 @@ def public(reference: Path) -> dict[str, pd.DataFrame]:
         "gamed": pd.read_csv(folder / "df_gamed_reconstructed.csv.gz"),
         "published": pd.read_csv(folder / "leaderboard_public.csv").set_index("model"),
         "errors": pd.read_csv(folder / "lc_standard_errors_public.csv").set_index("model"),
+        "weights": pd.read_csv(folder / "glm_weights_public.csv").set_index("model"),
     }
 
 
@@ -46,6 +51,31 @@ def test_true_alignment_moves_models_with_missing_rows(public: dict[str, pd.Data
     assert moved["index"].lc_win_rate == pytest.approx(14.9, abs=0.1)
 
 
+def test_published_rates_follow_from_published_weights(public: dict[str, pd.DataFrame]) -> None:
+    counts = public["annotations"].groupby("model").size()
+    for model, weights in public["weights"].iterrows():
+        if model in public["published"].index:
+            ours = {"difficulty": weights["w_difficulty"], "bias": weights["w_bias"]}
+            # The official mean is over a model's own rows, by position.
+            rate = predicted_rate(ours, {"difficulty": 0, "bias": 0}, public["difficulty"][: counts[model]])
+            assert rate == pytest.approx(public["published"].loc[model, "length_controlled_winrate"], abs=1e-5)
+
+
+def test_the_official_penalty_reproduces_published_rates(public: dict[str, pd.DataFrame]) -> None:
+    """The official C was chosen by cross-validation and not published: one of the ten must fit rate and weights."""
+    for model, rows in public["annotations"].groupby("model"):
+        if model == "gpt4_1106_preview" or model not in public["published"].index:
+            continue
+        fits = [
+            fit(rows, difficulty=public["difficulty"], gamed=public["gamed"], align="compat", l1_c=c)
+            for c in np.logspace(-4, 4, 10)[4:]
+        ]
+        weights = public["weights"].loc[model, ["w_tanh_len", "w_difficulty", "w_bias"]].to_numpy(float)
+        nearest = min(fits, key=lambda got: float(np.abs(np.array(list(got.weights.values())) - weights).max()))
+        published = public["published"].loc[model, "length_controlled_winrate"]
+        assert nearest.lc_win_rate == pytest.approx(published, abs=0.02), model
+
+
 def test_standard_errors_are_the_bootstraps(public: dict[str, pd.DataFrame]) -> None:
     """The official standard error is 0.43 of the bootstrap's in the median; this one is the bootstrap's."""
     ratios = []
@@ -55,6 +85,16 @@ def test_standard_errors_are_the_bootstraps(public: dict[str, pd.DataFrame]) -> 
             ratios.append(got.lc_standard_error / public["errors"].loc[model, "boot_se"])
     assert 0.97 < np.median(ratios) < 1.03
     assert np.mean(np.abs(np.array(ratios) - 1) < 0.1) >= 0.85  # the reference is itself a 200-resample estimate
+
+
+@pytest.mark.parametrize("model", ["minotaur-13b", "claude-2", "phi-2"])  # in the first a few lengths carry the scale
+def test_standard_errors_are_our_own_bootstraps(public: dict[str, pd.DataFrame], model: str) -> None:
+    rows = public["annotations"].query("model == @model")
+    got = fit(rows, difficulty=public["difficulty"], gamed=public["gamed"])
+    resampled = bootstrap(prepare(rows, public["difficulty"], public["gamed"]), 1000, seed=0)
+    assert got.lc_standard_error == pytest.approx(resampled.standard_error, rel=0.1)
+    assert resampled.rates.mean() == pytest.approx(got.lc_win_rate, abs=got.lc_standard_error / 2)
+    assert got.interval() == pytest.approx(resampled.interval(), abs=got.lc_standard_error / 2)
 
 
 def test_the_baseline_against_itself_is_50_by_definition(public: dict[str, pd.DataFrame]) -> None:
@@ -90,3 +130,33 @@ def test_weights_equal_statsmodels() -> None:
         var_weights=np.concatenate([np.ones(n), np.full(n, 0.2)]),
     ).fit(tol=1e-12)
     assert np.allclose(list(got.weights.values()), peer.params, atol=1e-6)
+
+
+def _random_rows(seed: int, n: int = 400) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    generator = np.random.default_rng(seed)
+    x = np.column_stack([generator.normal(size=(n, 2)), np.ones(n)])
+    return x, generator.random(n), generator.random(n)
+
+
+@pytest.mark.parametrize("c", [0.003, 0.05, 2.78, 1e4])
+def test_the_penalty_is_scikit_learns(c: float) -> None:
+    x, y, weights = _random_rows(5)
+    peer = LogisticRegression(l1_ratio=1, C=c, solver="liblinear", fit_intercept=False, tol=1e-10, max_iter=100_000)
+    twice = np.concatenate([weights * y, weights * (1 - y)])
+    peer.fit(np.vstack([x, x]), np.repeat([1, 0], len(y)), sample_weight=twice)
+    got = l1(x, y, weights, c)
+    assert np.allclose(got.weights, peer.coef_[0], atol=1e-5)
+    assert (got.weights == 0).sum() == (np.abs(peer.coef_[0]) < 1e-9).sum()
+
+
+def test_weights_equal_scikit_learns_and_plain_newton_steps() -> None:
+    x, y, weights = _random_rows(6)
+    peer = LogisticRegression(C=np.inf, solver="newton-cholesky", fit_intercept=False, tol=1e-12)
+    twice = np.concatenate([weights * y, weights * (1 - y)])
+    peer.fit(np.vstack([x, x]), np.repeat([1, 0], len(y)), sample_weight=twice)
+    plain = np.zeros(3)
+    for _ in range(50):
+        p = 1 / (1 + np.exp(-x @ plain))
+        plain += np.linalg.solve((x.T * (weights * p * (1 - p))) @ x, x.T @ (weights * (y - p)))
+    got = maximum_likelihood(x, y, weights).weights
+    assert np.allclose(got, peer.coef_[0], atol=1e-6) and np.allclose(got, plain, atol=1e-9)

@@ -37,3 +37,11 @@ def test_independent_flips_show_as_variance_and_not_as_bias() -> None:
 def test_one_annotator_has_nobody_to_agree_with() -> None:
     rows = annotator_table(["only"], np.array([[1.0], [2.0]]), sample(2, np.array([1.0, 2.0])))
     assert math.isnan(rows[0]["agreement"]) and rows[0]["truth_agreement"] == 100
+
+
+def test_an_annotator_that_always_names_one_side_is_marked() -> None:
+    generator = np.random.default_rng(0)
+    truth = generator.integers(1, 3, 60).astype(float)
+    known = sample(60, truth)
+    rows = annotator_table(["stuck", "fair"], np.column_stack([known.first, truth]), known)
+    assert [row["one_sided"] for row in rows] == [True, False] and rows[0]["prefers_first"] == 100

@@ -2,7 +2,9 @@ import numpy as np
 import pytest
 
 from stages.base.errors import InputError
-from stages.judging.length_control import fit
+from stages.judging.length_bootstrap import bootstrap
+from stages.judging.length_control import fit, predicted_rate, versus
+from stages.judging.length_design import prepare
 
 
 def rows(bias: float, length_weight: float, n: int = 4000, shift: float = 0.0, seed: int = 0) -> dict[str, np.ndarray]:
@@ -50,6 +52,72 @@ def test_a_model_that_wins_everything_is_marked_and_finite() -> None:
     table["preference"][:] = 2.0
     got = fit(table)
     assert got.separated and got.win_rate == 100 and 95 < got.lc_win_rate < 100
+
+
+def test_a_style_feature_is_held_equal_like_length() -> None:
+    table, generator = rows(0.0, 0.0, n=4000), np.random.default_rng(1)
+    lists = generator.poisson(3.0, 4000).astype(float)
+    logit = 1.2 * np.tanh(lists / lists.std(ddof=1))  # the judge likes lists, and nothing else
+    table["preference"] = 1.0 + (generator.random(4000) < 1 / (1 + np.exp(-logit)))
+    table |= {"lists_output": lists, "lists_baseline": np.zeros(4000)}
+    plain, held = fit(table), fit(table, style=["lists"])
+    assert plain.lc_win_rate > 65 and abs(held.lc_win_rate - 50) < 3 * held.lc_standard_error
+    assert held.weights["lists"] == pytest.approx(-1.2, abs=4 * 0.12)
+    assert held.lc_standard_error == pytest.approx(
+        bootstrap(prepare(table, style=["lists"]), 300, seed=0).standard_error, rel=0.15
+    )
+    with pytest.raises(InputError, match="column `headers_baseline` is missing"):
+        fit(table | {"headers_output": lists}, style=["headers"])
+
+
+def test_intervals_cover_the_true_rate() -> None:
+    covered = []
+    for seed in range(200):
+        got = fit(rows(-2.2, 1.0, n=300, seed=seed))
+        low, high = got.interval()
+        covered.append(low <= 100 / (1 + np.exp(2.2)) <= high)
+        assert 0 < low < got.lc_win_rate < high < 100
+    assert 0.91 < np.mean(covered) < 0.985
+
+
+def test_other_baselines_need_no_fit() -> None:
+    strong, weak = fit(rows(1.0, 0.5, seed=1)), fit(rows(-0.5, 0.5, seed=2))
+    expected = 100 / (1 + np.exp(weak.weights["bias"] - strong.weights["bias"]))
+    assert predicted_rate(strong.weights, weak.weights) == pytest.approx(expected)
+    assert versus(strong, weak).lc_win_rate == pytest.approx(expected)
+    assert versus(strong, weak).lc_win_rate + versus(weak, strong).lc_win_rate == pytest.approx(100)
+    same = versus(strong, strong)
+    assert (same.lc_win_rate, same.lc_standard_error) == (50, 0)
+
+
+def test_error_against_another_model_is_the_spread_over_repeated_samples() -> None:
+    generator, difficulty = np.random.default_rng(0), np.random.default_rng(9).normal(size=300)
+    rates, errors = [], []
+    for seed in range(150):
+        drawn = generator.integers(0, 300, 300)  # instructions and verdicts vary; a shared mood ties the two models
+        table = {"instruction_index": np.arange(300), "instruction_difficulty": difficulty[drawn]}
+        mood = generator.normal(0, 1.5, 300)
+        models = []
+        for bias, steep in ((0.8, 1.0), (-0.4, 0.5)):
+            annotations = rows(0, 0, n=300, seed=seed)
+            p = 1 / (1 + np.exp(-(bias + steep * difficulty[drawn] + mood)))
+            annotations["preference"] = 1 + p
+            models.append(fit(annotations, difficulty=table))
+        got = versus(*models, table)
+        rates.append(got.lc_win_rate)
+        errors.append(got.lc_standard_error)
+    assert np.mean(errors) == pytest.approx(np.std(rates, ddof=1), rel=0.2)
+
+
+def test_compat_goes_by_row_even_where_preferences_are_missing() -> None:
+    table = rows(0.3, 0.5, n=50)
+    table["preference"][10] = np.nan
+    difficulty = {"instruction_index": np.arange(50), "instruction_difficulty": np.linspace(-1, 1, 50)}
+    by_row, by_index = (fit(table, difficulty=difficulty, align=align) for align in ("compat", "index"))
+    # Nothing is out of place here, so only the scale of the lengths and the rows predicted for can differ.
+    assert by_row.lc_win_rate == pytest.approx(by_index.lc_win_rate, abs=0.5) and by_row.n == by_index.n == 49
+    shifted = table | {"instruction_index": np.arange(50)[::-1].copy()}
+    assert fit(shifted, difficulty=difficulty, align="position").weights == by_row.weights
 
 
 @pytest.mark.parametrize(

@@ -9,12 +9,15 @@ from numpy.typing import ArrayLike
 from stages.base.errors import InputError
 from stages.scaling.law import NAMES, Law
 from stages.scaling.runs import check_runs
-from stages.scaling.solver import PARAMETERS, Problem, polish, projected_starts, residuals
+from stages.scaling.solver import DATA, FLOOR, SIZE, Problem, evaluate, polish
+from stages.scaling.starts import projected_starts
 
 LAD_DELTA = 1e-6  # in log loss: far below any residual, so that Huber's sum is least absolute deviations
 GRID = 24
 STARTS = 12
-CHUNK = 500
+CELLS = 120_000  # resamples × runs that are fitted at once: their arrays fit a processor's cache
+PARAMETERS = 5
+TERMS = (SIZE, DATA, FLOOR, SIZE, DATA)  # of a, b, e, alpha, beta
 
 
 class Prior(NamedTuple):
@@ -95,7 +98,7 @@ def fit_parametric(
     theta, value = _anneal(starts, problem, estimator)
     best = theta[[int(np.argmin(value))]]
     best, value = polish(best, problem, iterations=3000, tolerance=1e-15)
-    gaps, _ = residuals(best, problem, problem.z[None])
+    gaps = evaluate(best, problem, problem.z).residual
     objective = float(value[0])
     if estimator == "lad":
         objective = float(np.abs(gaps).sum())
@@ -144,10 +147,10 @@ def bootstrap(
     counts = np.zeros((len(drawn), size))
     np.add.at(counts, (np.arange(len(drawn))[:, None], drawn), 1.0)
     start = _centred(fit, centre)
-    parts = []
-    for first in range(0, len(counts), CHUNK):
-        block = counts[first : first + CHUNK]
-        parts.append(polish(np.repeat(start[None], len(block), 0), problem, block, iterations=150, tolerance=1e-8))
+    parts, together = [], max(1, CELLS // size)
+    for first in range(0, len(counts), together):
+        block = counts[first : first + together]
+        parts.append(polish(np.repeat(start[None], len(block), 0), problem, block, iterations=150, tolerance=1e-9))
     theta = np.concatenate([part[0] for part in parts])
     return Bootstrap(_natural(theta, centre), np.concatenate([part[1] for part in parts]))
 
@@ -199,7 +202,9 @@ def _problem(
         for index, (value, spread) in ((2, prior.log_E), (3, prior.alpha), (4, prior.beta)):
             mean[index], precision[index] = value, (prior.noise / spread) ** 2
     chosen = LAD_DELTA if estimator == "lad" else delta
-    return centre, Problem(x - centre[0], y - centre[1], np.log(loss), chosen, residual == "log", mean, precision)
+    one = np.ones_like(x)
+    covariates = np.stack([one, one, one, centre[0] - x, centre[1] - y])
+    return centre, Problem(covariates, TERMS, np.log(loss), chosen, residual == "log", mean, precision)
 
 
 def _anneal(starts: np.ndarray, problem: Problem, estimator: str) -> tuple[np.ndarray, np.ndarray]:

@@ -18,7 +18,7 @@ QUIET = 3  # steps in a row without a gain, after which a row of the batch is do
 
 
 class Problem(NamedTuple):
-    """A parameter p adds θ_p · covariates[p] to the term terms[p]; residuals are in log loss, or in loss if not `log`."""
+    """Parameter p adds θ_p · covariates[p] to the term terms[p]; residuals are in log loss, or in loss if not `log`."""
 
     covariates: np.ndarray  # (p, n)
     terms: tuple[int, ...]  # (p,): SIZE, DATA or FLOOR

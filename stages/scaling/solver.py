@@ -1,7 +1,8 @@
 """Batched robust fit of log L = log(exp n + exp d + exp e), where the three terms n, d, e are linear in the parameters.
 
 One law has n = a - α log N, d = b - β log D, and e: five parameters. Two recipes that share exponents have seven, with
-an a and a b each; so a `Problem` says of each parameter which term it enters and what multiplies it.
+an a and a b each; a power law in N alone has two or three. So a `Problem` says of each parameter which term it enters
+and what multiplies it.
 
 The objective is a sum of Huber terms. It is minimised by Levenberg-Marquardt on its own Hessian (Newton), after a few
 steps, and wherever Newton's fails, on that of reweighted squares, weights min(1, δ/|r|). Reweighting alone is safe and
@@ -28,9 +29,9 @@ class Problem(NamedTuple):
     prior_mean: np.ndarray  # (p,) or (batch, p)
     prior_precision: np.ndarray  # (p,): weight of (θ - mean)² / 2 in the objective, 0 for no prior
 
-    def groups(self) -> list[list[int]]:
-        """Parameters of each term."""
-        return [[p for p, term in enumerate(self.terms) if term == k] for k in (SIZE, DATA, FLOOR)]
+    def groups(self) -> list[np.ndarray]:
+        """Parameters of each term; none for a term that the law hasn't."""
+        return [np.flatnonzero(np.equal(self.terms, term)) for term in (SIZE, DATA, FLOOR)]
 
 
 class Step(NamedTuple):
@@ -53,7 +54,8 @@ def huber(residual: np.ndarray, delta: float) -> np.ndarray:
 
 def evaluate(theta: np.ndarray, problem: Problem, target: np.ndarray) -> Step:
     """`target`: log losses, (n,) or (batch, n)."""
-    logs = [theta[:, group] @ problem.covariates[group] for group in problem.groups()]
+    absent = np.full((len(theta), problem.z.size), -np.inf)
+    logs = [theta[:, group] @ problem.covariates[group] if group.size else absent for group in problem.groups()]
     top = np.maximum(np.maximum(logs[0], logs[1]), logs[2])
     shares = [np.exp(term - top) for term in logs]
     total = shares[0] + shares[1] + shares[2]
@@ -97,9 +99,9 @@ def derivatives(
     if rows.size:
         for group, share in zip(problem.groups(), shares, strict=True):
             vectors = problem.covariates[group]
-            products = (vectors[:, None] * vectors[None]).reshape(len(group) ** 2, -1)
+            products = (vectors[:, None] * vectors[None]).reshape(group.size**2, -1)
             block = (pulled * share)[rows] @ products.T
-            hessian[np.ix_(rows, group, group)] += block.reshape(-1, len(group), len(group))
+            hessian[np.ix_(rows, group, group)] += block.reshape(-1, group.size, group.size)
     return gradient, hessian
 
 

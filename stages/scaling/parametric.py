@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from stages.base.errors import InputError
+from stages.scaling.interval import tails
 from stages.scaling.law import NAMES, Law
 from stages.scaling.runs import check_runs
 from stages.scaling.solver import DATA, FLOOR, SIZE, Problem, evaluate, polish
@@ -46,19 +47,27 @@ class ParametricFit(Law):
 
 @dataclass(frozen=True)
 class Bootstrap:
-    """Resampled laws; `draws` has shape (resamples, 5) in the order A, B, E, alpha, beta."""
+    """Resampled laws; `draws` has shape (resamples, 5) in the order A, B, E, alpha, beta.
+
+    `n`: how many runs were resampled; None if the draws are of a posterior.
+    """
 
     draws: np.ndarray
     objectives: np.ndarray
+    n: int | None = None
 
     @property
     def standard_errors(self) -> dict[str, float]:
         return dict(zip(NAMES, self.draws.std(axis=0, ddof=1).tolist(), strict=True))
 
+    def tails(self, level: float) -> list[float]:
+        """Quantiles of the draws that an interval of `level` ends at."""
+        return tails(level, self.n, PARAMETERS)
+
     def interval(self, level: float = 0.95) -> dict[str, tuple[float, float]]:
-        """Percentile interval of each parameter, and of the exponent a of N* in C."""
+        """Interval of each parameter, and of the exponent a of N* in C."""
         values = np.column_stack([self.draws, self.draws[:, 4] / (self.draws[:, 3] + self.draws[:, 4])])
-        low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2], axis=0)
+        low, high = np.quantile(values, self.tails(level), axis=0)
         return {name: (float(lo), float(hi)) for name, lo, hi in zip((*NAMES, "a"), low, high, strict=True)}
 
     def laws(self) -> list[Law]:
@@ -152,7 +161,7 @@ def bootstrap(
         block = counts[first : first + together]
         parts.append(polish(np.repeat(start[None], len(block), 0), problem, block, iterations=150, tolerance=1e-9))
     theta = np.concatenate([part[0] for part in parts])
-    return Bootstrap(_natural(theta, centre), np.concatenate([part[1] for part in parts]))
+    return Bootstrap(_natural(theta, centre), np.concatenate([part[1] for part in parts]), size)
 
 
 def posterior(

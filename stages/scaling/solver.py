@@ -98,6 +98,8 @@ def derivatives(
     rows = np.flatnonzero(newton)
     if rows.size:
         for group, share in zip(problem.groups(), shares, strict=True):
+            if not group.size:
+                continue
             vectors = problem.covariates[group]
             products = (vectors[:, None] * vectors[None]).reshape(group.size**2, -1)
             block = (pulled * share)[rows] @ products.T
@@ -131,7 +133,8 @@ def polish(
     eye = np.eye(theta.shape[1])
     for _ in range(iterations):
         local = here._replace(prior_mean=mean[active])
-        newton = reweighted[active] <= 0
+        inside = (np.abs(at.residual) <= problem.delta).sum(axis=1)  # fewer than parameters: no curvature for Newton
+        newton = (reweighted[active] <= 0) & (inside >= theta.shape[1])
         gradient, hessian = derivatives(theta[active], at, counts[active], local, newton)
         diagonal = np.abs(np.einsum("bii->bi", hessian))
         ridge = damping[active, None] * diagonal + 1e-14 * diagonal.max(axis=1, keepdims=True) + 1e-300

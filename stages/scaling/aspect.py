@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from stages.base.errors import InputError
-from stages.scaling.interval import Estimate, estimate, tails
+from stages.scaling.interval import Estimate, estimate, of_resamples
 from stages.scaling.runs import positive
 
 FEWEST = 5  # distinct proportions: a parabola takes three
@@ -55,10 +55,10 @@ def best_aspect(
         c, s, _ = np.polyfit(u[rows], mean[rows], 2)
         vertices[i] = np.exp(np.clip(-s / (2 * c), u.min(), u.max())) if c > 0 else np.nan
         costs[i] = np.expm1(c * np.log(4) ** 2)
-    ends = tails(level, u.size, 3)
+    tails = of_resamples(level, u.size, 3)
     return Aspect(
-        estimate(float(np.exp(vertex)), vertices, ends),
-        estimate(float(np.expm1(curvature * np.log(4) ** 2)), costs, ends),
+        estimate(float(np.exp(vertex)), vertices, tails),
+        estimate(float(np.expm1(curvature * np.log(4) ** 2)), costs, tails),
         len(shapes),
         "",
     )

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from stages.base.errors import InputError
-from stages.scaling.interval import Estimate, estimate, tails
+from stages.scaling.interval import Estimate, Tails, estimate, of_resamples
 from stages.scaling.law import NAMES, Law, frontiers
 from stages.scaling.parametric import fit_parametric
 from stages.scaling.runs import Runs
@@ -25,7 +25,7 @@ class Pair:
     second: Law
     objective: float
     draws: np.ndarray  # (resamples, 2, 5): A, B, E, alpha, beta
-    ends: list[float]  # quantiles of the draws that intervals end at
+    tails: Tails
 
     def multiplier(self, C: float) -> Estimate:
         """Compute the second recipe needs for the loss that the first reaches at C, each at its best size, over C."""
@@ -66,7 +66,7 @@ class Pair:
         return frontiers(both[:, 0]), frontiers(both[:, 1])
 
     def _estimate(self, values: np.ndarray) -> Estimate:
-        return estimate(float(values[0]), values[1:], self.ends)
+        return estimate(float(values[0]), values[1:], self.tails)
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,7 @@ def compare(
     shared = _fit(first, second, alone, SHARED, huber_delta, resamples, level, seed)
     separate = _fit(first, second, alone, SEPARATE, huber_delta, resamples, level, seed)
     n = first.loss.size + second.loss.size
-    strict = Pair(separate.first, separate.second, 0.0, separate.draws, tails((1 + level) / 2, n, len(SEPARATE)))
+    strict = Pair(separate.first, separate.second, 0.0, separate.draws, of_resamples((1 + level) / 2, n, len(SEPARATE)))
     gaps = [strict.difference(name) for name in ("alpha", "beta")]
     compute = [6 * runs.first * runs.second for runs in (first, second)]
     return Comparison(
@@ -149,8 +149,13 @@ def _fit(
         drawn.append(polish(np.repeat(best[None], len(block), 0), problem, block, iterations=150, tolerance=1e-9)[0])
     laws = _laws(best[None], names, centre)[0]
     one, two = (Law(*map(float, row)) for row in laws)
-    ends = tails(level, z.size, len(names))
-    return Pair(one, two, float(value.min()), _laws(np.concatenate(drawn), names, centre), ends)
+    return Pair(
+        one,
+        two,
+        float(value.min()),
+        _laws(np.concatenate(drawn), names, centre),
+        of_resamples(level, z.size, len(names)),
+    )
 
 
 def _start(alone: list, lead: int, names: tuple[str, ...], centre: tuple[float, float]) -> list[float]:

@@ -5,6 +5,8 @@ from typing import NamedTuple
 import numpy as np
 from scipy import stats
 
+FURTHEST = 0.01  # share of resamples beyond the estimate, below which its bias isn't corrected further
+
 
 class Estimate(NamedTuple):
     value: float
@@ -12,24 +14,38 @@ class Estimate(NamedTuple):
     high: float
 
 
-def tails(level: float, n: int | None = None, parameters: int = 5) -> list[float]:
-    """Quantiles of resampled values that an interval of `level` ends at; `n` None if they are no resamples of n runs.
+class Tails(NamedTuple):
+    """How an interval ends: the share of draws beyond each end, and whether resampling's bias is corrected."""
 
-    Resampling n runs shows (n - parameters) / n of the variance, so its percentiles are expanded, as Hesterberg 2015
-    ("What teachers should know about the bootstrap") does for a mean. Without it, 95 % intervals of 36 runs cover the
-    truth 92 times in 100.
+    below: float
+    corrected: bool
+
+
+def of_resamples(level: float, n: int, parameters: int) -> Tails:
+    """For a fit of `parameters` parameters refitted on n runs drawn with replacement.
+
+    Resampling shows (n - parameters) / n of the variance, so percentiles are expanded, as Hesterberg 2015 ("What
+    teachers should know about the bootstrap") does for a mean; and they are corrected for bias (Efron 1981).
+    Plain percentiles of 36 runs' 95 % intervals cover the truth between 92 and 99 times in 100, these 95 to 98.
     """
-    below = (1 - level) / 2
-    if n is not None and n > parameters:
-        free = n - parameters
-        below = float(stats.norm.cdf(stats.t.ppf(below, free) * (n / free) ** 0.5))
-    return [below, 1 - below]
+    below, free = (1 - level) / 2, max(1, n - parameters)
+    return Tails(float(stats.norm.cdf(stats.t.ppf(below, free) * (n / free) ** 0.5)), corrected=True)
 
 
-def estimate(value: float, resampled: np.ndarray, ends: list[float]) -> Estimate:
-    """NaN ends where no resample has a finite value."""
-    finite = resampled[np.isfinite(resampled)]
+def of_posterior(level: float) -> Tails:
+    """For draws of a posterior: their own percentiles."""
+    return Tails((1 - level) / 2, corrected=False)
+
+
+def estimate(value: float, draws: np.ndarray, tails: Tails) -> Estimate:
+    """NaN ends where no draw has a finite value."""
+    finite = draws[np.isfinite(draws)]
     if not finite.size:
         return Estimate(float(value), float("nan"), float("nan"))
+    ends = np.array([tails.below, 1 - tails.below])
+    if tails.corrected:
+        under = (np.mean(finite < value) + np.mean(finite <= value)) / 2
+        bias = stats.norm.ppf(np.clip(under, FURTHEST, 1 - FURTHEST))
+        ends = stats.norm.cdf(2 * bias + stats.norm.ppf(ends))
     low, high = np.quantile(finite, ends)
     return Estimate(float(value), float(low), float(high))

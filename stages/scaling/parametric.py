@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from stages.base.errors import InputError
-from stages.scaling.interval import tails
+from stages.scaling.interval import Estimate, Tails, estimate, of_posterior, of_resamples
 from stages.scaling.law import NAMES, Law
 from stages.scaling.runs import check_runs
 from stages.scaling.solver import DATA, FLOOR, SIZE, Problem, evaluate, polish
@@ -18,6 +18,7 @@ GRID = 24
 STARTS = 12
 CELLS = 120_000  # resamples × runs that are fitted at once: their arrays fit a processor's cache
 PARAMETERS = 5
+RAY = 0.01  # log D this near to a straight line in log N
 TERMS = (SIZE, DATA, FLOOR, SIZE, DATA)  # of a, b, e, alpha, beta
 
 
@@ -47,28 +48,35 @@ class ParametricFit(Law):
 
 @dataclass(frozen=True)
 class Bootstrap:
-    """Resampled laws; `draws` has shape (resamples, 5) in the order A, B, E, alpha, beta.
+    """Laws drawn around `fit`; `draws` has shape (resamples, 5) in the order A, B, E, alpha, beta.
 
     `n`: how many runs were resampled; None if the draws are of a posterior.
     """
 
     draws: np.ndarray
     objectives: np.ndarray
+    fit: Law
     n: int | None = None
 
     @property
     def standard_errors(self) -> dict[str, float]:
         return dict(zip(NAMES, self.draws.std(axis=0, ddof=1).tolist(), strict=True))
 
-    def tails(self, level: float) -> list[float]:
-        """Quantiles of the draws that an interval of `level` ends at."""
-        return tails(level, self.n, PARAMETERS)
+    def tails(self, level: float) -> Tails:
+        return of_posterior(level) if self.n is None else of_resamples(level, self.n, PARAMETERS)
 
     def interval(self, level: float = 0.95) -> dict[str, tuple[float, float]]:
         """Interval of each parameter, and of the exponent a of N* in C."""
-        values = np.column_stack([self.draws, self.draws[:, 4] / (self.draws[:, 3] + self.draws[:, 4])])
-        low, high = np.quantile(values, self.tails(level), axis=0)
-        return {name: (float(lo), float(hi)) for name, lo, hi in zip((*NAMES, "a"), low, high, strict=True)}
+        a = self.draws[:, 4] / (self.draws[:, 3] + self.draws[:, 4])
+        found = {}
+        for name, values in zip((*NAMES, "a"), [*self.draws.T, a], strict=True):
+            _, low, high = estimate(getattr(self.fit, name), values, self.tails(level))
+            found[name] = (low, high)
+        return found
+
+    def loss(self, N: float, D: float, level: float = 0.95) -> Estimate:
+        """The law's loss at one point with its interval; noise of a new run isn't in it."""
+        return estimate(float(self.fit.predict(N, D)), self.predict(N, D), self.tails(level))
 
     def laws(self) -> list[Law]:
         return [Law(*map(float, row)) for row in self.draws]
@@ -159,9 +167,9 @@ def bootstrap(
     parts, together = [], max(1, CELLS // size)
     for first in range(0, len(counts), together):
         block = counts[first : first + together]
-        parts.append(polish(np.repeat(start[None], len(block), 0), problem, block, iterations=150, tolerance=1e-9))
+        parts.append(_anneal(np.repeat(start[None], len(block), 0), problem, estimator, block, 150, 1e-9))
     theta = np.concatenate([part[0] for part in parts])
-    return Bootstrap(_natural(theta, centre), np.concatenate([part[1] for part in parts]), size)
+    return Bootstrap(_natural(theta, centre), np.concatenate([part[1] for part in parts]), fit, size)
 
 
 def posterior(
@@ -189,7 +197,7 @@ def posterior(
     means = problem.prior_mean + spread * rng.standard_normal((resamples, PARAMETERS))
     starts = np.repeat(_centred(fit, centre)[None], resamples, 0)
     theta, value = polish(starts, problem._replace(prior_mean=means), target=target, iterations=200, tolerance=1e-9)
-    return Bootstrap(_natural(theta, centre), value)
+    return Bootstrap(_natural(theta, centre), value, fit)
 
 
 def _problem(
@@ -205,6 +213,11 @@ def _problem(
         if np.unique(values).size < (2 if prior else 3):
             raise InputError(f"the runs have {np.unique(values).size} distinct {name}; its exponent can't be fitted")
     x, y = np.log(N), np.log(D)
+    if prior is None and np.abs(y - np.polyval(np.polyfit(x, y, 1), x)).max() < RAY:
+        raise InputError(
+            "N and D move together, so a loss can't be divided between them; train some sizes on more or fewer tokens, "
+            "or give a prior"
+        )
     centre = (float(x.mean()), float(y.mean()))  # centred, so that a and α are nearly orthogonal
     mean, precision = np.zeros(PARAMETERS), np.zeros(PARAMETERS)
     if prior is not None:
@@ -216,12 +229,19 @@ def _problem(
     return centre, Problem(covariates, TERMS, np.log(loss), chosen, residual == "log", mean, precision)
 
 
-def _anneal(starts: np.ndarray, problem: Problem, estimator: str) -> tuple[np.ndarray, np.ndarray]:
-    """Least absolute deviations is approached through wider Huber zones: reweighting alone stalls at its kinks."""
+def _anneal(
+    starts: np.ndarray,
+    problem: Problem,
+    estimator: str,
+    counts: np.ndarray | None = None,
+    iterations: int = 300,
+    tolerance: float = 1e-11,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Least absolute deviations is approached through wider Huber zones: its own kinks stall every method."""
     if estimator == "lad":
         for delta in (1e-2, 1e-3, 1e-4, 1e-5):
-            starts, _ = polish(starts, problem._replace(delta=delta))
-    return polish(starts, problem)
+            starts, _ = polish(starts, problem._replace(delta=delta), counts, None, iterations, tolerance)
+    return polish(starts, problem, counts, None, iterations, tolerance)
 
 
 def _natural(theta: np.ndarray, centre: tuple[float, float]) -> np.ndarray:

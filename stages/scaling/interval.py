@@ -5,6 +5,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy import stats
 
+UNBOUNDED = 1e300
 FURTHEST = 0.01  # share of resamples beyond the estimate, below which its bias isn't corrected further
 
 
@@ -38,14 +39,14 @@ def of_posterior(level: float) -> Tails:
 
 
 def estimate(value: float, draws: np.ndarray, tails: Tails) -> Estimate:
-    """NaN ends where no draw has a finite value."""
-    finite = draws[np.isfinite(draws)]
-    if not finite.size:
+    """NaN ends where no draw has a value; a draw without bound counts as one."""
+    known = np.clip(draws[~np.isnan(draws)], -UNBOUNDED, UNBOUNDED)
+    if not known.size:
         return Estimate(float(value), float("nan"), float("nan"))
     ends = np.array([tails.below, 1 - tails.below])
     if tails.corrected:
-        under = (np.mean(finite < value) + np.mean(finite <= value)) / 2
+        under = (np.mean(known < value) + np.mean(known <= value)) / 2
         bias = stats.norm.ppf(np.clip(under, FURTHEST, 1 - FURTHEST))
         ends = stats.norm.cdf(2 * bias + stats.norm.ppf(ends))
-    low, high = np.quantile(finite, ends)
+    low, high = np.quantile(known, ends)
     return Estimate(float(value), float(low), float(high))

@@ -61,7 +61,7 @@ def fit_isoflop(C: ArrayLike, N: ArrayLike, loss: ArrayLike, *, method: Method =
     compute, size, value = compute[order], size[order], value[order]
     group = budgets(compute)
     minima = []
-    for number in range(group[-1] + 1):
+    for number in range(group.max() + 1):
         rows = group == number
         budget = float(np.exp(np.log(compute[rows]).mean()))
         found = lowest(np.log(size[rows]), value[rows], method, "sizes")
@@ -90,3 +90,35 @@ def _power_law(minima: tuple[Minimum, ...]) -> IsoflopFit:
         return IsoflopFit(nan, nan, nan, minima, reason)
     slope, level = np.polyfit(np.log([m.C for m in used]), np.log([m.N for m in used]), 1)
     return IsoflopFit(float(slope), float(1 - slope), float(np.exp(level)), minima, "")
+
+
+def isoflop_exponents(
+    C: ArrayLike, N: ArrayLike, loss: ArrayLike, *, method: Method, resamples: int, seed: int
+) -> np.ndarray:
+    """The exponent `a` with new noise on every loss: residuals of the budgets' parabolas, drawn with replacement.
+
+    The runs themselves aren't drawn: a budget that loses its outer sizes has another minimum, or none. Empty if the
+    parabolas leave no residuals, as with three sizes a budget. Draws without two minima are left out.
+    """
+    compute, size, value = check_runs(("C", "N"), C, N, loss)
+    group, log_n = budgets(compute), np.log(size)
+    gaps, smooth, parabolas = [], value.copy(), 0
+    for number in range(group.max() + 1):
+        rows = np.flatnonzero(group == number)
+        if np.unique(size[rows]).size > 2:
+            x = log_n[rows] - log_n[rows].mean()
+            smooth[rows] = np.polyval(np.polyfit(x, value[rows], 2), x)
+            gaps.append(value[rows] - smooth[rows])
+            parabolas += 1
+    residuals = np.concatenate([*gaps, np.zeros(0)])
+    free = residuals.size - 3 * parabolas
+    if free < 1:
+        return np.array([])
+    residuals *= (residuals.size / free) ** 0.5
+    curve = smooth if method == "parabola" else value
+    rng = np.random.default_rng(seed)
+    found = [
+        fit_isoflop(compute, size, curve + rng.choice(residuals, value.size), method=method).a for _ in range(resamples)
+    ]
+    exponents = np.array(found)
+    return exponents[np.isfinite(exponents)]

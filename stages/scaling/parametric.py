@@ -78,17 +78,22 @@ class Bootstrap:
         """The law's loss at one point with its interval; noise of a new run isn't in it."""
         return estimate(float(self.fit.predict(N, D)), self.predict(N, D), self.tails(level))
 
-    def laws(self) -> list[Law]:
-        return [Law(*map(float, row)) for row in self.draws]
-
     def predict(self, N: float, D: float) -> np.ndarray:
         """Loss of every resample at one point, shape (resamples,)."""
-        A, B, E, alpha, beta = self.draws.T
-        return E + A * float(N) ** -alpha + B * float(D) ** -beta
+        return self.losses(np.float64(N), np.float64(D))
 
     def optimum(self, C: float) -> np.ndarray:
         """Compute-optimal (N, D) of every resample, shape (resamples, 2)."""
-        return np.array([law.optimum(C) for law in self.laws()])
+        A, B, _, alpha, beta = self.draws.T
+        with np.errstate(all="ignore"):
+            n = (alpha * A / (beta * B)) ** (1 / (alpha + beta)) * (float(C) / 6) ** (beta / (alpha + beta))
+            return np.column_stack([n, float(C) / 6 / n])
+
+    def losses(self, N: ArrayLike, D: ArrayLike) -> np.ndarray:
+        """Loss of every resample at a point of its own, each (resamples,); NaN where an exponent has no bound."""
+        A, B, E, alpha, beta = self.draws.T
+        with np.errstate(all="ignore"):
+            return np.asarray(E + A * np.asarray(N) ** -alpha + B * np.asarray(D) ** -beta)
 
 
 def fit_parametric(
@@ -247,7 +252,9 @@ def _anneal(
 def _natural(theta: np.ndarray, centre: tuple[float, float]) -> np.ndarray:
     """Rows (A, B, E, α, β) of rows (a, b, e, α, β) on centred axes."""
     a, b, e, alpha, beta = theta.T
-    return np.column_stack([np.exp(a + alpha * centre[0]), np.exp(b + beta * centre[1]), np.exp(e), alpha, beta])
+    with np.errstate(over="ignore"):  # resamples of too few runs may leave an exponent without bound
+        A, B = np.exp(a + alpha * centre[0]), np.exp(b + beta * centre[1])
+    return np.column_stack([A, B, np.exp(e), alpha, beta])
 
 
 def _centred(fit: Law, centre: tuple[float, float]) -> np.ndarray:

@@ -4,7 +4,8 @@ import csv
 import io
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -29,6 +30,7 @@ NAMES: Mapping[str, tuple[str, ...]] = {  # of a column, lower case; the first i
 }
 WORDS = ("recipe", "run")
 SHOWN = 5
+LONGEST = 60  # characters of a name
 COMPUTE_APART = 2.0  # how many times 6·N·D a given C may be before it is remarked on
 
 
@@ -56,12 +58,10 @@ class RunTable:
 
     def rows(self, chosen: Sequence[int] | np.ndarray) -> "RunTable":
         at = np.asarray(chosen, dtype=int)
-        return replace(
-            self,
-            **{name: getattr(self, name)[at] for name in ("N", "D", "C", "loss")},
-            **{name: tuple(getattr(self, name)[i] for i in at) for name in ("recipe", "run", "lines")},
-            extra={name: column[at] for name, column in self.extra.items()},
-        )
+        recipe, run = (tuple(words[i] for i in at) for words in (self.recipe, self.run))
+        lines = tuple(self.lines[i] for i in at)
+        extra = {name: column[at] for name, column in self.extra.items()}
+        return RunTable(self.N[at], self.D[at], self.C[at], self.loss[at], recipe, run, extra, lines, self.warnings)
 
     def runs(self) -> Runs:
         return Runs(self.N, self.D, self.loss)
@@ -95,7 +95,7 @@ def read_table(path: Path) -> RunTable:
     columns = {
         name: _numbers(name, [row[i] for row in rows], lines, path) for name, i in where.items() if name not in WORDS
     }
-    words = {name: tuple(row[where[name]].strip() if name in where else "" for row in rows) for name in WORDS}
+    words = {name: tuple(_word(row[where[name]]) if name in where else "" for row in rows) for name in WORDS}
     n = columns.pop("N")
     d = columns.pop("D") if "D" in columns else columns["C"] / (6 * n)
     c = columns.pop("C") if "C" in columns else 6 * n * d
@@ -125,10 +125,8 @@ def _columns(head: Sequence[str], path: Path) -> dict[str, int]:
 def _numbers(name: str, cells: Sequence[str], lines: Sequence[int], path: Path) -> np.ndarray:
     values, bad = np.full(len(cells), np.nan), []
     for i, cell in enumerate(cells):
-        try:
+        with suppress(ValueError):
             values[i] = float(cell)
-        except ValueError:
-            pass
         if not (math.isfinite(values[i]) and values[i] > 0):
             bad.append(f"{lines[i]} ({cell.strip() or 'empty'})")
     if bad:
@@ -157,8 +155,8 @@ def remarks(table: RunTable) -> list[str]:
     far = np.flatnonzero((ratio > COMPUTE_APART) | (ratio < 1 / COMPUTE_APART))
     if far.size:
         found.append(
-            f"C is {np.median(ratio[far]):.2g} times 6·N·D in {far.size} runs (lines {_some(table.lines[i] for i in far)}): "
-            "check that N are parameters, D tokens and C FLOPs."
+            f"C is {np.median(ratio[far]):.2g} times 6·N·D in {far.size} runs (lines "
+            f"{_some(table.lines[i] for i in far)}): check that N are parameters, D tokens and C FLOPs."
         )
     odd = other_unit(table.N, table.D, table.loss)
     if odd.size:
@@ -169,6 +167,11 @@ def remarks(table: RunTable) -> list[str]:
     return found
 
 
-def _some(items: object) -> str:
-    words = [str(item) for item in items]  # type: ignore[attr-defined]
+def _word(cell: str) -> str:
+    """A name as it may stand on a page: printable, and not endless."""
+    return "".join(c for c in cell.strip() if c.isprintable())[:LONGEST]
+
+
+def _some(items: Iterable[object]) -> str:
+    words = [str(item) for item in items]
     return ", ".join(words[:SHOWN]) + (f" and {len(words) - SHOWN} more" if len(words) > SHOWN else "")

@@ -5,7 +5,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 from scipy.interpolate import Akima1DInterpolator
 
-DENSE = 4001
+DENSE = 4001  # points at which the interpolant is looked at
 
 Method = Literal["parabola", "akima"]
 

@@ -47,6 +47,15 @@ def parser() -> argparse.ArgumentParser:
     cost.add_argument("--tflops", type=float, help="achieved, for each device; default: 25-43 %% of its dense peak")
     cost.add_argument("--usd-per-gpu-hour", type=float)
 
+    scaling = commands.add_parser("scaling", help="scaling laws of anyone's table of runs")
+    actions = scaling.add_subparsers(dest="action", required=True, metavar="action")
+    fit = actions.add_parser("fit", help="fit the laws and write their page")
+    fit.add_argument("runs", help="CSV with N, D or C, loss (nats per token); optional: recipe, run, lr, batch, …")
+    fit.add_argument("--out", required=True, metavar="DIR", help="gets scaling.html and scaling.json")
+    fit.add_argument("--huber-delta", type=float, default=1e-3, help="of log residuals (default: 1e-3)")
+    fit.add_argument("--level", type=float, default=0.9, help="of intervals (default: 0.9)")
+    fit.add_argument("--seed", type=int, default=0)
+
     commands.add_parser("check", help="check params.yaml, the sources and the machine")
 
     commands.add_parser("track", help="ship what MLflow lacks")
@@ -90,6 +99,8 @@ def _run(options: argparse.Namespace) -> int:
             return doctor.main()
         case "cost":
             return _cost(options)
+        case "scaling":
+            return _scaling(options)
         case "check":
             from stages.check import check
 
@@ -129,6 +140,32 @@ def _cost(options: argparse.Namespace) -> int:
     return 0
 
 
+def _scaling(options: argparse.Namespace) -> int:
+    from pathlib import Path
+
+    from stages.base.errors import ParamError
+    from stages.base.files import atomic_path, write_json
+    from stages.publishing.scaling_page import scaling_page
+    from stages.scaling.belief import Options
+    from stages.scaling.study import study, summary
+    from stages.scaling.table import read_table
+
+    if not 0.5 < options.level < 1:
+        raise ParamError(f"--level must lie between 0.5 and 1, got {options.level:g}")
+    path, folder = Path(options.runs), Path(options.out)
+    table = read_table(path)
+    for warning in table.warnings:
+        print(f"trainyard: warning: {path}: {warning}", file=sys.stderr)
+    result = study(table, Options(huber_delta=options.huber_delta, level=options.level, seed=options.seed))
+    write_json(folder / "scaling.json", result)
+    with atomic_path(folder / "scaling.html") as temporary:
+        temporary.write_text(scaling_page(result, path.stem), encoding="utf-8")
+    for line in summary(result):
+        print(line)
+    print(f"page: {folder / 'scaling.html'}")
+    return 0
+
+
 def _where() -> int:
     from pathlib import Path
 
@@ -139,9 +176,10 @@ def _where() -> int:
         f"leaderboard: {page.resolve()}" if page.exists() else "leaderboard: not made yet; run `dvc repro`", end="   "
     )
     print(open_line())
-    corpus = Path("reports/corpus.html")
-    if corpus.exists():
-        print(f"corpus: {corpus.resolve()}")
+    for name in ("corpus", "scaling"):
+        other = Path(f"reports/{name}.html")
+        if other.exists():
+            print(f"{name}: {other.resolve()}")
     return 0 if page.exists() else 1
 
 

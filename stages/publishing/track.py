@@ -35,6 +35,7 @@ ARTIFACTS = (
     "data/judging/leaderboard/leaderboard.json",
     "reports/index.html",
     "reports/corpus.html",
+    "reports/scaling.html",
     "reports/leaderboard.md",
 )
 HEADLINE = {"fit": ARTIFACTS[0], "plan": ARTIFACTS[1], "leaderboard": ARTIFACTS[2]}

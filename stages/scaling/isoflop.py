@@ -1,16 +1,14 @@
 """IsoFLOP minima (Hoffmann et al. 2022, approach 2): the best size at each budget, and its power law in compute."""
 
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.interpolate import Akima1DInterpolator
 
 from stages.scaling.runs import check_runs
+from stages.scaling.valley import Method, lowest
 
 GROUP_TOLERANCE = 0.05  # runs whose C differ by less, relatively, belong to one budget
-DENSE = 4001
 
 
 @dataclass(frozen=True)
@@ -23,6 +21,7 @@ class Minimum:
     D: float
     loss: float
     reason: str  # "" if accepted
+    curvature: float = float("nan")  # of the parabola, loss per (log N)²
 
     @property
     def accepted(self) -> bool:
@@ -49,68 +48,38 @@ class IsoflopFit:
         return n, float(C) / (6 * n)
 
 
-def fit_isoflop(
-    C: ArrayLike, N: ArrayLike, loss: ArrayLike, *, method: Literal["parabola", "akima"] = "parabola"
-) -> IsoflopFit:
+def fit_isoflop(C: ArrayLike, N: ArrayLike, loss: ArrayLike, *, method: Method = "parabola") -> IsoflopFit:
     """The exponent of compute-optimal size, from runs grouped by budget.
 
-    `parabola`: least squares of loss on (log N)², all points of a budget. `akima`: the lowest point of Akima's
-    interpolant through the budget's points (Porian et al. 2024), which a lopsided valley doesn't bias.
+    `parabola`: least squares of loss on (log N)², all points of a budget (Hoffmann et al. 2022). `akima`: the lowest
+    point of Akima's interpolant through the budget's points (Porian et al. 2024), which a lopsided valley doesn't bias.
     A budget is refused, with a reason, if it has too few distinct sizes or no minimum inside the sizes tried.
     Raises InputError for missing, non-finite or non-positive values; never for budgets that can't be used.
     """
     compute, size, value = check_runs(("C", "N"), C, N, loss)
     order = np.lexsort((size, compute))
     compute, size, value = compute[order], size[order], value[order]
-    starts = [0]
-    for row in range(1, compute.size):
-        if compute[row] > compute[starts[-1]] * (1 + GROUP_TOLERANCE):
-            starts.append(row)
-    locate = {"parabola": _parabola, "akima": _akima}[method]
+    group = budgets(compute)
     minima = []
-    for first, last in zip(starts, [*starts[1:], compute.size], strict=True):
-        budget = float(np.exp(np.log(compute[first:last]).mean()))
-        log_n, mean_loss = _merge(np.log(size[first:last]), value[first:last])
-        at, lowest, reason = locate(log_n, mean_loss)
-        n = float(np.exp(at))
-        minima.append(Minimum(budget, last - first, n, budget / (6 * n), lowest, reason))
+    for number in range(group.max() + 1):
+        rows = group == number
+        budget = float(np.exp(np.log(compute[rows]).mean()))
+        found = lowest(np.log(size[rows]), value[rows], method, "sizes")
+        n = float(np.exp(found.at))
+        minima.append(Minimum(budget, int(rows.sum()), n, budget / (6 * n), found.loss, found.reason, found.curvature))
     return _power_law(tuple(minima))
 
 
-def _merge(log_n: np.ndarray, loss: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Runs of one size at one budget are averaged: interpolation needs distinct abscissae."""
-    distinct, inverse = np.unique(np.round(log_n, 9), return_inverse=True)
-    return distinct, np.bincount(inverse, loss) / np.bincount(inverse)
-
-
-def _refuse(reason: str) -> tuple[float, float, str]:
-    return float("nan"), float("nan"), reason
-
-
-def _parabola(log_n: np.ndarray, loss: np.ndarray) -> tuple[float, float, str]:
-    if log_n.size < 3:
-        return _refuse(f"too few points: {log_n.size} distinct sizes, a parabola needs 3")
-    middle = log_n.mean()
-    curvature, slope, level = np.polyfit(log_n - middle, loss, 2)
-    if curvature <= 0:
-        return _refuse("no minimum: the parabola opens downwards")
-    vertex = -slope / (2 * curvature)
-    if not log_n[0] < vertex + middle < log_n[-1]:
-        side = "smaller" if vertex + middle <= log_n[0] else "larger"
-        return _refuse(f"no interior minimum: try {side} sizes at this budget")
-    return float(vertex + middle), float(level - slope**2 / (4 * curvature)), ""
-
-
-def _akima(log_n: np.ndarray, loss: np.ndarray) -> tuple[float, float, str]:
-    if log_n.size < 5:
-        return _refuse(f"too few points: {log_n.size} distinct sizes, Akima's interpolant needs 5")
-    dense = np.linspace(log_n[0], log_n[-1], DENSE)
-    curve = Akima1DInterpolator(log_n, loss)(dense)
-    lowest = int(np.argmin(curve))
-    if lowest in (0, DENSE - 1):
-        side = "smaller" if lowest == 0 else "larger"
-        return _refuse(f"no interior minimum: try {side} sizes at this budget")
-    return float(dense[lowest]), float(curve[lowest]), ""
+def budgets(C: np.ndarray) -> np.ndarray:
+    """The number of each run's budget, (n,), from 0 for the least compute; budgets differ by more than 5 %."""
+    order = np.argsort(C, kind="stable")
+    numbers, first = np.zeros(C.size, dtype=int), C[order[0]]
+    current = 0
+    for row in order:
+        if C[row] > first * (1 + GROUP_TOLERANCE):
+            current, first = current + 1, C[row]
+        numbers[row] = current
+    return numbers
 
 
 def _power_law(minima: tuple[Minimum, ...]) -> IsoflopFit:
@@ -121,3 +90,35 @@ def _power_law(minima: tuple[Minimum, ...]) -> IsoflopFit:
         return IsoflopFit(nan, nan, nan, minima, reason)
     slope, level = np.polyfit(np.log([m.C for m in used]), np.log([m.N for m in used]), 1)
     return IsoflopFit(float(slope), float(1 - slope), float(np.exp(level)), minima, "")
+
+
+def isoflop_exponents(
+    C: ArrayLike, N: ArrayLike, loss: ArrayLike, *, method: Method, resamples: int, seed: int
+) -> np.ndarray:
+    """The exponent `a` with new noise on every loss: residuals of the budgets' parabolas, drawn with replacement.
+
+    The runs themselves aren't drawn: a budget that loses its outer sizes has another minimum, or none. Empty if the
+    parabolas leave no residuals, as with three sizes a budget. Draws without two minima are left out.
+    """
+    compute, size, value = check_runs(("C", "N"), C, N, loss)
+    group, log_n = budgets(compute), np.log(size)
+    gaps, smooth, parabolas = [], value.copy(), 0
+    for number in range(group.max() + 1):
+        rows = np.flatnonzero(group == number)
+        if np.unique(size[rows]).size > 2:
+            x = log_n[rows] - log_n[rows].mean()
+            smooth[rows] = np.polyval(np.polyfit(x, value[rows], 2), x)
+            gaps.append(value[rows] - smooth[rows])
+            parabolas += 1
+    residuals = np.concatenate([*gaps, np.zeros(0)])
+    free = residuals.size - 3 * parabolas
+    if free < 1:
+        return np.array([])
+    residuals *= (residuals.size / free) ** 0.5
+    curve = smooth if method == "parabola" else value
+    rng = np.random.default_rng(seed)
+    found = [
+        fit_isoflop(compute, size, curve + rng.choice(residuals, value.size), method=method).a for _ in range(resamples)
+    ]
+    exponents = np.array(found)
+    return exponents[np.isfinite(exponents)]

@@ -53,5 +53,19 @@ class Law:
         """Exponent of D* in C."""
         return self.alpha / (self.alpha + self.beta)
 
+    @property
+    def frontier(self) -> tuple[float, float]:
+        """(k, γ) of the least loss at C FLOPs, which is exactly E + k·C^-γ: γ = αβ/(α+β)."""
+        k, gamma = frontiers(np.array([[self.A, self.B, self.E, self.alpha, self.beta]]))
+        return float(k[0]), float(gamma[0])
+
     def as_dict(self) -> dict[str, float]:
         return {name: float(getattr(self, name)) for name in NAMES}
+
+
+def frontiers(laws: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """`Law.frontier` of many laws: (k, γ), each (n,), of rows (A, B, E, α, β)."""
+    A, B, _, alpha, beta = laws.T
+    scale = (alpha * A / (beta * B)) ** (1 / (alpha + beta))
+    gamma = alpha * beta / (alpha + beta)
+    return (A * scale**-alpha + B * scale**beta) * 6**gamma, gamma

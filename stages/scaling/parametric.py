@@ -7,14 +7,19 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from stages.base.errors import InputError
+from stages.scaling.interval import Estimate, Tails, estimate, of_posterior, of_resamples
 from stages.scaling.law import NAMES, Law
 from stages.scaling.runs import check_runs
-from stages.scaling.solver import PARAMETERS, Problem, polish, projected_starts, residuals
+from stages.scaling.solver import DATA, FLOOR, SIZE, Problem, evaluate, polish
+from stages.scaling.starts import projected_starts
 
 LAD_DELTA = 1e-6  # in log loss: far below any residual, so that Huber's sum is least absolute deviations
 GRID = 24
 STARTS = 12
-CHUNK = 500
+CELLS = 120_000  # resamples × runs that are fitted at once: their arrays fit a processor's cache
+PARAMETERS = 5
+RAY = 0.01  # log D this near to a straight line in log N
+TERMS = (SIZE, DATA, FLOOR, SIZE, DATA)  # of a, b, e, alpha, beta
 
 
 class Prior(NamedTuple):
@@ -43,32 +48,52 @@ class ParametricFit(Law):
 
 @dataclass(frozen=True)
 class Bootstrap:
-    """Resampled laws; `draws` has shape (resamples, 5) in the order A, B, E, alpha, beta."""
+    """Laws drawn around `fit`; `draws` has shape (resamples, 5) in the order A, B, E, alpha, beta.
+
+    `n`: how many runs were resampled; None if the draws are of a posterior.
+    """
 
     draws: np.ndarray
     objectives: np.ndarray
+    fit: Law
+    n: int | None = None
 
     @property
     def standard_errors(self) -> dict[str, float]:
         return dict(zip(NAMES, self.draws.std(axis=0, ddof=1).tolist(), strict=True))
 
-    def interval(self, level: float = 0.95) -> dict[str, tuple[float, float]]:
-        """Percentile interval of each parameter, and of the exponent a of N* in C."""
-        values = np.column_stack([self.draws, self.draws[:, 4] / (self.draws[:, 3] + self.draws[:, 4])])
-        low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2], axis=0)
-        return {name: (float(lo), float(hi)) for name, lo, hi in zip((*NAMES, "a"), low, high, strict=True)}
+    def tails(self, level: float) -> Tails:
+        return of_posterior(level) if self.n is None else of_resamples(level, self.n, PARAMETERS)
 
-    def laws(self) -> list[Law]:
-        return [Law(*map(float, row)) for row in self.draws]
+    def interval(self, level: float = 0.95) -> dict[str, tuple[float, float]]:
+        """Interval of each parameter, and of the exponent a of N* in C."""
+        a = self.draws[:, 4] / (self.draws[:, 3] + self.draws[:, 4])
+        found = {}
+        for name, values in zip((*NAMES, "a"), [*self.draws.T, a], strict=True):
+            _, low, high = estimate(getattr(self.fit, name), values, self.tails(level))
+            found[name] = (low, high)
+        return found
+
+    def loss(self, N: float, D: float, level: float = 0.95) -> Estimate:
+        """The law's loss at one point with its interval; noise of a new run isn't in it."""
+        return estimate(float(self.fit.predict(N, D)), self.predict(N, D), self.tails(level))
 
     def predict(self, N: float, D: float) -> np.ndarray:
         """Loss of every resample at one point, shape (resamples,)."""
-        A, B, E, alpha, beta = self.draws.T
-        return E + A * float(N) ** -alpha + B * float(D) ** -beta
+        return self.losses(np.float64(N), np.float64(D))
 
     def optimum(self, C: float) -> np.ndarray:
         """Compute-optimal (N, D) of every resample, shape (resamples, 2)."""
-        return np.array([law.optimum(C) for law in self.laws()])
+        A, B, _, alpha, beta = self.draws.T
+        with np.errstate(all="ignore"):
+            n = (alpha * A / (beta * B)) ** (1 / (alpha + beta)) * (float(C) / 6) ** (beta / (alpha + beta))
+            return np.column_stack([n, float(C) / 6 / n])
+
+    def losses(self, N: ArrayLike, D: ArrayLike) -> np.ndarray:
+        """Loss of every resample at a point of its own, each (resamples,); NaN where an exponent has no bound."""
+        A, B, E, alpha, beta = self.draws.T
+        with np.errstate(all="ignore"):
+            return np.asarray(E + A * np.asarray(N) ** -alpha + B * np.asarray(D) ** -beta)
 
 
 def fit_parametric(
@@ -95,7 +120,7 @@ def fit_parametric(
     theta, value = _anneal(starts, problem, estimator)
     best = theta[[int(np.argmin(value))]]
     best, value = polish(best, problem, iterations=3000, tolerance=1e-15)
-    gaps, _ = residuals(best, problem, problem.z[None])
+    gaps = evaluate(best, problem, problem.z).residual
     objective = float(value[0])
     if estimator == "lad":
         objective = float(np.abs(gaps).sum())
@@ -144,12 +169,12 @@ def bootstrap(
     counts = np.zeros((len(drawn), size))
     np.add.at(counts, (np.arange(len(drawn))[:, None], drawn), 1.0)
     start = _centred(fit, centre)
-    parts = []
-    for first in range(0, len(counts), CHUNK):
-        block = counts[first : first + CHUNK]
-        parts.append(polish(np.repeat(start[None], len(block), 0), problem, block, iterations=150, tolerance=1e-8))
+    parts, together = [], max(1, CELLS // size)
+    for first in range(0, len(counts), together):
+        block = counts[first : first + together]
+        parts.append(_anneal(np.repeat(start[None], len(block), 0), problem, estimator, block, 150, 1e-9))
     theta = np.concatenate([part[0] for part in parts])
-    return Bootstrap(_natural(theta, centre), np.concatenate([part[1] for part in parts]))
+    return Bootstrap(_natural(theta, centre), np.concatenate([part[1] for part in parts]), fit, size)
 
 
 def posterior(
@@ -177,7 +202,7 @@ def posterior(
     means = problem.prior_mean + spread * rng.standard_normal((resamples, PARAMETERS))
     starts = np.repeat(_centred(fit, centre)[None], resamples, 0)
     theta, value = polish(starts, problem._replace(prior_mean=means), target=target, iterations=200, tolerance=1e-9)
-    return Bootstrap(_natural(theta, centre), value)
+    return Bootstrap(_natural(theta, centre), value, fit)
 
 
 def _problem(
@@ -193,27 +218,43 @@ def _problem(
         if np.unique(values).size < (2 if prior else 3):
             raise InputError(f"the runs have {np.unique(values).size} distinct {name}; its exponent can't be fitted")
     x, y = np.log(N), np.log(D)
+    if prior is None and np.abs(y - np.polyval(np.polyfit(x, y, 1), x)).max() < RAY:
+        raise InputError(
+            "N and D move together, so a loss can't be divided between them; train some sizes on more or fewer tokens, "
+            "or give a prior"
+        )
     centre = (float(x.mean()), float(y.mean()))  # centred, so that a and α are nearly orthogonal
     mean, precision = np.zeros(PARAMETERS), np.zeros(PARAMETERS)
     if prior is not None:
         for index, (value, spread) in ((2, prior.log_E), (3, prior.alpha), (4, prior.beta)):
             mean[index], precision[index] = value, (prior.noise / spread) ** 2
     chosen = LAD_DELTA if estimator == "lad" else delta
-    return centre, Problem(x - centre[0], y - centre[1], np.log(loss), chosen, residual == "log", mean, precision)
+    one = np.ones_like(x)
+    covariates = np.stack([one, one, one, centre[0] - x, centre[1] - y])
+    return centre, Problem(covariates, TERMS, np.log(loss), chosen, residual == "log", mean, precision)
 
 
-def _anneal(starts: np.ndarray, problem: Problem, estimator: str) -> tuple[np.ndarray, np.ndarray]:
-    """Least absolute deviations is approached through wider Huber zones: reweighting alone stalls at its kinks."""
+def _anneal(
+    starts: np.ndarray,
+    problem: Problem,
+    estimator: str,
+    counts: np.ndarray | None = None,
+    iterations: int = 300,
+    tolerance: float = 1e-11,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Least absolute deviations is approached through wider Huber zones: its own kinks stall every method."""
     if estimator == "lad":
         for delta in (1e-2, 1e-3, 1e-4, 1e-5):
-            starts, _ = polish(starts, problem._replace(delta=delta))
-    return polish(starts, problem)
+            starts, _ = polish(starts, problem._replace(delta=delta), counts, None, iterations, tolerance)
+    return polish(starts, problem, counts, None, iterations, tolerance)
 
 
 def _natural(theta: np.ndarray, centre: tuple[float, float]) -> np.ndarray:
     """Rows (A, B, E, α, β) of rows (a, b, e, α, β) on centred axes."""
     a, b, e, alpha, beta = theta.T
-    return np.column_stack([np.exp(a + alpha * centre[0]), np.exp(b + beta * centre[1]), np.exp(e), alpha, beta])
+    with np.errstate(over="ignore"):  # resamples of too few runs may leave an exponent without bound
+        A, B = np.exp(a + alpha * centre[0]), np.exp(b + beta * centre[1])
+    return np.column_stack([A, B, np.exp(e), alpha, beta])
 
 
 def _centred(fit: Law, centre: tuple[float, float]) -> np.ndarray:

@@ -1,6 +1,5 @@
 """A table of training runs: checked, cast to float64, and nothing silently repaired."""
 
-from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -42,10 +41,3 @@ def check_runs(names: tuple[str, str], first: ArrayLike, second: ArrayLike, loss
         sizes = ", ".join(f"{name} {column.size}" for name, column in zip((*names, "loss"), columns, strict=True))
         raise InputError(f"columns differ in length: {sizes}")
     return Runs(*columns)
-
-
-def column(table: Mapping[str, Sequence[float]], name: str) -> Sequence[float]:
-    """Raises InputError listing the columns that are there."""
-    if name not in table:
-        raise InputError(f"no column `{name}`; the table has {', '.join(map(str, table))}")
-    return table[name]

@@ -31,7 +31,10 @@ def test_the_page_is_well_formed_and_loads_nothing(project: Path) -> None:
     for tag, attributes in page.tags:
         for name in ("src", "href", "srcset", "data"):
             target = attributes.get(name)
-            assert target is None or target.startswith("#") or target in ("data:,", "corpus.html"), (tag, target)
+            assert target is None or target.startswith("#") or target in ("data:,", "corpus.html", "scaling.html"), (
+                tag,
+                target,
+            )
         assert not [name for name in attributes if name.startswith("on")]
     css = PAGE.read_text().split("<style>")[1].split("</style>")[0]
     assert "@import" not in css and "url(" not in css and "http" not in css

@@ -1,0 +1,97 @@
+"""Anyone's CSV: what is refused names its lines, what is odd is remarked on, and nothing is repaired in silence."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from stages.base.errors import InputError
+from stages.scaling.fit import Law
+from stages.scaling.table import read_table
+from stages.scaling.units import other_unit
+
+LAW = Law(406.4, 410.7, 1.69, 0.34, 0.28)
+
+
+def grid() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    n, d = (axis.ravel() for axis in np.meshgrid(np.geomspace(5e7, 1e10, 6), np.geomspace(1e9, 5e11, 6)))
+    return n, d, np.asarray(LAW.predict(n, d)) * np.exp(0.01 * np.random.default_rng(0).standard_normal(n.size))
+
+
+def write(folder: Path, text: str) -> Path:
+    path = folder / "runs.csv"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_columns_by_other_names_and_derived_ones(tmp_path: Path) -> None:
+    table = read_table(
+        write(tmp_path, "Params,FLOPS,loss,mixture,lr\n1e8,1.2e18,3.0,web,0.1\n2e8,2.4e18,2.9,web,0.2\n")
+    )
+    assert table.N.tolist() == [1e8, 2e8] and table.D.tolist() == [2e9, 2e9]
+    assert table.recipe == ("web", "web") and table.extra["lr"].tolist() == [0.1, 0.2]
+    assert table.lines == (2, 3) and not table.warnings
+
+
+def test_integers_whose_flops_overflow_int64(tmp_path: Path) -> None:
+    table = read_table(write(tmp_path, "N,D,loss\n405000000000,15600000000000,1.8\n"))
+    assert table.C[0] == pytest.approx(6 * 405e9 * 15.6e12)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("size,D,loss\n1,2,3\n", r"no column N; there are 'size', 'D', 'loss'"),
+        ("N,loss\n1,3\n", r"no column D \(or C\)"),
+        ("N,D,loss\n1,2,3\n1,,3\n1,2,3\n1,-2,3\n", r"`D` .*lines 3 \(empty\), 5 \(-2\)"),
+        ("N,D,loss\n1,2,nan\n", r"`loss` .*lines 2 \(nan\)"),
+        ("N,D,loss\n1,2,inf\n1,2,lots\n", r"lines 2 \(inf\), 3 \(lots\)"),
+        ("N,D,loss\n0,2,3\n" * 1 + "0,2,3\n" * 6, r"and 2 more"),
+        ("N,D,loss\n1,2\n", r"line 2: 2 cells, the header has 3"),
+        ("N,params,D,loss\n1,1,2,3\n", r"columns `N` and `params` are both N"),
+        ("N,D,loss\n", r"no runs"),
+        ("", r"no column N or loss or D"),
+    ],
+)
+def test_bad_tables_are_refused_by_line(tmp_path: Path, text: str, said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        read_table(write(tmp_path, text))
+
+
+def test_a_missing_file_and_bytes_that_are_no_text(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="No such file"):
+        read_table(tmp_path / "none.csv")
+    (tmp_path / "runs.csv").write_bytes(b"N,D,loss\n\xff\xfe")
+    with pytest.raises(InputError, match="not UTF-8"):
+        read_table(tmp_path / "runs.csv")
+
+
+def test_duplicates_and_compute_that_doesnt_fit_are_remarked(tmp_path: Path) -> None:
+    rows = "1e8,2e9,1.2e18,3.0\n1e8,2e9,1.2e18,3.0\n2e8,2e9,2.4e21,2.9\n"
+    twice, compute = read_table(write(tmp_path, "N,D,C,loss\n" + rows)).warnings
+    assert "1 runs stand in the table twice" in twice and "lines 3 (as 2)" in twice
+    assert "1e+03 times 6·N·D in 1 runs (lines 4)" in compute
+
+
+@pytest.mark.parametrize("share", [0.08, 0.5, 0.8])
+def test_losses_in_bits_are_noticed(tmp_path: Path, share: float) -> None:
+    n, d, loss = grid()
+    bits = np.random.default_rng(1).random(n.size) < share
+    mixed = np.where(bits, loss / np.log(2), loss)
+    assert other_unit(n, d, mixed).tolist() == np.flatnonzero(bits).tolist()
+    lines = "".join(f"{a},{b},{c}\n" for a, b, c in zip(n, d, mixed, strict=True))
+    (said,) = read_table(write(tmp_path, "N,D,loss\n" + lines)).warnings
+    assert "as of bits among nats" in said
+
+
+def test_losses_of_one_unit_raise_no_remark(reference: Path) -> None:
+    """Real tables, outliers and all."""
+    assert other_unit(*grid()).size == 0
+    for name in ("hoffmann2022_epoch_svg", "gemstones2025_fineweb_edu", "chinchilla_isoflop"):
+        table = np.genfromtxt(reference / "scaling" / f"{name}.csv", delimiter=",", names=True, usecols=None)
+        assert other_unit(table["N"], table["D"], table["loss"]).size == 0, name
+
+
+def test_hostile_names_are_cut(tmp_path: Path) -> None:
+    table = read_table(write(tmp_path, f"N,D,loss,recipe\n1e8,2e9,3,{'x' * 500}\u202e\x07\n"))
+    assert table.recipe == ("x" * 60,)

@@ -44,8 +44,19 @@ def parser() -> argparse.ArgumentParser:
     )
     cost.add_argument("--device", default="h100", help="h100 (default), a100, h200, …")
     cost.add_argument("--gpus", type=int, default=1)
-    cost.add_argument("--tflops", type=float, help="achieved, for each device; default: 25-43 %% of its dense peak")
-    cost.add_argument("--usd-per-gpu-hour", type=float)
+    cost.add_argument("--layers", type=int, metavar="L", help="with --width and --context: count attention too")
+    cost.add_argument("--width", type=int, metavar="W", help="query heads x head size")
+    cost.add_argument("--context", type=int, metavar="T", help="tokens a row")
+    speed = cost.add_mutually_exclusive_group()
+    speed.add_argument(
+        "--mfu", type=float, nargs=2, metavar=("LOW", "HIGH"), help="share of the dense peak; default: .22 .44"
+    )
+    speed.add_argument("--tflops", type=float, help="achieved, by each device, in place of a share of its peak")
+    cost.add_argument("--usd-per-gpu-hour", type=float, help="default: the device's in docs/scaling.md")
+    cost.add_argument("--people", type=float, default=0.0, help="who work on it; default: not counted")
+    cost.add_argument("--usd-per-person", type=float, default=500_000.0, help="for the project; default: 500000")
+    cost.add_argument("--pue", type=float, default=1.1, help="energy of the building by that of the boards")
+    cost.add_argument("--kg-per-kwh", type=float, default=0.38, help="CO2eq of the grid")
 
     scaling = commands.add_parser("scaling", help="scaling laws of anyone's table of runs")
     actions = scaling.add_subparsers(dest="action", required=True, metavar="action")
@@ -125,15 +136,28 @@ def _extend(options: argparse.Namespace) -> int:
 
 
 def _cost(options: argparse.Namespace) -> int:
-    from stages.scaling.cost import Assumptions, estimate, render
+    from stages.base.errors import ParamError
+    from stages.scaling.cost import Assumptions, Attention, estimate, render
 
-    given = Assumptions(tflops=options.tflops, usd_per_gpu_hour=options.usd_per_gpu_hour)
+    shape = (options.layers, options.width, options.context)
+    if any(shape) and not all(shape):
+        raise ParamError("give --layers, --width and --context together, or none of them")
+    given = Assumptions(
+        tflops=options.tflops,
+        usd_per_gpu_hour=options.usd_per_gpu_hour,
+        people=options.people,
+        usd_per_person=options.usd_per_person,
+        pue=options.pue,
+        kg_per_kwh=options.kg_per_kwh,
+        **({"mfu": tuple(options.mfu)} if options.mfu else {}),
+    )
     cost = estimate(
         options.params,
         options.tokens,
         gpus=options.gpus,
         device=options.device,
         active_params=options.active_params,
+        attention=Attention(*shape) if all(shape) else None,
         assumptions=given,
     )
     print(render(cost), end="")

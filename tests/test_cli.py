@@ -83,6 +83,17 @@ def test_cost_refuses_nonsense(capsys: pytest.CaptureFixture[str]) -> None:
     assert "params must be a positive number" in capsys.readouterr().err
 
 
+def test_cost_of_every_part_that_can_be_given(capsys: pytest.CaptureFixture[str]) -> None:
+    shape = ["--layers", "126", "--width", "16384", "--context", "8192"]
+    given = ["--mfu", ".3", ".3", "--people", "50", "--pue", "1", "--kg-per-kwh", ".24"]
+    assert main(["cost", "--params", "405e9", "--tokens", "15.6e12", *shape, *given]) == 0
+    out = capsys.readouterr().out
+    for said in ("8.4% more for attention over 8192 tokens", "50 people at $500,000", "PUE 1,", "0.24 kg", "30%-30%"):
+        assert said in out
+    assert main(["cost", "--params", "1e9", "--tokens", "1e9", "--layers", "4"]) == 2
+    assert "together, or none" in capsys.readouterr().err
+
+
 def test_where_says_whether_the_page_is_there(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert main(["where"]) == 1

@@ -16,12 +16,12 @@ HOURS_PER_DAY = 24.0
 class Assumptions:
     """Everything an estimate supposes. Ranges are (low, high).
 
-    `mfu`: model FLOPs utilisation over *billed* hours; published runs lie between 14 and 48 %, most of the large ones
-    in 25-43 %. `tflops` (achieved, per GPU), if given, replaces peak × MFU. `pue` × `kg_per_kwh` = .42 kg of CO2eq per
-    kWh of board power is what Meta's Llama 2 to 3.1 model cards imply (.41-.43).
+    `mfu`: model FLOPs utilisation over *billed* hours. 22 published runs lie between 14 and 48 %; the range here holds
+    19 of them (bench/plan.py lists all). `tflops` (achieved, per GPU), if given, replaces peak × MFU. `pue` ×
+    `kg_per_kwh` = .42 kg of CO2eq per kWh of board power is what Meta's Llama 2 to 3.1 model cards imply (.41-.43).
     """
 
-    mfu: tuple[float, float] = (0.25, 0.43)
+    mfu: tuple[float, float] = (0.22, 0.44)
     tflops: float | None = None
     usd_per_gpu_hour: float | None = None
     people: float = 0.0
@@ -56,6 +56,7 @@ class Quantity:
 @dataclass(frozen=True)
 class Cost:
     flops: Quantity
+    tokens_per_parameter: Quantity
     gpu_hours: Quantity
     days: Quantity
     rent_usd: Quantity
@@ -104,6 +105,7 @@ def estimate(
     board = devices.device(device) if isinstance(device, str) else device
     active = float(params if active_params is None else active_params)
     _check(float(params), float(tokens), gpus, active, given)
+    dense = flops_per_token(active) * float(tokens)
     compute = flops_per_token(active, attention) * float(tokens)
     if given.tflops is not None:
         rates = [given.tflops] * 3
@@ -116,7 +118,7 @@ def estimate(
     days = [hour / gpus / HOURS_PER_DAY for hour in hours]
     price = board.usd_per_hour if given.usd_per_gpu_hour is None else given.usd_per_gpu_hour
     rent = [hour * price for hour in hours]
-    salaries = given.people * given.usd_per_person
+    salaries = float(given.people * given.usd_per_person)
     energy = [hour * board.power_w * given.pue / 1e6 for hour in hours]
     carbon = [mwh * given.kg_per_kwh for mwh in energy]  # kg/kWh = t/MWh
     people = (
@@ -125,9 +127,14 @@ def estimate(
     kind = "parameters" if active_params is None else "active parameters"
     counted = f"6 x {active:.4g} {kind} x {float(tokens):.4g} tokens"
     if attention:
-        counted += f", and attention over {attention.context} tokens in {attention.n_layer} layers"
+        counted += f" = {dense:.4g}, and {compute / dense - 1:.1%} more for attention over {attention.context} tokens"
     return Cost(
         flops=_exactly(compute, "FLOPs", counted),
+        tokens_per_parameter=_exactly(
+            float(tokens) / active,
+            "",
+            f"of {active:.4g} {kind}; about 20 is compute-optimal (Hoffmann et al. 2022), more is cheaper to serve",
+        ),
         gpu_hours=_between(hours, "GPU-hours", speed),
         days=_between(days, "days", f"{gpus} x {board.label}, without interruptions"),
         rent_usd=_between(rent, "USD", f"${price:g} per GPU-hour"),
@@ -136,7 +143,7 @@ def estimate(
         energy_mwh=_between(energy, "MWh", f"{board.power_w:g} W a board, PUE {given.pue:g}"),
         tco2eq=_between(carbon, "tCO2eq", f"{given.kg_per_kwh:g} kg per kWh (location-based); operation only"),
         thresholds=(
-            _against(compute, REPORTING_THRESHOLD, "the reporting line of US Executive Order 14110"),
+            _against(compute, REPORTING_THRESHOLD, "the reporting line of US Executive Order 14110, since revoked"),
             _against(compute, EU_SYSTEMIC_RISK, "the systemic-risk line of the EU AI Act"),
         ),
     )
@@ -145,10 +152,11 @@ def estimate(
 def render(cost: Cost) -> str:
     """A table for the terminal; every line carries its assumption."""
     rows = [
-        ("compute", cost.flops), ("GPU-hours", cost.gpu_hours), ("wall time", cost.days), ("rent", cost.rent_usd),
-        ("people", cost.people_usd), ("total", cost.usd), ("energy", cost.energy_mwh), ("emissions", cost.tco2eq),
+        ("compute", cost.flops), ("tokens per parameter", cost.tokens_per_parameter), ("GPU-hours", cost.gpu_hours),
+        ("wall time", cost.days), ("rent", cost.rent_usd), ("people", cost.people_usd), ("total", cost.usd),
+        ("energy", cost.energy_mwh), ("emissions", cost.tco2eq),
     ]  # fmt: skip
-    lines = [f"{name:<10} {_shown(quantity):<52} {quantity.assumption}" for name, quantity in rows]
+    lines = [f"{name:<20} {_shown(quantity):<48} {quantity.assumption}" for name, quantity in rows]
     return "\n".join([*lines, *cost.thresholds]) + "\n"
 
 
@@ -166,7 +174,7 @@ def _shown(quantity: Quantity) -> str:
     text = _number(quantity.value)
     if quantity.low != quantity.high:
         text += f" ({_number(quantity.low)} to {_number(quantity.high)})"
-    return f"{text} {quantity.unit}"
+    return f"{text} {quantity.unit}".rstrip()
 
 
 def _number(value: float) -> str:

@@ -6,6 +6,7 @@ import numpy as np
 
 from stages.base.errors import InputError
 from stages.scaling.law import Law
+from stages.scaling.stream import Stream
 
 GRID = 4001
 REFINEMENTS = 4
@@ -25,17 +26,21 @@ class Served(NamedTuple):
         return self.training_flops + self.inference_flops
 
 
-def tokens_for_loss(law: Law, N: np.ndarray | float, loss: float) -> np.ndarray:
-    """D(N) = (B / (loss - E - A·N^-α))^(1/β); infinite where N is too small to reach the loss at all."""
+def tokens_for_loss(law: Law, N: np.ndarray | float, loss: float, stream: Stream | None = None) -> np.ndarray:
+    """D(N) = (B / (loss - E - A·N^-α))^(1/β); infinite where N is too small to reach the loss at all.
+
+    With a stream, the tokens to read of it, repeats included; without, data are unlimited.
+    """
     room = loss - law.E - law.A * np.asarray(N, dtype=np.float64) ** -law.alpha
     with np.errstate(divide="ignore", invalid="ignore"):
-        return np.where(room > 0, (law.B / room) ** (1 / law.beta), np.inf)
+        fresh = np.where(room > 0, (law.B / room) ** (1 / law.beta), np.inf)
+    return fresh if stream is None else stream.read(fresh)
 
 
-def serve_optimum(law: Law, loss: float, inference_tokens: float) -> Served:
+def serve_optimum(law: Law, loss: float, inference_tokens: float, stream: Stream | None = None) -> Served:
     """The cheapest (N, D) that reaches `loss` and then serves `inference_tokens`: a 1-D search over log N, refined.
 
-    Raises InputError for a loss at or below E.
+    Raises InputError for a loss at or below E, or that no size reaches with this stream.
     """
     if loss <= law.E:
         raise InputError(f"a loss of {loss:.4g} can't be reached: the law's E is {law.E:.4g}")
@@ -48,8 +53,10 @@ def serve_optimum(law: Law, loss: float, inference_tokens: float) -> Served:
     for _ in range(REFINEMENTS):
         log_n = np.linspace(centre - span, centre + span, GRID)
         sizes = np.exp(log_n)
-        total = 6 * sizes * tokens_for_loss(law, sizes, loss) + 2 * sizes * float(inference_tokens)
+        total = 6 * sizes * tokens_for_loss(law, sizes, loss, stream) + 2 * sizes * float(inference_tokens)
         centre, span = float(log_n[int(np.argmin(total))]), span / 100
     n = float(np.exp(centre))
-    d = float(tokens_for_loss(law, n, loss))
+    d = float(tokens_for_loss(law, n, loss, stream))
+    if not np.isfinite(d):
+        raise InputError(f"a loss of {loss:.4g} can't be reached by reading this data again and again, at any size")
     return Served(n, d, 6 * n * d, 2 * n * float(inference_tokens))

@@ -11,14 +11,15 @@ from stages.base.params import Section
 from stages.base.record import stage
 from stages.base.seeds import derive
 from stages.lm.config import ModelConfig
+from stages.scaling.alternatives import alternatives
 from stages.scaling.cost import Attention, estimate
 from stages.scaling.devices import device
 from stages.scaling.forecast import Forecast
-from stages.scaling.inference import serve_optimum
+from stages.scaling.margin import NextDollar, next_dollar
 from stages.scaling.shape import Recipe, Shape, active_params, model_config, train_flops
+from stages.scaling.stream import Stream
 
 Positive = Annotated[float, Field(gt=0)]
-RATIOS = (20, 150)  # tokens per parameter: Hoffmann's rule of thumb, and what a model made to be served is trained at
 NEARLY_ALL = 0.9  # of the budget: below it, a candidate counts as leaving the budget unspent
 
 
@@ -51,7 +52,10 @@ class PlanParams(Recipe):
     budget: Budget
     shapes: Annotated[dict[str, Shape], Field(min_length=1)]
     batch_tokens: Annotated[int, Field(ge=1)]
+    max_passes: Annotated[float, Field(gt=0)]  # over the packed stream
+    data_decay: Positive  # R*_D of Muennighoff et al. 2023: how slowly repeated tokens lose their worth
     inference_tokens: Positive  # served over the model's life, for the inference-aware alternative
+    usd_per_million_tokens: Positive  # of new text, cleaned: what the next dollar could buy instead of compute
     cost_device: str
 
 
@@ -64,44 +68,52 @@ class Candidate:
     config: ModelConfig
     n: float  # in the law's count of parameters
     tokens: int
+    fresh: float  # what the tokens are worth, repeats discounted
     flops: float
     loss: float
-    capped: bool  # by the packed stream, not by the budget
+    capped: bool  # by the data and max_passes, not by the budget
 
 
-def candidates(params: PlanParams, forecast: Forecast, vocab_size: int, seq_len: int, rows: int) -> list[Candidate]:
-    """Every shape with the tokens that the budget, or else the packed stream, allows, in whole batches."""
-    budget, step = params.budget.total(), max(1, round(params.batch_tokens / seq_len))
+def candidates(
+    params: PlanParams, forecast: Forecast, stream: Stream, vocab_size: int, seq_len: int
+) -> list[Candidate]:
+    """Every shape with the tokens that the budget, or else the data, allows, in whole batches."""
+    budget, batch = params.budget.total(), max(1, round(params.batch_tokens / seq_len)) * seq_len
+    most = int(params.max_passes * stream.tokens // batch)
     found = []
     for key, shape in sorted(params.shapes.items()):
         config = model_config("transformer", shape, params, vocab_size, seq_len)
-        affordable = budget / train_flops(config, 1, seq_len) / (step * seq_len)
-        steps = int(min(affordable, rows // step))
-        if steps < 1:
+        affordable = int(budget / train_flops(config, 1, seq_len) / batch)
+        tokens = min(affordable, most) * batch
+        if not tokens:
             continue
-        tokens = steps * step * seq_len
         n = float(config.param_count() if forecast.count == "total" else config.non_embedding_count())
-        loss = float(forecast.law.predict(n, tokens))
-        capped = affordable >= rows // step + 1
-        found.append(Candidate(key, config, n, tokens, train_flops(config, tokens, seq_len), loss, capped))
+        fresh = float(stream.fresh(tokens))
+        loss, flops = float(forecast.law.predict(n, fresh)), train_flops(config, tokens, seq_len)
+        found.append(Candidate(key, config, n, tokens, fresh, flops, loss, affordable > most))
     if not found:
-        raise InputError(f"a budget of {budget:.3g} FLOPs buys not one step of any shape; raise `scaling.plan.budget`")
+        raise InputError(
+            f"a budget of {budget:.3g} FLOPs and {params.max_passes:g} passes over the data buy not one step of any "
+            "shape; raise `scaling.plan.budget` or lower `scaling.plan.batch_tokens`"
+        )
     return found
 
 
 def make_plan(fit: Mapping[str, Any], pack: Mapping[str, Any], params: PlanParams, seed: int) -> dict[str, Any]:
     """plan.json; see docs/scaling.md for its keys. Raises InputError if the budget buys nothing."""
     forecast, recipe = Forecast.of(fit), shared_recipe(fit)
+    stream = Stream.of(pack, params.data_decay)
     budget, seq_len = params.budget.total(), pack["seq_len"]
-    found = candidates(params, forecast, pack["vocab_size"], seq_len, pack["train"]["rows"])
+    found = candidates(params, forecast, stream, pack["vocab_size"], seq_len)
     best = min(found, key=lambda candidate: (candidate.loss, candidate.key))
-    interval = forecast.interval(best.n, best.tokens, derive(seed, "interval"))
     optimum = forecast.law.optimum(budget)
     attention = Attention(best.config.n_layer, best.config.n_head * best.config.head_dim, seq_len)
     bill = estimate(
         best.config.param_count(), best.tokens, device=params.cost_device, attention=attention,
         active_params=active_params(best.config),
     )  # fmt: skip
+    spend = float(bill.rent_usd) * budget / best.flops
+    dollar = next_dollar(forecast.law, stream, budget, params.max_passes, spend, params.usd_per_million_tokens)
     return {
         "model": best.config.to_dict(),
         "shape": best.key,
@@ -113,24 +125,31 @@ def make_plan(fit: Mapping[str, Any], pack: Mapping[str, Any], params: PlanParam
         "recipe": recipe,
         "tokenizer_sha256": pack["tokenizer_sha256"],
         "predicted_loss": best.loss,
-        "interval": list(interval),
+        "interval": list(forecast.interval(best.n, best.fresh, derive(seed, "interval"))),
         "level": fit["level"],
         "tokens_per_parameter": best.tokens / best.config.param_count(),
         "budget_flops": budget,
         "planned_flops": best.flops,
         "optimum": {"n": optimum.N, "tokens": optimum.D, "loss": forecast.law.predict(*optimum)},
         "data": {
-            "unique_tokens": sum(pack["unique_tokens"].values()),
-            "stream_tokens": pack["train"]["rows"] * seq_len,
+            "unique_tokens": stream.unique,
+            "stream_tokens": int(stream.tokens),
+            "passes": best.tokens / stream.tokens,
+            "fresh_tokens": best.fresh,
+            "decay": stream.decay,
         },
         "candidates": [
-            {"shape": c.key, "n": c.n, "tokens": c.tokens, "flops": c.flops, "loss": c.loss, "capped_by_data": c.capped}
+            {"shape": c.key, "n": c.n, "tokens": c.tokens, "fresh_tokens": c.fresh, "flops": c.flops, "loss": c.loss,
+             "capped_by_data": c.capped}
             for c in found
         ],
-        "alternatives": alternatives(forecast, budget, params.inference_tokens, best, seed),
+        "alternatives": alternatives(
+            forecast, stream, budget, params.max_passes, (best.n, best.tokens), params.inference_tokens, seed
+        ),
+        "next_dollar": dollar.as_dict(),
         "cost": bill.as_dict(),
-        "reasons": reasons(best, found, fit, budget, optimum.D, pack),
-    }
+        "reasons": reasons(best, found, fit, budget, optimum.D, stream, params, dollar),
+    }  # fmt: skip
 
 
 def shared_recipe(fit: Mapping[str, Any]) -> dict[str, Any]:
@@ -141,64 +160,40 @@ def shared_recipe(fit: Mapping[str, Any]) -> dict[str, Any]:
     return dict(recipes[0])
 
 
-def alternatives(
-    forecast: Forecast, budget: float, inference_tokens: float, best: Candidate, seed: int
-) -> list[dict[str, Any]]:
-    """The same budget at other ratios, by the law alone (continuous N, 6·N·D), and the cheapest one to serve."""
-    law = forecast.law
-    rows = []
-    for ratio in RATIOS:
-        n = (budget / (6 * ratio)) ** 0.5
-        rows.append(_row(f"{ratio} tokens per parameter", forecast, n, ratio * n, derive(seed, ratio)))
-    rows.append(_row("compute-optimal", forecast, *law.optimum(budget), derive(seed, "optimum")))
-    served = serve_optimum(law, best.loss, inference_tokens)
-    name = f"equal loss, {inference_tokens:.3g} tokens served"
-    row = _row(name, forecast, served.N, served.D, derive(seed, "served"))
-    as_planned = 6 * best.n * best.tokens + 2 * best.n * inference_tokens
-    return [*rows, row | {"total_flops": served.total_flops, "saves": 1 - served.total_flops / as_planned}]
-
-
-def _row(name: str, forecast: Forecast, n: float, tokens: float, seed: int) -> dict[str, Any]:
-    return {
-        "name": name,
-        "n": n,
-        "tokens": tokens,
-        "tokens_per_parameter": tokens / n,
-        "flops": 6 * n * tokens,
-        "loss": float(forecast.law.predict(n, tokens)),
-        "interval": list(forecast.interval(n, tokens, seed)),
-    }
-
-
 def reasons(
     best: Candidate,
     found: list[Candidate],
     fit: Mapping[str, Any],
     budget: float,
     optimal_tokens: float,
-    pack: Mapping[str, Any],
+    stream: Stream,
+    params: PlanParams,
+    dollar: NextDollar,
 ) -> list[str]:
     """Why this plan, in sentences for the report."""
-    stream = pack["train"]["rows"] * pack["seq_len"]
+    passes = best.tokens / stream.tokens
     said = [
         f"{best.key} has the lowest predicted loss of {len(found)} shapes; it spends {best.flops / budget:.0%} of the "
         f"budget of {budget:.3g} FLOPs, attention counted.",
-        f"It trains on {best.tokens:,} tokens; the packed stream has {stream:,}, made from "
-        f"{sum(pack['unique_tokens'].values()):,} unique ones by the epochs that corpus.mix set.",
+        f"It trains on {best.tokens:,} tokens, {passes:.2f} passes over a packed stream of {stream.tokens:,.0f}, which "
+        f"is made from {stream.unique:,.0f} unique ones by the epochs that corpus.mix set.",
     ]
-    if optimal_tokens > stream:
+    if passes > 1:
         said.append(
-            f"The law alone would want {optimal_tokens:.3g} tokens, the packed stream has {stream:,}: "
-            "more data would buy more than more compute."
+            f"Repeats discounted, they are worth {best.fresh / best.tokens:.0%} of as many fresh ones (R* = "
+            f"{stream.decay:.3g}, Muennighoff et al. 2023)."
         )
+    if optimal_tokens > stream.tokens:
+        said.append(f"With fresh data enough, the law would read {optimal_tokens:.3g} tokens.")
+    said.append(_on_the_next_dollar(dollar))
     sizes = [candidate.n for candidate in found]
     if len(sizes) > 1 and best.n in (min(sizes), max(sizes)):
         side = "smallest" if best.n == min(sizes) else "largest"
         said.append(f"It is the {side} shape on offer; the best may lie beyond: add shapes to `scaling.plan.shapes`.")
     if best.flops < NEARLY_ALL * budget:
         said.append(
-            f"{1 - best.flops / budget:.0%} of the budget is left unspent: the stream ends first. Add larger shapes to "
-            "`scaling.plan.shapes`, more documents, or more epochs in corpus.mix."
+            f"{1 - best.flops / budget:.0%} of the budget is left unspent: the data end first. Add larger shapes to "
+            "`scaling.plan.shapes` or documents to the corpus, or raise `scaling.plan.max_passes`."
         )
     largest = max(point["flops"] for point in fit["points"])
     said.append(f"The law is extrapolated {best.flops / largest:.3g}-fold in compute beyond the ladder's largest run.")
@@ -206,6 +201,20 @@ def reasons(
     if error is not None:
         said.append(f"Without the ladder's largest run, the law missed that run by {error:.2%}.")
     return said
+
+
+def _on_the_next_dollar(dollar: NextDollar) -> str:
+    price = dollar.break_even_usd_per_million_tokens
+    slopes = (
+        f"One percent more compute would lower the loss by {dollar.compute_percent:.2g}, one percent more unique text "
+        f"by {dollar.data_percent:.2g}"
+    )
+    if price is None:
+        return f"{slopes}: only data helps."
+    return (
+        f"{slopes}. At ${dollar.usd_per_million_tokens:.3g} a million new tokens the next dollar buys more from "
+        f"{dollar.buys_more}; both would buy the same at ${price:.2g}."
+    )
 
 
 def main() -> None:

@@ -184,10 +184,21 @@ def fit_and_plan(rng: np.random.Generator) -> tuple[dict[str, Any], dict[str, An
         "budget_flops": 7e13,
         "planned_flops": 6.6e13,
         "optimum": {"n": 2e6, "tokens": 5e6, "loss": 2.73},
-        "data": {"unique_tokens": 2_900_000, "stream_tokens": 6_200_000},
+        "data": {"unique_tokens": 2_900_000, "stream_tokens": 6_200_000, "passes": 0.98, "fresh_tokens": 6_100_000.0},
+        "alternatives": [
+            {
+                "name": "as planned", "n": 1.63e6, "tokens": 6.1e6, "passes": 0.98, "tokens_per_parameter": 3.74,
+                "flops": 6e13, "total_flops": 3.3e15, "loss": 2.741, "interval": [2.68, 2.81],
+            },
+            {
+                "name": "equal loss, 1e+09 tokens served", "n": 1.2e6, "tokens": 9.1e6, "passes": 1.47, "saves": 0.253,
+                "tokens_per_parameter": 7.58, "flops": 6.6e13, "total_flops": 2.5e15, "loss": 2.741,
+                "interval": [2.66, 2.83],
+            },
+        ],
         "cost": estimate(1.63e6, 6.1e6).as_dict(),
         "reasons": ["w160 has the lowest predicted loss of 5 shapes.", "The law is extrapolated 6.1-fold in compute."],
-    }
+    }  # fmt: skip
     return fit, plan, [point["key"] for point in points]
 
 

@@ -85,6 +85,12 @@ def test_every_section_and_number_is_there(project: Path) -> None:
     assert sum(tag == "svg" for tag, _ in page.tags) >= 8
 
 
+def test_cost_shows_training_and_serving_side_by_side(project: Path) -> None:
+    page = made()
+    assert "equal loss, 1e+09 tokens served, saves 25 % 1.2M 9.1M 1.47 7.58 66T 2.5e15 2.741 2.660 – 2.830" in page.text
+    assert "0.98 passes over the packed stream" in page.text
+
+
 def test_twice_gives_the_same_bytes_and_the_record_says_so(project: Path) -> None:
     def hashes() -> list[str]:
         report.main()

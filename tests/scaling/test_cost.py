@@ -3,6 +3,7 @@
 import pytest
 
 from stages.base.errors import ParamError
+from stages.scaling import devices
 from stages.scaling.cost import Assumptions, Attention, estimate, flops_per_token, render
 
 
@@ -24,7 +25,7 @@ def test_ranges_are_ordered_and_follow_the_utilisation() -> None:
     cost = estimate(7e9, 2e12, gpus=64, device="a100")
     for quantity in (cost.gpu_hours, cost.days, cost.rent_usd, cost.usd, cost.energy_mwh, cost.tco2eq):
         assert quantity.low < quantity.value < quantity.high
-        assert quantity.high / quantity.low == pytest.approx(0.43 / 0.25)
+        assert quantity.high / quantity.low == pytest.approx(2.0)
     assert float(cost.days) == pytest.approx(float(cost.gpu_hours) / 64 / 24)
 
 
@@ -33,12 +34,43 @@ def test_salaries_are_a_sum_and_not_a_rate() -> None:
     assert float(cost.usd) == pytest.approx(float(cost.rent_usd) + 300_000)
 
 
+def test_attention_is_counted_and_said() -> None:
+    """GPT-3 175B (Brown et al. 2020: 96 layers of 12,288, 2,048 tokens): 12·L·W·T is 2.8 % of 6·N."""
+    cost = estimate(175e9, 3e11, attention=Attention(96, 12288, 2048))
+    assert float(cost.flops) / (6 * 175e9 * 3e11) == pytest.approx(1 + 2 * 96 * 12288 * 2048 / 175e9)
+    assert "2.8% more for attention over 2048 tokens" in cost.flops.assumption
+
+
+def test_tokens_per_parameter_are_of_the_active_ones() -> None:
+    assert float(estimate(70e9, 1.4e12).tokens_per_parameter) == 20  # Chinchilla
+    assert float(estimate(671e9, 14.8e12, active_params=37e9).tokens_per_parameter) == pytest.approx(400)
+
+
+def test_every_device_states_a_dense_peak() -> None:
+    """Half of the data sheets' figures with sparsity."""
+    sparse = {"a100": 624, "h100": 1979, "h200": 1979, "l4": 242, "l40s": 733, "b200": 4500, "h100_pcie": 1513}
+    for key, doubled in sparse.items():
+        assert devices.DEVICES[key].peak_tflops == pytest.approx(doubled / 2, rel=0.02)
+    with pytest.raises(ParamError, match="known: t4, v100"):
+        devices.device("abacus")
+
+
 def test_every_printed_line_carries_its_assumption() -> None:
     text = render(estimate(405e9, 15.6e12, gpus=16_000, device="h100"))
     lines = text.splitlines()
-    for name in ("compute", "GPU-hours", "wall time", "rent", "people", "total", "energy", "emissions"):
+    for name in (
+        "compute",
+        "tokens per parameter",
+        "GPU-hours",
+        "wall time",
+        "rent",
+        "people",
+        "total",
+        "energy",
+        "emissions",
+    ):
         assert any(line.startswith(name) for line in lines)
-    for assumption in ("25%-43%", "989 TFLOP/s", "$2 per GPU-hour", "PUE 1.1", "kg per kWh", "16000 x H100"):
+    for assumption in ("22%-44%", "989 TFLOP/s", "$2 per GPU-hour", "PUE 1.1", "kg per kWh", "16000 x H100"):
         assert assumption in text
     assert "below it" in text and "1e+26" in text
     assert "above it" in render(estimate(2e12, 1e13))

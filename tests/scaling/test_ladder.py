@@ -72,7 +72,7 @@ def test_a_point_learns_and_repeats_bitwise(project: Path, monkeypatch: pytest.M
     assert point["tokens"] == 4096 and point["steps"] == 32
     assert point["loss"] < np.log(64) - 0.5
     assert point["bpb"] == pytest.approx(point["loss"] * 8 * 32 / np.log(2) / 1000)
-    assert point["lr"] == pytest.approx(0.02 * 2**0.5)
+    assert point["lr"] == 0.02 and point["recipe"]["shares"] == SHARED["shares"]
 
 
 def test_one_definition_of_flops() -> None:
@@ -89,6 +89,16 @@ def test_schedule_has_room_or_is_refused() -> None:
     assert steps_of(shared, 1024, 32) == (4, 8, 4)  # the absolute minimum, not 40 % of 8
     with pytest.raises(ParamError, match="raise the point's tokens"):
         steps_of(shared, 512, 32)
+
+
+def test_ladder_plan_and_pretraining_share_one_recipe() -> None:
+    """The law predicts runs of the recipe that it was fitted on, no others."""
+    params = yaml.safe_load((Path(__file__).resolve().parents[2] / "params.yaml").read_text())
+    ladder, plan, pretrain = params["scaling"]["ladder"], params["scaling"]["plan"], params["pretraining"]["pretrain"]
+    for other, fewest in ((plan, 5), (pretrain, 6)):
+        common = (set(ladder) & set(other)) - {"checkpoint_every"}
+        assert len(common) >= fewest
+        assert {key: ladder[key] for key in common} == {key: other[key] for key in common}
 
 
 def test_more_tokens_than_the_stream_is_refused(project: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:

@@ -9,9 +9,12 @@ from stages.base.errors import InputError, ParamError
 from stages.base.params import parse
 from stages.lm.config import ModelConfig
 from stages.scaling.fit import analyse
-from stages.scaling.inference import serve_optimum
+from stages.scaling.inference import serve_optimum, tokens_for_loss
+from stages.scaling.law import Law
+from stages.scaling.margin import best_with, next_dollar
 from stages.scaling.plan import PlanParams, make_plan
 from stages.scaling.shape import train_flops
+from stages.scaling.stream import Stream
 
 SHAPES = {
     "small": {"n_layer": 3, "d_model": 96, "n_head": 3, "n_kv_head": 3, "d_ff": 256},
@@ -23,7 +26,8 @@ BUDGET = {"flops": 2.4e13, "device": None, "count": None, "hours": None, "mfu": 
 
 def plan_params(**changes: Any) -> PlanParams:
     values = {
-        "budget": BUDGET, "shapes": SHAPES, "batch_tokens": 2048, "inference_tokens": 1e9, "cost_device": "h100",
+        "budget": BUDGET, "shapes": SHAPES, "batch_tokens": 2048, "max_passes": 1.0, "data_decay": 15.4,
+        "inference_tokens": 1e9, "usd_per_million_tokens": 1.0, "cost_device": "h100",
         "rope_theta": 10000.0, "tie_embeddings": True, "qk_norm": True, "norm_eps": 1e-6,
     }  # fmt: skip
     return parse("scaling.plan", values | changes, PlanParams)
@@ -34,8 +38,13 @@ def pack(rows: int = 50_000) -> dict[str, Any]:
         "vocab_size": 2048,
         "seq_len": 256,
         "tokenizer_sha256": "0" * 64,
-        "train": {"rows": rows},
-        "unique_tokens": {"docs": 10**6, "atlas": 10**5},
+        "train": {
+            "rows": rows,
+            "sources": {
+                "docs": {"tokens": rows * 160, "unique_tokens": rows * 160},
+                "atlas": {"tokens": rows * 90, "unique_tokens": rows * 15},
+            },
+        },
     }
 
 
@@ -63,7 +72,51 @@ def test_a_short_stream_caps_the_tokens_and_is_reported(fit: dict[str, Any]) -> 
     assert all(candidate["capped_by_data"] for candidate in plan["candidates"])
     assert plan["shape"] == "large"  # with tokens equal, the budget goes into parameters
     assert any("left unspent" in reason for reason in plan["reasons"])
-    assert any("more data would buy more" in reason for reason in plan["reasons"])
+    assert plan["next_dollar"]["compute_percent"] > 0
+
+
+def test_more_passes_are_planned_where_they_pay_and_priced(fit: dict[str, Any]) -> None:
+    """With a short stream the plan reads it again, on a smaller model, and doesn't take repeats for fresh tokens."""
+    once = make_plan(fit, pack(rows=4000), plan_params(), seed=0)
+    again = make_plan(fit, pack(rows=4000), plan_params(max_passes=8.0), seed=0)
+    assert again["predicted_loss"] < once["predicted_loss"] and again["n_params"] < once["n_params"]
+    data = again["data"]
+    assert data["passes"] == pytest.approx(again["tokens"] / (4000 * 256)) and data["passes"] > 1
+    assert 4000 * 256 < data["fresh_tokens"] < again["tokens"]
+    naive = make_plan(fit, pack(rows=4000), plan_params(max_passes=8.0, data_decay=1e9), seed=0)
+    assert naive["predicted_loss"] < again["predicted_loss"]
+    assert any("Repeats discounted" in reason for reason in again["reasons"])
+
+
+def test_the_next_dollar_goes_where_its_price_says(fit: dict[str, Any]) -> None:
+    """Below the break-even price of text data are the better buy, above it compute; an endless stream wants none."""
+    short = pack(rows=4000)
+    price = make_plan(fit, short, plan_params(max_passes=4.0), seed=0)["next_dollar"]
+    even = price["break_even_usd_per_million_tokens"]
+    for factor, better in ((0.5, "data"), (2.0, "compute")):
+        plan = make_plan(fit, short, plan_params(max_passes=4.0, usd_per_million_tokens=factor * even), seed=0)
+        assert plan["next_dollar"]["buys_more"] == better
+        assert any(f"the next dollar buys more from {better}" in reason for reason in plan["reasons"])
+    endless = make_plan(fit, pack(rows=10**7), plan_params(), seed=0)["next_dollar"]
+    assert endless["data_percent"] == pytest.approx(0, abs=1e-9) and endless["buys_more"] == "compute"
+
+
+def test_slopes_of_the_best_loss_agree_with_the_law(law: Law) -> None:
+    """Where data abound, one percent more compute lowers the loss by its own derivative, and data by nothing."""
+    stream, C = Stream(1e12, ((1e12, 1e12),)), 1e15
+    dollar = next_dollar(law, stream, C, 1.0, compute_usd=10.0, usd_per_million_tokens=1.0)
+    loss = [float(law.predict(*law.optimum(C * factor))) for factor in (0.99, 1.01)]
+    assert dollar.compute_percent == pytest.approx((loss[0] - loss[1]) / 2, rel=1e-3)
+    assert dollar.data_percent == 0.0
+
+
+def test_the_best_size_for_scarce_data_beats_a_blind_search(law: Law) -> None:
+    stream, C = Stream(1e6, ((6e5, 6e5), (4e5, 1e5))), 1e14
+    (n, d), loss = best_with(law, stream, C, 4.0)
+    assert d <= 4e6 * (1 + 1e-9) and 6 * n * d <= C * (1 + 1e-9)
+    for size in np.geomspace(n / 30, n * 30, 301):
+        tokens = min(C / (6 * size), 4e6)
+        assert loss <= float(law.predict(size, stream.fresh(tokens))) + 1e-7
 
 
 def test_learning_rate_follows_the_ladders_rule(fit: dict[str, Any]) -> None:
@@ -74,15 +127,33 @@ def test_learning_rate_follows_the_ladders_rule(fit: dict[str, Any]) -> None:
 def test_alternatives_cost_the_same_and_lose_to_the_optimum(fit: dict[str, Any]) -> None:
     plan = make_plan(fit, pack(), plan_params(), seed=0)
     rows = {row["name"]: row for row in plan["alternatives"]}
-    best = rows["compute-optimal"]
+    best = rows["compute-optimal, all data fresh"]
     for ratio in (20, 150):
         row = rows[f"{ratio} tokens per parameter"]
         assert row["flops"] == pytest.approx(BUDGET["flops"])
         assert row["tokens_per_parameter"] == pytest.approx(ratio)
         assert row["loss"] >= best["loss"]
+    assert rows["compute-optimal, this data"]["loss"] >= best["loss"]
+    assert rows["as planned"]["loss"] == pytest.approx(plan["predicted_loss"])
     served = rows["equal loss, 1e+09 tokens served"]
     assert served["loss"] == pytest.approx(plan["predicted_loss"], rel=1e-6)
     assert served["saves"] >= 0
+    for row in rows.values():
+        assert row["total_flops"] == pytest.approx(6 * row["n"] * row["tokens"] + 2 * row["n"] * 1e9)
+        assert row["interval"][0] < row["loss"] < row["interval"][1]
+
+
+def test_serving_from_scarce_data(law: Law) -> None:
+    """Against a search over sizes; and a loss that repeats can't reach at a small size moves the size up."""
+    stream = Stream(1e6, ((1e6, 1e6),))
+    loss = float(law.predict(1e6, stream.fresh(3e6)))
+    served = serve_optimum(law, loss, 1e12, stream)
+    sizes = np.geomspace(served.N / 100, served.N * 100, 2001)
+    totals = 6 * sizes * tokens_for_loss(law, sizes, loss, stream) + 2 * sizes * 1e12
+    assert served.total_flops <= totals.min() * (1 + 1e-9)
+    assert float(law.predict(served.N, stream.fresh(served.D))) == pytest.approx(loss)
+    with pytest.raises(InputError, match="again and again"):
+        serve_optimum(law, float(law.predict(1e12, stream.fresh(1e9))) * 0.9, 1e9, stream)
 
 
 def test_serving_nothing_is_training_optimal_and_serving_more_means_smaller(law) -> None:

@@ -91,16 +91,6 @@ def test_schedule_has_room_or_is_refused() -> None:
         steps_of(shared, 512, 32)
 
 
-def test_ladder_plan_and_pretraining_share_one_recipe() -> None:
-    """The law predicts runs of the recipe that it was fitted on, no others."""
-    params = yaml.safe_load((Path(__file__).resolve().parents[2] / "params.yaml").read_text())
-    ladder, plan, pretrain = params["scaling"]["ladder"], params["scaling"]["plan"], params["pretraining"]["pretrain"]
-    for other, fewest in ((plan, 5), (pretrain, 6)):
-        common = (set(ladder) & set(other)) - {"checkpoint_every"}
-        assert len(common) >= fewest
-        assert {key: ladder[key] for key in common} == {key: other[key] for key in common}
-
-
 def test_more_tokens_than_the_stream_is_refused(project: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
     values = yaml.safe_load(Path("params.yaml").read_text())
     values["scaling"]["points"]["tiny"]["tokens"] = 10**6

@@ -1,9 +1,11 @@
 """The plan: spends the budget, respects the stream, predicts with an interval, and says why."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 
 from stages.base.errors import InputError, ParamError
 from stages.base.params import parse
@@ -192,3 +194,13 @@ def test_a_budget_too_small_for_one_step(fit: dict[str, Any]) -> None:
 
 def test_the_draws_carry_the_prediction(fit: dict[str, Any]) -> None:
     assert np.array(fit["transformer"]["draws"]).shape == (100, 5)
+
+
+def test_ladder_plan_and_pretraining_share_one_recipe() -> None:
+    """The law predicts runs of the recipe that it was fitted on, no others."""
+    params = yaml.safe_load((Path(__file__).resolve().parents[2] / "params.yaml").read_text())
+    ladder, plan, pretrain = params["scaling"]["ladder"], params["scaling"]["plan"], params["pretraining"]["pretrain"]
+    for other, fewest in ((plan, 5), (pretrain, 6)):
+        common = (set(ladder) & set(other)) - {"checkpoint_every"}
+        assert len(common) >= fewest
+        assert {key: ladder[key] for key in common} == {key: other[key] for key in common}

@@ -31,11 +31,14 @@ environment.txt: .venv/.installed
 	@python -c 'import platform; print(platform.python_implementation(), platform.python_version())' > $@
 
 # Peers and oracles of tests and benchmarks never enter the project's environment.
-peers: .venv-peers/.installed
+peers: .venv-peers/.litgpt
 .venv-peers/.installed: bench/requirements.lock requirements-torch.txt
 	test -x .venv-peers/bin/python || $(PYTHON) -m venv .venv-peers
 	.venv-peers/bin/python -m pip install --quiet --requirement $(TORCH_REQUIREMENTS)
 	.venv-peers/bin/python -m pip install --quiet --require-hashes --requirement bench/requirements.lock
+	@touch $@
+.venv-peers/.litgpt: bench/requirements-litgpt.txt .venv-peers/.installed
+	.venv-peers/bin/python -m pip install --quiet --no-deps --require-hashes --requirement $<
 	@touch $@
 
 lock:

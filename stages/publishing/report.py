@@ -19,6 +19,7 @@ from stages.publishing import headline as words
 from stages.publishing import waterfall
 from stages.publishing.charts import compact
 from stages.publishing.contamination_table import contamination_view, probability, verdict
+from stages.publishing.continuations import continuations_view
 from stages.publishing.cost_table import cost_view, plan_facts
 from stages.publishing.curves import by_position, small, training_view
 from stages.publishing.forgetting import evaluation_view
@@ -166,7 +167,10 @@ def training_section(read: Sources, limit: int) -> dict[str, Any]:
         small("PPO", rows["ppo"], "kl", "KL from the SFT model, nats", "c4", limit),
         by_position(read.json("data/pretraining/context/metrics.json")),
     ]
-    return training_view(stages["pretrain"], stages["anneal"], metrics, limit, charts)
+    said = {name: read.json(f"data/pretraining/{name}/samples.json") for name in stages}
+    return training_view(stages["pretrain"], stages["anneal"], metrics, limit, charts) | {
+        "continuations": continuations_view(said)
+    }
 
 
 def held_out(reward: dict[str, Any]) -> str:

@@ -334,6 +334,13 @@ def write_training(rng: np.random.Generator) -> None:
         "data/pretraining/pretrain/metrics.json", {"validation_loss": 2.768, "trunk_steps": 600, "flops": 6.6e13}
     )
     write_json("data/pretraining/anneal/metrics.json", {"validation_loss": 2.81})
+    begins = [("atlas", "The heron of Vell"), ("docs", "def load(path):\n    \u202e</p><script>alert(2)</script>")]
+    for name in ("pretrain", "anneal"):
+        samples = [
+            {"source": source, "prompt": prompt, "reference": "as it was written", "continuation": f"{name} <b>goes on"}
+            for source, prompt in begins
+        ]
+        write_json(f"data/pretraining/{name}/samples.json", samples)
     losses = {"0_63": (4.6, 4.5), "64_255": (4.4, 4.3), "256_1023": (4.9, 4.25), "all": (4.7, 4.3)}
     longer = {f"loss_by_position_before_{at}": before for at, (before, _) in losses.items()}
     longer |= {f"loss_by_position_after_{at}": after for at, (_, after) in losses.items()}

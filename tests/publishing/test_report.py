@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 import yaml
 
+from stages.base.errors import InputError
 from stages.publishing import report
+from stages.publishing.continuations import continuations_view
 from stages.publishing.headline import headline
 from stages.publishing.leaderboard_table import as_csv
 from stages.publishing.scaling_figure import frontier
@@ -48,6 +50,15 @@ def test_words_of_models_and_prompts_stay_words(project: Path) -> None:
     page = made()
     assert 'dpo says <script>alert("x")</script>' in page.text
     assert "<script" not in PAGE.read_text() and "onerror=alert(1)>" not in PAGE.read_text()
+
+
+def test_held_out_text_is_continued_beside_the_document(project: Path) -> None:
+    page = made()
+    assert "docs def load(path): \ufffd</p><script>alert(2)</script> …" in page.text
+    assert "the document as it was written pretrain pretrain <b>goes on anneal anneal <b>goes on" in page.text
+    rows = json.loads(Path("data/pretraining/anneal/samples.json").read_text())
+    with pytest.raises(InputError, match="pretrain and anneal continue other documents"):
+        continuations_view({"pretrain": rows[1:], "anneal": rows[:1]})
 
 
 def test_every_section_and_number_is_there(project: Path) -> None:

@@ -2,7 +2,7 @@
 
 `python bench/judging.py [--official PYTHON] [--checkout FOLDER] [--svg FILE]`; needs TRAINYARD_REFERENCE, and the
 peers' Python for evalica. PYTHON is one with alpaca_eval 0.6.6 (it isn't among the locked peers); FOLDER a checkout of
-tatsu-lab/alpaca_eval (@cd543a1), for more models than the reference has. About 5 minutes.
+tatsu-lab/alpaca_eval (@cd543a1), for more models than the reference has. Under 2 minutes.
 """
 
 import argparse

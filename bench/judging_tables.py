@@ -209,7 +209,7 @@ def draw(table: pd.DataFrame, reference: Path, path: Path) -> None:
     middle = table.sort_values("arena").iloc[len(table) // 2]
     top = table.sort_values("arena").iloc[-1]
     left.text(middle["arena"], middle["lc_win_rate"], "length-controlled", "c2", dx=-10, dy=-22, anchor="end")
-    left.text(top["arena"], 0, "win rate", "c1", dx=-10, dy=-8, anchor="end")
+    left.text(top["arena"], top["win_rate"], "win rate", "c1", dx=8, dy=20, anchor="end")
     judges = pd.read_csv(reference / "alpaca_eval" / "evaluators_leaderboard.csv", index_col=0)
     judges = judges.rename(columns={"Human agreement": "agreement", "Price [$/1000 examples]": "price"})
     judges = judges[(judges["price"] > 0) & (judges["agreement"] > 1)]  # one row has columns in each other's place
@@ -217,15 +217,15 @@ def draw(table: pd.DataFrame, reference: Path, path: Path) -> None:
         Axis("USD per 1,000 comparisons", log=True), Axis("agreement with people, %"), "Agreement by price", width=440
     )
     right.points(judges["price"].tolist(), judges["agreement"].tolist(), "c3", "circle", judges.index.tolist())
-    for name, dx, dy, anchor in (
-        ("humans", -9, 4, "end"),
-        ("alpaca_eval_gpt4", -9, -4, "end"),
-        ("alpaca_eval_llama3_70b_fn", 9, 4, "start"),
-        ("weighted_alpaca_eval_gpt4_turbo", -9, 4, "end"),
-        ("chatgpt", -9, 4, "end"),
+    for name, label, dx, anchor in (
+        ("humans", "people", -9, "end"),
+        ("alpaca_eval_gpt4", "GPT-4", 9, "start"),
+        ("alpaca_eval_llama3_70b_fn", "Llama 3 70B", 9, "start"),
+        ("weighted_alpaca_eval_gpt4_turbo", "AlpacaEval 2", -9, "end"),
+        ("chatgpt", "ChatGPT", -9, "end"),
     ):
         row = judges.loc[name]
-        right.text(row["price"], row["agreement"], name, "c3", dx=dx, dy=dy, anchor=anchor)
+        right.text(row["price"], row["agreement"], label, "c3", dx=dx, anchor=anchor)
     path.write_text(figure([(left.title, left), (right.title, right)]), encoding="utf-8")
 
 

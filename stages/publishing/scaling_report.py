@@ -23,7 +23,8 @@ def main() -> None:
         study = run.read_json("data/scaling/fit/study.json")
         plan = run.read_json("data/scaling/plan/plan.json")
         reached = run.read_json("data/pretraining/pretrain/metrics.json")["validation_loss"]
-        target = Target(plan["planned_flops"], plan["predicted_loss"], *plan["interval"], reached)
+        low, high = plan["interval"]
+        target = Target(plan["planned_flops"], plan["predicted_loss"], low, high, reached)
         page = scaling_page(
             study,
             run.params.title,

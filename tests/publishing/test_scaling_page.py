@@ -31,7 +31,9 @@ def result(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
             for i, around in enumerate(np.geomspace(0.2, 5, 6)):
                 n = LAW.optimum(budget).N * around
                 loss = (LAW.E + ratio * (float(LAW.predict(n, budget / 6 / n)) - LAW.E)) * np.exp(0.003 * rng.normal())
-                rows.append(f"{HOSTILE}{i},{recipe},{n},{budget / 6 / n},{loss},{0.01 * (i + 1)},{64 * (i + 1)},{8 + i}")
+                rows.append(
+                    f"{HOSTILE}{i},{recipe},{n},{budget / 6 / n},{loss},{0.01 * (i + 1)},{64 * (i + 1)},{8 + i}"
+                )
     (folder / "runs.csv").write_text("\n".join(rows) + "\n", encoding="utf-8")
     write_json(folder / "study.json", study(read_table(folder / "runs.csv"), Options(draws=60)))
     return read_json(folder / "study.json")
@@ -43,20 +45,22 @@ def test_the_page_says_what_the_study_says(result: dict[str, Any]) -> None:
     assert f"{law['a']:.3f}" in html and f"{100 * result['recipes'][0]['withheld']['mean_abs_error']:.2f} %" in html
     for section in ("compute", "isoflop", "residuals", "withheld", "sensitivity", "recipes", "plan", "runs"):
         assert f'<section id="{section}">' in html
-    for minimum in result["recipes"][0]["isoflop"][0]["minima"]:
-        assert f"best size at {minimum['C']:.2e}".replace("e+", "e") or minimum["reason"] in html
+    minima = result["recipes"][0]["isoflop"][0]["minima"]
+    assert html.count("best size at ") == sum(not minimum["reason"] for minimum in minima) > 2
     assert "index.html" not in html  # anyone's page links to no leaderboard
 
 
 def test_hostile_names_are_words_and_nothing_is_fetched(result: dict[str, Any]) -> None:
     page = Page(scaling_page(result, HOSTILE))
-    assert "script" not in page.tags
+    assert all(tag != "script" for tag, _ in page.tags) and HOSTILE in page.text
     html = scaling_page(result, HOSTILE)
     assert "<script" not in html and "&lt;script&gt;" in html and "http" not in html.replace("http-equiv", "")
 
 
 def test_the_planned_run_stands_beside_its_prediction(result: dict[str, Any]) -> None:
-    html = scaling_page(result, "t", target=Target(1e22, 2.5, 2.4, 2.6, 2.45), plan=[("model", "m")], reasons=["because"])
+    html = scaling_page(
+        result, "t", target=Target(1e22, 2.5, 2.4, 2.6, 2.45), plan=[("model", "m")], reasons=["because"]
+    )
     assert "2.500 was predicted, 2.450 was reached." in html and "inside its" in html and "because" in html
 
 
@@ -66,9 +70,7 @@ def test_no_law_is_said_with_its_reason(tmp_path: Path) -> None:
     assert "no law in parameters and tokens" in html and "2 runs, a law needs 4" in html
 
 
-def test_the_stage_publishes_the_page(
-    result: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_stage_publishes_the_page(result: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("sys.argv", ["scaling_report"])
     Path("params.yaml").write_text("publishing:\n  scaling_report: {title: Trainyard}\n")

@@ -1,22 +1,18 @@
 """The Epoch AI notebook's bootstrap of the Chinchilla law (Besiroglu et al. 2024): run by bench/scaling.py.
 
-Its objective, start and optimiser: BFGS from Hoffmann et al.'s constants on every resample, the gradient by autograd
-where that is installed (`autograd` in the output says so), and the same loop with a gradient by hand.
-Reads {N, D, loss, indices} as JSON; prints {autograd, gradient: {seconds, params}} as JSON.
+Its objective, start and optimiser: BFGS from Hoffmann et al.'s constants on every resample, the gradient by autograd as
+there, and the same loop with a gradient written by hand. Reads {N, D, loss, indices} as JSON; prints
+{"hand": {seconds, params}, "autograd": {seconds, params}} as JSON.
 """
 
 import json
 import sys
 import time
 
+import autograd.numpy as np
 import numpy
+from autograd import grad
 from scipy.optimize import minimize
-
-try:
-    import autograd.numpy as np
-    from autograd import grad
-except ImportError:
-    np, grad = numpy, None
 
 START = [6.0073404, 6.0179186, 0.5267228, 0.33917084, 0.2849083]
 DELTA = 1e-3
@@ -51,10 +47,8 @@ def main():
     given = json.load(sys.stdin)
     N, D, losses = (numpy.array(given[name]) for name in ("N", "D", "loss"))
     indices = numpy.array(given["indices"])
-    result = {"hand": loop(by_hand, N, D, losses, indices)}
-    if grad is not None:
-        result["autograd"] = loop(grad(objective), N, D, losses, indices)
-    print(json.dumps(result))
+    gradients = {"hand": by_hand, "autograd": grad(objective)}
+    print(json.dumps({name: loop(gradient, N, D, losses, indices) for name, gradient in gradients.items()}))
 
 
 if __name__ == "__main__":

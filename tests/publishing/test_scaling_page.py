@@ -46,7 +46,7 @@ def test_the_page_says_what_the_study_says(result: dict[str, Any]) -> None:
     for section in ("compute", "isoflop", "residuals", "withheld", "sensitivity", "recipes", "plan", "runs"):
         assert f'<section id="{section}">' in html
     minima = result["recipes"][0]["isoflop"][0]["minima"]
-    assert html.count("best size at ") == sum(not minimum["reason"] for minimum in minima) > 2
+    assert html.count("<title>best size at ") == sum(not minimum["reason"] for minimum in minima) > 2
     assert "index.html" not in html  # anyone's page links to no leaderboard
 
 

@@ -193,3 +193,16 @@ def test_a_closed_pipe_is_no_crash() -> None:
         text=True,
     )
     assert "Traceback" not in done.stderr
+
+
+def test_scaling_fit_writes_a_page_of_anyones_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    runs = tmp_path / "mine.csv"
+    rows = [f"{n},{d},{1.7 + 400 / n**0.34 + 400 / d**0.28}" for n in (1e8, 4e8, 2e9) for d in (2e9, 1e10, 8e10)]
+    runs.write_text("\n".join(["N,D,loss", *rows, rows[-1]]) + "\n")
+    assert main(["scaling", "fit", str(runs), "--out", str(tmp_path / "out")]) == 0
+    said = capsys.readouterr()
+    assert "10 runs, L = 1.7" in said.out and "stand in the table twice" in said.err
+    assert "<svg" in (tmp_path / "out/scaling.html").read_text() and (tmp_path / "out/scaling.json").exists()
+    runs.write_text("N,D,loss\n1e8,2e9,0\n")
+    assert main(["scaling", "fit", str(runs), "--out", str(tmp_path / "none")]) == 2
+    assert "lines 2 (0)" in capsys.readouterr().err and not (tmp_path / "none").exists()

@@ -45,14 +45,14 @@ def test_the_page_says_what_the_study_says(result: dict[str, Any]) -> None:
     assert f"{law['a']:.3f}" in html and f"{100 * result['recipes'][0]['withheld']['mean_abs_error']:.2f} %" in html
     for section in ("compute", "isoflop", "residuals", "withheld", "sensitivity", "recipes", "plan", "runs"):
         assert f'<section id="{section}">' in html
-    for minimum in result["recipes"][0]["isoflop"][0]["minima"]:
-        assert f"best size at {minimum['C']:.2e}".replace("e+", "e") or minimum["reason"] in html
+    minima = result["recipes"][0]["isoflop"][0]["minima"]
+    assert html.count("<title>best size at ") == sum(not minimum["reason"] for minimum in minima) > 2
     assert "index.html" not in html  # anyone's page links to no leaderboard
 
 
 def test_hostile_names_are_words_and_nothing_is_fetched(result: dict[str, Any]) -> None:
     page = Page(scaling_page(result, HOSTILE))
-    assert "script" not in page.tags
+    assert all(tag != "script" for tag, _ in page.tags) and HOSTILE in page.text
     html = scaling_page(result, HOSTILE)
     assert "<script" not in html and "&lt;script&gt;" in html and "http" not in html.replace("http-equiv", "")
 

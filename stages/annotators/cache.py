@@ -8,13 +8,14 @@ import hashlib
 import json
 import sqlite3
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from stages.base.errors import InputError
 
-CACHE_FILE = "judge_calls.sqlite"
+CACHE_FILE = "calls.sqlite"
 
 
 def shared_folder() -> Path:
@@ -29,21 +30,25 @@ def shared_folder() -> Path:
     return Path(found.stdout.strip()).parent / ".trainyard"
 
 
-def call_key(base_url: str, body: dict[str, Any]) -> str:
+def call_key(base_url: str, body: Mapping[str, Any]) -> str:
     """sha256 over the server, model, messages and sampling parameters."""
-    content = json.dumps({"base_url": base_url, "body": body}, sort_keys=True, ensure_ascii=False)
+    content = json.dumps({"base_url": base_url, "body": dict(body)}, sort_keys=True, ensure_ascii=False)
     return hashlib.sha256(content.encode()).hexdigest()
 
 
 class CallCache:
-    """key → reply. Rows are only ever added; concurrent processes may share the file."""
+    """key → (reply, seconds it took). Rows are only ever added; concurrent processes may share the file."""
 
     def __init__(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             self._database = sqlite3.connect(path, timeout=60, isolation_level=None)
+            # With a write-ahead log a reply survives the end of the process without a wait for the disk.
+            self._database.execute("PRAGMA journal_mode = WAL")
+            self._database.execute("PRAGMA synchronous = NORMAL")
             self._database.execute(
-                "CREATE TABLE IF NOT EXISTS calls (key TEXT PRIMARY KEY, body TEXT NOT NULL, reply TEXT NOT NULL)"
+                "CREATE TABLE IF NOT EXISTS calls "
+                "(key TEXT PRIMARY KEY, body TEXT NOT NULL, reply TEXT NOT NULL, seconds REAL NOT NULL)"
             )
         except sqlite3.Error as error:
             raise InputError(f"{path}: not usable as the cache of judge calls ({error}); move it away") from None
@@ -56,14 +61,14 @@ class CallCache:
     ) -> None:
         self._database.close()
 
-    def get(self, key: str) -> dict[str, Any] | None:
-        row = self._database.execute("SELECT reply FROM calls WHERE key = ?", (key,)).fetchone()
-        return json.loads(row[0]) if row else None
+    def get(self, key: str) -> tuple[dict[str, Any], float] | None:
+        row = self._database.execute("SELECT reply, seconds FROM calls WHERE key = ?", (key,)).fetchone()
+        return (json.loads(row[0]), row[1]) if row else None
 
-    def add(self, key: str, body: dict[str, Any], reply: dict[str, Any]) -> None:
+    def add(self, key: str, body: Mapping[str, Any], reply: Mapping[str, Any], seconds: float) -> None:
         self._database.execute(
-            "INSERT OR IGNORE INTO calls VALUES (?, ?, ?)",
-            (key, json.dumps(body, sort_keys=True), json.dumps(reply, sort_keys=True)),
+            "INSERT OR IGNORE INTO calls VALUES (?, ?, ?, ?)",
+            (key, json.dumps(dict(body), sort_keys=True), json.dumps(dict(reply), sort_keys=True), seconds),
         )
 
     def __len__(self) -> int:

@@ -18,7 +18,7 @@ def annotator_model(annotator: int) -> str:
     return f"simulated-{annotator}"
 
 
-class SimulatedTransport(httpx.BaseTransport):
+class SimulatedTransport(httpx.AsyncBaseTransport):
     """Answers POST /v1/chat/completions in-process; anything else is 404, an unreadable request 400.
 
     Model `simulated-pool` draws an annotator per call, `simulated-<k>` is annotator k. The reply's `model` names
@@ -28,11 +28,11 @@ class SimulatedTransport(httpx.BaseTransport):
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
 
-    def handle_request(self, request: httpx.Request) -> httpx.Response:
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         if request.method != "POST" or not request.url.path.endswith("/chat/completions"):
             return _failure(404, f"{request.method} {request.url.path} isn't simulated")
         try:
-            body = json.loads(request.read())
+            body = json.loads(await request.aread())
             model = _MODEL.fullmatch(body["model"])
             if model is None:
                 raise PromptError(f"no simulated model `{body['model']}`")

@@ -30,6 +30,7 @@ def settings(pool: PoolSettings | None = None, **over: object) -> AnnotatorSetti
         "temperature": 0.0,
         "max_tokens": 1,
         "logprobs": True,
+        "order": "random",
         "concurrency": 8,
         "max_retries": 4,
         "timeout_s": 5.0,

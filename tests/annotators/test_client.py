@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 
 from stages.annotators.client import Pair, compare
-from stages.annotators.reply import UnparsableReply, second_preferred
 from stages.base.errors import InputError, ParamError
 from tests.annotators.judges import settings
 
@@ -145,28 +144,31 @@ def test_the_cost_bound_holds_before_the_first_call(serve) -> None:
 def test_the_cache_lies_in_the_work_folder(serve, own_cache: Path) -> None:
     _, url = serve()
     compare(PAIRS[:1], settings(provider="openai", base_url=url), seed=1)
-    assert (own_cache / ".trainyard" / "judge_calls.sqlite").is_file()
+    assert (own_cache / ".trainyard" / "calls.sqlite").is_file()
 
 
-def reply(text: str, top: dict[str, float] | None = None) -> dict:
-    logprobs = None
-    if top:
-        tokens = [{"token": t, "logprob": math.log(p)} for t, p in top.items()]
-        logprobs = {"content": [{**tokens[0], "top_logprobs": tokens}]}
-    return {"choices": [{"message": {"content": text}, "logprobs": logprobs}]}
+def test_both_orders_cancel_a_judge_that_looks_at_the_place_only(serve) -> None:
+    server, url = serve(text="1")
+    got = compare(PAIRS[:3], settings(provider="openai", base_url=url, order="both"), seed=1)
+    assert [(p.preference, p.a_first, p.b_first) for p in got] == [(1.5, 1.0, 2.0)] * 3
+    assert len(server.bodies) == 6
+    one = compare(PAIRS, settings(provider="openai", base_url=url), seed=1)
+    assert {p.preference for p in one} == {1.0, 2.0} and all(
+        math.isnan(p.a_first) != math.isnan(p.b_first) for p in one
+    )
 
 
-def test_preferences_are_weighted_by_the_labels_log_probabilities() -> None:
-    assert second_preferred(reply("2", {"2": 0.6, "1": 0.2, " 1": 0.1, "A": 0.1})) == pytest.approx(0.6 / 0.9)
-    assert second_preferred(reply("1", {"1": 1.0})) == 0.0
+def test_a_pair_with_one_order_unanswered_has_no_preference(serve) -> None:
+    _, url = serve({0: 400})  # of the two orders the one that comes first
+    judge = settings(provider="openai", base_url=url, order="both", concurrency=1)
+    (got,) = compare(PAIRS[:1], judge, seed=1)
+    assert math.isnan(got.preference) and "BadRequestError" in got.error
+    assert math.isnan(got.a_first) != math.isnan(got.b_first), "what was said is kept beside it"
 
 
-@pytest.mark.parametrize(("text", "expected"), [("2", 1), (" 1.", 0), ("Answer: 2", 1), ("<think>1? 2?</think>\n1", 0)])
-def test_text_replies(text: str, expected: int) -> None:
-    assert second_preferred(reply(text)) == expected
-
-
-@pytest.mark.parametrize("text", ["", "12", "1 or 2", "1.5", "<think>2", "neither"])
-def test_text_that_names_no_single_answer(text: str) -> None:
-    with pytest.raises(UnparsableReply):
-        second_preferred(reply(text))
+def test_replies_are_billed_by_the_servers_counts_also_out_of_the_cache(serve) -> None:
+    _, url = serve()
+    judge = settings(provider="openai", base_url=url, usd_per_million_input=2.0, usd_per_million_output=4.0)
+    first = compare(PAIRS[:2], judge, seed=1)
+    assert [p.usd for p in first] == [pytest.approx((100 * 2 + 1 * 4) / 1e6)] * 2
+    assert compare(PAIRS[:2], judge, seed=1) == first and first[0].seconds > 0 and not first[0].weighted

@@ -4,6 +4,7 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from stages.base.errors import TrainyardError
 
@@ -31,8 +32,26 @@ def parser() -> argparse.ArgumentParser:
     trace = commands.add_parser(
         "trace", help="follow a leaderboard row back to the source documents, verifying every hash"
     )
-    trace.add_argument("row", help="a model's name on the leaderboard, or a packed token: train:ROW:COLUMN")
+    trace.add_argument(
+        "row", help="a model's name or lineage id on the leaderboard, or a packed token: train:ROW:COLUMN"
+    )
     trace.add_argument("--json", action="store_true", help="the whole chain as JSON")
+
+    judge = commands.add_parser("judge", help="have one file of AlpacaEval outputs judged against another")
+    judge.add_argument("outputs", help="JSON list of {instruction, output, generator}")
+    judge.add_argument("--baseline", required=True, metavar="FILE", help="outputs to compare with, in the same format")
+    judge.add_argument("--out", required=True, metavar="FILE", help="annotations to write, in AlpacaEval's format")
+    judge.add_argument("--max-cost", type=float, metavar="USD", help="instead of judging.judge.annotator.max_cost_usd")
+
+    board = commands.add_parser("leaderboard", help="rank models by AlpacaEval annotation files")
+    board.add_argument("annotations", nargs="+", help="annotations.json files, or folders that hold some")
+    board.add_argument("--out", required=True, metavar="FOLDER", help="for leaderboard.html, .csv, .json, .md")
+    board.add_argument("--baseline", metavar="NAME", help="default: the most frequent generator_1")
+    board.add_argument("--annotator", metavar="NAME", help="of several judges, the one whose verdicts count")
+    board.add_argument("--difficulty", metavar="CSV", help="instruction_index, instruction_difficulty")
+    board.add_argument("--gamed", metavar="CSV", help="regularising rows, as AlpacaEval's df_gamed")
+    board.add_argument("--arena", action="store_true", help="ratings over implied battles: slow for many models")
+    board.add_argument("--title", default="Leaderboard")
 
     commands.add_parser("doctor", help="is this machine fit for the run, and how far has it run?")
 
@@ -104,6 +123,12 @@ def _run(options: argparse.Namespace) -> int:
             from stages.publishing import trace
 
             return trace.main(options.row, as_text=not options.json)
+        case "judge":
+            from stages import leaderboard
+
+            return leaderboard.judge(Path(options.outputs), Path(options.baseline), Path(options.out), options.max_cost)
+        case "leaderboard":
+            return _leaderboard(options)
         case "doctor":
             from stages import doctor
 
@@ -126,9 +151,17 @@ def _run(options: argparse.Namespace) -> int:
             return _where()
 
 
-def _extend(options: argparse.Namespace) -> int:
-    from pathlib import Path
+def _leaderboard(options: argparse.Namespace) -> int:
+    from stages import leaderboard
+    from stages.judging.imported import Options
 
+    difficulty, gamed = (Path(name) if name else None for name in (options.difficulty, options.gamed))
+    chosen = Options(options.baseline, options.annotator, difficulty, gamed, options.arena)
+    paths = [Path(name) for name in options.annotations]
+    return leaderboard.leaderboard(paths, Path(options.out), chosen, options.title)
+
+
+def _extend(options: argparse.Namespace) -> int:
     from stages.publishing import extend
 
     tokens, special = (Path(name) if name else None for name in (options.tokens, options.special))
@@ -191,8 +224,6 @@ def _scaling(options: argparse.Namespace) -> int:
 
 
 def _where() -> int:
-    from pathlib import Path
-
     from stages.publishing.place import open_line
 
     page = Path("reports/index.html")

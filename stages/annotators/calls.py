@@ -95,7 +95,8 @@ class _Run:
     keep: Callable[[str, dict[str, Any], float], None]
     answers: dict[str, Answer] = field(default_factory=dict)
     spent: float = 0.0
-    failed_in_a_row: int = 0
+    failed_in_a_row: int = 0  # calls, for good
+    failing: int = 0  # tries since the last reply to any call
     stop: Exception | None = None  # why no further call is made; those under way are waited for, as they are paid for
 
     async def all(self, bodies: Mapping[str, Mapping[str, Any]], transport: Any, bar: Progress) -> None:
@@ -128,7 +129,7 @@ class _Run:
                     start = time.monotonic()
                     async with asyncio.timeout(self.settings.timeout_s):
                         reply = await attempt(client, body, self.settings)
-                self.failed_in_a_row = 0
+                self.failed_in_a_row = self.failing = 0
                 return Answer(reply, "", time.monotonic() - start)
             except InputError as error:
                 self._end(error)
@@ -145,7 +146,9 @@ class _Run:
             if tries > self.settings.max_retries or waited > RATE_LIMIT_PATIENCE_S:
                 self._fail(why)
                 break
-            wait = _pause(failure.wait, refusals + tries)
+            # While others are answered the server is well, and a call that was unlucky twice need not wait longer.
+            self.failing += not failure.limited
+            wait = _pause(failure.wait, refusals if failure.limited else min(tries, self.failing))
             waited += wait if failure.limited else 0.0
             await self._sleep(wait)
         return Answer(None, why or "not asked", float("nan"))

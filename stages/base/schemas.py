@@ -149,6 +149,12 @@ ANNOTATION = pa.schema(
         ("baseline", pa.string()),
         ("annotator", pa.string()),
         ("preference", pa.float64()),  # 1 (baseline wins) .. 2 (model wins), NaN if unparsable
+        # The same when the baseline's answer, or the model's, was shown first; NaN for an order that wasn't asked for.
+        ("baseline_first", pa.float64()),
+        ("output_first", pa.float64()),
+        ("weighted", pa.bool_()),  # from log-probabilities; else read off the judge's text
+        ("usd", pa.float64()),  # price of the judge's replies, by its own token counts
+        ("seconds", pa.float64()),  # that they took when they were bought; NaN for a simulated judge
         ("len_output", pa.int32()),  # characters
         ("len_baseline", pa.int32()),
         ("error", pa.string()),  # "" or why there is no preference

@@ -5,6 +5,7 @@
 
 import argparse
 import csv
+import itertools
 import math
 import sys
 from collections.abc import Mapping, Sequence
@@ -83,6 +84,20 @@ def correlate(rows: Sequence[Mapping[str, Any]], first: str, second: str, *, see
             raise InputError(f"correlation: column `{name}` isn't numeric")
         columns.append([_number(row[name]) for row in rows])
     return spearman(*columns, seed=seed)
+
+
+def correlations(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> list[dict[str, Any]]:
+    """Of every two columns: a, b, spearman, low, high, n; NaN where it can't be told (too few models, a constant)."""
+    found = []
+    for a, b in itertools.combinations(columns, 2):
+        x, y = ([math.nan if row[name] is None else float(row[name]) for row in rows] for name in (a, b))
+        try:
+            one = spearman(x, y)
+        except InputError:
+            n = int(np.isfinite(np.array([x, y])).all(0).sum())
+            one = Correlation(math.nan, math.nan, math.nan, n, len(rows) - n)
+        found.append({"a": a, "b": b, "spearman": one.rho, "low": one.low, "high": one.high, "n": one.n})
+    return found
 
 
 def _complete(first: Any, second: Any) -> tuple[np.ndarray, np.ndarray, int]:

@@ -2,6 +2,7 @@
 
 import math
 import sys
+from collections import Counter
 from typing import Annotated, Any
 
 import pyarrow as pa
@@ -14,7 +15,9 @@ from stages.base.errors import InputError
 from stages.base.params import Section
 from stages.base.record import stage
 from stages.base.seeds import derive
+from stages.judging import alpaca_eval
 from stages.judging.baseline import BaselineParams
+from stages.judging.counts import prefers_first
 
 INSTRUCTIONS = "data/alignment/instructions/instructions.parquet"
 TRUTH = "data/corpus/atlas/truth.json"
@@ -61,6 +64,11 @@ def annotation_rows(
             "baseline": baseline,
             "annotator": preference.annotator,
             "preference": preference.preference,
+            "baseline_first": preference.a_first,
+            "output_first": preference.b_first,
+            "weighted": preference.weighted,
+            "usd": preference.usd,
+            "seconds": preference.seconds,
             "len_output": len(ours["output"]),
             "len_baseline": len(theirs["output"]),
             "error": preference.error,
@@ -103,13 +111,16 @@ def positions(instructions: list[Row]) -> dict[str, int]:
 
 
 def summary(annotations: list[Row], exact: list[Row]) -> dict[str, float]:
-    """Flat metrics a split; rates in percent."""
+    """Flat metrics a split; rates in percent. `prefers_first`: verdicts for the answer shown first."""
     metrics: dict[str, float] = {}
     for split in sorted({row["split"] for row in annotations}):
         judged = [row["preference"] for row in annotations if row["split"] == split]
         known = [value - 1 for value in judged if not math.isnan(value)]
         scored = [row for row in exact if row["split"] == split]
+        of_split = [row for row in annotations if row["split"] == split]
         metrics[f"{split}_missing"] = len(judged) - len(known)
+        metrics[f"{split}_usd"] = sum(row["usd"] for row in of_split)
+        metrics[f"{split}_prefers_first"] = prefers_first(of_split)
         if known:
             metrics[f"{split}_win_rate"] = 100 * sum(known) / len(known)
         if scored:
@@ -137,6 +148,12 @@ def main() -> None:
             questions=question_lookup(instructions),
         )
         annotations = annotation_rows(item, baseline, pairs, preferences, positions(instructions))
+        named = Counter(row["annotator"] for row in annotations if row["annotator"] not in ("", "identical"))
+        run.note(
+            "judge", {"versions": dict(sorted(named.items())), "weighted": sum(row["weighted"] for row in annotations)}
+        )
+        texts = {row["id"]: (row["prompt"], theirs["output"], row["output"]) for row, theirs in pairs}
+        run.write_json("alpaca_eval.json", alpaca_eval.from_annotations(annotations, texts))
         exact = exact_rows(item, outputs, {row["id"]: row for row in instructions}, truth)
         run.write_table(
             "annotations.parquet", pa.Table.from_pylist(annotations, schemas.ANNOTATION), schemas.ANNOTATION

@@ -3,24 +3,29 @@
 Validation numbers stand beside them, because the choice among tuned models is made there.
 """
 
-import csv
-import io
 import math
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any, Literal
 
 from stages.annotators.client import AnnotatorSettings
 from stages.base import schemas
 from stages.base.errors import InputError, ParamError
+from stages.base.files import sha256_file
 from stages.base.params import Section
 from stages.base.record import stage
 from stages.judging.baseline import BaselineParams
+from stages.judging.correlation import correlations
+from stages.judging.counts import counts
 from stages.judging.judge import JudgeParams
 from stages.judging.models import CONTROL_KINDS, Models, ModelSpec
 from stages.judging.standings import Judged, difference, gamed_rows, numbers, ratings
 
 Row = dict[str, Any]
 SPLITS = ("validation", "test")
+CORRELATED = ("win_rate", "lc_win_rate", "bradley_terry", "right", "mean_length")
+FEWEST, ONE_SIDED = 20, 40.0  # verdicts; points from 50 beyond which a judge doesn't read the answers
+ELO_SCALE, ELO_MEAN = 400 / math.log(10), 1000.0  # the scale on which people know arena ratings
 
 
 class LeaderboardParams(Section):
@@ -32,8 +37,8 @@ class LeaderboardParams(Section):
 PARAMS = {"judging.leaderboard": LeaderboardParams}
 
 
-def judge_facts(settings: AnnotatorSettings) -> Row:
-    """How the judge is named wherever its numbers appear."""
+def judge_facts(settings: AnnotatorSettings, judged: Mapping[str, Mapping[str, Judged]]) -> Row:
+    """How the judge is named wherever its numbers appear, and the versions of it that answered."""
     if settings.provider == "simulated":
         pool = settings.pool
         return {
@@ -42,8 +47,38 @@ def judge_facts(settings: AnnotatorSettings) -> Row:
             "model": "simulated-pool",
             "label": f"{pool.annotators} simulated annotators (length bias {pool.length_bias:g}, "
             f"label noise {pool.label_noise:g}, noise {pool.noise:g})",
+            "versions": {},
         }
-    return {"simulated": False, "provider": settings.provider, "model": settings.model, "label": settings.model}
+    rows = [row for models in judged.values() for one in models.values() for row in one.annotations]
+    versions = Counter(row["annotator"] for row in rows if row["annotator"] not in ("", "identical"))
+    return {
+        "simulated": False,
+        "provider": settings.provider,
+        "model": settings.model,
+        "label": settings.model,
+        "versions": dict(sorted(versions.items())),
+    }
+
+
+def judge_notes(rows: list[Row], annotations: list[Row], judge: Row) -> list[str]:
+    """What a reader must know of the verdicts before believing a rate made of them."""
+    notes = []
+    if len(judge["versions"]) > 1:
+        told = ", ".join(f"{name} ({count})" for name, count in judge["versions"].items())
+        notes.append(f"The judge changed while it judged: its replies name {told}.")
+    lost = Counter(row["model"] for row in annotations if math.isnan(row["preference"]))
+    if lost:
+        told = ", ".join(f"{model} {count}" for model, count in sorted(lost.items()))
+        notes.append(f"Comparisons without a preference are left out; their rows say why: {told}.")
+    sided = [row for row in rows if row["n_total"] >= FEWEST and abs(row["prefers_first"] - 50) > ONE_SIDED]
+    if sided:
+        told = ", ".join(f"{row['model']} {row['prefers_first']:.0f} %" for row in sided)
+        notes.append(f"The judge goes by the place: the answer shown first wins against {told}.")
+    said = [row for row in annotations if row["annotator"] not in ("", "identical") and not row["error"]]
+    read = sum(not row["weighted"] for row in said)
+    if 0 < read < len(said):
+        notes.append(f"{read} of {len(said)} verdicts are 1 or 2 off the judge's text, the others log-probabilities.")
+    return notes
 
 
 def choose(rows: list[Row], untuned: list[str], by: str) -> str | None:
@@ -69,7 +104,10 @@ def standings(
     per_split, notes = {}, []
     for split in SPLITS:
         gamed = gamed_rows({model: judged[split][model] for model in gaming})
-        per_split[split] = {model: numbers(judged[split][model], gamed) for model in sorted(specs)}
+        per_split[split] = {
+            model: numbers(judged[split][model], gamed) | counts(judged[split][model].annotations)
+            for model in sorted(specs)
+        }
     if gamed is None:
         notes.append("No `padded` control of the baseline: rates of very short or long models are uncertain.")
     for split in SPLITS:
@@ -78,6 +116,9 @@ def standings(
             low, high = fitted.intervals[model] if fitted else (None, None)
             row["bradley_terry"] = fitted.ratings[model] if fitted else None
             row["bradley_terry_low"], row["bradley_terry_high"] = low, high
+            for name in ("", "_low", "_high"):
+                strength = row[f"bradley_terry{name}"]
+                row[f"arena_rating{name}"] = None if strength is None else ELO_MEAN + ELO_SCALE * strength
         if fitted and fitted.regularised:
             notes.append(f"Bradley–Terry on {split}: a model won or lost everything, so a tie per pair was added.")
     rows = [
@@ -95,9 +136,6 @@ def standings(
     chosen = choose(rows, params.against, params.choose_by)
     for rank, row in enumerate(rows, 1):
         row["rank"], row["chosen"] = rank, row["model"] == chosen
-    missing = sum(row["missing"] + row["validation"]["missing"] for row in rows)
-    if missing:
-        notes.append(f"{missing} comparisons have no preference and are left out; their rows say why.")
     compared = [(params.subject, other) for other in params.against]
     if chosen and chosen != params.subject:
         compared.append((chosen, params.subject))
@@ -106,23 +144,9 @@ def standings(
         "chosen": {"model": chosen, "split": "validation", "by": params.choose_by} if chosen else None,
         "rows": rows,
         "comparisons": [difference(judged["test"], *pair) | {"split": "test"} for pair in compared],
+        "correlations": correlations(rows, CORRELATED),
         "notes": notes,
     }
-
-
-def as_csv(rows: list[Row]) -> str:
-    """One line a model: the test columns, then the validation columns."""
-    flat = [
-        {k: v for k, v in row.items() if k != "validation"}
-        | {f"validation_{k}": v for k, v in row["validation"].items()}
-        for row in rows
-    ]
-    names = ["rank", "model", *(name for name in flat[0] if name not in ("rank", "model"))]
-    text = io.StringIO()
-    writer = csv.DictWriter(text, names, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(flat)
-    return text.getvalue()
 
 
 def main() -> None:
@@ -148,9 +172,13 @@ def main() -> None:
                     raise InputError(
                         f"{folder}/annotations.parquet: no {split} rows; the leaderboard needs both splits"
                     )
-        result = standings(specs, judged, baseline, run.params) | {"judge": judge_facts(settings)}
+        judge = judge_facts(settings, judged)
+        result = standings(specs, judged, baseline, run.params) | {"judge": judge}
+        annotations = [row for models in judged.values() for one in models.values() for row in one.annotations]
+        result["notes"] += judge_notes(result["rows"], annotations, judge)
+        for row in result["rows"]:  # what the row's numbers were computed from; `trainyard trace` goes on from there
+            row["lineage"] = sha256_file(f"data/judging/judge/{row['model']}/annotations.parquet")[:16]
         run.write_json("leaderboard.json", result)
-        run.output("leaderboard.csv").write_text(as_csv(result["rows"]), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
 """One model's answers to the validation and test instructions: `python -m stages.judging.respond <model>`.
 
-A checkpoint decodes greedily, all alike; `outputs` brings answers from a table, `padded` lengthens another model's; the
-other controls need no model.
+A checkpoint or an exported Hugging Face folder decodes greedily, all alike; an `endpoint` is a model on any
+OpenAI-compatible server; `outputs` brings answers from a table or from AlpacaEval's JSON; `padded` lengthens another
+model's; the other controls need no model.
 """
 
 import sys
@@ -12,18 +13,26 @@ from typing import Annotated, Any
 import numpy as np
 import pyarrow as pa
 from pydantic import Field
+from tokenizers import Tokenizer
 
+from stages.annotators.bill import price
+from stages.annotators.calls import ask
+from stages.annotators.reply import UnparsableReply, cut_short, reply_text, without_thoughts
+from stages.annotators.server import ServerSettings
 from stages.annotators.truth import load_truth, question_lookup
 from stages.base import schemas
 from stages.base.errors import InputError
 from stages.base.params import Section
 from stages.base.record import stage
+from stages.judging.alpaca_eval import read_outputs
 from stages.judging.controls import constant_answer, nearest_neighbours, padded, shuffled_answers
 from stages.judging.models import ModelSpec
+from stages.lm.build import LanguageModel
 from stages.lm.chat import decode, encode_prompt, load_tokenizer, stop_ids
 from stages.lm.checkpoint import load_model
 from stages.lm.device import environment, set_threads
 from stages.lm.generate import generate
+from stages.lm.hf import load_hf_model
 
 SPLITS = ("validation", "test")
 INSTRUCTIONS = "data/alignment/instructions/instructions.parquet"
@@ -51,10 +60,14 @@ def answers_of_checkpoint(weights: Path, prompts: list[str], params: RespondPara
 
     Raises InputError for a prompt that fills the context.
     """
+    model = load_model(weights if weights.is_dir() else weights.parent)
+    return greedy_answers(model, load_tokenizer(Path(TOKENIZER).parent), prompts, params)
+
+
+def greedy_answers(model: LanguageModel, tokenizer: Tokenizer, prompts: list[str], params: RespondParams) -> list[str]:
     set_threads()
-    tokenizer = load_tokenizer(Path(TOKENIZER).parent)
     answers = generate(
-        load_model(weights if weights.is_dir() else weights.parent),
+        model,
         [encode_prompt(tokenizer, prompt) for prompt in prompts],
         max_new_tokens=params.max_new_tokens,
         temperature=0.0,
@@ -80,6 +93,55 @@ def answers_of_table(outputs: list[Row], asked: list[Row], path: str) -> list[st
         if found[row["id"]]["prompt"] != row["prompt"]:
             raise InputError(f"{path}: instruction {row['id']} has another prompt; answer the current instructions")
     return [found[row["id"]]["output"] for row in asked]
+
+
+def answers_of_endpoint(template: Path, prompts: list[str], server: ServerSettings) -> tuple[list[str], Row]:
+    """(Answers of a server's model, metrics). The template says how it is asked: standard, concise, verbose.
+
+    Thoughts are left out. Raises InputError if any prompt has no answer: an empty one would be judged as if the model
+    had nothing to say.
+    """
+    text = template.read_text(encoding="utf-8")
+    try:
+        contents = [text % {"instruction": prompt} for prompt in prompts]
+    except (KeyError, ValueError, TypeError) as error:
+        raise InputError(f"{template}: the template may use only %(instruction)s ({error!r})") from None
+    if len(set(contents)) < len(set(prompts)):
+        raise InputError(f"{template}: the template has no %(instruction)s")
+    given = ask([server.body(content) for content in contents], server, "answering")
+    answers, failures, cut = [], [], 0
+    for number, answer in enumerate(given):
+        try:
+            reply = answer.reply or {}
+            answers.append(without_thoughts(reply_text(reply)) if reply else "")
+            cut += cut_short(reply)
+        except UnparsableReply as error:
+            failures.append((number, str(error)))
+        if not answer.reply:
+            failures.append((number, answer.error))
+    if failures:
+        told = "; ".join(f"prompt {number}: {why}" for number, why in failures[:3])
+        raise InputError(
+            f"{server.base_url}: {len(failures)} of {len(prompts)} prompts have no answer ({told}); rerun: the others "
+            "are cached"
+        )
+    usd = sum(price(answer.reply or {}, server) for answer in given)
+    return answers, {"usd": usd, "cut_short": cut}
+
+
+def answers_of_json(path: Path, asked: list[Row]) -> list[str]:
+    """Answers out of AlpacaEval's model outputs, by the instruction's text. Raises InputError if one is missing or
+    there are two.
+    """
+    rows, problems = read_outputs(path)
+    found: dict[str, str] = {}
+    for number, row in enumerate(rows):
+        if found.setdefault(row["prompt"], row["output"]) != row["output"]:
+            problems.append(f"{path}: entry {number}: another output for the same instruction")
+    problems += [f"{path}: no output for instruction {row['id']}" for row in asked if row["prompt"] not in found]
+    if problems:
+        raise InputError(f"{len(problems)} rows can't be used: {'; '.join(problems[:3])}")
+    return [found[row["prompt"]] for row in asked]
 
 
 def answers_of_control(kind: str, truth: Path, instructions: list[Row], asked: list[Row], seed: int) -> list[str]:
@@ -111,12 +173,19 @@ def main() -> None:
         asked = asked_of(instructions, run.params.limit)
         if not asked:
             raise InputError(f"{INSTRUCTIONS}: no validation or test rows to answer")
-        prompts = [row["prompt"] for row in asked]
+        prompts, measured = [row["prompt"] for row in asked], Row()
         source = run.input(spec.source)
         tokenizer = load_tokenizer(run.input(TOKENIZER).parent)
         if spec.kind == "checkpoint":
             answers = answers_of_checkpoint(source, prompts, run.params)
             run.note("environment", environment())
+        elif spec.kind == "huggingface":
+            answers = greedy_answers(load_hf_model(source), load_tokenizer(source), prompts, run.params)
+            run.note("environment", environment())
+        elif spec.endpoint is not None:
+            answers, measured = answers_of_endpoint(source, prompts, spec.endpoint)
+        elif spec.kind == "outputs" and source.suffix == ".json":
+            answers = answers_of_json(source, asked)
         elif spec.kind in ("outputs", "padded"):
             answers = answers_of_table(run.read_table(spec.source, schemas.OUTPUT).to_pylist(), asked, spec.source)
             answers = padded(answers, run.seed) if spec.kind == "padded" else answers
@@ -137,6 +206,7 @@ def main() -> None:
                 "distinct_share": len(set(answers)) / len(rows),
                 "mean_characters": float(np.mean(characters)),
                 "mean_tokens": float(np.mean(lengths)),
+                **measured,
             },
         )
         run.rows(len(asked), len(rows), dropped={}, max_drop=0.0)

@@ -1,37 +1,12 @@
-"""The leaderboard: rows for the page, and the same rows as CSV and Markdown."""
+"""The leaderboard as the page shows it."""
 
-import csv
-import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from stages.publishing.quantity import Scale, ceiling, count, floor, number, percent, value
 
 Board = Mapping[str, Any]  # leaderboard.json
-COLUMNS = (
-    "rank",
-    "model",
-    "kind",
-    "control",
-    "baseline",
-    "chosen",
-    "right",
-    "right_low",
-    "right_high",
-    "win_rate",
-    "win_rate_low",
-    "win_rate_high",
-    "lc_win_rate",
-    "lc_low",
-    "lc_high",
-    "bradley_terry",
-    "bradley_terry_low",
-    "bradley_terry_high",
-    "mean_score",
-    "mean_length",
-    "n",
-    "missing",
-)
+TRAINED_KINDS = ("checkpoint", "huggingface", "outputs")
 ABOUT = {
     "checkpoint": "{source}",
     "outputs": "{source}",
@@ -39,6 +14,7 @@ ABOUT = {
     "shuffled": "correct answers, to other questions",
     "nearest_neighbour": "the answer to the most similar training question",
     "padded": "{source}, with empty sentences added",
+    "endpoint": "a server's model, asked with {source}",
 }
 
 
@@ -50,7 +26,7 @@ def in_pipeline(board: Board, models: Mapping[str, Mapping[str, Any]]) -> list[d
 def leaderboard_view(
     board: Board,
     models: Mapping[str, Mapping[str, Any]],
-    verdict: Mapping[str, str],
+    verdict: Mapping[str, str] | None,
     agreement: Mapping[str, Any] | None,
 ) -> dict[str, Any]:
     rows = in_pipeline(board, models)
@@ -71,17 +47,40 @@ def leaderboard_view(
         ),
         "rows": [_row(row, models[row["model"]], verdict) for row in rows],
         "has_verdicts": True,
+        "has_right": bool(rights),
+        "has_cost": any(number(row.get("usd")) for row in rows),
         "right_scale": Scale(0.0, min(100.0, ceiling(rights, 20))),
         "win_scale": Scale(floor([50.0, *wins], 10), ceiling([50.0, *wins], 10)),
         "judge_label": "simulated annotators" if judge["simulated"] else "judge",
         "judge_note": _judge_note(judge),
         "reading": _reading(board),
         "comparisons": comparisons_view(board["comparisons"], models),
+        "correlations": correlations_view(board["correlations"]),
         "agreement": agreement_view(agreement),
     }
 
 
-def _row(row: Mapping[str, Any], model: Mapping[str, Any], verdict: Mapping[str, str]) -> dict[str, Any]:
+def imported_view(board: Board, models: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """The view of a leaderboard made of annotation files, of whose models nothing else is known."""
+    questions = count(max((row["n"] for row in board["rows"]), default=0))
+    return leaderboard_view(board, models, None, None) | {
+        "has_verdicts": False,
+        "intro": (
+            f"Verdicts on up to {questions} instructions for each model, read from annotation files. Win rates are "
+            f"against {board['baseline']}; rows are ordered by length-controlled win rate."
+        ),
+        "reading": " ".join(
+            [
+                "Small numbers are 95 % intervals. Length-controlled: the win rate a model would have at the "
+                "baseline's length (Dubois et al. 2024). Their standard errors hold the error of the fitted weights, "
+                "which AlpacaEval's don't.",
+                *board["notes"],
+            ]
+        ),
+    }
+
+
+def _row(row: Mapping[str, Any], model: Mapping[str, Any], verdict: Mapping[str, str] | None) -> dict[str, Any]:
     source = (
         str(model.get("source", ""))
         .removeprefix("data/")
@@ -94,6 +93,8 @@ def _row(row: Mapping[str, Any], model: Mapping[str, Any], verdict: Mapping[str,
         "rank": row.get("rank"),
         "model": row["model"],
         "about": about + missing,
+        "lineage": row.get("lineage") or "",
+        "cost": number(row.get("usd")),
         "control": row["control"],
         "baseline": row["baseline"],
         "chosen": bool(row.get("chosen")),
@@ -102,8 +103,21 @@ def _row(row: Mapping[str, Any], model: Mapping[str, Any], verdict: Mapping[str,
         "lc": value(row["lc_win_rate"], row["lc_low"], row["lc_high"]),
         "bt": value(row["bradley_terry"], row["bradley_terry_low"], row["bradley_terry_high"], digits=2),
         "length": count(number(row["mean_length"]) or 0.0),
-        "verdict": None if row["control"] else verdict,
+        "verdict": _tag(contamination(row, model, verdict), verdict),
     }
+
+
+def contamination(row: Mapping[str, Any], model: Mapping[str, Any], verdict: Mapping[str, str] | None) -> str | None:
+    """The verdict's word; nothing for a control, and `not tested` for a model whose training data nobody has seen."""
+    if row["control"]:
+        return None
+    trained_here = row["kind"] in TRAINED_KINDS and str(model.get("source", "")).startswith("data/")
+    return verdict["word"] if verdict and trained_here else "not tested"
+
+
+def _tag(word: str | None, verdict: Mapping[str, str] | None) -> dict[str, str] | None:
+    tone = verdict["tone"] if verdict and word == verdict["word"] else "plain"
+    return None if word is None else {"word": word, "tone": tone}
 
 
 def _judge_note(judge: Mapping[str, Any]) -> str:
@@ -115,7 +129,10 @@ def _judge_note(judge: Mapping[str, Any]) -> str:
             "instrument, "
             "not taste. Exactly right answers are counted against the facts and involve no judge."
         )
-    return f"Win rates and Bradley–Terry strengths come from {judge['label']}, a language model."
+    named = ", ".join(judge["versions"]) or judge["label"]
+    return (
+        f"Win rates and Bradley–Terry strengths come from {judge['label']}, a language model (it answered as {named})."
+    )
 
 
 def _reading(board: Board) -> str:
@@ -154,6 +171,25 @@ def comparisons_view(comparisons: Sequence[Mapping[str, Any]], models: Mapping[s
     return {"head": ["Difference", "Points", "95 % interval", ""], "rows": table}
 
 
+NAMES = {
+    "win_rate": "win rate",
+    "lc_win_rate": "length-controlled win rate",
+    "bradley_terry": "Bradley–Terry",
+    "right": "exactly right",
+    "mean_length": "mean length",
+}
+
+
+def correlations_view(correlations: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
+    """A line for every two columns: do they rank the models alike?"""
+    rows = []
+    for row in correlations:
+        shown = value(row["spearman"], row["low"], row["high"], digits=2)
+        if shown is not None:
+            rows.append([f"{NAMES[row['a']]} / {NAMES[row['b']]}", shown.text, shown.range or "–", count(row["n"])])
+    return {"head": ["Columns", "Spearman", "95 % interval", "Models"], "rows": rows} if rows else None
+
+
 def agreement_view(agreement: Mapping[str, Any] | None) -> list[tuple[str, str]]:
     if agreement is None:
         return []
@@ -169,53 +205,3 @@ def agreement_view(agreement: Mapping[str, Any] | None) -> list[tuple[str, str]]
             shown.append((label, percent(share, 100.0)))
     shown.append(("pairs judged", f"{count(agreement['n_pairs'])}, by {agreement['label']}"))
     return shown
-
-
-def as_csv(board: Board, models: Mapping[str, Any]) -> str:
-    """One line a model; numbers in full, empty where there is none."""
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(COLUMNS)
-    for row in in_pipeline(board, models):
-        writer.writerow(["" if row.get(name) is None else _cell(row[name]) for name in COLUMNS])
-    return buffer.getvalue()
-
-
-def _cell(cell: Any) -> str:
-    if isinstance(cell, bool):
-        return "yes" if cell else "no"
-    return f"{cell:.6g}" if isinstance(cell, float) else str(cell)
-
-
-def as_markdown(board: Board, models: Mapping[str, Any], title: str) -> str:
-    judged = "simulated annotators" if board["judge"]["simulated"] else board["judge"]["label"]
-    lines = [
-        f"# {title}: leaderboard",
-        "",
-        f"Win rate, length-controlled win rate and Bradley–Terry: {judged}, against `{board['baseline']}`. Exactly "
-        "right: counted "
-        "against the true facts. 95 % intervals in brackets.",
-        "",
-        "| # | Model | Exactly right, % | Win rate, % | Length-controlled, % | Bradley–Terry | Characters |",
-        "|--:|---|--:|--:|--:|--:|--:|",
-    ]
-    for row in in_pipeline(board, models):
-        name = f"{row['model']}{' (control)' if row['control'] else ''}{' (baseline)' if row['baseline'] else ''}"
-        cells = [
-            str(row.get("rank") or ""),
-            f"**{name}**" if row.get("chosen") else name,
-            _bracketed(row, "right", "right_low", "right_high"),
-            _bracketed(row, "win_rate", "win_rate_low", "win_rate_high"),
-            _bracketed(row, "lc_win_rate", "lc_low", "lc_high"),
-            _bracketed(row, "bradley_terry", "bradley_terry_low", "bradley_terry_high", digits=2),
-            f"{row['mean_length']:.0f}" if number(row["mean_length"]) is not None else "–",
-        ]
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines) + "\n"
-
-
-def _bracketed(row: Mapping[str, Any], mean: str, low: str, high: str, digits: int = 1) -> str:
-    shown = value(row[mean], row[low], row[high], digits=digits)
-    if shown is None:
-        return "–"
-    return f"{shown.text} ({shown.range})" if shown.range else shown.text

@@ -1,4 +1,4 @@
-"""publishing.report: the page, the CSV and the Markdown of the leaderboard.
+"""publishing.report: the page, and the leaderboard as CSV, JSON and Markdown.
 
 Reads an explicit list of what is in the pipeline (models, ladder points, checkpoints of params.yaml), never a glob: an
 item that was removed leaves its files behind.
@@ -23,7 +23,8 @@ from stages.publishing.continuations import continuations_view
 from stages.publishing.cost_table import cost_view, plan_facts
 from stages.publishing.curves import by_position, small, training_view
 from stages.publishing.forgetting import evaluation_view
-from stages.publishing.leaderboard_table import as_csv, as_markdown, in_pipeline, leaderboard_view
+from stages.publishing.leaderboard_files import as_csv, as_json, as_markdown, published_rows
+from stages.publishing.leaderboard_table import in_pipeline, leaderboard_view
 from stages.publishing.page import render
 from stages.publishing.quantity import count, number, percent
 from stages.publishing.samples import samples_view
@@ -49,6 +50,7 @@ class Items(Section):
 
 PARAMS: dict[str, type[Section]] = {"publishing.report": ReportParams}
 JUDGING, CORPUS, ALIGNMENT = "data/judging", "data/corpus", "data/alignment"
+CONTAMINATION = "data/evaluation/contamination/contamination.json"
 CURVES = ("sft", "reward", "dpo", "ppo")
 
 
@@ -196,7 +198,7 @@ def build(
     board = read.json(f"{JUDGING}/leaderboard/leaderboard.json")
     fit, plan = read.json("data/scaling/fit/fit.json"), read.json("data/scaling/plan/plan.json")
     pretrain = read.json("data/pretraining/pretrain/metrics.json")
-    contamination = read.json("data/evaluation/contamination/contamination.json")
+    contamination = read.json(CONTAMINATION)
     pack = read.json("data/tokens/pack/pack.json")
     measured = {key: read.json(f"data/evaluation/evaluate/{key}/metrics.json") for key in checkpoints}
     if params.base not in measured:
@@ -271,7 +273,9 @@ def main() -> None:
             "inputs": [(path, digest[:16]) for path, digest in sorted(read.digests.items())],
         }
         run.publish("reports/index.html", render(view))
-        run.publish("reports/leaderboard.csv", as_csv(board, models))
+        rows = published_rows(board, models, verdict(read.json(CONTAMINATION)))
+        run.publish("reports/leaderboard.csv", as_csv(rows))
+        run.publish("reports/leaderboard.json", as_json(rows, board))
         run.publish("reports/leaderboard.md", as_markdown(board, models, run.params.title))
 
 

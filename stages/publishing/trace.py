@@ -18,6 +18,7 @@ from stages.publishing.token_source import PLACE, find_token
 from stages.publishing.token_source import render as show_token
 
 LEADERBOARD = "judging.leaderboard"
+ANNOTATIONS = "/annotations.parquet"
 
 
 @dataclass
@@ -35,6 +36,14 @@ def trace(row: str, graph: Graph) -> Node:
     if row not in models:
         raise LineageError(f"no row `{row}` on the leaderboard; rows: {', '.join(models)}")
     return _walk(graph.find(LEADERBOARD), row, graph, {}, set())
+
+
+def row_of(name: str, graph: Graph) -> str:
+    """The model of a lineage id, which is how the sha256 of its annotations begins; any other name is itself."""
+    judged = {path: digest for path, digest in graph.find(LEADERBOARD).inputs.items() if path.endswith(ANNOTATIONS)}
+    return next(
+        (path.split("/")[3] for path in sorted(judged) if len(name) >= 8 and judged[path].startswith(name)), name
+    )
 
 
 def judged_models(graph: Graph) -> set[str]:
@@ -169,6 +178,7 @@ def main(row: str, as_text: bool = True) -> int:
             told = {"token": asdict(token)} | as_json(row, node)
             print(render(show_token(token), node) if as_text else json.dumps(told, indent=2, sort_keys=True))
             return 0
+        row = row_of(row, graph)
         node = trace(row, graph)
     except LineageError as error:
         print(f"trainyard: trace: {error}", file=sys.stderr)

@@ -1,9 +1,8 @@
-from pathlib import Path
-
 import pytest
 
 from stages.annotators.client import Pair
 from stages.annotators.truth import Question, Truth
+from tests.annotators.served import own_cache, start  # noqa: F401
 
 COLOURS = ["red", "dark red", "blue", "green"]
 RIVERS = ["Ondra", "Tessel", "Mir"]
@@ -27,11 +26,3 @@ def pairs() -> list[Pair]:
         Pair(f"q{i}", f"What colour is Place{i}?", f"It is {COLOURS[(i + 1) % 4]:<9}.", f"It is {COLOURS[i % 4]:<9}.")
         for i in range(200)
     ]
-
-
-@pytest.fixture(autouse=True)
-def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A work folder outside any git repository, so that a test never touches the shared cache of calls."""
-    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
-    monkeypatch.chdir(tmp_path)
-    return tmp_path

@@ -10,10 +10,11 @@ import hashlib
 import json
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+Script = Callable[[dict[str, Any], int], tuple[int, bytes | dict[str, Any], str]]
 FATES = (("limited", 0.10), ("broken", 0.05), ("cut", 0.02), ("slow", 0.02), ("hanging", 0.005))
 RETRY_AFTER_S = 0.3
 SLOWER = 8
@@ -127,6 +128,27 @@ class FlakyJudge:
         head = f"HTTP/1.1 {status} Status\r\nContent-Type: application/json\r\nContent-Length: {len(data)}\r\n{headers}"
         writer.write(head.encode() + b"\r\n" + data)
         return True
+
+
+class Scripted(FlakyJudge):
+    """Answers what the script says of (request, number of the try): status, content, further headers."""
+
+    def __init__(self, script: Script) -> None:
+        super().__init__(latency=0.0)
+        self.script, self.asked = script, list[dict[str, Any]]()
+
+    async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, data: bytes) -> bool:
+        key = data.decode()
+        self.tries[key] = self.tries.get(key, 0) + 1
+        self.asked.append(json.loads(data))
+        return self._send(writer, *self.script(json.loads(data), self.tries[key]))
+
+
+def serving(judge_loop: asyncio.AbstractEventLoop, judge: FlakyJudge) -> str:
+    """The URL of a judge that a running loop of another thread serves from now on."""
+    serve = asyncio.start_server(judge.serve, "127.0.0.1", 0)
+    server = asyncio.run_coroutine_threadsafe(serve, judge_loop).result()
+    return f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1"
 
 
 async def main(port_file: Path, latency: float) -> None:

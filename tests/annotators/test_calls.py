@@ -1,10 +1,6 @@
 """Calls to a server that fails as servers do, by the server's own ledger."""
 
-import asyncio
-import json
-import threading
 import time
-from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -12,49 +8,10 @@ import pytest
 from stages.annotators.attempt import LONGEST_RETRY_AFTER_S, MAX_REPLY_BYTES, _retry_after
 from stages.annotators.calls import DEAD_AFTER, ask
 from stages.base.errors import InputError, ParamError
-from tests.annotators.flaky_server import FATES, FlakyJudge
+from tests.annotators.flaky_server import FATES, FlakyJudge, Scripted
 from tests.annotators.judges import settings
 
 OUTPUTS = '{"output_1": "short"}\n{"output_2": "longer"}'
-Script = Callable[[dict[str, Any], int], tuple[int, bytes | dict[str, Any], str]]
-
-
-class Scripted(FlakyJudge):
-    """Answers what the script says of (request, number of the try): status, content, further headers."""
-
-    def __init__(self, script: Script) -> None:
-        super().__init__(latency=0.0)
-        self.script, self.asked = script, list[dict[str, Any]]()
-
-    async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, data: bytes) -> bool:
-        key = data.decode()
-        self.tries[key] = self.tries.get(key, 0) + 1
-        self.asked.append(json.loads(data))
-        return self._send(writer, *self.script(json.loads(data), self.tries[key]))
-
-
-@pytest.fixture
-def start() -> Iterator[Callable[[FlakyJudge], str]]:
-    """A judge served from a thread with a loop of its own; gives its URL."""
-    loop = asyncio.new_event_loop()
-    thread = threading.Thread(target=loop.run_forever, daemon=True)
-    thread.start()
-
-    def serve(judge: FlakyJudge) -> str:
-        server = asyncio.run_coroutine_threadsafe(asyncio.start_server(judge.serve, "127.0.0.1", 0), loop).result()
-        return f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1"
-
-    async def hang_up() -> None:
-        others = asyncio.all_tasks() - {asyncio.current_task()}
-        for task in others:
-            task.cancel()
-        await asyncio.gather(*others, return_exceptions=True)
-
-    yield serve
-    asyncio.run_coroutine_threadsafe(hang_up(), loop).result()
-    loop.call_soon_threadsafe(loop.stop)
-    thread.join()
-    loop.close()
 
 
 def bodies(count: int) -> list[dict[str, Any]]:

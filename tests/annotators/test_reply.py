@@ -3,6 +3,7 @@
 import math
 from typing import Any
 
+import hypothesis
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -85,6 +86,7 @@ near_replies = st.fixed_dictionaries(
 )
 
 
+@hypothesis.settings(deadline=None)
 @given(near_replies)
 def test_no_reply_breaks_the_reader(hostile: dict[str, Any]) -> None:
     try:
@@ -96,6 +98,7 @@ def test_no_reply_breaks_the_reader(hostile: dict[str, Any]) -> None:
     assert price(hostile, settings()) >= 0 and version(hostile).isprintable()
 
 
+@hypothesis.settings(deadline=None)
 @given(st.lists(st.sampled_from(["<think>", "</think>", "a", "1", "[THINK]", "[/THINK]"]), max_size=8))
 def test_what_is_left_of_a_text_has_no_thoughts(parts: list[str]) -> None:
     left = without_thoughts("".join(parts))

@@ -1,13 +1,12 @@
-import csv
-import io
 import math
 
 import numpy as np
 import pytest
 
 from stages.base.errors import InputError
+from stages.judging.counts import counts
 from stages.judging.judge import annotation_rows, paired_outputs, positions
-from stages.judging.leaderboard import LeaderboardParams, as_csv, choose, standings
+from stages.judging.leaderboard import LeaderboardParams, choose, judge_notes, standings
 from stages.judging.models import ModelSpec
 from stages.judging.standings import Judged, implied_battles
 
@@ -21,7 +20,18 @@ def judged(win: float, right: float, length: int, seed: int, n: int = 200) -> Ju
         preference = 1.5 if win == 0.5 else 1 + float(np.clip(generator.normal(win, 0.2), 0.01, 0.99))
         size = length if win == 0.5 else length + int(generator.integers(-20, 20))
         annotations.append(
-            {"id": str(i), "instruction_index": i, "preference": preference, "len_output": size, "len_baseline": 100}
+            {
+                "id": str(i),
+                "instruction_index": i,
+                "preference": preference,
+                "len_output": size,
+                "len_baseline": 100,
+                "baseline_first": preference,
+                "output_first": math.nan,
+                "annotator": "j",
+                "usd": 0.0,
+                "seconds": 1.0,
+            }
         )
         exact.append({"id": str(i), "right": bool(generator.random() < right), "score": 1})
     return Judged(annotations, exact)
@@ -75,10 +85,39 @@ def test_paired_differences_are_the_means_differences(result: dict) -> None:
     assert (chosen["model"], chosen["against"]) == ("dpo", "sft")
 
 
-def test_csv_has_a_line_a_model(result: dict) -> None:
-    lines = list(csv.DictReader(io.StringIO(as_csv(result["rows"]))))
-    assert [line["model"] for line in lines] == [row["model"] for row in result["rows"]]
-    assert float(lines[0]["validation_right"]) == result["rows"][0]["validation"]["right"]
+def test_plain_counts_by_hand() -> None:
+    def row(preference: float, first: float, second: float, annotator: str = "judge") -> dict:
+        return {
+            "preference": preference, "baseline_first": first, "output_first": second,
+            "annotator": annotator, "usd": 0.01, "seconds": 2.0,
+        }  # fmt: skip
+
+    nan = math.nan
+    rows = [
+        row(2.0, 2.0, nan), row(1.9, nan, 1.9), row(1.0, 1.0, nan), row(1.5, 1.0, 2.0),
+        row(1.5, nan, nan, "identical"), row(nan, nan, nan), row(0.0, 0.0, nan),
+    ]  # fmt: skip
+    found = counts(rows)
+    assert (found["n_wins"], found["n_wins_base"], found["n_draws"], found["n_total"]) == (2, 1, 3, 6)
+    assert found["discrete_win_rate"] == pytest.approx(100 * 3.5 / 6)
+    assert found["standard_error"] == pytest.approx(100 * np.std([1, 0.9, 0, 0.5, 0.5, 0.5], ddof=1) / 6**0.5)
+    # Shown first and preferred: the output (1.9), the baseline (1.0), and both of the pair that was shown both ways.
+    assert found["prefers_first"] == pytest.approx(100 * 4 / 5)
+    assert found["usd_per_1000"] == pytest.approx(1000 * 0.07 / 6) and found["seconds_per_1000"] == 2000
+
+
+def test_what_is_wrong_with_the_verdicts_is_said() -> None:
+    rows = [{"model": "a", "n_total": 30, "prefers_first": 97.0}, {"model": "b", "n_total": 30, "prefers_first": 60.0}]
+    said = {"preference": 1.2, "annotator": "gpt-1", "error": "", "weighted": True}
+    annotations = [said | {"model": "a"}] * 3 + [
+        said | {"model": "b", "weighted": False},
+        said | {"model": "b", "preference": math.nan, "error": "why"},
+    ]
+    versions = {"gpt-1 (x)": 3, "gpt-1 (y)": 2}
+    told = " ".join(judge_notes(rows, annotations, {"versions": versions}))
+    assert "gpt-1 (x) (3), gpt-1 (y) (2)" in told and "their rows say why: b 1." in told
+    assert "against a 97 %." in told and "1 of 4 verdicts" in told
+    assert judge_notes(rows[1:], annotations[:2], {"versions": {}}) == []
 
 
 def test_implied_battles_by_hand() -> None:

@@ -76,6 +76,20 @@ def leaderboard() -> dict[str, Any]:
                 "mean_length": 40 + win,
                 "n": 360,
                 "missing": 0,
+                "standard_error": 1.0,
+                "n_wins": 180,
+                "n_wins_base": 170,
+                "n_draws": 10,
+                "n_total": 360,
+                "discrete_win_rate": win,
+                "arena_rating": 1000 + 7 * (win - 50),
+                "arena_rating_low": 980 + 7 * (win - 50),
+                "arena_rating_high": 1020 + 7 * (win - 50),
+                "prefers_first": 50.0,
+                "usd": 0.0,
+                "usd_per_1000": 0.0,
+                "seconds_per_1000": None,
+                "lineage": f"{rank:016x}",
                 "validation": {},
             }
         )
@@ -97,6 +111,7 @@ def leaderboard() -> dict[str, Any]:
         "label": "simulated annotators (13, length bias 0.5, label noise 0.25)",
         "provider": "simulated",
         "model": "simulated-pool",
+        "versions": {},
     }
     return {
         "baseline": "sft",
@@ -104,6 +119,7 @@ def leaderboard() -> dict[str, Any]:
         "chosen": {"model": "dpo", "split": "validation", "by": "right"},
         "rows": rows,
         "comparisons": comparisons,
+        "correlations": [{"a": "win_rate", "b": "right", "spearman": 0.9, "low": 0.6, "high": 1.0, "n": 8}],
         "notes": [],
     }
 

@@ -13,7 +13,7 @@ from stages.base.errors import InputError
 from stages.publishing import report
 from stages.publishing.continuations import continuations_view
 from stages.publishing.headline import headline
-from stages.publishing.leaderboard_table import as_csv
+from stages.publishing.leaderboard_files import as_csv, published_rows
 from stages.publishing.scaling_figure import frontier
 from stages.scaling.law import Law
 from tests.publishing.html_page import Page
@@ -130,21 +130,32 @@ def test_a_removed_item_leaves_no_trace(project: Path) -> None:
     )
 
 
-def test_csv_holds_the_leaderboard(project: Path) -> None:
+def test_csv_and_json_hold_the_leaderboard_under_the_names_of_alpaca_eval(project: Path) -> None:
     report.main()
     with Path("reports/leaderboard.csv").open(newline="") as handle:
         rows = list(csv.DictReader(handle))
+    published = json.loads(Path("reports/leaderboard.json").read_text())
     source = json.loads(Path("data/judging/leaderboard/leaderboard.json").read_text())["rows"]
+    official = (
+        "win_rate standard_error n_wins n_wins_base n_draws n_total discrete_win_rate avg_length "
+        "length_controlled_winrate lc_standard_error"
+    )
+    assert set(official.split()) <= set(rows[0])
     assert [row["model"] for row in rows] == [row["model"] for row in source]
-    for row, truth in zip(rows, source, strict=True):
-        assert float(row["lc_win_rate"]) == pytest.approx(truth["lc_win_rate"], rel=1e-5)
+    for row, full, truth in zip(rows, published["rows"], source, strict=True):
+        assert float(row["length_controlled_winrate"]) == pytest.approx(truth["lc_win_rate"], rel=1e-5)
+        assert full["length_controlled_winrate"] == truth["lc_win_rate"] and full["lineage"] == truth["lineage"]
         assert row["control"] == ("yes" if truth["control"] else "no")
+        assert row["judge_simulated"] == "yes" and "simulated" in row["judge"], "wherever the number goes"
+        assert bool(row["contamination"]) != truth["control"]
 
 
 def test_a_row_without_numbers_is_shown_as_such() -> None:
-    row = dict.fromkeys(("win_rate", "lc_win_rate"), None) | {"model": "a", "rank": 1, "kind": "checkpoint"}
-    text = as_csv({"rows": [row]}, {"a": {}})
-    assert text.splitlines()[1].startswith("1,a,checkpoint,")
+    row = {"model": "a", "rank": 1, "kind": "endpoint", "control": False, "win_rate": None}
+    board = {"rows": [row], "judge": {"label": "judge", "simulated": False}}
+    rows = published_rows(board, {"a": {"source": "prompts/standard.txt"}}, {"word": "clean", "tone": "good"})
+    assert as_csv(rows).splitlines()[1].startswith("1,a,endpoint,no,,,,")
+    assert rows[0]["contamination"] == "not tested", "nobody has seen what a server's model was trained on"
 
 
 def test_planted_defects_are_counted_against_truth(project: Path) -> None:

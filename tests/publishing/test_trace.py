@@ -102,6 +102,14 @@ def test_another_rows_files_are_not_this_rows_business(pipeline: Path) -> None:
     assert "judging.judge@sft" in labels("sft")
 
 
+def test_a_lineage_id_names_its_row(pipeline: Path) -> None:
+    graph = Graph(read_records())
+    lineage = sha256_file("data/judging/judge/sft/annotations.parquet")[:16]
+    assert trace.row_of(lineage, graph) == "sft" and trace.row_of("sft", graph) == "sft"
+    assert trace.row_of("f" * 16, graph) == "f" * 16
+    assert trace.main(lineage) == 0 and trace.main("f" * 16) == 1
+
+
 def test_a_missing_file_is_named(pipeline: Path) -> None:
     Path("data/corpus/ingest/pages.parquet").unlink()
     with pytest.raises(LineageError, match=r"pages\.parquet: gone"):

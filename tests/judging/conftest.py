@@ -1,0 +1,1 @@
+from tests.annotators.served import own_cache, start  # noqa: F401

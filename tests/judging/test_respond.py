@@ -1,0 +1,126 @@
+"""Answers of servers, files and exported folders."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from stages.annotators.server import ServerSettings
+from stages.base.errors import InputError, ParamError
+from stages.base.params import parse
+from stages.judging.models import ModelSpec
+from stages.judging.respond import answers_of_endpoint, answers_of_json
+from stages.lm.build import build_model
+from stages.lm.config import ModelConfig
+from stages.lm.hf import hf_config, load_hf_model, to_hf_state_dict
+from tests.annotators.flaky_server import Scripted
+
+PROMPTS = Path(__file__).resolve().parents[2] / "stages/judging/prompts"
+SERVER = {
+    "base_url": "http://127.0.0.1:9/v1", "model": "m", "api_key_env": "TRAINYARD_TEST_KEY", "temperature": 0.0,
+    "max_tokens": 50, "concurrency": 4, "max_retries": 1, "timeout_s": 60.0, "max_cost_usd": 1.0,
+    "usd_per_million_input": 1.0, "usd_per_million_output": 2.0,
+}  # fmt: skip
+
+
+def server(**over: Any) -> ServerSettings:
+    return ServerSettings(**(SERVER | over))
+
+
+def completion(text: Any, finish: str = "stop") -> dict[str, Any]:
+    return {
+        "model": "m-2026",
+        "choices": [{"message": {"content": text}, "finish_reason": finish}],
+        "usage": {"prompt_tokens": 10, "completion_tokens": 5},
+    }
+
+
+def asked_for(body: dict[str, Any]) -> str:
+    return body["messages"][0]["content"]
+
+
+def test_an_endpoint_is_asked_in_the_style_of_its_template(start) -> None:
+    def script(body: dict[str, Any], tries: int) -> tuple[int, dict[str, Any], str]:
+        return 200, completion(f"<think>hm</think> {asked_for(body).upper()}", "length"), ""
+
+    judge = Scripted(script)
+    settings = server(base_url=start(judge))
+    for style in ("standard", "concise", "verbose"):
+        answers, metrics = answers_of_endpoint(PROMPTS / f"{style}.txt", ["who is 100 %?", "what?"], settings)
+        assert all(answer.startswith(asked) for answer, asked in zip(answers, ("WHO IS 100 %?", "WHAT?"), strict=True))
+        assert metrics == {"usd": pytest.approx(2 * (10 + 2 * 5) / 1e6), "cut_short": 2}
+    assert len({asked_for(body) for body in judge.asked}) == 6, "three ways to ask"
+    assert asked_for(judge.asked[1]) in ("what?", "who is 100 %?"), "the standard way adds nothing"
+
+
+def test_a_prompt_without_an_answer_ends_the_stage_and_the_others_are_kept(start) -> None:
+    def script(body: dict[str, Any], tries: int) -> tuple[int, dict[str, Any], str]:
+        if asked_for(body).startswith("b") and tries == 1:
+            return 400, {"error": {"message": "filtered"}}, ""
+        return 200, completion("yes"), ""
+
+    judge = Scripted(script)
+    settings = server(base_url=start(judge))
+    with pytest.raises(InputError, match=r"1 of 3 prompts have no answer \(prompt 1: .*filtered"):
+        answers_of_endpoint(PROMPTS / "standard.txt", ["a", "b", "c"], settings)
+    assert answers_of_endpoint(PROMPTS / "standard.txt", ["a", "b", "c"], settings)[0] == ["yes"] * 3
+    assert len(judge.asked) == 4
+
+
+@pytest.mark.parametrize("text", ["Say something.", "%(instruction)s %(style)s", "100 % %(instruction)s"])
+def test_a_template_must_hold_the_instruction_and_nothing_else(tmp_path: Path, text: str) -> None:
+    template = tmp_path / "mine.txt"
+    template.write_text(text)
+    with pytest.raises(InputError, match=r"mine\.txt"):
+        answers_of_endpoint(template, ["a", "b"], server())
+
+
+def test_endpoint_settings_belong_to_endpoints() -> None:
+    assert parse("m", {"kind": "endpoint", "source": "p.txt", "endpoint": SERVER}, ModelSpec).endpoint is not None
+    for bad in ({"kind": "endpoint", "source": "p"}, {"kind": "checkpoint", "source": "p", "endpoint": SERVER}):
+        with pytest.raises(ParamError, match="if and only if"):
+            parse("m", bad, ModelSpec)
+
+
+def test_alpaca_evals_outputs_are_found_by_instruction(tmp_path: Path) -> None:
+    path = tmp_path / "outputs.json"
+    asked = [{"id": "1", "prompt": "a"}, {"id": "2", "prompt": "b"}]
+    rows = [{"instruction": p, "output": f"answer {p}", "generator": "g"} for p in "cba"]
+    path.write_text(json.dumps(rows))
+    assert answers_of_json(path, asked) == ["answer a", "answer b"]
+    for bad, message in (
+        (rows[:2], "no output for instruction 1"),
+        ([*rows, rows[0] | {"output": "other"}], "entry 3: another output"),
+        ([*rows, {"instruction": "d"}], "entry 3: no `output`"),
+    ):
+        path.write_text(json.dumps(bad))
+        with pytest.raises(InputError, match=message):
+            answers_of_json(path, asked)
+    path.write_text("{}")
+    with pytest.raises(InputError, match="JSON list"):
+        answers_of_json(path, asked)
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_an_exported_folder_is_the_model_it_came_from(tmp_path: Path, tied: bool) -> None:
+    config = ModelConfig(
+        arch="transformer", vocab_size=128, n_layer=2, d_model=32, n_head=4, n_kv_head=2, d_ff=64, max_seq_len=64,
+        rope_theta=20000.0, tie_embeddings=tied, qk_norm=True, norm_eps=1e-6,
+    )  # fmt: skip
+    model = build_model(config, seed=1)
+    with torch.no_grad():
+        for parameter in model.parameters():  # also those that begin at zero or one
+            parameter.add_(torch.randn(parameter.shape, generator=torch.Generator().manual_seed(2)) * 0.1)
+    exported = hf_config(config, bos_token_id=1, eos_token_id=2, pad_token_id=0)
+    (tmp_path / "config.json").write_text(json.dumps(exported))
+    save_file(to_hf_state_dict(model), tmp_path / "model.safetensors")  # type: ignore[arg-type]
+    loaded = load_hf_model(tmp_path)
+    assert loaded.config == config
+    for name, value in model.state_dict().items():
+        assert torch.equal(value, loaded.state_dict()[name].cpu()), name
+    (tmp_path / "config.json").write_text(json.dumps(exported | {"model_type": "llama"}))
+    with pytest.raises(InputError, match="endpoint"):
+        load_hf_model(tmp_path)

@@ -88,7 +88,7 @@ def test_cost_of_every_part_that_can_be_given(capsys: pytest.CaptureFixture[str]
     given = ["--mfu", ".3", ".3", "--people", "50", "--pue", "1", "--kg-per-kwh", ".24"]
     assert main(["cost", "--params", "405e9", "--tokens", "15.6e12", *shape, *given]) == 0
     out = capsys.readouterr().out
-    for said in ("8.4% more for attention over 8192 tokens", "50 people at $500,000", "PUE 1,", "0.24 kg", "30%-30%"):
+    for said in ("8.4% more for attention over 8192 tokens", "50 people at $500,000", "PUE 1\n", "0.24 kg", "30%-30%"):
         assert said in out
     assert main(["cost", "--params", "1e9", "--tokens", "1e9", "--layers", "4"]) == 2
     assert "together, or none" in capsys.readouterr().err

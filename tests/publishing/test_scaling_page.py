@@ -77,7 +77,8 @@ def test_the_stage_publishes_the_page(result: dict[str, Any], tmp_path: Path, mo
     plan = {
         "planned_flops": 1e22, "predicted_loss": 2.5, "interval": [2.4, 2.6], "reasons": ["because"],
         "budget_flops": 1e22, "shape": "d", "n_params": 10, "n_nonembedding": 5, "tokens": 100,
-        "tokens_per_parameter": 10.0, "batch_tokens": 10, "lr": 0.01, "data": {"unique_tokens": 90},
+        "tokens_per_parameter": 10.0, "batch_tokens": 10, "lr": 0.01,
+        "data": {"unique_tokens": 90, "passes": 0.9, "fresh_tokens": 90},
         "optimum": {"n": 10, "tokens": 100}, "model": {"n_layer": 1, "d_model": 8, "n_head": 1},
     }  # fmt: skip
     write_json("data/scaling/fit/study.json", result)

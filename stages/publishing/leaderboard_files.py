@@ -42,8 +42,17 @@ def published_rows(
             "judge_simulated": board["judge"]["simulated"],
             "contamination": contamination(row, models[row["model"]], verdict),
         }
-        rows.append({name: facts.get(key or name) for name, key in COLUMNS.items()})
+        rows.append({name: _finite(facts.get(key or name)) for name, key in COLUMNS.items()})
     return rows
+
+
+def _finite(value: Any) -> Any:
+    """None for NaN, which neither CSV nor JSON can hold."""
+    if isinstance(value, Mapping):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and number(value) is None else value
 
 
 def as_csv(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -64,7 +73,7 @@ def as_json(rows: Sequence[Mapping[str, Any]], board: Board) -> str:
         "rows": rows,
         **{name: board[name] for name in ("comparisons", "correlations", "notes")},
     }
-    return json.dumps(content, sort_keys=True, indent=2, ensure_ascii=False) + "\n"
+    return json.dumps(_finite(content), sort_keys=True, indent=2, ensure_ascii=False) + "\n"
 
 
 def _cell(cell: Any) -> str:

@@ -73,7 +73,7 @@ def imported_view(board: Board, models: Mapping[str, Mapping[str, Any]]) -> dict
             [
                 "Small numbers are 95 % intervals. Length-controlled: the win rate a model would have at the "
                 "baseline's length (Dubois et al. 2024). Their standard errors hold the error of the fitted weights, "
-                "which AlpacaEval's don't.",
+                "which AlpacaEval's don't. Bradley–Terry: from battles implied by the comparisons with the baseline.",
                 *board["notes"],
             ]
         ),
@@ -129,10 +129,9 @@ def _judge_note(judge: Mapping[str, Any]) -> str:
             "instrument, "
             "not taste. Exactly right answers are counted against the facts and involve no judge."
         )
-    named = ", ".join(judge["versions"]) or judge["label"]
-    return (
-        f"Win rates and Bradley–Terry strengths come from {judge['label']}, a language model (it answered as {named})."
-    )
+    named = ", ".join(name for name in judge["versions"] if name != judge["label"])
+    versions = f" (it answered as {named})" if named else ""
+    return f"Win rates and Bradley–Terry strengths come from {judge['label']}, a language model{versions}."
 
 
 def _reading(board: Board) -> str:

@@ -117,6 +117,8 @@ def test_hostile_texts_stay_texts(tmp_path: Path, capsys: pytest.CaptureFixture[
     rows = [row | {"generator_2": name, "output_2": "half \ud800 pair"} for row in some("x", 0.5, 1)]
     assert main(["leaderboard", str(write(tmp_path / "x.json", rows)), "--out", str(tmp_path / "out")]) == 0
     page = (tmp_path / "out" / "leaderboard.html").read_text()
+    assert "nan" not in (tmp_path / "out" / "leaderboard.csv").read_text().lower().split("\n", 1)[1]
+    json.loads((tmp_path / "out" / "leaderboard.json").read_text(), parse_constant=lambda name: pytest.fail(name))
     assert "<script" not in page and "&lt;script&gt;" in page
     assert "http://" not in page and "https://" not in page, "the page opens offline"
     for text in ("[", "{}", "[1]", "[" * 100_000):

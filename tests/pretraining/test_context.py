@@ -177,7 +177,8 @@ def test_the_longer_rows_are_checked_for_memory_and_compiled(
     monkeypatch.setenv("TRAINYARD_TRACK", "off")
     shapes = []
 
-    def compiler(_: object, example: torch.Tensor, documents: torch.Tensor) -> None:
+    def compiler(_: object, example: torch.Tensor, documents: torch.Tensor, dtype: torch.dtype) -> None:
+        assert dtype == torch.float32  # the recipe's precision
         shapes.append((tuple(example.shape), documents.shape == example.shape))
         raise InputError("far enough")
 

@@ -118,6 +118,8 @@ def withheld_chart(points: Sequence[Mapping[str, Any]], target: Target | None) -
         height=320,
     )
     xs, ys = [point["predicted"] for point in points], [point["loss"] for point in points]
+    for axis in (plot.x, plot.y):  # one scale, so that the diagonal is one
+        axis.take([*xs, *ys, *((target.predicted, target.reached) if target else ())])
     size = radius(len(points))
     plot.points(xs, ys, "c1", "circle", [f"{note(p)}; predicted {p['predicted']:.4g}" for p in points], radius=size)
     if target:

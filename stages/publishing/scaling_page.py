@@ -12,6 +12,7 @@ from stages.publishing.scaling_figure import Target
 from stages.publishing.scaling_rivals import knob_view, rival_view
 
 Study = Mapping[str, Any]
+SIDEWAYS = 0.02  # share by which C may differ from 6·N·D without a word
 
 
 def scaling_page(
@@ -50,10 +51,16 @@ def scaling_view(
         "tiles": tiles(study, target),
         "warnings": list(study["warnings"]),
         "level": level,
-        "compute": {"svg": charts.compute_chart(study, target), "key": key(study, target)},
+        "compute": {
+            "svg": charts.compute_chart(study, target),
+            "key": key(study, target),
+            "caption": compute_caption(study["points"]),
+        },
         "several": len(study["recipes"]) > 1,
         "facts": tables.law_facts(law) if law else [],
-        "laws": tables.laws_table(study["recipes"]) if len(study["recipes"]) > 1 and law else None,
+        "laws": tables.laws_table(study["recipes"])
+        if sum(bool(view["law"]) for view in study["recipes"]) > 1
+        else None,
         "lawless": [(view["name"] or "these runs", view["reason"]) for view in study["recipes"] if not view["law"]],
         "prior": prior_words(law),
         "isoflop": {
@@ -78,6 +85,18 @@ def scaling_view(
         },
         "points": tables.points_table(study["points"]),
     }
+
+
+def compute_caption(points: Sequence[Mapping[str, Any]]) -> str:
+    """What a point beside its line means; where the table's C isn't 6·N·D, by how much it lies to the side."""
+    ratios = [point["C"] / (6 * point["N"] * point["D"]) for point in points]
+    if max(ratios) < 1 + SIDEWAYS and min(ratios) > 1 - SIDEWAYS:
+        return "Points above their dashed line are models too small or too large for their compute."
+    times = f"{compact(min(ratios))} to {compact(max(ratios))}"
+    return (
+        "Points above their dashed line are models too small or too large for their compute. The law counts 6·N·D, the "
+        f"points the table's own C, {times} times that: they lie so much to the side."
+    )
 
 
 def headline(study: Study, target: Target | None) -> dict[str, str]:

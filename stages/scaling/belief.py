@@ -52,11 +52,11 @@ def believe(runs: Runs, options: Options) -> Belief:
     """Raises InputError for runs that no law can be fitted to."""
     few = options.prior_below is None or runs.loss.size < options.prior_below
     prior = options.prior if few else None
-    fit = fit_parametric(*runs, huber_delta=options.huber_delta, prior=prior)
+    # A prior is weighed against squared residuals: with δ below the noise it would outweigh the runs.
+    delta = options.huber_delta if prior is None else max(options.huber_delta, 2 * prior.noise)
+    fit = fit_parametric(*runs, huber_delta=delta, prior=prior)
     if prior is None:
-        drawn = bootstrap(*runs, resamples=options.draws, seed=options.seed, huber_delta=options.huber_delta)
+        drawn = bootstrap(*runs, resamples=options.draws, seed=options.seed, huber_delta=delta)
     else:
-        drawn = posterior(
-            *runs, prior=prior, resamples=options.draws, seed=options.seed, huber_delta=options.huber_delta
-        )
+        drawn = posterior(*runs, prior=prior, resamples=options.draws, seed=options.seed, huber_delta=delta)
     return Belief(fit, drawn, prior)

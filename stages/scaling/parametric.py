@@ -218,10 +218,9 @@ def _problem(
         if np.unique(values).size < (2 if prior else 3):
             raise InputError(f"the runs have {np.unique(values).size} distinct {name}; its exponent can't be fitted")
     x, y = np.log(N), np.log(D)
-    if prior is None and np.abs(y - np.polyval(np.polyfit(x, y, 1), x)).max() < RAY:
+    if np.abs(y - np.polyval(np.polyfit(x, y, 1), x)).max() < RAY:  # a prior on exponents doesn't divide A from B
         raise InputError(
-            "N and D move together, so a loss can't be divided between them; train some sizes on more or fewer tokens, "
-            "or give a prior"
+            "N and D move together, so a loss can't be divided between them; train some sizes on more or fewer tokens"
         )
     centre = (float(x.mean()), float(y.mean()))  # centred, so that a and α are nearly orthogonal
     mean, precision = np.zeros(PARAMETERS), np.zeros(PARAMETERS)

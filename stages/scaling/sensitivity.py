@@ -26,7 +26,10 @@ class Variant:
 def variants(
     runs: Runs, fit: ParametricFit, prior: Prior | None, non_embedding: np.ndarray | None = None
 ) -> list[Variant]:
-    """The fit itself first, then each choice changed alone. `non_embedding`: N of the other convention."""
+    """The fit itself first, then each choice changed alone. `non_embedding`: N of the other convention.
+
+    With a prior, δ stays above its noise: below, the prior outweighs the runs, and the fit would say what it says.
+    """
     return list(_variants(runs, fit, prior, non_embedding))
 
 
@@ -35,9 +38,10 @@ def _variants(
 ) -> Iterator[Variant]:
     yield Variant(f"as fitted (δ = {fit.delta:g})", fit.n, fit)
     for delta in DELTAS:
-        if not np.isclose(delta, fit.delta):
+        if not np.isclose(delta, fit.delta) and (prior is None or delta > prior.noise):
             yield _refit(f"δ = {delta:g}", runs, prior, huber_delta=delta)
-    yield _refit("least absolute deviations", runs, prior, huber_delta=fit.delta, estimator="lad")
+    if prior is None:
+        yield _refit("least absolute deviations", runs, prior, huber_delta=fit.delta, estimator="lad")
     yield _refit("residuals in nats, not in log loss", runs, prior, huber_delta=fit.delta, residual="linear")
     out = max(1, round(TRIMMED * runs.loss.size))
     highest, largest = (

@@ -50,6 +50,12 @@ def test_the_page_says_what_the_study_says(result: dict[str, Any]) -> None:
     assert "index.html" not in html  # anyone's page links to no leaderboard
 
 
+def test_compute_that_isnt_six_n_d_is_said(result: dict[str, Any]) -> None:
+    assert "own C" not in scaling_page(result, "t")
+    counted = [point | {"C": 0.8 * point["C"]} for point in result["points"]]
+    assert "0.8 to 0.8 times that" in scaling_page(result | {"points": counted}, "t").replace("&#39;", "'")
+
+
 def test_hostile_names_are_words_and_nothing_is_fetched(result: dict[str, Any]) -> None:
     page = Page(scaling_page(result, HOSTILE))
     assert all(tag != "script" for tag, _ in page.tags) and HOSTILE in page.text

@@ -101,6 +101,7 @@ def test_flops_of_integer_columns_do_not_overflow() -> None:
         (lambda n, d, loss: (n, d[:-1], loss), "differ in length"),
         (lambda n, d, loss: (n[:4], d[:4], loss[:4]), "can't identify 5 parameters"),
         (lambda n, d, loss: (np.full_like(n, 1e8), d, loss), "distinct N"),
+        (lambda n, d, loss: (n, 20 * n, loss), "N and D move together"),
         (lambda n, d, loss: (["many"] * n.size, d, loss), "`N` is not numeric"),
     ],
 )

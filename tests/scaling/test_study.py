@@ -77,5 +77,10 @@ def test_few_runs_are_no_error(tmp_path: Path, count: int) -> None:
     result = study(read(tmp_path, table()[::5][:count]), QUICK)
     (recipe,) = result["recipes"]
     assert (recipe["law"] is None) == (count < 4)
-    assert recipe["reason"] if count < 4 else recipe["law"]["prior"]
+    if count < 4:
+        assert recipe["reason"]
+    else:  # the prior must not outweigh the runs
+        assert recipe["law"]["prior"] and recipe["law"]["residual_rms"] < 0.02
+        losses = [row["law"]["loss"] for row in recipe["sensitivity"] if row["law"]]
+        assert losses == pytest.approx([losses[0]] * len(losses), rel=0.1)
     write_json(tmp_path / "study.json", result)

@@ -10,7 +10,6 @@ fastest of those that fit into its share of the GPU's memory, found with the eag
 import argparse
 import contextlib
 import gc
-import json
 import os
 import sys
 import tempfile
@@ -25,6 +24,8 @@ from torch import Tensor, nn
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
+from bench.held import Held, resident_mib  # noqa: E402  (the path is the project's root)
+
 PAD = 0
 
 
@@ -75,7 +76,7 @@ def peak_mib() -> float:
     """What torch has allocated at most on the GPU; on a CPU the largest resident set."""
     if torch.cuda.is_initialized():
         return torch.cuda.max_memory_allocated() / 2**20
-    return int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0]) / 1024
+    return resident_mib()
 
 
 class Batches:
@@ -89,20 +90,8 @@ class Batches:
         return torch.randint(PAD + 1, self.shape.vocabulary, size, generator=self.generator)
 
 
-class Held:
-    """Measures between two commands."""
-
-    def __init__(self, rows: int) -> None:
-        self.rows, self.began = rows, clock()
-
-    def next(self) -> int:
-        facts = {"seconds": clock() - self.began, "peak_mib": peak_mib(), "rows": self.rows}
-        print(json.dumps(facts), flush=True)
-        line = sys.stdin.readline()
-        if not line:
-            os._exit(0)
-        self.began = clock()
-        return int(line)
+def held_at(rows: int) -> Held:
+    return Held(clock, lambda seconds: {"seconds": seconds, "peak_mib": peak_mib(), "rows": rows})
 
 
 def fastest(compute: Callable[[Tensor], None], shape: Shape, home: torch.device) -> int:
@@ -155,21 +144,15 @@ def ours(shape: Shape, home: torch.device, compiled: bool, rows: int | None) -> 
         rows = fastest(compute, shape, home)
         optimizer.zero_grad(set_to_none=True)
     called: Any = CompiledModel(model) if compiled else model
-    batches, held, waiting = Batches(shape), Held(rows), 1
+    batches, held = Batches(shape), held_at(rows)
 
     def loss_fn(_: nn.Module, __: int) -> tuple[Tensor, dict[str, float]]:
         batch = batches(shape.batch_rows).to(home)
         return next_token_loss(called, batch, batch != PAD, rows)
 
-    def on_step(_: int) -> None:
-        nonlocal waiting
-        waiting -= 1
-        if waiting == 0:
-            waiting = held.next()
-
     with tempfile.TemporaryDirectory() as folder:  # for the loop's own timings
         os.chdir(folder)
-        train(model, optimizer, lambda _: 1.0, loss_fn, 10**6, name="bench", on_step=on_step)
+        train(model, optimizer, lambda _: 1.0, loss_fn, 10**6, name="bench", on_step=held.on_step)
 
 
 def nanogpt(shape: Shape, home: torch.device, compiled: bool, rows: int | None, folder: Path) -> None:
@@ -195,7 +178,7 @@ def nanogpt(shape: Shape, home: torch.device, compiled: bool, rows: int | None, 
         rows = fastest(compute, shape, home)
         optimizer.zero_grad(set_to_none=True)
     called = torch.compile(model) if compiled else model
-    batches, held, waiting = Batches(shape), Held(rows), 1
+    batches, held, waiting = Batches(shape), held_at(rows), 1
     while True:
         for _ in range(waiting):
             batch = batches(shape.batch_rows).to(home)

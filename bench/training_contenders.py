@@ -6,7 +6,6 @@ gradients clipped where it clips them. A name that ends in "bf16" has its matrix
 """
 
 import argparse
-import json
 import os
 import sys
 import tempfile
@@ -19,6 +18,9 @@ import torch
 from torch import Tensor, nn
 
 ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+from bench.held import Held, resident_mib  # noqa: E402  (the path is the project's root)
+
 CONTEXT, VOCABULARY, ROWS, HEADS = 256, 8192, 16, 4
 WARM, PROBE = 2, 2  # steps
 
@@ -123,7 +125,6 @@ def huggingface(layers: int, width: int, family: str) -> tuple[nn.Module, Step]:
 
 def train_ours(variant: str, layers: int, width: int) -> None:
     """`stages.lm.loop.train` itself, held between steps until it is told to go on."""
-    sys.path.insert(0, str(ROOT))
     from stages.lm.build import build_model
     from stages.lm.compile import CompiledModel
     from stages.lm.config import ModelConfig
@@ -135,16 +136,8 @@ def train_ours(variant: str, layers: int, width: int) -> None:
     config = ModelConfig(
         arch, VOCABULARY, layers, width, HEADS, HEADS, d_ff(width), CONTEXT, 10000.0, True, True, 1e-6
     )  # fmt: skip
-    model, batches, held = build_model(config, 0), Batches(), Held(4)
+    model, batches, held = build_model(config, 0), Batches(), held_at(4, WARM)
     called = CompiledModel(model) if "compiled" in variant else model
-    waiting = WARM
-
-    def on_step(_: int) -> None:
-        nonlocal waiting
-        waiting -= 1
-        if waiting == 0:
-            waiting = held.next()
-
     with tempfile.TemporaryDirectory() as folder:  # for the loop's own timings
         os.chdir(folder)
         train(
@@ -154,26 +147,16 @@ def train_ours(variant: str, layers: int, width: int) -> None:
             lambda _, __: next_token_loss(called, batches(), None, 4),
             10**6,
             name="bench",
-            on_step=on_step,
+            on_step=held.on_step,
             dtype=torch.bfloat16 if "bf16" in variant else torch.float32,
         )
 
 
-class Held:
-    """Measures between two commands."""
+def held_at(micro: int, first: int = 1) -> Held:
+    def answer(seconds: float) -> dict[str, Any]:
+        return {"cpu": seconds, "peak": resident_mib(), "micro": micro}
 
-    def __init__(self, micro: int) -> None:
-        self.micro, self.began = micro, time.process_time()
-
-    def next(self) -> int:
-        status = Path("/proc/self/status").read_text()
-        peak = int(status.split("VmHWM:")[1].split()[0]) / 1024
-        print(json.dumps({"cpu": time.process_time() - self.began, "peak": peak, "micro": self.micro}), flush=True)
-        line = sys.stdin.readline()
-        if not line:
-            os._exit(0)
-        self.began = time.process_time()
-        return int(line)
+    return Held(time.process_time, answer, first)
 
 
 def follow(step: Step, micros: list[int]) -> None:
@@ -187,7 +170,7 @@ def follow(step: Step, micros: list[int]) -> None:
             step(batches(), micro)
         taken[micro] = time.process_time() - began
     best = min(taken, key=lambda micro: taken[micro])
-    held = Held(best)
+    held = held_at(best)
     while True:
         for _ in range(held.next()):
             step(batches(), best)
@@ -196,7 +179,7 @@ def follow(step: Step, micros: list[int]) -> None:
 def multiply() -> None:
     """The machine's matrix product: a "step" is one of 1,024³."""
     a, b = torch.randn(1024, 1024), torch.randn(1024, 1024)
-    held = Held(0)
+    held = held_at(0)
     while True:
         for _ in range(held.next()):
             torch.mm(a, b)

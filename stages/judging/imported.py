@@ -21,8 +21,7 @@ from stages.judging.alpaca_eval import Annotation, baselines, read_annotations
 from stages.judging.arena import Z95
 from stages.judging.correlation import correlations
 from stages.judging.counts import counts
-from stages.judging.leaderboard import ELO_MEAN, ELO_SCALE
-from stages.judging.standings import Judged, gamed_rows, ratings
+from stages.judging.standings import Judged, gamed_rows, ratings, strength_columns
 
 Row = dict[str, Any]
 CORRELATED = ("win_rate", "lc_win_rate", "bradley_terry", "mean_length")
@@ -73,11 +72,7 @@ def import_board(paths: Sequence[Path], options: Options) -> tuple[Row, list[str
     rows = [_row(name, one, name == baseline, difficulty, gamed, problems) for name, one in sorted(judged.items())]
     fitted = ratings(judged, baseline) if options.arena else None
     for row in rows:
-        middle = fitted.ratings[row["model"]] if fitted else None
-        ends = fitted.intervals[row["model"]] if fitted else (None, None)
-        for name, strength in zip(("", "_low", "_high"), (middle, *ends), strict=True):
-            row[f"bradley_terry{name}"] = strength
-            row[f"arena_rating{name}"] = None if strength is None else ELO_MEAN + ELO_SCALE * strength
+        row |= strength_columns(fitted, row["model"])
     rows.sort(key=lambda row: (-_value(row["lc_win_rate"]), row["model"]))
     for rank, row in enumerate(rows, 1):
         row["rank"] = rank

@@ -19,13 +19,12 @@ from stages.judging.correlation import correlations
 from stages.judging.counts import counts
 from stages.judging.judge import JudgeParams
 from stages.judging.models import CONTROL_KINDS, Models, ModelSpec
-from stages.judging.standings import Judged, difference, gamed_rows, numbers, ratings
+from stages.judging.standings import Judged, difference, gamed_rows, numbers, ratings, strength_columns
 
 Row = dict[str, Any]
 SPLITS = ("validation", "test")
 CORRELATED = ("win_rate", "lc_win_rate", "bradley_terry", "right", "mean_length")
 FEWEST, ONE_SIDED = 20, 40.0  # verdicts; points from 50 beyond which a judge doesn't read the answers
-ELO_SCALE, ELO_MEAN = 400 / math.log(10), 1000.0  # the scale on which people know arena ratings
 
 
 class LeaderboardParams(Section):
@@ -113,12 +112,7 @@ def standings(
     for split in SPLITS:
         fitted = ratings(judged[split], baseline)
         for model, row in per_split[split].items():
-            low, high = fitted.intervals[model] if fitted else (None, None)
-            row["bradley_terry"] = fitted.ratings[model] if fitted else None
-            row["bradley_terry_low"], row["bradley_terry_high"] = low, high
-            for name in ("", "_low", "_high"):
-                strength = row[f"bradley_terry{name}"]
-                row[f"arena_rating{name}"] = None if strength is None else ELO_MEAN + ELO_SCALE * strength
+            row |= strength_columns(fitted, model)
         if fitted and fitted.regularised:
             notes.append(f"Bradley–Terry on {split}: a model won or lost everything, so a tie per pair was added.")
     rows = [

@@ -14,6 +14,7 @@ from stages.judging.arena import Ratings, fit_bradley_terry
 
 Row = dict[str, Any]
 SAME = 1e-9  # preferences closer than this tie
+ELO_SCALE, ELO_MEAN = 400 / math.log(10), 1000.0  # the scale on which people know arena ratings
 
 
 @dataclass(frozen=True)
@@ -105,6 +106,16 @@ def implied_battles(judged: Mapping[str, Judged], baseline: str) -> dict[str, li
 def ratings(judged: Mapping[str, Judged], baseline: str) -> Ratings | None:
     """Bradley–Terry over the implied battles; None for a single model."""
     return fit_bradley_terry(implied_battles(judged, baseline)) if len(judged) > 1 else None
+
+
+def strength_columns(fitted: Ratings | None, model: str) -> Row:
+    """Bradley–Terry's log-strength with its interval, and the same on the scale of arenas; None without a fit."""
+    low, high = fitted.intervals[model] if fitted else (None, None)
+    row: Row = {}
+    for name, strength in (("", fitted.ratings[model] if fitted else None), ("_low", low), ("_high", high)):
+        row[f"bradley_terry{name}"] = strength
+        row[f"arena_rating{name}"] = None if strength is None else ELO_MEAN + ELO_SCALE * strength
+    return row
 
 
 def difference(judged: Mapping[str, Judged], model: str, against: str) -> Row:

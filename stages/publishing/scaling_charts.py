@@ -50,10 +50,7 @@ def compute_chart(study: Study, target: Target | None) -> str:
         xs, ys = [point["C"] for point in members], [point["loss"] for point in members]
         plot.points(xs, ys, colour, shape, [note(point) for point in members], radius=size)
     if target:
-        words = f"predicted {target.predicted:.3f}, {target.low:.3f} to {target.high:.3f}"
-        plot.interval(target.flops, target.low, target.high, "c3", words)
-        plot.points([target.flops], [target.predicted], "c3", "square", [words], radius=4)
-        plot.points([target.flops], [target.reached], "c1", "circle", [f"reached {target.reached:.3f}"], radius=6)
+        target.draw(plot)
     return plot.svg()
 
 

@@ -25,6 +25,13 @@ class Target:
     def inside(self) -> bool:
         return self.low <= self.reached <= self.high
 
+    def draw(self, plot: Plot) -> None:
+        """The prediction with its interval, and the loss reached, on a plot of loss against FLOPs."""
+        words = f"predicted {self.predicted:.3f}, {self.low:.3f} to {self.high:.3f}"
+        plot.interval(self.flops, self.low, self.high, "c3", words)
+        plot.points([self.flops], [self.predicted], "c3", "square", [words], radius=4)
+        plot.points([self.flops], [self.reached], "c1", "circle", [f"reached {self.reached:.3f}"], radius=6)
+
 
 def predict(law: Mapping[str, float], n: float, d: float) -> float:
     """L(N, D) = E + A·N^-α + B·D^-β (Hoffmann et al. 2022, equation 2)."""
@@ -80,15 +87,7 @@ def compute_chart(fit: Mapping[str, Any], points: Sequence[Point], target: Targe
             [_note(point) for point in members],
             radius=4.5,
         )
-    plot.interval(
-        target.flops,
-        target.low,
-        target.high,
-        "c3",
-        f"predicted {target.predicted:.3f}, {target.low:.3f} to {target.high:.3f}",
-    )
-    plot.points([target.flops], [target.predicted], "c3", "square", [f"predicted {target.predicted:.3f}"], radius=4)
-    plot.points([target.flops], [target.reached], "c1", "circle", [f"reached {target.reached:.3f}"], radius=6)
+    target.draw(plot)
     return plot.svg()
 
 

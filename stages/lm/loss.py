@@ -90,15 +90,17 @@ class _LinearCrossEntropy(torch.autograd.Function):
             losses, gradient = compute(logits, target, z_loss)
             share = None if weights is None else weights[start : start + chunk, None]
             total += (losses if share is None else losses * share).sum()
-            if share is not None and (want_hidden or want_weight):
-                gradient = gradient.mul_(share)
+            # Rows are weighted where they are `hidden` wide, not as wide as the vocabulary.
             if grad_hidden is not None:
                 torch.mm(gradient, weight, out=grad_hidden[start : start + chunk])
+                if share is not None:
+                    grad_hidden[start : start + chunk] *= share
             if grad_weight is not None:
-                if gradient.dtype == torch.float32:
-                    grad_weight.addmm_(gradient.T, part)
+                weighted = part if share is None else (part * share).to(dtype)
+                if dtype == torch.float32:
+                    grad_weight.addmm_(gradient.T, weighted)
                 else:
-                    grad_weight += gradient.T @ part
+                    grad_weight += gradient.T @ weighted
         ctx.save_for_backward(grad_hidden, grad_weight)
         return total.float()
 

@@ -12,10 +12,12 @@ import torch
 from torch import Tensor, nn
 from torch.optim.adamw import adamw
 
+from stages.base.recipe import TrainingRecipe
+from stages.lm.build import LanguageModel
 from stages.lm.device import compute_dtype
 from stages.lm.distributed import local, rank, rows_of, strategy
 from stages.lm.owners import from_owners, to_owners
-from stages.lm.rates import Kind, Rates
+from stages.lm.rates import Kind, Rates, transferred
 
 # The first, third, fourth and fifth step of Amsel et al. 2025, "The Polar Express" (published for five). They take
 # singular values from .01 to 1 into .86 to 1.14; Jordan et al.'s fixed quintic needs five steps for .68 to 1.13.
@@ -169,3 +171,11 @@ def set_lr(optimizer: torch.optim.Optimizer, multiplier: float) -> float:
     for group in optimizer.param_groups:
         group["lr"] = group["peak_lr"] * multiplier
     return optimizer.param_groups[0]["lr"]
+
+
+def optimizer_for(model: LanguageModel, recipe: TrainingRecipe, lr: float) -> MuonAdamW:
+    """Of a ladder's point, and of the run it predicts. lr: of the matrices, at width 128."""
+    config = model.config
+    rates = transferred(lr, recipe.shares, recipe.optimizer, config.d_model, config.tie_embeddings)
+    betas = (recipe.betas[0], recipe.betas[1])
+    return build_optimizer(model, rates, kind=recipe.optimizer, weight_decay=recipe.weight_decay, betas=betas)

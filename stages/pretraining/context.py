@@ -20,6 +20,7 @@ from stages.lm.device import training_dtype
 from stages.lm.extension import ntk_theta, stretch
 from stages.lm.flops import flops_per_token
 from stages.lm.loop import train
+from stages.lm.optim import optimizer_for
 from stages.lm.schedule import wsd
 from stages.pretraining.long_rows import (
     bucket_edges,
@@ -35,7 +36,6 @@ from stages.pretraining.recipe import (
     loss_on,
     loss_options,
     note_environment,
-    optimizer_for,
     read_material,
     run_fingerprint,
     saved,

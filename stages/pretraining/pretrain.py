@@ -11,13 +11,13 @@ from stages.lm.data import in_order
 from stages.lm.device import device, training_dtype
 from stages.lm.flops import flops_per_token
 from stages.lm.loop import train
+from stages.lm.optim import optimizer_for
 from stages.lm.schedule import wsd
 from stages.pretraining.recipe import (
     PretrainParams,
     loss_on,
     loss_options,
     note_environment,
-    optimizer_for,
     read_material,
     run_fingerprint,
     saved,

@@ -24,8 +24,6 @@ from stages.lm.device import device, environment, set_threads, training_dtype
 from stages.lm.flops import flops_per_token
 from stages.lm.loss import document_ids, next_token_loss
 from stages.lm.memory import require_memory, step_memory
-from stages.lm.optim import MuonAdamW, build_optimizer
-from stages.lm.rates import transferred
 from stages.pretraining.validation import PACK, Validation, read_validation
 
 PLAN = "data/scaling/plan/plan.json"
@@ -114,15 +112,6 @@ def read_material(run: StageRun[Any]) -> Material:
     require_ladder_recipe(planned, recipe)
     plan = read_plan(planned, pack)
     return Material(recipe, pack, plan, PackedRows.of(run.input(f"{PACK}/train.bin"), pack), read_validation(run, pack))
-
-
-def optimizer_for(model: LanguageModel, params: TrainingRecipe, lr: float) -> MuonAdamW:
-    """lr: of the matrices, at width 128."""
-    width, tied = model.config.d_model, model.config.tie_embeddings
-    rates = transferred(lr, params.shares, params.optimizer, width, tied)
-    return build_optimizer(
-        model, rates, kind=params.optimizer, weight_decay=params.weight_decay, betas=(params.betas[0], params.betas[1])
-    )
 
 
 Batch = Callable[[int], np.ndarray]

@@ -7,6 +7,7 @@ from typing import Any
 
 from stages.publishing.charts import Axis, Plot, Shape, compact
 from stages.publishing.quantity import count, number
+from stages.scaling.law import NAMES, Law
 
 Point = Mapping[str, Any]  # of fit.json's `points`
 
@@ -33,16 +34,9 @@ class Target:
         plot.points([self.flops], [self.reached], "c1", "circle", [f"reached {self.reached:.3f}"], radius=6)
 
 
-def predict(law: Mapping[str, float], n: float, d: float) -> float:
-    """L(N, D) = E + A·N^-α + B·D^-β (Hoffmann et al. 2022, equation 2)."""
-    return law["E"] + law["A"] * n ** -law["alpha"] + law["B"] * d ** -law["beta"]
-
-
-def frontier(law: Mapping[str, float], flops: float) -> float:
-    """The least loss the law allows for C = 6·N·D (equation 4)."""
-    alpha, beta = law["alpha"], law["beta"]
-    n = (alpha * law["A"] / (beta * law["B"])) ** (1 / (alpha + beta)) * (flops / 6) ** (beta / (alpha + beta))
-    return predict(law, n, flops / 6 / n)
+def law_of(fitted: Mapping[str, Any]) -> Law:
+    """Of an architecture's part of fit.json."""
+    return Law(*(fitted[name] for name in NAMES))
 
 
 def in_pipeline(points: Sequence[Point], keys: Sequence[str]) -> list[Point]:
@@ -70,15 +64,11 @@ def compute_chart(fit: Mapping[str, Any], points: Sequence[Point], target: Targe
     grid = [low * (high / low) ** (i / 60) for i in range(61)]
     families: list[tuple[str, str, Shape]] = [("transformer", "c2", "circle"), ("lstm", "c4", "square")]
     for arch, style, shape in families:
-        law = fit[arch]
         members = [point for point in points if point["arch"] == arch]
-        if law and members:
-            plot.line(
-                grid,
-                [frontier(law, flops) for flops in grid],
-                f"{style} dashed",
-                f"least loss of a {arch} at this compute",
-            )
+        if fit[arch] and members:
+            law = law_of(fit[arch])
+            least = [float(law.predict(*law.optimum(flops))) for flops in grid]
+            plot.line(grid, least, f"{style} dashed", f"least loss of a {arch} at this compute")
         plot.points(
             [point["flops"] for point in members],
             [point["loss"] for point in members],
@@ -105,9 +95,9 @@ def residual_chart(fit: Mapping[str, Any], points: Sequence[Point]) -> str:
         width=420,
         height=320,
     )
-    law = fit["transformer"]
+    law = law_of(fit["transformer"])
     members = [point for point in points if point["arch"] == "transformer"]
-    fitted = [predict(law, size(point, fit["count"]), point["tokens"]) for point in members]
+    fitted = [float(law.predict(size(point, fit["count"]), point["tokens"])) for point in members]
     plot.points(fitted, [point["loss"] for point in members], "c2", "circle", [_note(point) for point in members])
     plot.diagonal("ident")
     known = {point["key"] for point in points}
@@ -148,11 +138,11 @@ def law_facts(fit: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 def notes(fit: Mapping[str, Any]) -> list[str]:
+    alpha, beta = fit["prior"]["alpha"], fit["prior"]["beta"]
     found = [
         f"{fit['transformer']['n']} Transformer runs cannot identify five parameters alone: the exponents lean on "
-        "priors "
-        f"(α {fit['prior']['alpha']['mean']:g} ± {fit['prior']['alpha']['sd']:g}, β {fit['prior']['beta']['mean']:g} ± "
-        f"{fit['prior']['beta']['sd']:g}) stated in params.yaml; N counts {fit['count'].replace('_', '-')} parameters."
+        f"priors (α {alpha['mean']:g} ± {alpha['sd']:g}, β {beta['mean']:g} ± {beta['sd']:g}) stated in params.yaml; "
+        f"N counts {fit['count'].replace('_', '-')} parameters."
     ]
     if fit["isoflop"]["reason"]:
         found.append(f"The isoFLOP method gave no exponent: {fit['isoflop']['reason']}.")
@@ -189,12 +179,10 @@ def scaling_view(
     return {
         "intro": (
             f"Before the real run, {count(transformers)} small Transformers and {count(len(points) - transformers)} "
-            "LSTMs were "
-            f"trained. The law fitted to them predicted a loss of {target.predicted:.3f} at {reach:.1f} × the "
-            "compute of the largest "
-            f"of them ({100 * level:g} % interval {target.low:.3f} to {target.high:.3f}). The run reached "
-            f"{target.reached:.3f}: "
-            f"{where} the interval, {100 * abs(error):.1f} % {'above' if error > 0 else 'below'} the prediction."
+            f"LSTMs were trained. The law fitted to them predicted a loss of {target.predicted:.3f} at {reach:.1f} × "
+            f"the compute of the largest of them ({100 * level:g} % interval {target.low:.3f} to {target.high:.3f}). "
+            f"The run reached {target.reached:.3f}: {where} the interval, {100 * abs(error):.1f} % "
+            f"{'above' if error > 0 else 'below'} the prediction."
         ),
         "main": compute_chart(fit, points, target),
         "key": [
@@ -205,9 +193,8 @@ def scaling_view(
             {"mark": "", "colour": "c1", "label": "reached"},
         ],
         "caption": (
-            "Points above a dashed line are models that are too small or too large for their compute. The law "
-            "counts 6·N·D, the "
-            "axis also the FLOPs of attention."
+            "Points above a dashed line are models that are too small or too large for their compute. The law counts "
+            "6·N·D, the axis also the FLOPs of attention."
         ),
         "residuals": residual_chart(fit, points),
         "residuals_caption": (

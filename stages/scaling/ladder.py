@@ -20,8 +20,7 @@ from stages.lm.data import PackedRows, in_order
 from stages.lm.device import device, environment, set_threads, training_dtype
 from stages.lm.loop import TrainResult, train
 from stages.lm.loss import next_token_loss
-from stages.lm.optim import build_optimizer
-from stages.lm.rates import transferred
+from stages.lm.optim import optimizer_for
 from stages.lm.schedule import wsd
 from stages.lm.scoring import rows_loss
 from stages.scaling.shape import Recipe, Shape, model_config, train_flops
@@ -72,10 +71,7 @@ def train_point(
         )
     home = device()
     model = build_model(config, run.seed).to(home)
-    rates = transferred(shared.lr, shared.shares, shared.optimizer, config.d_model, config.tie_embeddings)
-    optimizer = build_optimizer(
-        model, rates, kind=shared.optimizer, weight_decay=shared.weight_decay, betas=(shared.betas[0], shared.betas[1])
-    )
+    optimizer = optimizer_for(model, shared, shared.lr)
 
     def loss_fn(module: LanguageModel, step: int) -> tuple[torch.Tensor, dict[str, float]]:
         tokens = rows.batch(in_order(step, batch, len(rows))).to(home)

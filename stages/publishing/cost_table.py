@@ -66,8 +66,9 @@ def alternatives_table(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         numbers = [
             compact(row[key]) for key in ("n", "tokens", "passes", "tokens_per_parameter", "flops", "total_flops")
         ]
-        saves = f", saves {100 * row['saves']:.0f} %" if "saves" in row else ""
-        shown.append([row["name"] + saves, *numbers, f"{row['loss']:.3f}", f"{low:.3f} – {high:.3f}"])
+        notes = f", saves {100 * row['saves']:.0f} %" if "saves" in row else ""
+        notes += "" if row["allowed"] else ", more passes than allowed"
+        shown.append([row["name"] + notes, *numbers, f"{row['loss']:.3f}", f"{low:.3f} – {high:.3f}"])
     return {"head": head, "rows": shown, "numeric": list(range(1, len(head)))}
 
 

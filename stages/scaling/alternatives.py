@@ -15,7 +15,10 @@ RATIOS = (20, 150)  # tokens per parameter: Hoffmann's rule of thumb, and what a
 
 @dataclass(frozen=True)
 class Alternative:
-    """N is continuous and costs are 6·N·D and 2·N·T, as in the papers: attention and whole batches are left out."""
+    """N is continuous and costs are 6·N·D and 2·N·T, as in the papers: attention and whole batches are left out.
+
+    `allowed`: it doesn't read the stream more often than the plan may.
+    """
 
     name: str
     n: float
@@ -27,6 +30,7 @@ class Alternative:
     total_flops: float
     loss: float
     interval: tuple[float, float]
+    allowed: bool
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self) | {"interval": list(self.interval)}
@@ -44,16 +48,18 @@ def alternatives(
     """The plan (N, D), fixed ratios, the training-optimal runs with fresh and with this data, and the run of the plan's
     loss that is cheapest to train and to serve.
 
-    The last row `saves` that share of what the plan costs to train and serve; it is left out where the stream, however
-    often it is read, can't reach the loss at any size.
+    `budget` is in the rows' own measure, 6·N·D. The last row `saves` that share of what the plan costs to train and
+    serve; it is left out where so many passes can't reach the loss at any size.
     """
 
     def row(name: str, n: float, tokens: float, unlimited: bool = False) -> Alternative:
         worth = tokens if unlimited else float(stream.fresh(tokens))
         loss, interval = float(forecast.law.predict(n, worth)), forecast.interval(n, worth, derive(seed, name))
         training, serving = 6 * n * tokens, 2 * n * inference_tokens
+        passes = tokens / stream.tokens
+        allowed = unlimited or passes <= max_passes * (1 + 1e-9)
         return Alternative(
-            name, n, tokens, tokens / stream.tokens, tokens / n, training, serving, training + serving, loss, interval
+            name, n, tokens, passes, tokens / n, training, serving, training + serving, loss, interval, allowed
         )
 
     law = forecast.law
@@ -65,7 +71,7 @@ def alternatives(
     rows.append(row("compute-optimal, this data", *best_with(law, stream, budget, max_passes)[0]))
     out = [line.as_dict() for line in rows]
     try:
-        served = serve_optimum(law, rows[0].loss, inference_tokens, stream)
+        served = serve_optimum(law, rows[0].loss, inference_tokens, stream, max_passes)
     except InputError:
         return out
     last = row(f"equal loss, {inference_tokens:.3g} tokens served", served.N, served.D)

@@ -26,21 +26,30 @@ class Served(NamedTuple):
         return self.training_flops + self.inference_flops
 
 
-def tokens_for_loss(law: Law, N: np.ndarray | float, loss: float, stream: Stream | None = None) -> np.ndarray:
+def tokens_for_loss(
+    law: Law, N: np.ndarray | float, loss: float, stream: Stream | None = None, max_passes: float = np.inf
+) -> np.ndarray:
     """D(N) = (B / (loss - E - A·N^-α))^(1/β); infinite where N is too small to reach the loss at all.
 
-    With a stream, the tokens to read of it, repeats included; without, data are unlimited.
+    With a stream, the tokens to read of it, repeats included, and infinite past `max_passes`; without, data are
+    unlimited.
     """
     room = loss - law.E - law.A * np.asarray(N, dtype=np.float64) ** -law.alpha
     with np.errstate(divide="ignore", invalid="ignore"):
         fresh = np.where(room > 0, (law.B / room) ** (1 / law.beta), np.inf)
-    return fresh if stream is None else stream.read(fresh)
+    if stream is None:
+        return fresh
+    read = stream.read(fresh)
+    # A hair of room: the plan itself may stand exactly at the last pass.
+    return np.where(read <= max_passes * stream.tokens * (1 + 1e-9), read, np.inf)
 
 
-def serve_optimum(law: Law, loss: float, inference_tokens: float, stream: Stream | None = None) -> Served:
+def serve_optimum(
+    law: Law, loss: float, inference_tokens: float, stream: Stream | None = None, max_passes: float = np.inf
+) -> Served:
     """The cheapest (N, D) that reaches `loss` and then serves `inference_tokens`: a 1-D search over log N, refined.
 
-    Raises InputError for a loss at or below E, or that no size reaches with this stream.
+    Raises InputError for a loss at or below E, or that no size reaches with so many passes over this stream.
     """
     if loss <= law.E:
         raise InputError(f"a loss of {loss:.4g} can't be reached: the law's E is {law.E:.4g}")
@@ -53,10 +62,10 @@ def serve_optimum(law: Law, loss: float, inference_tokens: float, stream: Stream
     for _ in range(REFINEMENTS):
         log_n = np.linspace(centre - span, centre + span, GRID)
         sizes = np.exp(log_n)
-        total = 6 * sizes * tokens_for_loss(law, sizes, loss, stream) + 2 * sizes * float(inference_tokens)
+        total = 6 * sizes * tokens_for_loss(law, sizes, loss, stream, max_passes) + 2 * sizes * float(inference_tokens)
         centre, span = float(log_n[int(np.argmin(total))]), span / 100
     n = float(np.exp(centre))
-    d = float(tokens_for_loss(law, n, loss, stream))
+    d = float(tokens_for_loss(law, n, loss, stream, max_passes))
     if not np.isfinite(d):
         raise InputError(f"a loss of {loss:.4g} can't be reached by reading this data again and again, at any size")
     return Served(n, d, 6 * n * d, 2 * n * float(inference_tokens))

@@ -97,10 +97,16 @@ def isoflop_exponents(
 ) -> np.ndarray:
     """The exponent `a` with new noise on every loss: residuals of the budgets' parabolas, drawn with replacement.
 
-    The runs themselves aren't drawn: a budget that loses its outer sizes has another minimum, or none. Empty if the
-    parabolas leave no residuals, as with three sizes a budget. Draws without two minima are left out.
+    Of the budgets that `fit_isoflop` accepts, and no others: noise that gives another one a minimum would answer for
+    other data. The runs themselves aren't drawn: a budget that loses its outer sizes has another minimum, or none.
+    Empty if the parabolas leave no residuals, as with three sizes a budget. Draws without two minima are left out.
     """
     compute, size, value = check_runs(("C", "N"), C, N, loss)
+    accepted = [minimum.accepted for minimum in fit_isoflop(compute, size, value, method=method).minima]
+    kept = np.array(accepted)[budgets(compute)]
+    compute, size, value = compute[kept], size[kept], value[kept]
+    if not value.size:
+        return np.array([])
     group, log_n = budgets(compute), np.log(size)
     gaps, smooth, parabolas = [], value.copy(), 0
     for number in range(group.max() + 1):

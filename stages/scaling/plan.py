@@ -106,14 +106,17 @@ def make_plan(fit: Mapping[str, Any], pack: Mapping[str, Any], params: PlanParam
     budget, seq_len = params.budget.total(), pack["seq_len"]
     found = candidates(params, forecast, stream, pack["vocab_size"], seq_len)
     best = min(found, key=lambda candidate: (candidate.loss, candidate.key))
-    optimum = forecast.law.optimum(budget)
+    # The law's papers count 6·N·D, with embeddings where N has them and without attention; a plan's FLOPs are those of
+    # its matrix products. What is compared with the plan by the law alone has the budget in the law's measure.
+    in_law = budget * 6 * best.n * best.tokens / best.flops
+    optimum = forecast.law.optimum(in_law)
     attention = Attention(best.config.n_layer, best.config.n_head * best.config.head_dim, seq_len)
     bill = estimate(
         best.config.param_count(), best.tokens, device=params.cost_device, attention=attention,
         active_params=active_params(best.config),
     )  # fmt: skip
     spend = float(bill.rent_usd) * budget / best.flops
-    dollar = next_dollar(forecast.law, stream, budget, params.max_passes, spend, params.usd_per_million_tokens)
+    dollar = next_dollar(forecast.law, stream, in_law, params.max_passes, spend, params.usd_per_million_tokens)
     return {
         "model": best.config.to_dict(),
         "shape": best.key,
@@ -144,7 +147,7 @@ def make_plan(fit: Mapping[str, Any], pack: Mapping[str, Any], params: PlanParam
             for c in found
         ],
         "alternatives": alternatives(
-            forecast, stream, budget, params.max_passes, (best.n, best.tokens), params.inference_tokens, seed
+            forecast, stream, in_law, params.max_passes, (best.n, best.tokens), params.inference_tokens, seed
         ),
         "next_dollar": dollar.as_dict(),
         "cost": bill.as_dict(),
@@ -184,7 +187,7 @@ def reasons(
             f"{stream.decay:.3g}, Muennighoff et al. 2023)."
         )
     if optimal_tokens > stream.tokens:
-        said.append(f"With fresh data enough, the law would read {optimal_tokens:.3g} tokens.")
+        said.append(f"With fresh data enough, the law would read {float(f'{optimal_tokens:.3g}'):,.0f} tokens.")
     said.append(_on_the_next_dollar(dollar))
     sizes = [candidate.n for candidate in found]
     if len(sizes) > 1 and best.n in (min(sizes), max(sizes)):
@@ -211,9 +214,10 @@ def _on_the_next_dollar(dollar: NextDollar) -> str:
     )
     if price is None:
         return f"{slopes}: only data helps."
+    even = f"${price:,.2f}" if price >= 0.01 else "less than a cent"
     return (
         f"{slopes}. At ${dollar.usd_per_million_tokens:.3g} a million new tokens the next dollar buys more from "
-        f"{dollar.buys_more}; both would buy the same at ${price:.2g}."
+        f"{dollar.buys_more}; both would buy the same at {even}."
     )
 
 

@@ -204,12 +204,17 @@ def fit_and_plan(rng: np.random.Generator) -> tuple[dict[str, Any], dict[str, An
         "alternatives": [
             {
                 "name": "as planned", "n": 1.63e6, "tokens": 6.1e6, "passes": 0.98, "tokens_per_parameter": 3.74,
-                "flops": 6e13, "total_flops": 3.3e15, "loss": 2.741, "interval": [2.68, 2.81],
+                "flops": 6e13, "total_flops": 3.3e15, "loss": 2.741, "interval": [2.68, 2.81], "allowed": True,
+            },
+            {
+                "name": "150 tokens per parameter", "n": 2.7e5, "tokens": 4.1e7, "passes": 6.5,
+                "tokens_per_parameter": 150, "flops": 6.6e13, "total_flops": 6e14, "loss": 3.1, "interval": [3.0, 3.2],
+                "allowed": False,
             },
             {
                 "name": "equal loss, 1e+09 tokens served", "n": 1.2e6, "tokens": 9.1e6, "passes": 1.47, "saves": 0.253,
                 "tokens_per_parameter": 7.58, "flops": 6.6e13, "total_flops": 2.5e15, "loss": 2.741,
-                "interval": [2.66, 2.83],
+                "interval": [2.66, 2.83], "allowed": True,
             },
         ],
         "cost": estimate(1.63e6, 6.1e6).as_dict(),

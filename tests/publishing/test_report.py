@@ -97,6 +97,7 @@ def test_every_section_and_number_is_there(project: Path) -> None:
 def test_cost_shows_training_and_serving_side_by_side(project: Path) -> None:
     page = made()
     assert "equal loss, 1e+09 tokens served, saves 25 % 1.2M 9.1M 1.47 7.58 66T 2.5e15 2.741 2.660 – 2.830" in page.text
+    assert "150 tokens per parameter, more passes than allowed 270k" in page.text
     assert "0.98 passes over the packed stream" in page.text
 
 

@@ -5,6 +5,7 @@ import pytest
 
 from stages.base.errors import InputError
 from stages.scaling.fit import Law, fit_isoflop
+from stages.scaling.isoflop import isoflop_exponents
 
 LAW = Law(A=406.4, B=410.7, E=1.69, alpha=0.34, beta=0.28)
 
@@ -58,3 +59,22 @@ def test_repeated_runs_of_one_size_are_averaged() -> None:
 def test_refuses_bad_values() -> None:
     with pytest.raises(InputError, match=r"column `C` must be finite and positive; bad rows: 1 \(0\)"):
         fit_isoflop([1e19, 0, 1e19], [1, 2, 3], [3.0, 2.9, 3.0])
+
+
+@pytest.mark.parametrize("method", ["parabola", "akima"])
+def test_an_exponents_interval_is_of_the_budgets_it_stands_on(method) -> None:
+    """A budget without a minimum inside takes no part: neither when noise gives it one, nor by its residuals."""
+    good = table(np.geomspace(1e19, 1e22, 4), np.geomspace(0.25, 4, 9))
+    edge = table(np.array([1e24]), np.geomspace(4, 16, 9))
+    noise = np.random.default_rng(0).normal(0, 0.004, good[0].size)
+    good = (good[0], good[1], good[2] + noise)
+    wild = (edge[0], edge[1], edge[2] + np.array([0, 1, -1, 1, -1, 1, -1, 1, 0]) * 0.01)
+    fit = fit_isoflop(*(np.concatenate(parts) for parts in zip(good, wild, strict=True)), method=method)
+    assert fit.minima[-1].reason
+    both = [
+        isoflop_exponents(*columns, method=method, resamples=60, seed=3)
+        for columns in (good, [np.concatenate(parts) for parts in zip(good, wild, strict=True)])
+    ]
+    assert np.array_equal(*both)
+    low, high = np.quantile(both[1], [0.05, 0.95])
+    assert low < fit.a < high

@@ -167,8 +167,8 @@ def test_serving_from_scarce_data(law: Law) -> None:
     assert served.total_flops <= totals.min() * (1 + 1e-9)
     assert float(law.predict(served.N, stream.fresh(served.D))) == pytest.approx(loss)
     assert served.D > 3e6  # smaller than the size that takes three passes, and so read more often
-    capped = serve_optimum(law, loss, 1e12, stream, max_passes=3.0)
-    assert capped.N == pytest.approx(1e6, rel=1e-3) and capped.D == pytest.approx(3e6, rel=1e-3)
+    size, tokens, *_ = serve_optimum(law, loss, 1e12, stream, max_passes=3.0)
+    assert size == pytest.approx(1e6, rel=1e-3) and tokens == pytest.approx(3e6, rel=1e-3)
     with pytest.raises(InputError, match="again and again"):
         serve_optimum(law, float(law.predict(1e12, stream.fresh(1e9))) * 0.9, 1e9, stream)
 

@@ -4,7 +4,16 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from stages.publishing.charts import Axis, Plot, Shape, compact
+from stages.publishing.charts import (
+    MARGIN_BOTTOM,
+    MARGIN_LEFT,
+    MARGIN_RIGHT,
+    MARGIN_TOP,
+    Axis,
+    Plot,
+    Shape,
+    compact,
+)
 from stages.publishing.quantity import number
 from stages.publishing.scaling_figure import Target
 from stages.publishing.scaling_sample import drawn
@@ -13,7 +22,7 @@ Study = Mapping[str, Any]
 STYLES: tuple[tuple[str, Shape], ...] = (("c2", "circle"), ("c4", "square"), ("c3", "circle"), ("c5", "square"))
 OTHERS: tuple[str, Shape] = ("c0", "circle")  # recipes past the fourth
 CURVES = 12  # isoFLOP budgets drawn
-LABEL_WIDTH, LABEL_HEIGHT = 52.0, 13.0  # of a budget's FLOPs, in pixels
+LETTER, LINE = 11.5, 18.0  # width and height of a label's letters as a phone shows them, in units of the drawing
 
 
 def style(study: Study, recipe: str) -> tuple[str, Shape]:
@@ -70,14 +79,15 @@ def drawn_budgets(minima: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]
 def labelled(minima: Sequence[Mapping[str, Any]], plot: Plot) -> list[Mapping[str, Any]]:
     """Those whose FLOPs can stand at the end of their curve without lying on another's; accepted ones first."""
     (left, right), (low, high) = plot.x.padded(plot.pad), plot.y.padded(plot.pad)
-    taken: list[tuple[float, float]] = []
+    taken: list[tuple[float, float, float]] = []
     found = []
     for minimum in sorted(minima, key=lambda minimum: (bool(minimum["reason"]), minimum["C"])):
         n, loss = max(minimum["tried"])
-        x = plot.width * math.log(n / left) / math.log(right / left)
-        y = plot.height * (loss - low) / (high - low)
-        if all(abs(x - a) > LABEL_WIDTH or abs(y - b) > LABEL_HEIGHT for a, b in taken):
-            taken.append((x, y))
+        x = (plot.width - MARGIN_LEFT - MARGIN_RIGHT) * math.log(n / left) / math.log(right / left)
+        y = (plot.height - MARGIN_TOP - MARGIN_BOTTOM) * (loss - low) / (high - low)
+        end = x + LETTER * len(compact(minimum["C"]))
+        if all(end < start or x > stop or abs(y - line) > LINE for start, stop, line in taken):
+            taken.append((x, end, y))
             found.append(minimum)
     return found
 
@@ -99,13 +109,14 @@ def isoflop_chart(view: Mapping[str, Any]) -> str:
         height=420,
     )
     minima = sampled(drawn_budgets(view["minima"]))
+    dot = min(3.0, radius(sum(len(minimum["tried"]) for minimum in minima)))
     for minimum in minima:
         tried = sorted(minimum["tried"])
         sizes, losses = [n for n, _ in tried], [loss for _, loss in tried]
         accepted = not minimum["reason"]
         colour = "c2" if accepted else "c0"
         words = f"{compact(minimum['C'])} FLOPs" + ("" if accepted else f": {minimum['reason']}")
-        plot.points(sizes, losses, colour, "circle", [words] * len(sizes), radius=3)
+        plot.points(sizes, losses, colour, "circle", [words] * len(sizes), radius=dot)
         if accepted and number(minimum["curvature"]) is not None:
             steps = [sizes[0] * (sizes[-1] / sizes[0]) ** (i / 40) for i in range(41)]
             curve = [minimum["loss"] + minimum["curvature"] * math.log(n / minimum["N"]) ** 2 for n in steps]

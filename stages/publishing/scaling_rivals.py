@@ -120,7 +120,8 @@ def knob_view(view: Mapping[str, Any]) -> dict[str, Any]:
     said += f"{view['reason'][:1].upper()}{view['reason'][1:]}. " if view["reason"] else ""
     if any(cell["tried"] > 1 for cell in view["cells"]):
         said += f"{len(found)} of {len(view['cells'])} cells of equal N and D have a best value inside those tried."
-    return {"title": f"Best {name}{who}", "said": said.strip(), "svg": knob_chart(view) if found else ""}
+    title = f"Best {name}{who}" if found else f"{name.capitalize()}{who}"
+    return {"title": title, "said": said.strip(), "svg": knob_chart(view) if found else ""}
 
 
 def _exponent_ends(low: Any, high: Any) -> str:

@@ -205,8 +205,7 @@ def build(
         raise ParamError(
             f"publishing.report.base: no `{params.base}` in evaluation.checkpoints; known: {', '.join(checkpoints)}"
         )
-    low, high = plan["interval"]
-    target = Target(plan["planned_flops"], plan["predicted_loss"], low, high, pretrain["validation_loss"])
+    target = Target.of(plan, pretrain["validation_loss"])
     corpus, dealt, pages, documents = corpus_section(read, pack)
     rows = in_pipeline(board, models)
     if not rows:

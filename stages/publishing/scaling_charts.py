@@ -4,15 +4,25 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from stages.publishing.charts import Axis, Plot, Shape, compact
+from stages.publishing.charts import (
+    MARGIN_BOTTOM,
+    MARGIN_LEFT,
+    MARGIN_RIGHT,
+    MARGIN_TOP,
+    Axis,
+    Plot,
+    Shape,
+    compact,
+)
 from stages.publishing.quantity import number
 from stages.publishing.scaling_figure import Target
+from stages.publishing.scaling_sample import drawn
 
 Study = Mapping[str, Any]
 STYLES: tuple[tuple[str, Shape], ...] = (("c2", "circle"), ("c4", "square"), ("c3", "circle"), ("c5", "square"))
 OTHERS: tuple[str, Shape] = ("c0", "circle")  # recipes past the fourth
 CURVES = 12  # isoFLOP budgets drawn
-BAR_LIMIT = 60  # withheld runs whose intervals are drawn
+LETTER, LINE = 11.5, 18.0  # width and height of a label's letters as a phone shows them, in units of the drawing
 
 
 def style(study: Study, recipe: str) -> tuple[str, Shape]:
@@ -30,24 +40,29 @@ def radius(count: int) -> float:
     return 4.5 if count < 30 else 3.2 if count < 300 else 2.2
 
 
+def sample(points: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    return [points[place] for place in drawn([point.get("recipe", "") for point in points])]
+
+
 def compute_chart(study: Study, target: Target | None) -> str:
-    """Loss against compute: runs, each law's least loss with its band, and the planned run."""
+    """Loss against 6·N·D, which laws count: runs, each law's least loss with its band, and the planned run."""
     plot = Plot(
-        Axis("compute, FLOPs", log=True),
+        Axis("compute as 6·N·D, FLOPs", log=True),
         Axis("loss, nats per token"),
         "Loss of the runs by compute, with the least loss that each law allows",
         width=760,
         height=440,
     )
     size = radius(len(study["points"]))
+    shown = sample(study["points"])
     for view in study["recipes"]:
         colour, shape = style(study, view["name"])
         if view["law"]:
             band = view["frontier"]
             plot.band(band["C"], band["low"], band["high"], colour)
             plot.line(band["C"], band["loss"], f"{colour} dashed", f"least loss of {view['name'] or 'these runs'}")
-        members = [point for point in study["points"] if point["recipe"] == view["name"]]
-        xs, ys = [point["C"] for point in members], [point["loss"] for point in members]
+        members = [point for point in shown if point["recipe"] == view["name"]]
+        xs, ys = [6 * point["N"] * point["D"] for point in members], [point["loss"] for point in members]
         plot.points(xs, ys, colour, shape, [note(point) for point in members], radius=size)
     if target:
         target.draw(plot)
@@ -61,6 +76,29 @@ def drawn_budgets(minima: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]
     return sorted(ranked[:CURVES], key=lambda minimum: minimum["C"])
 
 
+def labelled(minima: Sequence[Mapping[str, Any]], plot: Plot) -> list[Mapping[str, Any]]:
+    """Those whose FLOPs can stand at the end of their curve without lying on another's; accepted ones first."""
+    (left, right), (low, high) = plot.x.padded(plot.pad), plot.y.padded(plot.pad)
+    taken: list[tuple[float, float, float]] = []
+    found = []
+    for minimum in sorted(minima, key=lambda minimum: (bool(minimum["reason"]), minimum["C"])):
+        n, loss = max(minimum["tried"])
+        x = (plot.width - MARGIN_LEFT - MARGIN_RIGHT) * math.log(n / left) / math.log(right / left)
+        y = (plot.height - MARGIN_TOP - MARGIN_BOTTOM) * (loss - low) / (high - low)
+        end = x + LETTER * len(compact(minimum["C"]))
+        if all(end < start or x > stop or abs(y - line) > LINE for start, stop, line in taken):
+            taken.append((x, end, y))
+            found.append(minimum)
+    return found
+
+
+def sampled(minima: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Budgets with the runs that are drawn of them."""
+    runs = [(place, run) for place, minimum in enumerate(minima) for run in minimum["tried"]]
+    kept = [runs[i] for i in drawn([str(place) for place, _ in runs])]
+    return [{**minimum, "tried": [run for at, run in kept if at == place]} for place, minimum in enumerate(minima)]
+
+
 def isoflop_chart(view: Mapping[str, Any]) -> str:
     """One curve a budget: loss against size, the parabola, and its lowest point where it is accepted."""
     plot = Plot(
@@ -70,13 +108,15 @@ def isoflop_chart(view: Mapping[str, Any]) -> str:
         width=760,
         height=420,
     )
-    for minimum in drawn_budgets(view["minima"]):
+    minima = sampled(drawn_budgets(view["minima"]))
+    dot = min(3.0, radius(sum(len(minimum["tried"]) for minimum in minima)))
+    for minimum in minima:
         tried = sorted(minimum["tried"])
         sizes, losses = [n for n, _ in tried], [loss for _, loss in tried]
         accepted = not minimum["reason"]
         colour = "c2" if accepted else "c0"
         words = f"{compact(minimum['C'])} FLOPs" + ("" if accepted else f": {minimum['reason']}")
-        plot.points(sizes, losses, colour, "circle", [words] * len(sizes), radius=3)
+        plot.points(sizes, losses, colour, "circle", [words] * len(sizes), radius=dot)
         if accepted and number(minimum["curvature"]) is not None:
             steps = [sizes[0] * (sizes[-1] / sizes[0]) ** (i / 40) for i in range(41)]
             curve = [minimum["loss"] + minimum["curvature"] * math.log(n / minimum["N"]) ** 2 for n in steps]
@@ -84,7 +124,9 @@ def isoflop_chart(view: Mapping[str, Any]) -> str:
             plot.points([minimum["N"]], [minimum["loss"]], "c1", "square", [f"best size at {words}"], radius=4)
         else:
             plot.line(sizes, losses, f"{colour} thin", words)
-        plot.text(sizes[-1], losses[-1], compact(minimum["C"]), colour, dx=6)
+    for minimum in labelled(minima, plot):
+        n, loss = max(minimum["tried"])
+        plot.text(n, loss, compact(minimum["C"]), "c0" if minimum["reason"] else "c2", dx=6)
     return plot.svg()
 
 
@@ -94,12 +136,13 @@ def residual_chart(study: Study, x: str, label: str) -> str:
         Axis(label, log=True), Axis("above the law, % of the loss"), f"Residuals against {label}", width=380, height=250
     )
     fitted = [point for point in study["points"] if point["residual"] is not None]
+    shown = sample(fitted)
     if fitted:
         ends = [min(point[x] for point in fitted), max(point[x] for point in fitted)]
         plot.line(ends, [0.0, 0.0], "c0 dashed", "the law")
     for view in study["recipes"]:
         colour, shape = style(study, view["name"])
-        members = [point for point in fitted if point["recipe"] == view["name"]]
+        members = [point for point in shown if point["recipe"] == view["name"]]
         xs, ys = [point[x] for point in members], [100 * math.expm1(point["residual"]) for point in members]
         plot.points(xs, ys, colour, shape, [note(point) for point in members], radius=radius(len(fitted)) * 0.8)
     return plot.svg()
@@ -114,11 +157,12 @@ def withheld_chart(points: Sequence[Mapping[str, Any]], target: Target | None) -
         width=380,
         height=320,
     )
-    xs, ys = [point["predicted"] for point in points], [point["loss"] for point in points]
+    shown = sample(points)
+    xs, ys = [point["predicted"] for point in shown], [point["loss"] for point in shown]
     for axis in (plot.x, plot.y):  # one scale, so that the diagonal is one
         axis.take([*xs, *ys, *((target.predicted, target.reached) if target else ())])
     size = radius(len(points))
-    plot.points(xs, ys, "c1", "circle", [f"{note(p)}; predicted {p['predicted']:.4g}" for p in points], radius=size)
+    plot.points(xs, ys, "c1", "circle", [f"{note(p)}; predicted {p['predicted']:.4g}" for p in shown], radius=size)
     if target:
         words = f"planned run: predicted {target.predicted:.3f}, reached {target.reached:.3f}"
         plot.points([target.predicted], [target.reached], "c3", "square", [words], radius=5)
@@ -162,8 +206,10 @@ def aspect_chart(view: Mapping[str, Any]) -> str:
         Axis("width / depth", log=True), Axis("above the law, % of the loss"), "Residuals against width over depth",
         width=380, height=250,
     )  # fmt: skip
-    residuals = [100 * math.expm1(value) for value in view["residuals"]]
-    plot.points(view["ratios"], residuals, "c2", "circle", radius=radius(len(residuals)) * 0.8)
+    places = drawn([""] * len(view["ratios"]))
+    residuals = [100 * math.expm1(view["residuals"][place]) for place in places]
+    ratios = [view["ratios"][place] for place in places]
+    plot.points(ratios, residuals, "c2", "circle", radius=radius(len(view["ratios"])) * 0.8)
     plot.line([min(view["ratios"]), max(view["ratios"])], [0.0, 0.0], "c0 dashed", "the law")
     if view["best"]:
         plot.rule(view["best"][0], "vrule c1", f"best: {view['best'][0]:.3g}")

@@ -16,22 +16,36 @@ Point = Mapping[str, Any]  # of fit.json's `points`
 class Target:
     """The planned run: what was predicted before it and what it reached."""
 
-    flops: float
+    N: float  # as the law counts parameters
+    D: float
+    flops: float  # attention counted
     predicted: float
     low: float
     high: float
     reached: float
+
+    @classmethod
+    def of(cls, plan: Mapping[str, Any], reached: float) -> "Target":
+        """From plan.json."""
+        planned = next(row for row in plan["alternatives"] if row["name"] == "as planned")
+        low, high = plan["interval"]
+        return cls(planned["n"], planned["tokens"], plan["planned_flops"], plan["predicted_loss"], low, high, reached)
+
+    @property
+    def compute(self) -> float:
+        """What the law counts."""
+        return 6 * self.N * self.D
 
     @property
     def inside(self) -> bool:
         return self.low <= self.reached <= self.high
 
     def draw(self, plot: Plot) -> None:
-        """The prediction with its interval, and the loss reached, on a plot of loss against FLOPs."""
+        """The prediction with its interval, and the loss reached, on a plot of loss against 6·N·D."""
         words = f"predicted {self.predicted:.3f}, {self.low:.3f} to {self.high:.3f}"
-        plot.interval(self.flops, self.low, self.high, "c3", words)
-        plot.points([self.flops], [self.predicted], "c3", "square", [words], radius=4)
-        plot.points([self.flops], [self.reached], "c1", "circle", [f"reached {self.reached:.3f}"], radius=6)
+        plot.interval(self.compute, self.low, self.high, "c3", words)
+        plot.points([self.compute], [self.predicted], "c3", "square", [words], radius=4)
+        plot.points([self.compute], [self.reached], "c1", "circle", [f"reached {self.reached:.3f}"], radius=6)
 
 
 def law_of(fitted: Mapping[str, Any]) -> Law:
@@ -51,16 +65,16 @@ def size(point: Point, counted: str) -> float:
 
 
 def compute_chart(fit: Mapping[str, Any], points: Sequence[Point], target: Target) -> str:
-    """Loss against FLOPs: both families, their frontiers, the prediction and the result."""
+    """Loss against 6·N·D, which the law counts: both families, their frontiers, the prediction and the result."""
     plot = Plot(
-        Axis("training compute, FLOPs", log=True),
+        Axis("training compute as 6·N·D, FLOPs", log=True),
         Axis("validation loss, nats per token"),
         "Validation loss of the ladder by training compute, with the fitted law and the planned run",
         width=640,
         height=420,
     )
-    low = min([point["flops"] for point in points] + [target.flops])
-    high = max([point["flops"] for point in points] + [target.flops])
+    spent = {point["key"]: 6 * size(point, fit["count"]) * point["tokens"] for point in points}
+    low, high = min([*spent.values(), target.compute]), max([*spent.values(), target.compute])
     grid = [low * (high / low) ** (i / 60) for i in range(61)]
     families: list[tuple[str, str, Shape]] = [("transformer", "c2", "circle"), ("lstm", "c4", "square")]
     for arch, style, shape in families:
@@ -70,7 +84,7 @@ def compute_chart(fit: Mapping[str, Any], points: Sequence[Point], target: Targe
             least = [float(law.predict(*law.optimum(flops))) for flops in grid]
             plot.line(grid, least, f"{style} dashed", f"least loss of a {arch} at this compute")
         plot.points(
-            [point["flops"] for point in members],
+            [spent[point["key"]] for point in members],
             [point["loss"] for point in members],
             style,
             shape,
@@ -192,10 +206,7 @@ def scaling_view(
             {"mark": "sq", "colour": "c3", "label": "predicted, with interval"},
             {"mark": "", "colour": "c1", "label": "reached"},
         ],
-        "caption": (
-            "Points above a dashed line are models that are too small or too large for their compute. The law counts "
-            "6·N·D, the axis also the FLOPs of attention."
-        ),
+        "caption": "Points above a dashed line are models that are too small or too large for their compute.",
         "residuals": residual_chart(fit, points),
         "residuals_caption": (
             "On the dotted line the law is exact. Red: runs of most compute, against the prediction of a law fitted "

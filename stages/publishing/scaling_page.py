@@ -10,9 +10,9 @@ from stages.publishing.page import render
 from stages.publishing.quantity import count, number
 from stages.publishing.scaling_figure import Target
 from stages.publishing.scaling_rivals import knob_view, rival_view
+from stages.publishing.scaling_sample import drawn_words
 
 Study = Mapping[str, Any]
-SIDEWAYS = 0.02  # share by which C may differ from 6·N·D without a word
 
 
 def scaling_page(
@@ -54,7 +54,8 @@ def scaling_view(
         "compute": {
             "svg": charts.compute_chart(study, target),
             "key": key(study, target),
-            "caption": compute_caption(study["points"]),
+            "caption": "Points above their dashed line are models too small or too large for their compute."
+            + drawn_words(len(study["points"])),
         },
         "several": len(study["recipes"]) > 1,
         "facts": tables.law_facts(law) if law else [],
@@ -65,6 +66,7 @@ def scaling_view(
         "prior": prior_words(law),
         "isoflop": {
             "svg": charts.isoflop_chart(iso) if any(len(m["tried"]) > 2 for m in iso["minima"]) else "",
+            "caption": isoflop_caption(iso["minima"]),
             "said": tables.isoflop_words(first["isoflop"]),
             "law": ""
             if law is None
@@ -72,6 +74,7 @@ def scaling_view(
             "table": tables.isoflop_table(iso),
         },
         "residuals": residuals if law else [],
+        "residuals_caption": drawn_words(sum(point["residual"] is not None for point in study["points"])),
         "withheld": withheld(study, target) if law else None,
         "power": [{"name": view["name"], "table": tables.power_table(view)} for view in study["recipes"]],
         "sensitivity": tables.sensitivity_table(first["sensitivity"]) if law else None,
@@ -87,21 +90,25 @@ def scaling_view(
     }
 
 
-def compute_caption(points: Sequence[Mapping[str, Any]]) -> str:
-    """What a point beside its line means; where the table's C isn't 6·N·D, by how much it lies to the side."""
-    ratios = [point["C"] / (6 * point["N"] * point["D"]) for point in points]
-    if max(ratios) < 1 + SIDEWAYS and min(ratios) > 1 - SIDEWAYS:
-        return "Points above their dashed line are models too small or too large for their compute."
-    times = f"{compact(min(ratios))} to {compact(max(ratios))}"
-    return (
-        "Points above their dashed line are models too small or too large for their compute. The law counts 6·N·D, the "
-        f"points the table's own C, {times} times that: they lie so much to the side."
-    )
+def isoflop_caption(minima: Sequence[Mapping[str, Any]]) -> str:
+    shown = charts.drawn_budgets(minima)
+    said = "One curve a budget, its FLOPs beside it where there is room. Red squares: the best size. Grey: refused."
+    if len(shown) < len(minima):
+        full = len(shown) == charts.CURVES
+        why = "those with a best size first, then those of most runs" if full else "as a curve takes three runs"
+        said += f" Drawn: {len(shown)} of {count(len(minima))} budgets, {why}."
+    return said + drawn_words(sum(len(minimum["tried"]) for minimum in shown))
+
+
+def largest(study: Study) -> float:
+    """The most compute of a run of any recipe."""
+    return max(view["range"]["C"][1] for view in study["recipes"])
 
 
 def headline(study: Study, target: Target | None) -> dict[str, str]:
-    runs = count(len(study["points"]))
-    law = study["recipes"][0]["law"]
+    first = study["recipes"][0]
+    law = first["law"]
+    runs = count(law["n"] if law else len(study["points"]))
     if target:
         where = "inside" if target.inside else "outside"
         error = target.reached / target.predicted - 1
@@ -113,13 +120,14 @@ def headline(study: Study, target: Target | None) -> dict[str, str]:
         )
         return {"claim": claim, "lead": lead}
     if law is None:
-        reason = study["recipes"][0]["reason"]
-        return {"claim": f"{runs} runs, and no law in parameters and tokens.", "lead": f"Why not: {reason}."}
+        claim = f"{runs} runs, and no law in parameters and tokens."
+        return {"claim": claim, "lead": f"Why not: {first['reason']}."}
+    whose = f" of {first['name'] or 'the unnamed recipe'}" if len(study["recipes"]) > 1 else ""
     share = 1 - 10 ** -law["gamma"]
     return {
         "claim": f"Ten times the compute takes away {100 * share:.0f} % of the loss that can be lost.",
         "lead": (
-            f"{runs} runs say that the least loss at C FLOPs is {law['E']:.3f} + {compact(law['k'])} · "
+            f"{runs} runs{whose} say that the least loss at C FLOPs is {law['E']:.3f} + {compact(law['k'])} · "
             f"C^−{law['gamma']:.3f}, and that the best size grows as C^{law['a']:.2f}."
         ),
     }
@@ -128,27 +136,26 @@ def headline(study: Study, target: Target | None) -> dict[str, str]:
 def tiles(study: Study, target: Target | None) -> list[dict[str, str]]:
     first = study["recipes"][0]
     law = first["law"]
-    shown = [{"value": count(len(study["points"])), "label": f"runs, up to {compact(first['range']['C'][1])} FLOPs"}]
+    total, reach = len(study["points"]), f"up to {compact(largest(study))} FLOPs"
     if law is None:
-        return shown
+        return [{"value": count(total), "label": f"runs, {reach}"}]
+    made = f"runs, {reach}" if law["n"] == total else f"runs make the law, of {count(total)} {reach}"
+    shown = [{"value": count(law["n"]), "label": made}]
     low, high = law["interval"]["a"]
     shown.append({"value": f"{law['a']:.3f}", "label": f"a: the best N grows as C^a ({low:.3f} – {high:.3f})"})
     best = next(row for row in first["plan"] if row["name"] == "law" and row["reach"] > 1)
     shown.append(
         {
             "value": f"{best['tokens_per_parameter']:.3g}",
-            "label": f"tokens per parameter are best at {compact(best['C'])} FLOPs",
+            "label": f"tokens per parameter are best at {compact(best['C'])} FLOPs"
+            + tables.between(*best["tokens_per_parameter_interval"]),
         }
     )
     error = number(first["withheld"]["mean_abs_error"])
     if error is not None:
-        runs = len(first["withheld"]["points"])
-        shown.append(
-            {
-                "value": f"{100 * error:.2f} %",
-                "label": f"mean error on the {runs} withheld run{'s' * (runs > 1)} of most compute",
-            }
-        )
+        held = len(first["withheld"]["points"])
+        label = "error on the withheld run" if held == 1 else f"mean error on the {held} withheld runs"
+        shown.append({"value": f"{100 * error:.2f} %", "label": f"{label} of most compute"})
     if target:
         shown.append(
             {
@@ -188,6 +195,7 @@ def withheld(study: Study, target: Target | None) -> dict[str, Any]:
     return {
         "said": tables.withheld_words(view),
         "svg": charts.withheld_chart(view["points"], target) if view["points"] or target else "",
+        "caption": "On the dotted line a prediction is exact." + drawn_words(len(view["points"])),
         "table": withheld_table(view["points"]),
     }
 

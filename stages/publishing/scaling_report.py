@@ -23,12 +23,10 @@ def main() -> None:
         study = run.read_json("data/scaling/fit/study.json")
         plan = run.read_json("data/scaling/plan/plan.json")
         reached = run.read_json("data/pretraining/pretrain/metrics.json")["validation_loss"]
-        low, high = plan["interval"]
-        target = Target(plan["planned_flops"], plan["predicted_loss"], low, high, reached)
         page = scaling_page(
             study,
             run.params.title,
-            target=target,
+            target=Target.of(plan, reached),
             plan=plan_facts(plan),
             reasons=plan["reasons"],
             leaderboard=True,

@@ -1,12 +1,15 @@
 """The scaling page's comparison of recipes, and of what was tuned, in words, facts and charts."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from stages.publishing.charts import compact
 from stages.publishing.quantity import count, number
 from stages.publishing.scaling_charts import aspect_chart, knob_chart, multiplier_chart
+from stages.publishing.scaling_sample import drawn_words
 from stages.publishing.scaling_tables import between, signed
+
+EXPONENT_DIGITS = 4  # after the point: smaller is a slope of nothing, and what is left of adding floats
 
 
 def rival_view(rival: Mapping[str, Any], level: float) -> dict[str, Any]:
@@ -21,7 +24,7 @@ def rival_view(rival: Mapping[str, Any], level: float) -> dict[str, Any]:
         at, value, low, high = min(pair["multiplier"], key=lambda row: abs(row[0] / joint["range"][1] - 1))
         verdict = (
             f"{second} needs {value:.3g} times the compute of {first} for the same loss"
-            f"{between(low, high)} at {compact(at)} FLOPs. "
+            f"{between(low, high)} at {compact(at)} FLOPs{_undecided(low, high)}. "
             + (
                 "Their exponents differ, so the factor moves with compute."
                 if differ
@@ -34,7 +37,8 @@ def rival_view(rival: Mapping[str, Any], level: float) -> dict[str, Any]:
         ratio, multiplier = rival["ratio"]["ratio"], rival["ratio"]["multiplier"]
         verdict = (
             f"{count(rival['n'])} runs of {second} make no law of their own: with the exponents of {first} they need "
-            f"{multiplier[0]:.3g} times its compute for the same loss{between(*multiplier[1:])}."
+            f"{multiplier[0]:.3g} times its compute for the same loss{between(*multiplier[1:])}"
+            f"{_undecided(*multiplier[1:])}."
         )
         facts = [("loss above the floor, over the first recipe's", f"{ratio[0]:.3g} ×{between(*ratio[1:])}")]
     else:
@@ -50,6 +54,28 @@ def rival_view(rival: Mapping[str, Any], level: float) -> dict[str, Any]:
     return {"name": second, "verdict": verdict, "facts": facts, "svg": chart, "level": f"{100 * level:g}"}
 
 
+def _undecided(low: Any, high: Any) -> str:
+    """Of an interval of a multiplier."""
+    below, above = number(low), number(high)
+    if below is None or above is None or not below <= 1 <= above:
+        return ""
+    return "; 1 lies inside the interval, so which of the two needs less isn't settled"
+
+
+def _crossover(at: Sequence[Any], run: Sequence[float]) -> str:
+    """`run`: the compute that both recipes were run at."""
+    value, low, high = at
+    words = f"{compact(value, 2)} FLOPs{between(low, high, 1)}"
+    least, most = run
+    if least > most:
+        return f"{words}; no compute was run with both recipes"
+    where = f"the {compact(least, 2)} – {compact(most, 2)} FLOPs that both were run at"
+    if not least <= value <= most:
+        return f"{words}; outside {where}"
+    within = all(number(end) is None or least <= end <= most for end in (low, high))
+    return words if within else f"{words}; the interval reaches beyond {where}"
+
+
 def _joint_facts(joint: Mapping[str, Any], first: str, second: str) -> list[tuple[str, str]]:
     facts = []
     for name, label in (("alpha", "α"), ("beta", "β"), ("gamma", "slope γ of the least loss")):
@@ -63,8 +89,7 @@ def _joint_facts(joint: Mapping[str, Any], first: str, second: str) -> list[tupl
     if joint["crossover"] is None:
         facts.append(("they cross at", "nowhere: with shared exponents one is better at every scale"))
     else:
-        at, low, high = joint["crossover"]
-        facts.append(("they cross at", f"{at:.2g} FLOPs  ({low:.1g} – {high:.1g})"))
+        facts.append(("they cross at", _crossover(joint["crossover"], joint["range"])))
     objectives = (joint["shared"]["objective"], joint["separate"]["objective"])
     facts.append(("objective, shared against separate exponents", f"{objectives[0]:.4g}, {objectives[1]:.4g}"))
     return facts
@@ -82,16 +107,29 @@ def knob_view(view: Mapping[str, Any]) -> dict[str, Any]:
                 f"Best ratio {best[0]:.3g}{between(*best[1:])}; at four times or a quarter of it the loss is "
                 f"{100 * cost[0]:.2f} % higher{between(100 * cost[1], 100 * cost[2])}. {view['shapes']} shapes."
             )
+        said += drawn_words(len(view["ratios"]))
         return {"title": f"Width over depth{who}", "said": said, "svg": aspect_chart(view)}
     name = {"lr": "learning rate", "batch": "batch"}[view["knob"]]
+    found = [cell for cell in view["cells"] if not cell["reason"]]
     powers = [
-        f"{axis}^{value[0]:.3g}{between(*value[1:])}"
+        f"{axis}^{_exponent(value[0]):.3g}".replace("-", "−") + _exponent_ends(*value[1:])
         for axis, value in view["exponents"].items()
         if value and number(value[0]) is not None
     ]
-    refused = sum(bool(cell["reason"]) for cell in view["cells"])
     said = f"Best {name} ∝ {' · '.join(powers)}. " if powers else ""
     said += f"{view['reason'][:1].upper()}{view['reason'][1:]}. " if view["reason"] else ""
-    cells = len(view["cells"])
-    said += f"{cells - refused} of {cells} cells of equal N and D have a best value inside those tried."
-    return {"title": f"Best {name}{who}", "said": said, "svg": knob_chart(view)}
+    if any(cell["tried"] > 1 for cell in view["cells"]):
+        said += f"{len(found)} of {len(view['cells'])} cells of equal N and D have a best value inside those tried."
+    title = f"Best {name}{who}" if found else f"{name.capitalize()}{who}"
+    return {"title": title, "said": said.strip(), "svg": knob_chart(view) if found else ""}
+
+
+def _exponent_ends(low: Any, high: Any) -> str:
+    below, above = number(low), number(high)
+    if below is None or above is None:
+        return ""
+    return between(_exponent(below), _exponent(above))
+
+
+def _exponent(value: float) -> float:
+    return round(value, EXPONENT_DIGITS) + 0.0  # no negative zero

@@ -50,17 +50,23 @@ def withheld_words(view: Mapping[str, Any]) -> str:
         return f"Not tested on withheld runs: {view['reason']}."
     points = view["points"]
     inside = sum(point["low"] <= point["loss"] <= point["high"] for point in points)
-    runs = "run" if len(points) == 1 else "runs"
+    if len(points) == 1:
+        return (
+            f"Fitted without the run of most compute, the law misses it by {100 * view['mean_abs_error']:.2f} %; it "
+            f"lies {'inside' if inside else 'outside'} its interval."
+        )
     return (
-        f"Fitted without the {len(points)} {runs} of most compute, the law misses them by "
+        f"Fitted without the {len(points)} runs of most compute, the law misses them by "
         f"{100 * view['mean_abs_error']:.2f} % on average, {100 * view['max_abs_error']:.2f} % at worst; "
         f"{inside} of {len(points)} lie inside their interval."
     )
 
 
 def isoflop_table(view: Mapping[str, Any]) -> dict[str, Any]:
+    """Budgets of one size can't be refused for anything else: `alone` counts them."""
+    several = [minimum for minimum in view["minima"] if len({n for n, _ in minimum["tried"]}) > 1]
     rows = []
-    for minimum in view["minima"]:
+    for minimum in several:
         known = not minimum["reason"]
         numbers = (
             [
@@ -74,7 +80,7 @@ def isoflop_table(view: Mapping[str, Any]) -> dict[str, Any]:
         )
         rows.append([compact(minimum["C"]), str(minimum["points"]), *numbers, minimum["reason"]])
     head = ["FLOPs", "Runs", "Best N", "Best D", "Tokens per parameter", "Loss", "Refused, because"]
-    return {"head": head, "rows": rows, "numeric": [0, 1, 2, 3, 4, 5]}
+    return {"head": head, "rows": rows, "numeric": [0, 1, 2, 3, 4, 5], "alone": len(view["minima"]) - len(several)}
 
 
 def isoflop_words(views: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -139,9 +145,9 @@ def plan_table(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         [
             f"{compact(row['C'])} ({row['reach']:g} ×)",
             row["name"],
-            compact(row["N"]) + _sizes(row["N_interval"]),
+            compact(row["N"]) + _ends(row["N_interval"]),
             compact(row["D"]),
-            f"{row['tokens_per_parameter']:.3g}",
+            compact(row["tokens_per_parameter"]) + _ends(row["tokens_per_parameter_interval"]),
             f"{row['loss']:.4f}{between(row['low'], row['high'], 4)}",
         ]
         for row in rows
@@ -150,8 +156,8 @@ def plan_table(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     return {"head": head, "rows": shown, "numeric": [0, 2, 3, 4, 5]}
 
 
-def _sizes(ends: Sequence[float] | None) -> str:
-    return f"  ({compact(ends[0])} – {compact(ends[1])})" if ends else ""
+def _ends(ends: Sequence[float] | None) -> str:
+    return between(ends[0], ends[1]) if ends else ""
 
 
 def points_table(points: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

@@ -76,6 +76,8 @@ def _cells(n: np.ndarray, d: np.ndarray) -> list[np.ndarray]:
 
 def _power_law(cells: tuple[Best, ...], level: float) -> KnobLaw:
     used = [cell for cell in cells if not cell.reason]
+    if all(cell.tried == 1 for cell in cells):
+        return KnobLaw(cells, float("nan"), None, None, "no runs of equal N and D differ in it")
     n, d, best = (np.log([getattr(cell, name) for cell in used]) for name in ("N", "D", "value"))
     told, reason = _told(n, d) if len(used) > 1 else ([], "")
     if len(used) <= len(told) or not told:

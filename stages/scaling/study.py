@@ -29,20 +29,20 @@ RESAMPLES = 100  # of isoFLOP tables
 
 
 def study(table: RunTable, options: Options, withheld: int | None = None) -> dict[str, Any]:
-    """The recipe with most runs is analysed in full and is what the others are compared with.
+    """The recipe with most runs of those with a law leads: it is shown in full, and others are compared with it.
 
     `withheld`: how many runs of most compute test the law; by default 15 % of them.
     Raises InputError if not even one law in one variable can be fitted, which takes three runs.
     """
-    names = table.recipes
-    recipes, beliefs = [], {}
-    for name in names:
+    views, beliefs = {}, {}
+    for name in table.recipes:
         runs = table.of(name)
         held = withheld if withheld is not None else max(1, round(WITHHELD * runs.loss.size))
         view, belief = _recipe(name, runs, options, held)
-        recipes.append(view)
+        views[name] = view
         if belief is not None:
             beliefs[name] = belief
+    names = sorted(views, key=lambda name: name not in beliefs)  # stable: by number of runs within both
     first = beliefs.get(names[0])
     rivals = []
     if first is not None:
@@ -56,9 +56,9 @@ def study(table: RunTable, options: Options, withheld: int | None = None) -> dic
     ]
     return {
         "level": options.level,
-        "recipes": recipes,
+        "recipes": [views[name] for name in names],
         "rivals": [view | {"law": view["law"] and view["law"].as_dict()} for view in rivals],
-        "knobs": _knobs(table, laws),
+        "knobs": _knobs(table, laws, options.level),
         "points": _points(table, fitted),
         "warnings": list(table.warnings),
     }
@@ -75,6 +75,8 @@ def summary(result: Mapping[str, Any]) -> list[str]:
         ends = {key: f"({low:.4g} to {high:.4g})" for key, (low, high) in law["interval"].items()}
         lines.append(f"{name}: {view['n']} runs, L = {law['E']:.4f} + {law['A']:.4g} N^-{law['alpha']:.4f} + "
                      f"{law['B']:.4g} D^-{law['beta']:.4f}")  # fmt: skip
+        if law["prior"]:
+            lines.append(f"  with priors on its exponents and floor, as {law['n']} runs are few")
         lines.append(f"  best N grows as C^{law['a']:.3f} {ends['a']}; alpha {ends['alpha']}, beta {ends['beta']}")
         error = view["withheld"]["mean_abs_error"]
         told = view["withheld"]["reason"] if error is None else f"{100 * error:.2f} % mean error"
@@ -117,7 +119,7 @@ def _recipe(name: str, table: RunTable, options: Options, held: int) -> tuple[di
         view["reason"] = str(error)
         return view, None
     view["law"] = describe(belief, options.level)
-    view["frontier"] = frontier_band(belief, table.C, options.level)
+    view["frontier"] = frontier_band(belief, 6 * table.N * table.D, options.level)
     view["withheld"] = withheld_view(table, withhold(table, held, FEWEST, options))
     view["sensitivity"] = _sensitivity(table, belief)
     view["plan"] = _plan(belief, float(table.C.max()), view["isoflop"][0], options.level)
@@ -143,7 +145,7 @@ def describe(belief: Belief, level: float) -> dict[str, Any]:
 
 
 def frontier_band(belief: Belief, C: np.ndarray, level: float) -> dict[str, list[float]]:
-    """The least loss the law allows at each compute, with its interval, from the least run to ten times the largest."""
+    """The least loss at each C = 6·N·D, with its interval, from the least run's to ten times the largest one's."""
     rows: dict[str, list[float]] = {"C": [], "loss": [], "low": [], "high": []}
     tails = belief.draws.tails(level)
     for c in np.geomspace(C.min(), REACH * C.max(), GRID):
@@ -246,31 +248,37 @@ def _plan(belief: Belief, largest: float, isoflop: Mapping[str, Any], level: flo
         for name, n, between in choices:
             d = C / (6 * n)
             loss = belief.draws.loss(n, d, level)
+            ratios = between and [_tokens_per_parameter(C, end) for end in reversed(between)]
             rows.append(
                 {"C": C, "reach": target, "name": name, "N": n, "N_interval": between, "D": d,
-                 "tokens_per_parameter": d / n, "loss": loss.value, "low": loss.low, "high": loss.high}
+                 "tokens_per_parameter": d / n, "tokens_per_parameter_interval": ratios, "loss": loss.value,
+                 "low": loss.low, "high": loss.high}
             )  # fmt: skip
     return rows
 
 
-def _knobs(table: RunTable, laws: Mapping[str, Any]) -> list[dict[str, Any]]:
+def _tokens_per_parameter(C: float, N: float) -> float:
+    """Of N parameters that spend C = 6·N·D; an interval's end can be NaN, or too small or large to square."""
+    return C / 6 / N / N if N > 0 else float("nan")
+
+
+def _knobs(table: RunTable, laws: Mapping[str, Any], level: float) -> list[dict[str, Any]]:
     """Learning rate and batch against scale, and width against depth, of each recipe that has those columns."""
     found: list[dict[str, Any]] = []
     for recipe in table.recipes:
         runs = table.of(recipe)
         for name in ("lr", "batch"):
-            if name in runs.extra and np.unique(runs.extra[name]).size > 2:
-                law = best_knob(runs.N, runs.D, runs.extra[name], runs.loss)
-                best = [asdict(cell) for cell in law.cells]
-                if any(cell["tried"] > 1 for cell in best):
-                    exponents = {"N": law.n_exponent, "D": law.d_exponent}
-                    found.append(
-                        {"recipe": recipe, "knob": name, "cells": best, "scale": law.scale, "reason": law.reason,
-                         "exponents": {key: e and list(e) for key, e in exponents.items()}}
-                    )  # fmt: skip
+            if name in runs.extra and np.unique(runs.extra[name]).size > 1:
+                law = best_knob(runs.N, runs.D, runs.extra[name], runs.loss, level=level)
+                exponents = {"N": law.n_exponent, "D": law.d_exponent}
+                found.append(
+                    {"recipe": recipe, "knob": name, "cells": [asdict(cell) for cell in law.cells],
+                     "scale": law.scale, "reason": law.reason,
+                     "exponents": {key: e and list(e) for key, e in exponents.items()}}
+                )  # fmt: skip
         if {"width", "depth"} <= set(runs.extra) and recipe in laws:
             residual = np.log(runs.loss / np.asarray(laws[recipe].predict(runs.N, runs.D)))
-            shape = best_aspect(runs.extra["width"], runs.extra["depth"], residual)
+            shape = best_aspect(runs.extra["width"], runs.extra["depth"], residual, level=level)
             ratio = (runs.extra["width"] / runs.extra["depth"]).tolist()
             found.append(
                 {"recipe": recipe, "knob": "width / depth", "best": shape.best and list(shape.best),

@@ -94,6 +94,20 @@ def test_every_section_and_number_is_there(project: Path) -> None:
     assert sum(tag == "svg" for tag, _ in page.tags) >= 8
 
 
+def test_the_chart_draws_what_the_law_counts(project: Path) -> None:
+    """Points of the ladder hold attention's FLOPs too, in which the line of least loss isn't drawn."""
+    made()
+    chart = PAGE.read_text().split('<section id="scaling">')[1].split("</svg>")[0]
+    assert "training compute as 6·N·D, FLOPs" in chart
+    for path in (Path("data/scaling/fit/fit.json"), Path("data/scaling/plan/plan.json")):
+        held = json.loads(path.read_text())
+        for row in held.get("points", [held]):
+            row["flops" if "flops" in row else "planned_flops"] *= 1.5
+        path.write_text(json.dumps(held))
+    made()
+    assert PAGE.read_text().split('<section id="scaling">')[1].split("</svg>")[0] == chart
+
+
 def test_cost_shows_training_and_serving_side_by_side(project: Path) -> None:
     page = made()
     assert "equal loss, 1e+09 tokens served, saves 25 % 1.2M 9.1M 1.47 7.58 66T 2.5e15 2.741 2.660 – 2.830" in page.text

@@ -1,6 +1,7 @@
 """The study of a table: its numbers are the fits', recipes are compared, and little data gives reasons, not errors."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 from stages.base.files import write_json
 from stages.scaling.belief import Options
 from stages.scaling.fit import Law, fit_parametric
-from stages.scaling.study import study
+from stages.scaling.study import study, summary
 from stages.scaling.table import RunTable, read_table
 
 LAW = Law(406.4, 410.7, 1.69, 0.34, 0.28)
@@ -70,6 +71,62 @@ def test_a_ray_gives_a_law_in_compute_and_a_reason(tmp_path: Path) -> None:
     assert recipe["law"] is None and "N and D move together" in recipe["reason"]
     assert all("too few points" in m["reason"] for m in recipe["isoflop"][0]["minima"])
     assert recipe["power_laws"][1]["law"]["floor"] == pytest.approx(1.69, abs=0.1)
+
+
+def test_a_recipe_with_a_law_leads_a_larger_one_without(tmp_path: Path) -> None:
+    n = np.geomspace(1e8, 1e10, 40)
+    ray = [f"{x},{20 * x},{float(LAW.predict(x, 20 * x))},ray" for x in n]
+    result = study(read(tmp_path, ray + table()), QUICK)
+    assert [view["name"] for view in result["recipes"]] == ["a", "ray"]
+    assert result["recipes"][0]["law"] and result["recipes"][1]["reason"]
+    assert [(rival["first"], rival["second"]) for rival in result["rivals"]] == [("a", "ray")]
+
+
+def test_the_summary_says_that_priors_made_a_law(tmp_path: Path) -> None:
+    few, many = (summary(study(read(tmp_path, rows), QUICK)) for rows in (table()[::5][:7], table()))
+    assert any("with priors" in line and "as 7 runs are few" in line for line in few)
+    assert not any("prior" in line for line in many)
+
+
+def test_tokens_per_parameter_follow_the_interval_of_n(tmp_path: Path) -> None:
+    for row in study(read(tmp_path, table()), QUICK)["recipes"][0]["plan"]:
+        low, high = row["tokens_per_parameter_interval"] or (None, None)
+        assert (low is None) == (row["name"] != "law")
+        if low is not None:
+            assert low < row["tokens_per_parameter"] < high
+            assert [low, high] == pytest.approx([row["C"] / 6 / end**2 for end in reversed(row["N_interval"])])
+
+
+def test_the_line_of_least_loss_begins_where_its_runs_do(tmp_path: Path) -> None:
+    runs = read(tmp_path, table())
+    (recipe,) = study(replace(runs, C=3 * runs.C), QUICK)["recipes"]
+    assert recipe["frontier"]["C"][0] == pytest.approx((6 * runs.N * runs.D).min())
+
+
+def tuned(folder: Path, rates: tuple[float, ...]) -> RunTable:
+    """Learning rate and shape vary; each rate at each of three sizes, or one rate a size."""
+    rng = np.random.default_rng(0)
+    rows = ["N,D,loss,lr,width,depth"]
+    for i, row in enumerate(table()):
+        n, d, loss, _ = row.split(",")
+        for rate in rates or (1e-3 * (1 + i % 3),):
+            off = 0.01 * np.log(rate / 2e-3) ** 2 + 0.003 * rng.normal() + 0.02 * (i % 6 - 2.5) ** 2
+            rows.append(f"{n},{d},{float(loss) * np.exp(off)},{rate},{64 * (1 + i % 6)},8")
+    (folder / "runs.csv").write_text("\n".join(rows) + "\n", encoding="utf-8")
+    return read_table(folder / "runs.csv")
+
+
+def test_tuning_takes_the_level(tmp_path: Path) -> None:
+    runs = tuned(tmp_path, (5e-4, 1e-3, 2e-3, 4e-3))
+    wide, narrow = (study(runs, replace(QUICK, level=level))["knobs"] for level in (0.95, 0.6))
+    for one, other in zip(wide, narrow, strict=True):
+        a, b = (view["exponents"]["N"] if view["knob"] == "lr" else view["best"] for view in (one, other))
+        assert a[0] == b[0] and a[2] - a[1] > b[2] - b[1]
+
+
+def test_tuning_without_repeats_has_a_reason(tmp_path: Path) -> None:
+    rate = study(tuned(tmp_path, ()), QUICK)["knobs"][0]
+    assert rate["knob"] == "lr" and rate["reason"] == "no runs of equal N and D differ in it"
 
 
 @pytest.mark.parametrize("count", [1, 3, 7])

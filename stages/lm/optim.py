@@ -6,18 +6,17 @@ four Newton–Schulz steps. AdamW: Loshchilov & Hutter 2019.
 
 from collections import defaultdict
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 from torch.optim.adamw import adamw
 
-from stages.base.recipe import TrainingRecipe
 from stages.lm.build import LanguageModel
 from stages.lm.device import compute_dtype
 from stages.lm.distributed import local, rank, rows_of, strategy
 from stages.lm.owners import from_owners, to_owners
-from stages.lm.rates import Kind, Rates, transferred
+from stages.lm.rates import Kind, Rates, Shares, transferred
 
 # The first, third, fourth and fifth step of Amsel et al. 2025, "The Polar Express" (published for five). They take
 # singular values from .01 to 1 into .86 to 1.14; Jordan et al.'s fixed quintic needs five steps for .68 to 1.13.
@@ -173,7 +172,23 @@ def set_lr(optimizer: torch.optim.Optimizer, multiplier: float) -> float:
     return optimizer.param_groups[0]["lr"]
 
 
-def optimizer_for(model: LanguageModel, recipe: TrainingRecipe, lr: float) -> MuonAdamW:
+class Recipe(Protocol):
+    """What of a training recipe the optimizer needs."""
+
+    @property
+    def optimizer(self) -> Kind: ...
+
+    @property
+    def shares(self) -> Shares: ...
+
+    @property
+    def betas(self) -> list[float]: ...
+
+    @property
+    def weight_decay(self) -> float: ...
+
+
+def optimizer_for(model: LanguageModel, recipe: Recipe, lr: float) -> MuonAdamW:
     """Of a ladder's point, and of the run it predicts. lr: of the matrices, at width 128."""
     config = model.config
     rates = transferred(lr, recipe.shares, recipe.optimizer, config.d_model, config.tie_embeddings)

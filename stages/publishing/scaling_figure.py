@@ -7,7 +7,6 @@ from typing import Any
 
 from stages.publishing.charts import Axis, Plot, Shape, compact
 from stages.publishing.quantity import count, number
-from stages.scaling.law import NAMES, Law
 
 Point = Mapping[str, Any]  # of fit.json's `points`
 
@@ -48,9 +47,16 @@ class Target:
         plot.points([self.compute], [self.reached], "c1", "circle", [f"reached {self.reached:.3f}"], radius=6)
 
 
-def law_of(fitted: Mapping[str, Any]) -> Law:
-    """Of an architecture's part of fit.json."""
-    return Law(*(fitted[name] for name in NAMES))
+def predict(law: Mapping[str, float], n: float, d: float) -> float:
+    """L(N, D) = E + A·N^-α + B·D^-β (Hoffmann et al. 2022, equation 2)."""
+    return law["E"] + law["A"] * n ** -law["alpha"] + law["B"] * d ** -law["beta"]
+
+
+def frontier(law: Mapping[str, float], flops: float) -> float:
+    """The least loss the law allows for C = 6·N·D (equation 4)."""
+    alpha, beta = law["alpha"], law["beta"]
+    n = (alpha * law["A"] / (beta * law["B"])) ** (1 / (alpha + beta)) * (flops / 6) ** (beta / (alpha + beta))
+    return predict(law, n, flops / 6 / n)
 
 
 def in_pipeline(points: Sequence[Point], keys: Sequence[str]) -> list[Point]:
@@ -80,8 +86,7 @@ def compute_chart(fit: Mapping[str, Any], points: Sequence[Point], target: Targe
     for arch, style, shape in families:
         members = [point for point in points if point["arch"] == arch]
         if fit[arch] and members:
-            law = law_of(fit[arch])
-            least = [float(law.predict(*law.optimum(flops))) for flops in grid]
+            least = [frontier(fit[arch], flops) for flops in grid]
             plot.line(grid, least, f"{style} dashed", f"least loss of a {arch} at this compute")
         plot.points(
             [spent[point["key"]] for point in members],
@@ -109,9 +114,9 @@ def residual_chart(fit: Mapping[str, Any], points: Sequence[Point]) -> str:
         width=420,
         height=320,
     )
-    law = law_of(fit["transformer"])
+    law = fit["transformer"]
     members = [point for point in points if point["arch"] == "transformer"]
-    fitted = [float(law.predict(size(point, fit["count"]), point["tokens"])) for point in members]
+    fitted = [predict(law, size(point, fit["count"]), point["tokens"]) for point in members]
     plot.points(fitted, [point["loss"] for point in members], "c2", "circle", [_note(point) for point in members])
     plot.diagonal("ident")
     known = {point["key"] for point in points}

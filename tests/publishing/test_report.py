@@ -14,6 +14,8 @@ from stages.publishing import report
 from stages.publishing.continuations import continuations_view
 from stages.publishing.headline import headline
 from stages.publishing.leaderboard_files import as_csv, published_rows
+from stages.publishing.scaling_figure import frontier
+from stages.scaling.law import Law
 from tests.publishing.html_page import Page
 
 PAGE = Path("reports/index.html")
@@ -189,6 +191,12 @@ def test_the_headline_does_not_flatter(low: float, words: str) -> None:
     compared = [{"model": "sft", "against": "constant", "metric": "right", "split": "test", "low": low}]
     said = headline(rows, compared, {"parameters": 1e6, "tokens": 1e6, "predicted": 1.0, "reached": 1.0})
     assert words in said["claim"]
+
+
+def test_the_frontier_is_the_scaling_laws_own() -> None:
+    law = Law(A=406.4, B=410.7, E=1.69, alpha=0.34, beta=0.28)
+    for compute in (1e15, 1e20, 5.76e23):
+        assert frontier(law.as_dict(), compute) == pytest.approx(law.predict(*law.optimum(compute)), rel=1e-12)
 
 
 def test_a_misspelt_model_is_named(project: Path, capsys: pytest.CaptureFixture[str]) -> None:

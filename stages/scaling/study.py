@@ -43,6 +43,8 @@ def study(table: RunTable, options: Options, withheld: int | None = None) -> dic
         recipes.append(view)
         if belief is not None:
             beliefs[name] = belief
+    if not any(view["law"] or any(power["law"] for power in view["power_laws"]) for view in recipes):
+        raise InputError(f"no law can be fitted: {recipes[0]['reason'] or recipes[0]['power_laws'][0]['reason']}")
     first = beliefs.get(names[0])
     rivals = []
     if first is not None:

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from stages.base.errors import InputError
 from stages.base.files import write_json
 from stages.scaling.belief import Options
 from stages.scaling.fit import Law, fit_parametric
@@ -72,7 +73,13 @@ def test_a_ray_gives_a_law_in_compute_and_a_reason(tmp_path: Path) -> None:
     assert recipe["power_laws"][1]["law"]["floor"] == pytest.approx(1.69, abs=0.1)
 
 
-@pytest.mark.parametrize("count", [1, 3, 7])
+@pytest.mark.parametrize("count", [1, 2])
+def test_fewer_than_three_runs_make_no_law(tmp_path: Path, count: int) -> None:
+    with pytest.raises(InputError, match=f"no law can be fitted: {count} runs, a law needs"):
+        study(read(tmp_path, table()[:count]), QUICK)
+
+
+@pytest.mark.parametrize("count", [3, 7])
 def test_few_runs_are_no_error(tmp_path: Path, count: int) -> None:
     result = study(read(tmp_path, table()[::5][:count]), QUICK)
     (recipe,) = result["recipes"]

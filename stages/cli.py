@@ -1,12 +1,14 @@
 """The `trainyard` command. Each subcommand imports what it needs when it runs, so that `--help` is instant."""
 
 import argparse
+import json
 import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from stages.base.errors import TrainyardError
+from stages.scaling.devices import DEVICES
 
 
 def parser() -> argparse.ArgumentParser:
@@ -61,11 +63,11 @@ def parser() -> argparse.ArgumentParser:
     cost.add_argument(
         "--active-params", type=float, metavar="N", help="of a mixture of experts: those that one token uses"
     )
-    cost.add_argument("--device", default="h100", help="h100 (default), a100, h200, …")
-    cost.add_argument("--gpus", type=int, default=1)
-    cost.add_argument("--layers", type=int, metavar="L", help="with --width and --context: count attention too")
-    cost.add_argument("--width", type=int, metavar="W", help="query heads x head size")
-    cost.add_argument("--context", type=int, metavar="T", help="tokens a row")
+    cost.add_argument("--device", default="h100", metavar="NAME", help=f"default: h100; known: {', '.join(DEVICES)}")
+    cost.add_argument("--gpus", type=_whole, default=1, help="devices, e.g. 16e3; default: 1")
+    cost.add_argument("--layers", type=_whole, metavar="L", help="with --width and --context: count attention too")
+    cost.add_argument("--width", type=_whole, metavar="W", help="query heads x head size")
+    cost.add_argument("--context", type=_whole, metavar="T", help="tokens a row")
     speed = cost.add_mutually_exclusive_group()
     speed.add_argument(
         "--mfu", type=float, nargs=2, metavar=("LOW", "HIGH"), help="share of the dense peak; default: .22 .44"
@@ -74,14 +76,21 @@ def parser() -> argparse.ArgumentParser:
     cost.add_argument("--usd-per-gpu-hour", type=float, help="default: the device's in docs/scaling.md")
     cost.add_argument("--people", type=float, default=0.0, help="who work on it; default: not counted")
     cost.add_argument("--usd-per-person", type=float, default=500_000.0, help="for the project; default: 500000")
-    cost.add_argument("--pue", type=float, default=1.1, help="energy of the building by that of the boards")
-    cost.add_argument("--kg-per-kwh", type=float, default=0.38, help="CO2eq of the grid")
+    cost.add_argument(
+        "--pue", type=float, default=1.1, help="energy of the building by that of the boards; default: 1.1"
+    )
+    cost.add_argument("--kg-per-kwh", type=float, default=0.38, help="CO2eq of the grid; default: 0.38")
+    cost.add_argument("--json", action="store_true", help="every quantity with its range and assumption, as JSON")
 
     scaling = commands.add_parser("scaling", help="scaling laws of anyone's table of runs")
     actions = scaling.add_subparsers(dest="action", required=True, metavar="action")
     fit = actions.add_parser("fit", help="fit the laws and write their page")
     fit.add_argument("runs", help="CSV with N, D or C, loss (nats per token); optional: recipe, run, lr, batch, …")
     fit.add_argument("--out", required=True, metavar="DIR", help="gets scaling.html and scaling.json")
+    fit.add_argument(
+        "--column", action="append", default=[], metavar="NAME=COLUMN",
+        help="which column of the file holds what, e.g. loss=c4_val; may be repeated",
+    )  # fmt: skip
     fit.add_argument("--huber-delta", type=float, default=1e-3, help="of log residuals (default: 1e-3)")
     fit.add_argument("--level", type=float, default=0.9, help="of intervals (default: 0.9)")
     fit.add_argument("--seed", type=int, default=0)
@@ -91,6 +100,14 @@ def parser() -> argparse.ArgumentParser:
     commands.add_parser("track", help="ship what MLflow lacks")
     commands.add_parser("where", help="where the pages are and how to open MLflow")
     return top
+
+
+def _whole(text: str) -> int:
+    """As a number of parameters may be given: 16e3."""
+    value = float(text)
+    if not value.is_integer():
+        raise argparse.ArgumentTypeError(f"{text} is no whole number")
+    return int(value)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -173,7 +190,8 @@ def _cost(options: argparse.Namespace) -> int:
     from stages.scaling.cost import Assumptions, Attention, estimate, render
 
     shape = (options.layers, options.width, options.context)
-    if any(shape) and not all(shape):
+    given_parts = [part for part in shape if part is not None]
+    if given_parts and None in shape:
         raise ParamError("give --layers, --width and --context together, or none of them")
     given = Assumptions(
         tflops=options.tflops,
@@ -190,37 +208,19 @@ def _cost(options: argparse.Namespace) -> int:
         gpus=options.gpus,
         device=options.device,
         active_params=options.active_params,
-        attention=Attention(*shape) if all(shape) else None,
+        attention=Attention(*given_parts) if given_parts else None,
         assumptions=given,
     )
-    print(render(cost), end="")
+    print(json.dumps(cost.as_dict(), indent=2) + "\n" if options.json else render(cost), end="")
     return 0
 
 
 def _scaling(options: argparse.Namespace) -> int:
-    from pathlib import Path
-
-    from stages.base.errors import ParamError
-    from stages.base.files import atomic_path, write_json
-    from stages.publishing.scaling_page import scaling_page
+    from stages import laws
     from stages.scaling.belief import Options
-    from stages.scaling.study import study, summary
-    from stages.scaling.table import read_table
 
-    if not 0.5 < options.level < 1:
-        raise ParamError(f"--level must lie between 0.5 and 1, got {options.level:g}")
-    path, folder = Path(options.runs), Path(options.out)
-    table = read_table(path)
-    for warning in table.warnings:
-        print(f"trainyard: warning: {path}: {warning}", file=sys.stderr)
-    result = study(table, Options(huber_delta=options.huber_delta, level=options.level, seed=options.seed))
-    write_json(folder / "scaling.json", result)
-    with atomic_path(folder / "scaling.html") as temporary:
-        temporary.write_text(scaling_page(result, path.stem), encoding="utf-8")
-    for line in summary(result):
-        print(line)
-    print(f"page: {folder / 'scaling.html'}")
-    return 0
+    chosen = Options(huber_delta=options.huber_delta, level=options.level, seed=options.seed)
+    return laws.fit(Path(options.runs), Path(options.out), options.column, chosen)
 
 
 def _where() -> int:

@@ -1,5 +1,6 @@
 """The command line: instant help, one clear line for every mistake, and exit statuses a script can use."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -9,9 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from stages import laws
 from stages.base.files import write_json
 from stages.cli import main, parser
 from stages.publishing import chat
+from stages.scaling.devices import DEVICES
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -92,6 +95,22 @@ def test_cost_of_every_part_that_can_be_given(capsys: pytest.CaptureFixture[str]
         assert said in out
     assert main(["cost", "--params", "1e9", "--tokens", "1e9", "--layers", "4"]) == 2
     assert "together, or none" in capsys.readouterr().err
+    assert main(["cost", "--params", "1e9", "--tokens", "1e9", "--layers", "0", "--width", "8", "--context", "8"]) == 2
+    assert "trainyard: cost: layers must be a positive number, got 0" in capsys.readouterr().err
+
+
+def test_cost_takes_numbers_of_devices_as_of_parameters(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["cost", "--params", "405e9", "--tokens", "15.6e12", "--gpus", "16e3", "--json"]) == 0
+    cost = json.loads(capsys.readouterr().out)
+    assert cost["flops"]["value"] == pytest.approx(3.79e25, rel=1e-3) and len(cost["thresholds"]) == 2
+    assert "16000 x H100" in cost["days"]["assumption"]
+    with pytest.raises(SystemExit):
+        main(["cost", "--params", "1e9", "--tokens", "1e9", "--gpus", "1.5"])
+    assert "1.5 is no whole number" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main(["cost", "--help"])
+    told = capsys.readouterr().out
+    assert all(name in told for name in DEVICES)
 
 
 def test_where_says_whether_the_page_is_there(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch) -> None:
@@ -206,3 +225,74 @@ def test_scaling_fit_writes_a_page_of_anyones_runs(tmp_path: Path, capsys: pytes
     runs.write_text("N,D,loss\n1e8,2e9,0\n")
     assert main(["scaling", "fit", str(runs), "--out", str(tmp_path / "none")]) == 2
     assert "lines 2 (0)" in capsys.readouterr().err and not (tmp_path / "none").exists()
+
+
+def write_runs(path: Path, names: str = "N,D,loss") -> list[str]:
+    """A table of runs at `path`, and the command line that fits it."""
+    rows = [f"{n},{d},{1.7 + 400 / n**0.34 + 400 / d**0.28}" for n in (1e8, 4e8, 2e9) for d in (2e9, 1e10, 8e10)]
+    path.write_text("\n".join([names, *rows]) + "\n")
+    return ["scaling", "fit", str(path)]
+
+
+def test_scaling_fit_takes_columns_by_other_names(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    fit = [*write_runs(tmp_path / "mine.csv", "N,D,c4_val"), "--out", str(tmp_path / "out")]
+    assert main(fit) == 2
+    assert "--column NAME=COLUMN" in capsys.readouterr().err
+    assert main([*fit, "--column", "loss=c4_val"]) == 0
+    assert "9 runs, L = 1.7" in capsys.readouterr().out
+    for wrong, said in (
+        (["loss"], "say NAME=COLUMN with a NAME of N, D, C, loss"),
+        (["colour=c4_val"], "say NAME=COLUMN"),
+        (["loss=c4_val", "loss=D"], "loss is given twice"),
+        (["loss=c4_val", "lr=c4_val"], "takes `c4_val` twice"),
+        (["loss=c5"], "no column `c5` to take as loss"),
+    ):
+        assert main(fit + [part for name in wrong for part in ("--column", name)]) == 2
+        assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--seed", "-1"], "--seed must not be negative"),
+        (["--huber-delta", "0"], "--huber-delta must be a positive number, got 0"),
+        (["--huber-delta", "-1"], "--huber-delta must be a positive number"),
+        (["--huber-delta", "nan"], "--huber-delta must be a positive number"),
+        (["--level", "1"], "--level must lie between"),
+    ],
+)
+def test_scaling_fit_refuses_options(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], options: list[str], said: str
+) -> None:
+    assert main([*write_runs(tmp_path / "mine.csv"), "--out", str(tmp_path / "out"), *options]) == 2
+    assert said in capsys.readouterr().err and not (tmp_path / "out").exists()
+
+
+def test_scaling_fit_is_told_first_that_it_cannot_write(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fit = write_runs(tmp_path / "mine.csv")
+    monkeypatch.setattr(laws, "study", lambda *_: pytest.fail("fitted before the folder was looked at"))
+    (tmp_path / "file").write_text("")
+    (tmp_path / "out/scaling.html").mkdir(parents=True)
+    for name, said in (("file", "File exists"), ("file/below", "Not a directory"), ("out", "scaling.html is a folder")):
+        assert main([*fit, "--out", str(tmp_path / name)]) == 2
+        assert said in capsys.readouterr().err
+    assert not (tmp_path / "out/scaling.json").exists()
+
+
+def test_scaling_fit_leaves_nothing_if_the_page_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(laws, "study", lambda *_: {"recipes": []})
+    monkeypatch.setattr(laws, "scaling_page", lambda *_: "page")
+    monkeypatch.setattr(laws, "write_json", full)
+    assert main([*write_runs(tmp_path / "mine.csv"), "--out", str(tmp_path / "out")]) == 2
+    assert not list((tmp_path / "out").iterdir())
+
+
+def test_scaling_fit_of_one_run_is_no_page(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "one.csv").write_text("N,D,loss\n1e8,2e9,3\n")
+    assert main(["scaling", "fit", str(tmp_path / "one.csv"), "--out", str(tmp_path / "out")]) == 2
+    assert "no law can be fitted" in capsys.readouterr().err and not list((tmp_path / "out").iterdir())

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from stages.base.readable import in_readable_unit
 from stages.publishing.charts import compact
 from stages.publishing.quantity import count, number
 
@@ -17,21 +18,6 @@ ROWS = (
     ("energy_mwh", "Energy"),
     ("tco2eq", "Emissions"),
 )
-
-
-UNITS = {  # smaller units for small runs: (how many make one, name), coarsest first
-    "GPU-hours": ((1, "GPU-hours"), (60, "GPU-minutes"), (3600, "GPU-seconds")),
-    "days": ((1, "days"), (24, "hours"), (1440, "minutes"), (86400, "seconds")),
-    "USD": ((1, "USD"), (100, "US cents")),
-    "MWh": ((1, "MWh"), (1e3, "kWh"), (1e6, "Wh")),
-    "tCO2eq": ((1, "t CO₂eq"), (1e3, "kg CO₂eq"), (1e6, "g CO₂eq")),
-}
-
-
-def in_readable_unit(value: float, unit: str) -> tuple[float, str]:
-    """The factor and the unit in which the value is at least 1, or else the finest."""
-    ladder = UNITS.get(unit, ((1, unit),))
-    return next(((factor, name) for factor, name in ladder if value * factor >= 1), ladder[-1])
 
 
 def cost_view(plan: Mapping[str, Any]) -> dict[str, Any]:

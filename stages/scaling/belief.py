@@ -1,16 +1,19 @@
 """A recipe's law with draws around it: from its runs alone where they are many, with a prior where they are few."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
+from stages.base.errors import InputError
 from stages.scaling.interval import Estimate, estimate
 from stages.scaling.law import Law
-from stages.scaling.parametric import Bootstrap, ParametricFit, Prior, bootstrap, fit_parametric, posterior
+from stages.scaling.parametric import Bootstrap, ParametricFit, Prior, bootstrap, falling, fit_parametric, posterior
 from stages.scaling.runs import Runs
 
 # What published fits say: α, β of .34/.28, .35/.37, .26/.30 ..., E of 1.1 to 2 nats per token; 1 % between seeds.
 PUBLISHED = Prior(alpha=(0.35, 0.1), beta=(0.35, 0.1), log_E=(0.4, 0.4), noise=0.01)
+
+CLEAR = 3.0  # standard errors that a loss must fall by, over the runs, to be said to fall
 
 
 @dataclass(frozen=True)
@@ -49,14 +52,36 @@ class Belief:
 
 
 def believe(runs: Runs, options: Options) -> Belief:
-    """Raises InputError for runs that no law can be fitted to."""
+    """Draws that rise with N or D have no optimum, and are left out.
+
+    Raises InputError for runs that no law can be fitted to, or of whose draws most would be left out.
+    """
     few = options.prior_below is None or runs.loss.size < options.prior_below
     prior = options.prior if few else None
     # A prior is weighed against squared residuals: with δ below the noise it would outweigh the runs.
     delta = options.huber_delta if prior is None else max(options.huber_delta, 2 * prior.noise)
     fit = fit_parametric(*runs, huber_delta=delta, prior=prior)
+    if flat := _flat(runs, fit):
+        raise InputError(f"the loss doesn't fall with {' or '.join(flat)}, so there is no law; check those columns")
     if prior is None:
         drawn = bootstrap(*runs, resamples=options.draws, seed=options.seed, huber_delta=delta)
     else:
         drawn = posterior(*runs, prior=prior, resamples=options.draws, seed=options.seed, huber_delta=delta)
+    kept = falling(drawn.draws)
+    if 2 * kept.sum() < kept.size:
+        raise InputError(
+            f"{kept.size - kept.sum()} of {kept.size} laws drawn from these runs don't fall with both N and D; "
+            "train sizes and lengths further apart"
+        )
+    drawn = replace(drawn, draws=drawn.draws[kept], objectives=drawn.objectives[kept])
     return Belief(fit, drawn, prior)
+
+
+def _flat(runs: Runs, fit: ParametricFit) -> list[str]:
+    """Of N and D, those along which the law falls, from end to end of the runs, by no more than their scatter."""
+    error = float(np.linalg.norm(fit.residuals)) / len(fit.residuals)  # standard, of the mean
+    falls = {
+        name: scale * float(x.min() ** -exponent - x.max() ** -exponent) / float(np.median(runs.loss))
+        for name, x, scale, exponent in (("N", runs.first, fit.A, fit.alpha), ("D", runs.second, fit.B, fit.beta))
+    }
+    return [name for name, fall in falls.items() if fall < CLEAR * error]

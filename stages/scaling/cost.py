@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass, fields
 
 from stages.base.errors import ParamError
+from stages.base.readable import in_readable_unit
 from stages.scaling import devices
 from stages.scaling.devices import Device
 
@@ -99,12 +100,15 @@ def estimate(
     """Cost of training `params` parameters on `tokens` tokens with `gpus` devices.
 
     `active_params`: of a mixture of experts, the parameters one token uses (FLOPs follow these, not the total).
-    Raises ParamError for a non-positive or non-finite number, active > total, or an unknown device.
+    Raises ParamError for a non-positive or non-finite number, active > total, more TFLOP/s than the device's peak, an
+    unknown device, or numbers so large that what they cost is none.
     """
     given = assumptions or Assumptions()
     board = devices.device(device) if isinstance(device, str) else device
     active = float(params if active_params is None else active_params)
-    _check(float(params), float(tokens), gpus, active, given)
+    _check(float(params), float(tokens), gpus, active, given, attention)
+    if given.tflops is not None and given.tflops > board.peak_tflops:
+        raise ParamError(f"tflops {given.tflops:g} is above the {board.label}'s dense peak of {board.peak_tflops:g}")
     dense = flops_per_token(active) * float(tokens)
     compute = flops_per_token(active, attention) * float(tokens)
     if given.tflops is not None:
@@ -128,7 +132,7 @@ def estimate(
     counted = f"6 x {active:.4g} {kind} x {float(tokens):.4g} tokens"
     if attention:
         counted += f" = {dense:.4g}, and {compute / dense - 1:.1%} more for attention over {attention.context} tokens"
-    return Cost(
+    cost = Cost(
         flops=_exactly(compute, "FLOPs", counted),
         tokens_per_parameter=_exactly(
             float(tokens) / active,
@@ -147,6 +151,11 @@ def estimate(
             _against(compute, EU_SYSTEMIC_RISK, "the systemic-risk line of the EU AI Act"),
         ),
     )
+    for field in fields(cost):
+        quantity = getattr(cost, field.name)
+        if isinstance(quantity, Quantity) and not math.isfinite(quantity.high):
+            raise ParamError(f"{field.name} would be beyond any number; check {params:g} params and {tokens:g} tokens")
+    return cost
 
 
 def render(cost: Cost) -> str:
@@ -171,10 +180,11 @@ def _between(ends: list[float], unit: str, assumption: str) -> Quantity:
 
 
 def _shown(quantity: Quantity) -> str:
-    text = _number(quantity.value)
+    factor, unit = in_readable_unit(quantity.value, quantity.unit)
+    text = _number(factor * quantity.value)
     if quantity.low != quantity.high:
-        text += f" ({_number(quantity.low)} to {_number(quantity.high)})"
-    return f"{text} {quantity.unit}".rstrip()
+        text += f" ({_number(factor * quantity.low)} to {_number(factor * quantity.high)})"
+    return f"{text} {unit}".rstrip()
 
 
 def _number(value: float) -> str:
@@ -192,18 +202,24 @@ def _against(compute: float, line: float, name: str) -> str:
     return f"{ratio:.3g}x {name} ({line:.0e} FLOPs): {'above it' if ratio >= 1 else 'below it'}"
 
 
-def _check(params: float, tokens: float, gpus: int, active: float, given: Assumptions) -> None:
+def _check(
+    params: float, tokens: float, gpus: int, active: float, given: Assumptions, attention: Attention | None
+) -> None:
     low, high = given.mfu
-    positive = {"params": params, "tokens": tokens, "gpus": gpus, "active_params": active, "pue": given.pue}
+    positive = {"params": params, "tokens": tokens, "gpus": gpus, "active_params": active}
     positive |= {} if given.tflops is None else {"tflops": given.tflops}
+    if attention:
+        positive |= {"layers": attention.n_layer, "width": attention.width, "context": attention.context}
     for name, value in positive.items():
         if not (math.isfinite(value) and value > 0):
-            raise ParamError(f"cost: {name} must be a positive number, got {value!r}")
+            raise ParamError(f"{name} must be a positive number, got {value!r}")
     if active > params:
-        raise ParamError(f"cost: active_params {active:g} exceed params {params:g}")
+        raise ParamError(f"active_params {active:g} exceed params {params:g}")
     if not 0 < low <= high <= 1:
-        raise ParamError(f"cost: mfu must be a range within (0, 1], got {low!r} to {high!r}")
+        raise ParamError(f"mfu must be a range within (0, 1], got {low!r} to {high!r}")
+    if not (math.isfinite(given.pue) and given.pue >= 1):
+        raise ParamError(f"pue must be at least 1, the boards' own energy; got {given.pue!r}")
     for name in ("people", "usd_per_person", "kg_per_kwh", "usd_per_gpu_hour"):
         value = getattr(given, name) or 0.0
         if not (math.isfinite(value) and value >= 0):
-            raise ParamError(f"cost: {name} must not be negative, got {value!r}")
+            raise ParamError(f"{name} must not be negative, got {value!r}")

@@ -64,8 +64,9 @@ class Law:
 
 
 def frontiers(laws: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """`Law.frontier` of many laws: (k, γ), each (n,), of rows (A, B, E, α, β)."""
+    """`Law.frontier` of many laws: (k, γ), each (n,), of rows (A, B, E, α, β); NaN where α or β isn't positive."""
     A, B, _, alpha, beta = laws.T
-    scale = (alpha * A / (beta * B)) ** (1 / (alpha + beta))
-    gamma = alpha * beta / (alpha + beta)
-    return (A * scale**-alpha + B * scale**beta) * 6**gamma, gamma
+    with np.errstate(all="ignore"):
+        scale = (alpha * A / (beta * B)) ** (1 / (alpha + beta))
+        gamma = alpha * beta / (alpha + beta)
+        return (A * scale**-alpha + B * scale**beta) * 6**gamma, gamma

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from stages.base.errors import InputError
+from stages.base.progress import Progress
 from stages.scaling.interval import Estimate, Tails, estimate, of_posterior, of_resamples
 from stages.scaling.law import NAMES, Law
 from stages.scaling.runs import check_runs
@@ -18,6 +19,8 @@ GRID = 24
 STARTS = 12
 CELLS = 120_000  # resamples × runs that are fitted at once: their arrays fit a processor's cache
 PARAMETERS = 5
+SAMPLE = 2_000  # runs that starts are sought on: they needn't be exact, and on 20,000 runs the search takes minutes
+NO_SLOPE = 1e-6  # an exponent below it is zero but for rounding
 RAY = 0.01  # log D this near to a straight line in log N
 TERMS = (SIZE, DATA, FLOOR, SIZE, DATA)  # of a, b, e, alpha, beta
 
@@ -111,12 +114,13 @@ def fit_parametric(
 
     The *sum* of Huber terms is minimised: with the mean, quasi-Newton methods stop early. `estimator="lad"` is least
     absolute deviations, what Besiroglu et al. 2024 in effect report. `exponents` bounds the grid of starts, not the
-    answer. Raises InputError for bad values, fewer than 5 runs (without a prior), or runs that don't vary in N and D.
+    answer. Raises InputError for bad values, fewer than 5 runs (without a prior), runs that don't vary in N and D, or a
+    loss that doesn't fall with both.
     """
     runs = check_runs(("N", "D"), N, D, loss)
     centre, problem = _problem(runs.first, runs.second, runs.loss, huber_delta, residual, estimator, prior)
     grid = np.geomspace(*exponents, GRID)
-    starts = projected_starts(problem, (grid, grid), STARTS)
+    starts = projected_starts(_sample(problem), (grid, grid), STARTS)
     theta, value = _anneal(starts, problem, estimator)
     best = theta[[int(np.argmin(value))]]
     best, value = polish(best, problem, iterations=3000, tolerance=1e-15)
@@ -124,7 +128,11 @@ def fit_parametric(
     objective = float(value[0])
     if estimator == "lad":
         objective = float(np.abs(gaps).sum())
-    A, B, E, alpha, beta = _natural(best, centre)[0].tolist()
+    law = _natural(best, centre)
+    if not falling(law)[0]:
+        rising = " or ".join(name for name, exponent in zip("ND", law[0, 3:], strict=True) if not exponent > NO_SLOPE)
+        raise InputError(f"the loss doesn't fall with {rising or 'N or D'}, so there is no law; check those columns")
+    A, B, E, alpha, beta = law[0].tolist()
     return ParametricFit(
         A=A,
         B=B,
@@ -170,9 +178,11 @@ def bootstrap(
     np.add.at(counts, (np.arange(len(drawn))[:, None], drawn), 1.0)
     start = _centred(fit, centre)
     parts, together = [], max(1, CELLS // size)
-    for first in range(0, len(counts), together):
-        block = counts[first : first + together]
-        parts.append(_anneal(np.repeat(start[None], len(block), 0), problem, estimator, block, 150, 1e-9))
+    with Progress(len(counts), "resampling the law", unit="resamples") as bar:
+        for first in range(0, len(counts), together):
+            block = counts[first : first + together]
+            parts.append(_anneal(np.repeat(start[None], len(block), 0), problem, estimator, block, 150, 1e-9))
+            bar.advance(len(block))
     theta = np.concatenate([part[0] for part in parts])
     return Bootstrap(_natural(theta, centre), np.concatenate([part[1] for part in parts]), fit, size)
 
@@ -203,6 +213,19 @@ def posterior(
     starts = np.repeat(_centred(fit, centre)[None], resamples, 0)
     theta, value = polish(starts, problem._replace(prior_mean=means), target=target, iterations=200, tolerance=1e-9)
     return Bootstrap(_natural(theta, centre), value, fit)
+
+
+def falling(laws: np.ndarray) -> np.ndarray:
+    """Which of the laws (A, B, E, α, β), (n, 5), are finite and fall with N and D: others have no optimum."""
+    return np.isfinite(laws).all(axis=1) & (laws[:, 3:] > NO_SLOPE).all(axis=1)
+
+
+def _sample(problem: Problem) -> Problem:
+    size = problem.z.size
+    if size <= SAMPLE:
+        return problem
+    rows = np.random.default_rng(0).choice(size, SAMPLE, replace=False)
+    return problem._replace(covariates=problem.covariates[:, rows], z=problem.z[rows])
 
 
 def _problem(

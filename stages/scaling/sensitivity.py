@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from stages.base.errors import InputError
+from stages.base.progress import Progress
 from stages.scaling.parametric import ParametricFit, Prior, fit_parametric
 from stages.scaling.runs import Runs
 
@@ -30,7 +31,12 @@ def variants(
 
     With a prior, δ stays above its noise: below, the prior outweighs the runs, and the fit would say what it says.
     """
-    return list(_variants(runs, fit, prior, non_embedding))
+    found = []
+    with Progress(None, "refitting the law", unit="variants") as bar:
+        for variant in _variants(runs, fit, prior, non_embedding):
+            found.append(variant)
+            bar.advance()
+    return found
 
 
 def _variants(

@@ -43,6 +43,9 @@ def study(table: RunTable, options: Options, withheld: int | None = None) -> dic
         if belief is not None:
             beliefs[name] = belief
     names = sorted(views, key=lambda name: name not in beliefs)  # stable: by number of runs within both
+    recipes = [views[name] for name in names]
+    if not any(view["law"] or any(power["law"] for power in view["power_laws"]) for view in recipes):
+        raise InputError(f"no law can be fitted: {recipes[0]['reason'] or recipes[0]['power_laws'][0]['reason']}")
     first = beliefs.get(names[0])
     rivals = []
     if first is not None:
@@ -56,7 +59,7 @@ def study(table: RunTable, options: Options, withheld: int | None = None) -> dic
     ]
     return {
         "level": options.level,
-        "recipes": [views[name] for name in names],
+        "recipes": recipes,
         "rivals": [view | {"law": view["law"] and view["law"].as_dict()} for view in rivals],
         "knobs": _knobs(table, laws, options.level),
         "points": _points(table, fitted),

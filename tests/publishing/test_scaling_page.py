@@ -178,9 +178,9 @@ def test_the_planned_run_stands_beside_its_prediction(result: dict[str, Any]) ->
 
 
 def test_no_law_is_said_with_its_reason(tmp_path: Path) -> None:
-    (tmp_path / "runs.csv").write_text("N,D,loss\n1e8,2e9,3\n2e8,2e9,2.9\n")
+    (tmp_path / "runs.csv").write_text("N,D,loss\n1e8,2e9,3\n2e8,2e9,2.9\n4e8,2e9,2.8\n")
     html = scaling_page(study(read_table(tmp_path / "runs.csv"), Options(draws=60)), "t")
-    assert "no law in parameters and tokens" in html and "2 runs, a law needs 4" in html
+    assert "no law in parameters and tokens" in html and "3 runs, a law needs 4" in html
 
 
 def test_the_stage_publishes_the_page(result: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

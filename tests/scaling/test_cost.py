@@ -76,6 +76,12 @@ def test_every_printed_line_carries_its_assumption() -> None:
     assert "above it" in render(estimate(2e12, 1e13))
 
 
+def test_small_runs_are_told_in_small_units() -> None:
+    text = render(estimate(1e6, 1e8))
+    for said in ("GPU-seconds", "1.95 (1.38 to 2.76) seconds", "US cents", "Wh", "g CO₂eq", "0 USD"):
+        assert said in text
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -85,6 +91,11 @@ def test_every_printed_line_carries_its_assumption() -> None:
         ({"params": 1e9, "tokens": 1e9, "active_params": 2e9}, "exceed"),
         ({"params": 1e9, "tokens": 1e9, "device": "h1000"}, "known: .*h100"),
         ({"params": 1e9, "tokens": 1e9, "assumptions": Assumptions(mfu=(0.5, 0.2))}, "mfu must be a range"),
+        ({"params": 1e9, "tokens": 1e9, "assumptions": Assumptions(tflops=990)}, "tflops 990 is above the H100 SXM's"),
+        ({"params": 1e9, "tokens": 1e9, "assumptions": Assumptions(pue=0.5)}, "pue must be at least 1"),
+        ({"params": 1e9, "tokens": 1e9, "attention": Attention(-1, 10, 10)}, "^layers must be a positive number"),
+        ({"params": 1e308, "tokens": 1e308}, "flops would be beyond any number"),
+        ({"params": 1e150, "tokens": 1e150, "assumptions": Assumptions(usd_per_gpu_hour=1e30)}, "rent_usd would be"),
     ],
 )
 def test_refuses_nonsense(arguments: dict, said: str) -> None:

@@ -1,12 +1,22 @@
 """The parametric fit on surfaces whose truth is known, and on input it must refuse."""
 
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stages.base.errors import InputError
+from stages.scaling import belief, parametric
+from stages.scaling.belief import Options, believe
 from stages.scaling.fit import Law, Prior, bootstrap, fit_parametric, posterior
+from stages.scaling.parametric import Bootstrap
+from stages.scaling.runs import Runs
+from stages.scaling.solver import Problem
+from stages.scaling.starts import projected_starts
 
 TRUTH = Law(A=406.4, B=410.7, E=1.69, alpha=0.34, beta=0.28)
 
@@ -87,6 +97,52 @@ def test_a_prior_identifies_what_few_runs_cannot() -> None:
     assert covered >= 7
 
 
+@pytest.mark.parametrize(
+    ("loss", "along"),
+    [
+        (lambda n, d: 10 - TRUTH.predict(n, d), "[ND]"),
+        (lambda n, d: 2 + 300 * d**-0.3 + 0.001 * n**0.1, "N"),
+        (lambda n, d: 2 + 300 * n**-0.3 + 0.001 * d**0.1, "D"),
+    ],
+)
+def test_a_loss_that_rises_makes_no_law(loss: Callable, along: str, recwarn: pytest.WarningsRecorder) -> None:
+    n, d, _ = grid(TRUTH)
+    noise = np.exp(0.005 * np.random.default_rng(0).standard_normal(n.size))
+    with pytest.raises(InputError, match=f"the loss doesn't fall with {along}, so there"):
+        believe(Runs(n, d, loss(n, d) * noise), Options(draws=50))
+    assert not recwarn.list
+
+
+def test_starts_of_large_tables_are_sought_on_some_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+
+    def spy(problem: Problem, *rest: Any) -> np.ndarray:
+        seen.append(problem.z.size)
+        return projected_starts(problem, *rest)
+
+    monkeypatch.setattr(parametric, "projected_starts", spy)
+    n, d, loss = grid(TRUTH, 60, 50)
+    fit = fit_parametric(n, d, loss)
+    assert seen == [2_000] and fit.n == 3_000
+    assert (fit.E, fit.alpha, fit.beta) == pytest.approx((TRUTH.E, TRUTH.alpha, TRUTH.beta), rel=1e-6)
+
+
+def test_draws_without_an_optimum_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    n, d, loss = grid(TRUTH)
+    honest = bootstrap(n, d, loss, resamples=50)
+
+    def some_rise(share: float) -> Bootstrap:
+        draws = honest.draws.copy()
+        draws[: round(share * len(draws)), 3] = -0.1
+        return replace(honest, draws=draws)
+
+    monkeypatch.setattr(belief, "bootstrap", lambda *runs, **options: some_rise(0.2))
+    assert len(believe(Runs(n, d, loss), Options(draws=50)).draws.draws) == 40
+    monkeypatch.setattr(belief, "bootstrap", lambda *runs, **options: some_rise(0.6))
+    with pytest.raises(InputError, match="30 of 50 laws drawn from these runs don't fall"):
+        believe(Runs(n, d, loss), Options(draws=50))
+
+
 def test_flops_of_integer_columns_do_not_overflow() -> None:
     n, d, loss = grid(TRUTH)
     whole = fit_parametric(n.astype(np.int64), d.astype(np.int64), loss)
@@ -102,6 +158,7 @@ def test_flops_of_integer_columns_do_not_overflow() -> None:
         (lambda n, d, loss: (n[:4], d[:4], loss[:4]), "can't identify 5 parameters"),
         (lambda n, d, loss: (np.full_like(n, 1e8), d, loss), "distinct N"),
         (lambda n, d, loss: (n, 20 * n, loss), "N and D move together"),
+        (lambda n, d, loss: (n, d, np.full_like(loss, 3.0)), "the loss doesn't fall with"),
         (lambda n, d, loss: (["many"] * n.size, d, loss), "`N` is not numeric"),
     ],
 )

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from stages.base.errors import InputError
 from stages.base.files import write_json
 from stages.scaling.belief import Options
 from stages.scaling.fit import Law, fit_parametric
@@ -129,7 +130,13 @@ def test_tuning_without_repeats_has_a_reason(tmp_path: Path) -> None:
     assert rate["knob"] == "lr" and rate["reason"] == "no runs of equal N and D differ in it"
 
 
-@pytest.mark.parametrize("count", [1, 3, 7])
+@pytest.mark.parametrize("count", [1, 2])
+def test_fewer_than_three_runs_make_no_law(tmp_path: Path, count: int) -> None:
+    with pytest.raises(InputError, match=f"no law can be fitted: {count} runs, a law needs"):
+        study(read(tmp_path, table()[:count]), QUICK)
+
+
+@pytest.mark.parametrize("count", [3, 7])
 def test_few_runs_are_no_error(tmp_path: Path, count: int) -> None:
     result = study(read(tmp_path, table()[::5][:count]), QUICK)
     (recipe,) = result["recipes"]

@@ -51,6 +51,16 @@ def test_integers_whose_flops_overflow_int64(tmp_path: Path) -> None:
         ("N,params,D,loss\n1,1,2,3\n", r"columns `N` and `params` are both N"),
         ("N,D,loss\n", r"no runs"),
         ("", r"no column N or loss or D"),
+        ("N,D,loss\n1,2,3\n-1,2,3\n1,0,3\n", r"`N` on lines 3 \(-1\); column `D` on lines 4 \(0\)"),
+        ("N,D,loss\n1_0,2,3\n", r"`N` on lines 2 \(1_0\)"),
+        ("N,D,loss\n1,\0,3\n", r"`D` on lines 2 \(unprintable\)"),
+        ("N;D;loss\n1;2;3\n", r"separated by ';': save it with commas"),
+        ("N\tD\tloss\n1\t2\t3\n", r"separated by tabs: save it with commas"),
+        ("N,D,loss\n1,2,3\n" + '"' + "9" * 200_000 + '",2,3\n', r"line 3: field larger than .*quote left open"),
+        ("N,D,loss\n1,2,3\n" + '"1,2,3\n' + "1,2,3\n" * 30_000, r"line 3: field larger than .*quote left open"),
+        ("N,D,loss\n1e8,2e9,3\n1e300,1e300,2\n", r"6·N·D, or C, is no usable number of FLOPs on lines 3"),
+        ("N,D,loss\n1e8,2e9,3\n1e-300,1e-300,2\n", r"6·N·D, or C, is no usable number of FLOPs on lines 3"),
+        ("N,C,loss\n1e8,2e18,3\n1e-300,1e18,2\n1,1e299,2", r"FLOPs on lines 3, 4;"),
     ],
 )
 def test_bad_tables_are_refused_by_line(tmp_path: Path, text: str, said: str) -> None:
@@ -71,6 +81,44 @@ def test_duplicates_and_compute_that_doesnt_fit_are_remarked(tmp_path: Path) -> 
     twice, compute = read_table(write(tmp_path, "N,D,C,loss\n" + rows)).warnings
     assert "1 runs stand in the table twice" in twice and "lines 3 (as 2)" in twice
     assert "1e+03 times 6·N·D in 1 runs (lines 4)" in compute
+
+
+def test_a_number_beyond_floats_is_no_warning(tmp_path: Path, recwarn: pytest.WarningsRecorder) -> None:
+    with pytest.raises(InputError):
+        read_table(write(tmp_path, "N,D,loss\n1e200,1e200,3\n"))
+    assert not recwarn.list
+
+
+def test_columns_that_are_not_used_are_named(tmp_path: Path) -> None:
+    (said,) = read_table(write(tmp_path, "N,D,loss,step,,note\n1e8,2e9,3,7,,a\n")).warnings
+    assert said == "ignored columns: `step`, `note`."
+
+
+@pytest.mark.parametrize("word", ["setting", "dataset", "model"])
+def test_settings_data_sets_and_models_are_recipes(tmp_path: Path, word: str) -> None:
+    table = read_table(write(tmp_path, f"N,D,loss,{word},bs,N_noembed\n1e8,2e9,3,a,64,8e7\n1e8,2e9,3,b,64,8e7\n"))
+    assert table.recipe == ("a", "b") and not table.warnings
+    assert table.extra["batch"].tolist() == [64, 64] and table.extra["N_nonembedding"].tolist() == [8e7, 8e7]
+
+
+def test_of_two_columns_of_recipes_the_likelier_is_taken(tmp_path: Path) -> None:
+    table = read_table(write(tmp_path, "N,D,loss,model,dataset\n1e8,2e9,3,m,d\n"))
+    assert table.recipe == ("d",) and table.warnings == ("ignored columns: `model`.",)
+
+
+def test_a_column_named_by_the_reader(tmp_path: Path) -> None:
+    path = write(tmp_path, "N,D,loss,c4_val,model\n1e8,2e9,9,3.1,x\n")
+    table = read_table(path, {"loss": "c4_val", "run": "model"})
+    assert table.loss.tolist() == [3.1] and table.run == ("x",) and table.recipe == ("",)
+    assert table.warnings == ("ignored columns: `loss`.",)
+    with pytest.raises(InputError, match="no column `c4` to take as loss; there are 'N'"):
+        read_table(path, {"loss": "c4"})
+
+
+def test_recipes_that_look_like_names_of_runs_are_remarked(tmp_path: Path) -> None:
+    rows = "".join(f"{n}e8,2e9,3,run-{n}\n" for n in range(1, 5))
+    (said,) = read_table(write(tmp_path, "N,D,loss,model\n" + rows)).warnings
+    assert "4 recipes of 4 runs" in said and "--column run=COLUMN" in said
 
 
 @pytest.mark.parametrize("share", [0.08, 0.5, 0.8])

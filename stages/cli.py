@@ -85,7 +85,11 @@ def parser() -> argparse.ArgumentParser:
     scaling = commands.add_parser("scaling", help="scaling laws of anyone's table of runs")
     actions = scaling.add_subparsers(dest="action", required=True, metavar="action")
     fit = actions.add_parser("fit", help="fit the laws and write their page")
-    fit.add_argument("runs", help="CSV with N, D or C, loss (nats per token); optional: recipe, run, lr, batch, …")
+    fit.add_argument(
+        "runs", nargs="+",
+        help="CSV with N, D or C, loss (nats per token), optionally recipe, run, lr, batch, …; or ladders to compare, "
+        "each [NAME=]data/scaling/ladder of a project",
+    )  # fmt: skip
     fit.add_argument("--out", required=True, metavar="DIR", help="gets scaling.html and scaling.json")
     fit.add_argument(
         "--column", action="append", default=[], metavar="NAME=COLUMN",
@@ -220,7 +224,7 @@ def _scaling(options: argparse.Namespace) -> int:
     from stages.scaling.belief import Options
 
     chosen = Options(huber_delta=options.huber_delta, level=options.level, seed=options.seed)
-    return laws.fit(Path(options.runs), Path(options.out), options.column, chosen)
+    return laws.fit(options.runs, Path(options.out), options.column, chosen)
 
 
 def _where() -> int:

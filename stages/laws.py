@@ -1,4 +1,4 @@
-"""`trainyard scaling fit`: the scaling laws of anyone's table of runs, outside the pipeline."""
+"""`trainyard scaling fit`: the scaling laws of anyone's table of runs, or of ladders, outside the pipeline."""
 
 import math
 import os
@@ -10,21 +10,24 @@ from stages.base.errors import InputError, ParamError
 from stages.base.files import atomic_path, write_json
 from stages.publishing.scaling_page import scaling_page
 from stages.scaling.belief import Options
+from stages.scaling.ladders import read_ladders
 from stages.scaling.study import study, summary
-from stages.scaling.table import NAMES, read_table
+from stages.scaling.table import NAMES, RunTable, read_table
 
 NUMBERS, PAGE = "scaling.json", "scaling.html"
 
 
-def fit(path: Path, folder: Path, columns: Sequence[str], options: Options) -> int:
-    """Write `scaling.json` and `scaling.html`. `columns`: NAME=COLUMN, which column of the file holds what."""
+def fit(runs: Sequence[str], folder: Path, columns: Sequence[str], options: Options) -> int:
+    """Write `scaling.json` and `scaling.html`. `runs`: a CSV, or folders of ladders, each with NAME= before it or not.
+    `columns`: NAME=COLUMN, which column of the CSV holds what.
+    """
     _check(options)
-    table = read_table(path, _named(columns))
+    table, title = _read(runs, _named(columns))
     for warning in table.warnings:
-        print(f"trainyard: warning: {path}: {warning}", file=sys.stderr)
+        print(f"trainyard: warning: {title}: {warning}", file=sys.stderr)
     _prepare(folder)  # before minutes are spent on fits
     result = study(table, options)
-    page = scaling_page(result, path.stem)
+    page = scaling_page(result, title)
     try:
         write_json(folder / NUMBERS, result)
         with atomic_path(folder / PAGE) as temporary:
@@ -35,6 +38,23 @@ def fit(path: Path, folder: Path, columns: Sequence[str], options: Options) -> i
         print(line)
     print(f"page: {folder / PAGE}")
     return 0
+
+
+def _read(runs: Sequence[str], columns: dict[str, str]) -> tuple[RunTable, str]:
+    """The table, and what to call it."""
+    if len(runs) == 1 and not Path(runs[0].rpartition("=")[2]).is_dir():
+        return read_table(Path(runs[0]), columns), Path(runs[0]).stem
+    if columns:
+        raise ParamError("--column is for a CSV; the numbers of a ladder have their names")
+    ladders: dict[str, Path] = {}
+    for given in runs:
+        name, _, path = given.rpartition("=")
+        if not Path(path).is_dir():
+            raise InputError(f"{path}: not a folder; give one CSV, or folders of ladders to compare")
+        if (name or path) in ladders:
+            raise ParamError(f"{given}: there is another {name or path}; say NAME={path}")
+        ladders[name or path] = Path(path)
+    return read_ladders(list(ladders.items())), ", ".join(ladders)
 
 
 def _check(options: Options) -> None:

@@ -35,10 +35,10 @@ def rival_view(rival: Mapping[str, Any], level: float) -> dict[str, Any]:
         chart = multiplier_chart(joint, pair, second) if differ else ""  # else a flat line
     elif rival["ratio"]:
         ratio, multiplier = rival["ratio"]["ratio"], rival["ratio"]["multiplier"]
+        why = f"No second law, as {rival['reason']}" if rival["reason"] else "Too few runs to tell two laws apart"
         verdict = (
-            f"{count(rival['n'])} runs of {second} make no law of their own: with the exponents of {first} they need "
-            f"{multiplier[0]:.3g} times its compute for the same loss{between(*multiplier[1:])}"
-            f"{_undecided(*multiplier[1:])}."
+            f"{why}: with the exponents of {first} the {count(rival['n'])} runs of {second} need {multiplier[0]:.3g} "
+            f"times its compute for the same loss{between(*multiplier[1:])}{_undecided(*multiplier[1:])}."
         )
         facts = [("loss above the floor, over the first recipe's", f"{ratio[0]:.3g} ×{between(*ratio[1:])}")]
     else:

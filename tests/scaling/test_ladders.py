@@ -48,7 +48,10 @@ def test_two_overlays_of_params_are_compared(tmp_path: Path, capsys: pytest.Capt
     assert {recipe["name"] for recipe in result["recipes"]} == {"plain transformer", "deep transformer"}
     value, low, high = result["rivals"][0]["ratio"]["multiplier"]
     assert low <= value <= high and value == pytest.approx(1.5, rel=0.02)
-    assert "with the exponents of plain transformer they need 1.5" in (out / "scaling.html").read_text()
+    assert (
+        "with the exponents of plain transformer the 9 runs of deep transformer need 1.5"
+        in (out / "scaling.html").read_text()
+    )
 
 
 @pytest.mark.parametrize(

@@ -109,7 +109,7 @@ def analyse(points: Sequence[Mapping[str, Any]], params: FitParams, seed: int) -
     return {
         "count": params.count,
         "level": params.level,
-        "noise": params.prior.noise,
+        "noise": belief.noise,
         "prior": params.prior.model_dump(),
         "transformer": law,
         "lstm": recurrent(table.of("lstm"), belief, params, seed) if "lstm" in table.recipes else None,

@@ -13,7 +13,7 @@ from stages.scaling.law import NAMES, Law
 class Forecast:
     law: Law
     draws: np.ndarray  # (draws, 5): A, B, E, alpha, beta
-    noise: float  # standard deviation of log loss between seeds
+    noise: float  # standard deviation of log loss of a run around the law
     level: float
     count: str  # which N the law is in: total or non_embedding
 
@@ -24,7 +24,7 @@ class Forecast:
         return cls(Law(*(law[name] for name in NAMES)), draws, fit["noise"], fit["level"], fit["count"])
 
     def interval(self, n: float, tokens: float, seed: int) -> tuple[float, float]:
-        """For the loss one new run would reach: the law's uncertainty, and the noise between seeds."""
+        """For the loss one new run would reach: the law's uncertainty, and the noise of runs around it."""
         A, B, E, alpha, beta = self.draws.T
         values = E + A * n**-alpha + B * tokens**-beta
         values = values * np.exp(self.noise * np.random.default_rng(seed).standard_normal(values.size))

@@ -27,6 +27,12 @@ def test_law_intervals_and_withheld_run(ladder_points, fit_params, law) -> None:
     assert abs(withheld["error"]) < 0.05 and withheld["low"] < withheld["loss"] < withheld["high"]
 
 
+def test_runs_that_scatter_more_than_was_assumed_widen_what_is_forecast(ladder_points, fit_params) -> None:
+    calm, wild = (analyse(ladder_points(noise=noise), fit_params(), seed=1) for noise in (0.001, 0.05))
+    assert calm["noise"] == fit_params().prior.noise > calm["transformer"]["residual_rms"]
+    assert wild["noise"] == wild["transformer"]["residual_rms"] > fit_params().prior.noise
+
+
 def test_lstm_shares_the_exponents(ladder_points, fit_params, lstm_ratio) -> None:
     lstm = analyse(ladder_points(noise=0.001), fit_params(), seed=1)["lstm"]
     assert lstm["ratio"] == pytest.approx(lstm_ratio, rel=0.05)

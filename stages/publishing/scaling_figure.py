@@ -7,6 +7,7 @@ from typing import Any
 
 from stages.publishing.charts import Axis, Plot, Shape, compact
 from stages.publishing.quantity import count, number
+from stages.publishing.scaling_tables import LAW, between
 
 Point = Mapping[str, Any]  # of fit.json's `points`
 
@@ -129,17 +130,8 @@ def residual_chart(fit: Mapping[str, Any], points: Sequence[Point]) -> str:
 
 
 def law_facts(fit: Mapping[str, Any]) -> list[tuple[str, str]]:
-    law, shown = fit["transformer"], []
-    for name, label in (
-        ("E", "E, irreducible loss"),
-        ("A", "A"),
-        ("alpha", "α, exponent of N"),
-        ("B", "B"),
-        ("beta", "β, exponent of D"),
-        ("a", "a, exponent of the best N in C"),
-    ):
-        ends = law["interval"].get(name)
-        shown.append((label, f"{law[name]:.3g}" + (f"  ({ends[0]:.3g} – {ends[1]:.3g})" if ends else "")))
+    law = fit["transformer"]
+    shown = [(label, f"{law[name]:.3g}{between(*law['interval'].get(name, (None, None)))}") for name, label in LAW]
     shown.append(("root mean square residual", f"{100 * law['residual_rms']:.2f} % of the loss"))
     if fit["withheld"]["mean_abs_error"] is not None:
         shown.append(("error on withheld largest run(s)", f"{100 * fit['withheld']['mean_abs_error']:.2f} %"))
@@ -147,12 +139,8 @@ def law_facts(fit: Mapping[str, Any]) -> list[tuple[str, str]]:
         shown.append(("error on withheld runs", fit["withheld"]["reason"]))
     if fit["lstm"]:
         low, high = fit["lstm"]["compute_multiplier_interval"]
-        shown.append(
-            (
-                "compute an LSTM needs for the same loss",
-                f"{fit['lstm']['compute_multiplier']:.3g} × ({low:.3g} – {high:.3g})",
-            )
-        )
+        times = f"{fit['lstm']['compute_multiplier']:.3g} ×{between(low, high)}"
+        shown.append(("compute an LSTM needs for the same loss", times))
     return shown
 
 

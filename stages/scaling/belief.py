@@ -61,7 +61,8 @@ def believe(runs: Runs, options: Options) -> Belief:
     # A prior is weighed against squared residuals: with δ below the noise it would outweigh the runs.
     delta = options.huber_delta if prior is None else max(options.huber_delta, 2 * prior.noise)
     fit = fit_parametric(*runs, huber_delta=delta, prior=prior)
-    if flat := _flat(runs, fit):
+    # With a prior the exponents stand on it, too: few runs that don't show a fall don't deny one.
+    if prior is None and (flat := _flat(runs, fit)):
         raise InputError(f"the loss doesn't fall with {' or '.join(flat)}, so there is no law; check those columns")
     if prior is None:
         drawn = bootstrap(*runs, resamples=options.draws, seed=options.seed, huber_delta=delta)

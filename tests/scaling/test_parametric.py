@@ -165,3 +165,13 @@ def test_flops_of_integer_columns_do_not_overflow() -> None:
 def test_refuses_bad_runs(change, said: str) -> None:
     with pytest.raises(InputError, match=said):
         fit_parametric(*change(*grid(TRUTH)))
+
+
+def test_few_runs_without_a_clear_fall_still_make_a_law_with_a_prior() -> None:
+    """A toy ladder's points scatter more than they fall; its law then says what the prior says."""
+    n, d = np.array([1e5, 1e5, 2e5, 2e5, 3e5]), np.array([1e6, 2e6, 1e6, 2e6, 3e6])
+    runs = Runs(n, d, np.array([5.0, 5.01, 5.02, 4.99, 5.0]))
+    belief = believe(runs, Options(draws=50))
+    assert belief.prior is not None and belief.fit.alpha > 0 and belief.fit.beta > 0
+    with pytest.raises(InputError, match="doesn't fall"):
+        believe(Runs(*(np.tile(column, 6) for column in runs)), Options(draws=50))

@@ -100,8 +100,9 @@ class Ours(Contestant):
     """
 
     embeddings = ("embed_tokens", "lm_head")
-    warmup, cooldown, betas = 10, 0.5, (0.8, 0.95)
+    warmup, cooldown = 10, 0.5
     shares = SimpleNamespace(embedding=20.0, head=1.2, rest=0.5)
+    recipe = SimpleNamespace(optimizer="muon", shares=shares, betas=[0.8, 0.95], weight_decay=0.0)
 
     def __init__(self, lr: float, seed: int) -> None:
         from stages.lm.build import build_model
@@ -118,11 +119,9 @@ class Ours(Contestant):
         self.compiled = compiled(self.model, example, dtype=self.dtype) or self.model
 
     def new_optimizer(self) -> Any:
-        from stages.lm.optim import build_optimizer
-        from stages.lm.rates import transferred
+        from stages.lm.optim import optimizer_for
 
-        rates = transferred(self.lr, self.shares, "muon", WIDTH, tied=False)
-        return build_optimizer(self.model, rates, betas=self.betas)
+        return optimizer_for(self.model, self.recipe, self.lr)
 
     def set_rates(self, step: int, total: int) -> None:
         from stages.lm.optim import set_lr

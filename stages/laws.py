@@ -42,19 +42,23 @@ def fit(runs: Sequence[str], folder: Path, columns: Sequence[str], options: Opti
 
 def _read(runs: Sequence[str], columns: dict[str, str]) -> tuple[RunTable, str]:
     """The table, and what to call it."""
-    if len(runs) == 1 and not Path(runs[0].rpartition("=")[2]).is_dir():
+    named = [_ladder(given) for given in runs]
+    if len(runs) == 1 and not named[0][1].is_dir():
         return read_table(Path(runs[0]), columns), Path(runs[0]).stem
     if columns:
         raise ParamError("--column is for a CSV; the numbers of a ladder have their names")
-    ladders: dict[str, Path] = {}
-    for given in runs:
-        name, _, path = given.rpartition("=")
-        if not Path(path).is_dir():
-            raise InputError(f"{path}: not a folder; give one CSV, or folders of ladders to compare")
-        if (name or path) in ladders:
-            raise ParamError(f"{given}: there is another {name or path}; say NAME={path}")
-        ladders[name or path] = Path(path)
-    return read_ladders(list(ladders.items())), ", ".join(ladders)
+    for place, (name, folder) in enumerate(named):
+        if not folder.is_dir():
+            raise InputError(f"{folder}: not a folder; give one CSV, or folders of ladders to compare")
+        if name in dict(named[:place]):
+            raise ParamError(f"{runs[place]}: there is another {name}; say NAME={folder}")
+    return read_ladders(named), ", ".join(name for name, _ in named)
+
+
+def _ladder(given: str) -> tuple[str, Path]:
+    """NAME=FOLDER, or a folder under its own name, which may have a = in it."""
+    name, equals, folder = given.partition("=")
+    return (name, Path(folder)) if equals and not Path(given).is_dir() else (given, Path(given))
 
 
 def _check(options: Options) -> None:

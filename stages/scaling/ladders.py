@@ -19,21 +19,19 @@ def read_ladders(ladders: Sequence[tuple[str, Path]]) -> RunTable:
     Raises InputError for a folder without points or a file that is none, and for ladders whose losses can't be
     compared: nats a token are another measure on another validation text or by another tokenizer.
     """
-    points, measures = [], {}
+    points: list[dict[str, Any]] = []
+    yardsticks: list[tuple[str, float]] = []
     for name, folder in ladders:
-        own = _points(folder)
-        measures[name] = [point["bpb"] / point["loss"] for point in own]
-        for point in own:
-            recipe = f"{name} {point['arch']}" if len(ladders) > 1 else point["arch"]
-            points.append(
-                point | {"arch": recipe, "key": f"{name} {point['key']}" if len(ladders) > 1 else point["key"]}
-            )
-    first, *others = measures.items()
-    for name, found in [first, *others]:
-        if any(abs(value / first[1][0] - 1) > SAME for value in found):
+        for point in _points(folder):
+            yardsticks.append((name, point["bpb"] / point["loss"]))
+            told = {key: f"{name} {point[key]}" for key in ("arch", "key")} if len(ladders) > 1 else {}
+            points.append(point | told)
+    first, here = yardsticks[0]
+    for name, measure in yardsticks:
+        if abs(measure / here - 1) > SAME:
             raise InputError(
-                f"{name}: a nat per token is {found[-1]:.6g} bits per byte here and {first[1][0]:.6g} in {first[0]}: "
-                "another validation text or tokenizer; compare ladders that were measured on the same"
+                f"{name}: a nat per token is {measure:.6g} bits per byte here and {here:.6g} in {first}: another "
+                "validation text or tokenizer; compare ladders that were measured on the same"
             )
     return table_of(points, "total")
 

@@ -54,6 +54,16 @@ def test_two_overlays_of_params_are_compared(tmp_path: Path, capsys: pytest.Capt
     )
 
 
+@pytest.mark.parametrize("given", ["lr=1", "low=lr=1"])
+def test_a_folder_may_have_an_equals_sign_in_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    ladder(tmp_path / "lr=1")
+    assert main(["scaling", "fit", given, "--out", "out"]) == 0
+    assert (tmp_path / "out" / "scaling.html").is_file()
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [

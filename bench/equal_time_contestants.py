@@ -125,7 +125,7 @@ class Ours(Contestant):
 
     def set_rates(self, step: int, total: int) -> None:
         from stages.lm.optim import set_lr
-        from stages.lm.schedule import wsd
+        from stages.lm.rates import wsd
 
         set_lr(self.optimizer, wsd(step, total, self.warmup, round(self.cooldown * total)))
 

@@ -76,9 +76,9 @@ def difference(ours: dict[str, float], theirs: dict[str, float]) -> float:
 
 
 def report(reference: Path) -> None:
-    from stages.judging.arena import fit_bradley_terry
-    from stages.judging.arena_bootstrap import bootstrap
-    from stages.judging.elo import elo
+    from stages.judging.statistics.arena import fit_bradley_terry
+    from stages.judging.statistics.arena_bootstrap import bootstrap
+    from stages.judging.statistics.elo import elo
 
     simulated, real = votes(0), llmfao(reference)
     print("## Bradley–Terry beside evalica, one thread\n")

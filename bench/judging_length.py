@@ -71,7 +71,7 @@ def _annotations(checkout: Path, known: pd.DataFrame) -> pd.DataFrame:
 
 
 def accuracy(public: Public) -> None:
-    from stages.judging.length_control import fit, predicted_rate
+    from stages.judging.statistics.length_control import fit, predicted_rate
 
     models = public.models()
     raw, controlled, penalised, predicted, moved = {}, {}, {}, {}, {}
@@ -115,9 +115,9 @@ def accuracy(public: Public) -> None:
 
 
 def standard_errors(public: Public) -> None:
-    from stages.judging.length_bootstrap import bootstrap
-    from stages.judging.length_control import fit
-    from stages.judging.length_design import prepare
+    from stages.judging.statistics.length_bootstrap import bootstrap
+    from stages.judging.statistics.length_control import fit
+    from stages.judging.statistics.length_design import prepare
 
     ratios, official = [], []
     for seed, (model, rows) in enumerate(public.models().items()):
@@ -136,8 +136,8 @@ def standard_errors(public: Public) -> None:
 
 
 def speed(public: Public, official: str | None) -> None:
-    from stages.judging.length_control import fit
-    from stages.judging.rates import fit_models
+    from stages.judging.statistics.length_control import fit
+    from stages.judging.statistics.rates import fit_models
 
     models = {model: rows for model, rows in public.models().items() if model != BASELINE}
     names = list(models)[:TIMED]
@@ -179,8 +179,8 @@ def own_difficulty(public: Public) -> None:
     """Difficulty fitted on these models only, against the one published (of about 220 models)."""
     from scipy.stats import spearmanr
 
-    from stages.judging.difficulty import fit_difficulty
-    from stages.judging.length_control import fit
+    from stages.judging.statistics.difficulty import fit_difficulty
+    from stages.judging.statistics.length_control import fit
 
     models = {model: rows for model, rows in public.models().items() if model != BASELINE}
     start = time.perf_counter()

@@ -39,8 +39,8 @@ def everyone(public: Public, reference: Path) -> dict[str, pd.DataFrame]:
 
 
 def variants(public: Public, tables: dict[str, pd.DataFrame]) -> None:
-    from stages.judging.gaming import gameability
-    from stages.judging.length_control import fit
+    from stages.judging.statistics.evaluators import gameability
+    from stages.judging.statistics.length_control import fit
 
     found = {}
     for base in VARIANTS:
@@ -74,7 +74,7 @@ def variants(public: Public, tables: dict[str, pd.DataFrame]) -> None:
 
 def attack(public: Public, tables: dict[str, pd.DataFrame]) -> None:
     """An attack on length control: answers that are shorter or would lose are cut off, so that only long ones win."""
-    from stages.judging.length_control import fit
+    from stages.judging.statistics.length_control import fit
 
     got = fit(tables[ATTACK], difficulty=public.difficulty, gamed=public.gamed)
     free = fit(tables[ATTACK], difficulty=public.difficulty)
@@ -85,7 +85,7 @@ def attack(public: Public, tables: dict[str, pd.DataFrame]) -> None:
 
 
 def categories(public: Public, reference: Path) -> None:
-    from stages.judging.breakdown import breakdown
+    from stages.judging.statistics.breakdown import breakdown
 
     rows = sample(reference)
     kinds = rows.drop_duplicates("instruction_index").set_index("instruction_index")["dataset"].to_dict()
@@ -103,8 +103,8 @@ def categories(public: Public, reference: Path) -> None:
 
 
 def style(public: Public, reference: Path) -> None:
-    from stages.judging.length_control import fit
-    from stages.judging.style import FEATURES, counted
+    from stages.judging.statistics.length_control import fit
+    from stages.judging.statistics.style import FEATURES, counted
 
     print("## Style held equal beside length (no regularising rows: their texts aren't public)\n")
     print("| | win rate | length | length, lists, headers, bold |\n|---|---|---|---|")
@@ -118,7 +118,7 @@ def style(public: Public, reference: Path) -> None:
 
 
 def order(reference: Path) -> None:
-    from stages.judging.problems import side_preference
+    from stages.judging.statistics.problems import side_preference
 
     rows = sample(reference).dropna(subset="switched")
     print("## The judge's preference for the answer shown first\n")
@@ -130,8 +130,8 @@ def order(reference: Path) -> None:
 
 
 def arena(public: Public, tables: dict[str, pd.DataFrame], reference: Path, checkout: Path | None) -> pd.DataFrame:
-    from stages.judging.correlation import probability_higher, spearman
-    from stages.judging.length_control import fit
+    from stages.judging.statistics.correlation import probability_higher, spearman
+    from stages.judging.statistics.length_control import fit
 
     path = reference / "posttraining" / "arena" / "leaderboard-text.json.gz"
     ratings = pd.read_json(path, typ="series")["full"]
@@ -162,7 +162,7 @@ def humans(reference: Path) -> None:
     """PandaLM's test set: 999 pairs, three people and two judges; its README says kappa .852, .879, .862."""
     from sklearn.metrics import cohen_kappa_score
 
-    from stages.judging.evaluators import evaluators_table, modes
+    from stages.judging.statistics.evaluators import evaluators_table, modes
 
     table = pd.read_csv(reference / "alpaca_eval" / "pandalm_human_agreement.csv")
     people = ["annotator1", "annotator2", "annotator3"]
@@ -201,7 +201,7 @@ def humans(reference: Path) -> None:
 def draw(table: pd.DataFrame, reference: Path, path: Path) -> None:
     """Arena rating against both rates; price of a judge against its agreement with people (published)."""
     from bench.standalone import figure
-    from stages.publishing.charts import Axis, Plot
+    from stages.publishing.html.charts import Axis, Plot
 
     left = Plot(Axis("Arena rating"), Axis("rate against GPT-4 Turbo, %"), "Rates by Arena rating", width=440)
     for name, style_class, shape in (("win_rate", "c1", "square"), ("lc_win_rate", "c2", "circle")):

@@ -27,8 +27,8 @@ BOARDS = {"A100-80GB": "a100", "A100-40GB": "a100", "H100-80GB": "h100", "H800":
 
 def serving() -> None:
     """Sardana & Frankle 2024, section 3: the quality of a compute-optimal 13B model, 2e12 tokens served."""
-    from stages.scaling.inference import serve_optimum
-    from stages.scaling.law import Law
+    from stages.scaling.budget.serving import serve_optimum
+    from stages.scaling.laws.law import Law
 
     law = Law(A=406.4, B=410.7, E=1.69, alpha=0.336, beta=0.283)
     n, d = law.optimum(brentq(lambda C: law.optimum(C).N - 13e9, 1e20, 1e26))
@@ -40,8 +40,8 @@ def serving() -> None:
 
 def repeating() -> None:
     """Muennighoff et al. 2023: sections 5 and 6, by the law of their appendix A."""
-    from stages.scaling.law import Law
-    from stages.scaling.repetition import DataConstrained
+    from stages.scaling.budget.repetition import DataConstrained
+    from stages.scaling.laws.law import Law
 
     law = Law(520.82, 1487.6, 1.86916, 0.3526596, 0.3526596)
     four = (
@@ -54,7 +54,7 @@ def repeating() -> None:
 
 def lecture() -> None:
     """CS229, "Building LLMs": Llama 3 405B from the lecture's own assumptions."""
-    from stages.scaling.cost import Assumptions, estimate
+    from stages.scaling.budget.cost import Assumptions, estimate
 
     given = Assumptions(tflops=400, usd_per_gpu_hour=2, people=50, usd_per_person=500_000, pue=1, kg_per_kwh=0.24)
     cost = estimate(405e9, 15.6e12, gpus=16_000, device="h100", assumptions=given)
@@ -74,7 +74,7 @@ def lecture() -> None:
 
 def bills() -> None:
     """Published GPU-hours against the default range of utilisation."""
-    from stages.scaling.cost import Assumptions, estimate
+    from stages.scaling.budget.cost import Assumptions, estimate
     from stages.scaling.devices import device
 
     low, high = Assumptions().mfu

@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from stages.annotators.pool import PoolSettings  # noqa: E402  (the path is the project's root)
-from stages.judging.planted_bias import RankErrors, rank_errors, world  # noqa: E402
+from stages.judging.statistics.planted_bias import RankErrors, rank_errors, world  # noqa: E402
 
 LENGTH_BIASES = (0.0, 0.5, 1.0, 2.0, 4.0)
 LABEL_NOISES = (0.0, 0.1, 0.25)
@@ -37,7 +37,7 @@ def grid() -> dict[tuple[float, float], RankErrors]:
 
 def draw(found: dict[tuple[float, float], RankErrors]) -> str:
     from bench.standalone import figure
-    from stages.publishing.charts import Axis, Plot
+    from stages.publishing.html.charts import Axis, Plot
 
     plots = []
     top = max(errors.raw.mean() + 1.96 * _error(errors.raw) for errors in found.values())

@@ -1,13 +1,13 @@
-"""Plots of `stages.publishing.charts` side by side in one SVG file that needs no page around it."""
+"""Plots of `stages.publishing.html.charts` side by side in one SVG file that needs no page around it."""
 
 import re
 from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 
-from stages.publishing.charts import Plot
+from stages.publishing.html.charts import Plot
 
-CSS = Path(__file__).resolve().parents[1] / "stages" / "publishing" / "templates" / "page.css"
+CSS = Path(__file__).resolve().parents[1] / "stages" / "publishing" / "html" / "templates" / "page.css"
 TITLE = 30  # pixels above each plot
 
 

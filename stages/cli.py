@@ -135,23 +135,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(options: argparse.Namespace) -> int:
     match options.command:
         case "chat":
-            from stages.publishing import chat
+            from stages.commands import chat
 
             return chat.main(options.model, options.temperature, options.top_p, options.max_new_tokens, options.seed)
         case "extend":
             return _extend(options)
         case "trace":
-            from stages.publishing import trace
+            from stages.commands import trace
 
             return trace.main(options.row, as_text=not options.json)
         case "judge":
-            from stages import leaderboard
+            from stages.commands import alpaca_eval as leaderboard
 
             return leaderboard.judge(Path(options.outputs), Path(options.baseline), Path(options.out), options.max_cost)
         case "leaderboard":
             return _leaderboard(options)
         case "doctor":
-            from stages import doctor
+            from stages.commands import doctor
 
             return doctor.main()
         case "cost":
@@ -165,7 +165,7 @@ def _run(options: argparse.Namespace) -> int:
             print("params.yaml fits every stage; sources, disk and memory are enough")
             return 0
         case "track":
-            from stages.publishing import track
+            from stages.publishing.tracking import track
 
             return track.ship_now()
         case _:
@@ -173,8 +173,8 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _leaderboard(options: argparse.Namespace) -> int:
-    from stages import leaderboard
-    from stages.judging.imported import Options
+    from stages.commands import alpaca_eval as leaderboard
+    from stages.judging.alpaca_eval.board import Options
 
     difficulty, gamed = (Path(name) if name else None for name in (options.difficulty, options.gamed))
     chosen = Options(options.baseline, options.annotator, difficulty, gamed, options.arena)
@@ -183,7 +183,7 @@ def _leaderboard(options: argparse.Namespace) -> int:
 
 
 def _extend(options: argparse.Namespace) -> int:
-    from stages.publishing import extend
+    from stages.commands import extend
 
     tokens, special = (Path(name) if name else None for name in (options.tokens, options.special))
     return extend.main(options.model, tokens, special, Path(options.out), options.seed)
@@ -191,7 +191,7 @@ def _extend(options: argparse.Namespace) -> int:
 
 def _cost(options: argparse.Namespace) -> int:
     from stages.base.errors import ParamError
-    from stages.scaling.cost import Assumptions, Attention, estimate, render
+    from stages.scaling.budget.cost import Assumptions, Attention, estimate, render
 
     shape = (options.layers, options.width, options.context)
     given_parts = [part for part in shape if part is not None]
@@ -220,15 +220,15 @@ def _cost(options: argparse.Namespace) -> int:
 
 
 def _scaling(options: argparse.Namespace) -> int:
-    from stages import laws
-    from stages.scaling.belief import Options
+    from stages.commands import scaling as laws
+    from stages.scaling.laws.estimate import Options
 
     chosen = Options(huber_delta=options.huber_delta, level=options.level, seed=options.seed)
     return laws.fit(options.runs, Path(options.out), options.column, chosen)
 
 
 def _where() -> int:
-    from stages.publishing.place import open_line
+    from stages.publishing.tracking.store import open_line
 
     page = Path("reports/index.html")
     print(

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from stages import laws
 from stages.base.files import write_json
 from stages.cli import main, parser
-from stages.publishing import chat
+from stages.commands import chat
+from stages.commands import scaling as laws
 from stages.scaling.devices import DEVICES
 
 ROOT = Path(__file__).resolve().parents[1]

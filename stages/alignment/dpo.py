@@ -27,7 +27,7 @@ from stages.lm.checkpoint import save_model
 from stages.lm.device import environment
 from stages.lm.loop import train
 from stages.lm.optim import build_optimizer
-from stages.lm.schedule import cosine
+from stages.lm.rates import cosine
 from stages.lm.scoring import completion_logprobs, sequence_logprobs
 
 

@@ -20,7 +20,7 @@ from stages.lm.chat import PAD, special_ids
 from stages.lm.device import environment
 from stages.lm.loop import train
 from stages.lm.optim import build_optimizer
-from stages.lm.schedule import cosine
+from stages.lm.rates import cosine
 
 PairOfExchanges = tuple[Exchange, Exchange]  # chosen, rejected
 

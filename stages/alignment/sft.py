@@ -22,8 +22,7 @@ from stages.lm.device import autocast, environment
 from stages.lm.loop import train
 from stages.lm.loss import linear_cross_entropy
 from stages.lm.optim import build_optimizer
-from stages.lm.rates import Rates
-from stages.lm.schedule import cosine
+from stages.lm.rates import Rates, cosine
 
 
 class SftParams(Section):

@@ -15,9 +15,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from stages.annotators.attempt import TryAgain, attempt, open_client
-from stages.annotators.bill import estimate, price
 from stages.annotators.cache import CACHE_FILE, CallCache, call_key, shared_folder
-from stages.annotators.server import ServerSettings
+from stages.annotators.server import ServerSettings, estimate, price
 from stages.base.errors import InputError, ParamError
 from stages.base.progress import Progress
 

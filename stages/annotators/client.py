@@ -11,11 +11,10 @@ from json import dumps
 from pathlib import Path
 from typing import Any, Literal
 
-from stages.annotators.bill import price
 from stages.annotators.calls import Answer, ask, run_calls
 from stages.annotators.pool import Pool, PoolSettings
 from stages.annotators.reply import UnparsableReply, read_choice, version
-from stages.annotators.server import ServerSettings
+from stages.annotators.server import ServerSettings, price
 from stages.annotators.transport import POOL_MODEL, SimulatedTransport, annotator_model
 from stages.annotators.truth import Question, Truth
 from stages.base.closure import ROOT

@@ -238,7 +238,7 @@ def _start_tracker() -> None:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         fcntl.flock(lock, fcntl.LOCK_UN)
         subprocess.Popen(
-            [sys.executable, "-m", "stages.publishing.track", "--follow"],
+            [sys.executable, "-m", "stages.publishing.tracking.track", "--follow"],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,

@@ -16,10 +16,10 @@ from pydantic import Field
 from stages.base import schemas
 from stages.base.params import Section
 from stages.base.record import stage
+from stages.corpus.decontamination.cutting import without
+from stages.corpus.decontamination.protected import Protected, is_protected, passages, protect
 from stages.corpus.drops import Drop, split, with_text
-from stages.corpus.passages import without
 from stages.corpus.planted import plants, share
-from stages.corpus.protected import Protected, is_protected, passages, protect
 from stages.corpus.step import Outcome, run_step
 
 Fraction = Annotated[float, Field(ge=0, le=1)]

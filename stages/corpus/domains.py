@@ -20,8 +20,7 @@ from stages.base.record import stage
 from stages.corpus.classifiers.examples import Found, Smallest, Wanted, gather, row_keys
 from stages.corpus.classifiers.folds import Classifier, features, folds_of, judge, train_folds
 from stages.corpus.drops import split, with_column
-from stages.corpus.passes import read
-from stages.corpus.step import Outcome, run_step
+from stages.corpus.step import Outcome, read, run_step
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]

@@ -20,8 +20,7 @@ from stages.corpus.drops import sample
 from stages.corpus.sources.download import check_url, fetch, is_url
 from stages.corpus.sources.files import matches, read_file
 from stages.corpus.sources.hub import local_inputs, read_hub
-from stages.corpus.sources.identity import document_id
-from stages.corpus.sources.occurrences import Occurrences
+from stages.corpus.sources.occurrences import Occurrences, document_id
 from stages.corpus.sources.raw import DAMAGE, Raw
 from stages.corpus.sources.robots import ROBOTS, Robots, robots_table
 from stages.corpus.sources.warc import read_warc

@@ -21,9 +21,9 @@ from stages.base.progress import Progress
 from stages.base.record import stage
 from stages.base.seeds import derive
 from stages.corpus.drops import Drop, count_reasons, for_source, split
-from stages.corpus.external_sort import sort_by_id
-from stages.corpus.passes import read
-from stages.corpus.shares import Group, balance, reached
+from stages.corpus.mixing.external_sort import sort_by_id
+from stages.corpus.mixing.shares import Group, balance, reached
+from stages.corpus.step import read
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 DOCUMENTS = "data/corpus/decontaminate/documents.parquet"

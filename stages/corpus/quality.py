@@ -21,8 +21,7 @@ from stages.corpus.classifiers.folds import folds_of
 from stages.corpus.classifiers.rater import TEXT_KEY, Learned, Rater, RaterParams, fit
 from stages.corpus.drops import Drop, for_source, split, with_column
 from stages.corpus.links.graph import KeySet, Match, hub_pattern, linked_keys, member, reference_keys, url_keys
-from stages.corpus.passes import read
-from stages.corpus.step import Outcome, run_step
+from stages.corpus.step import Outcome, read, run_step
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 CRAWL, DOCUMENTS = "data/corpus/extract/documents.parquet", "data/corpus/heuristics/documents.parquet"

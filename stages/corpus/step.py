@@ -5,7 +5,7 @@ The decision is a pure function of a batch and a context; `run_step` maps it ove
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 import pyarrow as pa
@@ -65,3 +65,11 @@ def run_step(
     """Map `function` over the table at `path` and `write_outcomes`."""
     outcomes = map_batches(function, run.batches(path, schema), context)
     return write_outcomes(run, outcomes, run.count_rows(path, schema), max_drop=max_drop)
+
+
+def read(run: StageRun[Any], path: str, label: str, columns: Sequence[str]) -> Iterator[pa.Table]:
+    """Batches of these columns of a DOCUMENT table, in order."""
+    with Progress(run.count_rows(path, schemas.DOCUMENT), label, unit="documents") as bar:
+        for batch in run.batches(path, schemas.DOCUMENT, list(columns)):
+            yield batch
+            bar.advance(batch.num_rows)

@@ -25,8 +25,7 @@ from stages.lm.device import device
 from stages.lm.loop import train
 from stages.lm.loss import next_token_loss
 from stages.lm.optim import build_optimizer
-from stages.lm.rates import Rates
-from stages.lm.schedule import cosine
+from stages.lm.rates import Rates, cosine
 
 Count = Annotated[int, Field(ge=1)]
 Positive = Annotated[float, Field(gt=0)]

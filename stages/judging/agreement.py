@@ -20,7 +20,7 @@ from stages.base.record import stage
 from stages.base.seeds import derive
 from stages.judging.judge import BASELINE, INSTRUCTIONS, TRUTH, JudgeParams, RunSeed, judge_seed, paired_outputs
 from stages.judging.models import Models
-from stages.judging.problems import side_preference
+from stages.judging.statistics.problems import side_preference
 
 Row = dict[str, Any]
 

@@ -15,9 +15,9 @@ from stages.base.errors import InputError
 from stages.base.params import Section
 from stages.base.record import stage
 from stages.base.seeds import derive
-from stages.judging import alpaca_eval
+from stages.judging.alpaca_eval import files as alpaca_eval
 from stages.judging.baseline import BaselineParams
-from stages.judging.counts import prefers_first
+from stages.judging.statistics.plain_counts import prefers_first
 
 INSTRUCTIONS = "data/alignment/instructions/instructions.parquet"
 TRUTH = "data/corpus/atlas/truth.json"

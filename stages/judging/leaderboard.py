@@ -15,11 +15,11 @@ from stages.base.files import sha256_file
 from stages.base.params import Section
 from stages.base.record import stage
 from stages.judging.baseline import BaselineParams
-from stages.judging.correlation import correlations
-from stages.judging.counts import counts
 from stages.judging.judge import JudgeParams
 from stages.judging.models import CONTROL_KINDS, Models, ModelSpec
-from stages.judging.standings import Judged, difference, gamed_rows, numbers, ratings, strength_columns
+from stages.judging.scores import Judged, difference, gamed_rows, numbers, ratings, strength_columns
+from stages.judging.statistics.correlation import correlations
+from stages.judging.statistics.plain_counts import counts
 
 Row = dict[str, Any]
 SPLITS = ("validation", "test")

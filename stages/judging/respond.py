@@ -15,16 +15,15 @@ import pyarrow as pa
 from pydantic import Field
 from tokenizers import Tokenizer
 
-from stages.annotators.bill import price
 from stages.annotators.calls import ask
 from stages.annotators.reply import UnparsableReply, cut_short, reply_text, without_thoughts
-from stages.annotators.server import ServerSettings
+from stages.annotators.server import ServerSettings, price
 from stages.annotators.truth import load_truth, question_lookup
 from stages.base import schemas
 from stages.base.errors import InputError
 from stages.base.params import Section
 from stages.base.record import stage
-from stages.judging.alpaca_eval import read_outputs
+from stages.judging.alpaca_eval.files import read_outputs
 from stages.judging.controls import constant_answer, nearest_neighbours, padded, shuffled_answers
 from stages.judging.models import ModelSpec
 from stages.lm.build import LanguageModel

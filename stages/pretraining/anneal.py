@@ -14,7 +14,7 @@ from stages.lm.device import training_dtype
 from stages.lm.flops import flops_per_token
 from stages.lm.loop import train
 from stages.lm.optim import optimizer_for
-from stages.lm.schedule import wsd
+from stages.lm.rates import wsd
 from stages.pretraining.recipe import (
     PretrainParams,
     loss_on,

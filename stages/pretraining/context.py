@@ -21,7 +21,7 @@ from stages.lm.extension import ntk_theta, stretch
 from stages.lm.flops import flops_per_token
 from stages.lm.loop import train
 from stages.lm.optim import optimizer_for
-from stages.lm.schedule import wsd
+from stages.lm.rates import wsd
 from stages.pretraining.long_rows import (
     bucket_edges,
     long_documents,

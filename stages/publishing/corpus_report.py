@@ -12,8 +12,8 @@ from stages.base import schemas
 from stages.base.errors import InputError
 from stages.base.params import Section
 from stages.base.record import StageRun, stage
-from stages.publishing import corpus_histograms as histograms
-from stages.publishing.corpus_checks import (
+from stages.publishing.corpus import histograms
+from stages.publishing.corpus.checks import (
     Measured,
     classifier_rows,
     legality_view,
@@ -23,9 +23,9 @@ from stages.publishing.corpus_checks import (
     problems_view,
     worst,
 )
-from stages.publishing.corpus_domains import domains_view, sizes
-from stages.publishing.corpus_samples import COLUMNS, Sampler, find_urls, samples_view, twins
-from stages.publishing.corpus_steps import (
+from stages.publishing.corpus.domains import domains_view, sizes
+from stages.publishing.corpus.samples import COLUMNS, Sampler, find_urls, samples_view, twins
+from stages.publishing.corpus.steps import (
     CORPUS,
     FIRST_TEXT,
     STEPS,
@@ -42,8 +42,8 @@ from stages.publishing.corpus_steps import (
     tokens,
     tokens_fall,
 )
-from stages.publishing.page import render
-from stages.publishing.quantity import count, number, percent
+from stages.publishing.html.numbers import count, number, percent
+from stages.publishing.html.page import render
 
 SCORED = ("screen", "heuristics", "quality")  # steps that write histograms.json
 TOKENIZER = "data/tokens/tokenizer/metrics.json"

@@ -15,20 +15,19 @@ from stages.base.errors import InputError, ParamError
 from stages.base.files import read_jsonl, sha256_file
 from stages.base.params import Section
 from stages.base.record import StageRun, stage
-from stages.publishing import headline as words
-from stages.publishing import waterfall
-from stages.publishing.charts import compact
-from stages.publishing.contamination_table import contamination_view, probability, verdict
-from stages.publishing.continuations import continuations_view
-from stages.publishing.cost_table import cost_view, plan_facts
-from stages.publishing.curves import by_position, small, training_view
-from stages.publishing.forgetting import evaluation_view
-from stages.publishing.leaderboard_files import as_csv, as_json, as_markdown, published_rows
-from stages.publishing.leaderboard_table import in_pipeline, leaderboard_view
-from stages.publishing.page import render
-from stages.publishing.quantity import count, number, percent
-from stages.publishing.samples import samples_view
-from stages.publishing.scaling_figure import Target, scaling_view
+from stages.publishing.corpus import waterfall
+from stages.publishing.html.charts import compact
+from stages.publishing.html.numbers import count, number, percent
+from stages.publishing.html.page import render
+from stages.publishing.index import headline as words
+from stages.publishing.index.contamination import contamination_view, probability, verdict
+from stages.publishing.index.cost import cost_view, plan_facts
+from stages.publishing.index.evaluation import evaluation_view
+from stages.publishing.index.leaderboard import in_pipeline, leaderboard_view
+from stages.publishing.index.leaderboard_files import as_csv, as_json, as_markdown, published_rows
+from stages.publishing.index.samples import continuations_view, samples_view
+from stages.publishing.index.training import by_position, small, training_view
+from stages.publishing.scaling.figure import Target, scaling_view
 
 
 class ReportParams(Section):

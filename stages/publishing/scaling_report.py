@@ -6,9 +6,9 @@ from pydantic import Field
 
 from stages.base.params import Section
 from stages.base.record import stage
-from stages.publishing.cost_table import plan_facts
-from stages.publishing.scaling_figure import Target
-from stages.publishing.scaling_page import scaling_page
+from stages.publishing.index.cost import plan_facts
+from stages.publishing.scaling.figure import Target
+from stages.publishing.scaling.page import scaling_page
 
 
 class ScalingReportParams(Section):

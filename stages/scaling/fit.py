@@ -10,14 +10,14 @@ from stages.base.errors import InputError
 from stages.base.params import Section
 from stages.base.record import stage
 from stages.base.seeds import derive
-from stages.scaling.belief import Belief, Options, believe
-from stages.scaling.isoflop import IsoflopFit, Minimum, fit_isoflop
-from stages.scaling.law import Law, Optimum
-from stages.scaling.parametric import Bootstrap, ParametricFit, Prior, bootstrap, fit_parametric, posterior
-from stages.scaling.recipes import SharedExponents, share_exponents
-from stages.scaling.study import FEWEST, describe, isoflop_view, study, withheld_view
-from stages.scaling.table import RunTable
-from stages.scaling.withheld import withhold
+from stages.scaling.laws.estimate import Belief, Options, believe
+from stages.scaling.laws.isoflop import IsoflopFit, Minimum, fit_isoflop
+from stages.scaling.laws.law import Law, Optimum
+from stages.scaling.laws.parametric import Bootstrap, ParametricFit, Prior, bootstrap, fit_parametric, posterior
+from stages.scaling.laws.shared_exponents import SharedExponents, share_exponents
+from stages.scaling.study.study import FEWEST, describe, isoflop_view, study, withheld_view
+from stages.scaling.study.withheld import withhold
+from stages.scaling.tables.table import RunTable
 
 __all__ = [
     "Bootstrap",

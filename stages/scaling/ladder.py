@@ -21,9 +21,9 @@ from stages.lm.device import device, environment, set_threads, training_dtype
 from stages.lm.loop import TrainResult, train
 from stages.lm.loss import next_token_loss
 from stages.lm.optim import optimizer_for
-from stages.lm.schedule import wsd
+from stages.lm.rates import wsd
 from stages.lm.scoring import rows_loss
-from stages.scaling.shape import Recipe, Shape, model_config, train_flops
+from stages.scaling.budget.shapes import Recipe, Shape, model_config, train_flops
 
 Positive = Annotated[int, Field(ge=1)]
 

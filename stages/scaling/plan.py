@@ -11,13 +11,13 @@ from stages.base.params import Section
 from stages.base.record import stage
 from stages.base.seeds import derive
 from stages.lm.config import ModelConfig
-from stages.scaling.alternatives import alternatives
-from stages.scaling.cost import Attention, estimate
+from stages.scaling.budget.alternatives import alternatives
+from stages.scaling.budget.cost import Attention, estimate
+from stages.scaling.budget.next_dollar import NextDollar, next_dollar
+from stages.scaling.budget.repetition import Stream
+from stages.scaling.budget.shapes import Recipe, Shape, active_params, model_config, train_flops
 from stages.scaling.devices import device
-from stages.scaling.forecast import Forecast
-from stages.scaling.margin import NextDollar, next_dollar
-from stages.scaling.shape import Recipe, Shape, active_params, model_config, train_flops
-from stages.scaling.stream import Stream
+from stages.scaling.laws.law import Forecast
 
 Positive = Annotated[float, Field(gt=0)]
 NEARLY_ALL = 0.9  # of the budget: below it, a candidate counts as leaving the budget unspent

@@ -10,8 +10,8 @@ import pandas as pd
 import pytest
 import statsmodels.api as sm
 
-from stages.judging.arena import fit_bradley_terry
-from stages.judging.elo import elo
+from stages.judging.statistics.arena import fit_bradley_terry
+from stages.judging.statistics.elo import elo
 
 ROOT = Path(__file__).resolve().parents[2]
 EVALICA = """

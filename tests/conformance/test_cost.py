@@ -6,10 +6,10 @@ import pandas as pd
 import pytest
 from scipy.optimize import brentq
 
-from stages.scaling.cost import Assumptions, estimate
+from stages.scaling.budget.cost import Assumptions, estimate
+from stages.scaling.budget.serving import serve_optimum
 from stages.scaling.devices import device
-from stages.scaling.inference import serve_optimum
-from stages.scaling.law import Law
+from stages.scaling.laws.law import Law
 
 
 def test_sardana_thirteen_billion_case() -> None:

@@ -9,11 +9,11 @@ import pandas as pd
 import pytest
 from scipy.stats import spearmanr
 
-from stages.judging.breakdown import breakdown
-from stages.judging.difficulty import fit_difficulty
-from stages.judging.evaluators import evaluators_table
-from stages.judging.length_control import fit
-from stages.judging.rates import fit_models
+from stages.judging.statistics.breakdown import breakdown
+from stages.judging.statistics.difficulty import fit_difficulty
+from stages.judging.statistics.evaluators import evaluators_table
+from stages.judging.statistics.length_control import fit
+from stages.judging.statistics.rates import fit_models
 
 
 @pytest.fixture(scope="module")

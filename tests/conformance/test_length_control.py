@@ -8,10 +8,10 @@ import pytest
 import statsmodels.api as sm
 from sklearn.linear_model import LogisticRegression
 
-from stages.judging.length_bootstrap import bootstrap
-from stages.judging.length_control import fit, predicted_rate
-from stages.judging.length_design import prepare
-from stages.judging.logistic import l1, maximum_likelihood
+from stages.judging.statistics.length_bootstrap import bootstrap
+from stages.judging.statistics.length_control import fit, predicted_rate
+from stages.judging.statistics.length_design import prepare
+from stages.judging.statistics.logistic import l1, maximum_likelihood
 
 
 @pytest.fixture(scope="module")

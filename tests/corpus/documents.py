@@ -8,7 +8,7 @@ import pyarrow as pa
 import yaml
 
 from stages.base import schemas
-from stages.corpus.sources.identity import document_id
+from stages.corpus.sources.occurrences import document_id
 
 WORDS = [
     a + b

@@ -9,10 +9,10 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from stages.base.params import parse
-from stages.corpus import passages
 from stages.corpus.decontaminate import Context, CutParams, DecontaminateParams, clean, contaminated, decide
-from stages.corpus.protected import is_protected, protect
-from stages.corpus.protected import passages as find
+from stages.corpus.decontamination import cutting as passages
+from stages.corpus.decontamination.protected import is_protected, protect
+from stages.corpus.decontamination.protected import passages as find
 from tests.corpus.documents import prose, settings, table
 
 PARAMS = parse(

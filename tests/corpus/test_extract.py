@@ -14,7 +14,7 @@ from stages.corpus import extract
 from stages.corpus.extract import ExtractParams, extract_text
 from stages.corpus.pages.html_text import decode, depth, links, normalise
 from stages.corpus.pages.page import extract_page
-from stages.corpus.sources.identity import document_id
+from stages.corpus.sources.occurrences import document_id
 from stages.corpus.sources.plain import wrap
 from stages.corpus.step import Outcome
 from tests.corpus import hostile

@@ -17,9 +17,9 @@ from stages.base.errors import DataLossError, InputError, ParamError
 from stages.base.params import parse
 from stages.base.tables import read_table, write_table
 from stages.corpus import mix
-from stages.corpus.external_sort import sort_by_id
 from stages.corpus.mix import MixParams, check, divide, measure, plan, summarise, survey
-from stages.corpus.shares import Group, balance, fill, reached
+from stages.corpus.mixing.external_sort import sort_by_id
+from stages.corpus.mixing.shares import Group, balance, fill, reached
 from tests.corpus.documents import settings, table
 
 SETTINGS = settings(
@@ -227,7 +227,7 @@ def test_nothing_to_train_on_is_an_error() -> None:
 
 @pytest.mark.parametrize("bucket", [300, 5000, 1 << 20])
 def test_sorting_on_disk_is_sorting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bucket: int) -> None:
-    monkeypatch.setattr("stages.corpus.external_sort.BUCKET_BYTES", bucket)
+    monkeypatch.setattr("stages.corpus.mixing.external_sort.BUCKET_BYTES", bucket)
     every = documents(500)
     every = pa.concat_tables([every, every.slice(0, 20)])  # equal ids stay in their order
     portions = [every.slice(start, 33) for start in range(0, every.num_rows, 33)]
@@ -251,7 +251,7 @@ def test_the_stage_s_bytes_do_not_depend_on_the_buckets(tmp_path: Path, monkeypa
     write_table(mix.DOCUMENTS, documents(700), schemas.DOCUMENT)
     written = []
     for bucket in (1 << 26, 3000):
-        monkeypatch.setattr("stages.corpus.external_sort.BUCKET_BYTES", bucket)
+        monkeypatch.setattr("stages.corpus.mixing.external_sort.BUCKET_BYTES", bucket)
         mix.main()
         files = sorted(Path("data/corpus/mix").iterdir())
         written.append({path.name: path.read_bytes() for path in files})

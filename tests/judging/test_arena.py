@@ -4,9 +4,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stages.base.errors import InputError
-from stages.judging.arena import fit_bradley_terry, ranks
-from stages.judging.arena_bootstrap import bootstrap
-from stages.judging.elo import TO_ELO, elo, shuffled_elo
+from stages.judging.statistics.arena import fit_bradley_terry, ranks
+from stages.judging.statistics.arena_bootstrap import bootstrap
+from stages.judging.statistics.elo import TO_ELO, elo, shuffled_elo
 
 Battle = tuple[str, str, str]
 

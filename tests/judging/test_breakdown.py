@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 
 from stages.base.errors import InputError
-from stages.judging.breakdown import breakdown
-from stages.judging.length_control import fit
+from stages.judging.statistics.breakdown import breakdown
+from stages.judging.statistics.length_control import fit
 
 BIASES = {"code": 1.0, "poem": -1.0}
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from scipy.stats import spearmanr
 
 from stages.base.errors import InputError
-from stages.judging.correlation import correlate, main, probability_higher, spearman
+from stages.judging.statistics.correlation import correlate, main, probability_higher, spearman
 
 
 @settings(deadline=None)

@@ -3,9 +3,9 @@ import pytest
 from scipy.optimize import minimize
 
 from stages.base.errors import InputError
-from stages.judging.difficulty import fit_difficulty
-from stages.judging.length_control import fit
-from stages.judging.logistic import SEPARATION_RIDGE
+from stages.judging.statistics.difficulty import fit_difficulty
+from stages.judging.statistics.length_control import fit
+from stages.judging.statistics.logistic import SEPARATION_RIDGE
 
 
 def world(models: int, n: int, seed: int, drop: float = 0.0) -> tuple[dict[str, dict[str, np.ndarray]], np.ndarray]:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from stages.base.errors import InputError
-from stages.judging.evaluators import evaluators_table, modes
+from stages.judging.statistics.evaluators import evaluators_table, modes
 
 Row = tuple[str, int, float]
 

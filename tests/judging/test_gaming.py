@@ -1,7 +1,7 @@
 import pytest
 
 from stages.base.errors import InputError
-from stages.judging.gaming import gameability
+from stages.judging.statistics.evaluators import gameability
 
 RATES = {"a": 50.0, "a_verbose": 60.0, "b": 20.0, "c": 35.0}
 

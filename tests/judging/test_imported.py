@@ -12,8 +12,8 @@ import yaml
 
 from stages.base.errors import InputError
 from stages.cli import main
-from stages.judging.alpaca_eval import from_annotations
-from stages.judging.imported import Options, import_board
+from stages.judging.alpaca_eval.board import Options, import_board
+from stages.judging.alpaca_eval.files import from_annotations
 from tests.annotators.flaky_server import Scripted
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 
 from stages.base.errors import InputError
-from stages.judging.counts import counts
 from stages.judging.judge import annotation_rows, paired_outputs, positions
 from stages.judging.leaderboard import LeaderboardParams, choose, judge_notes, standings
 from stages.judging.models import ModelSpec
-from stages.judging.standings import Judged, implied_battles
+from stages.judging.scores import Judged, implied_battles
+from stages.judging.statistics.plain_counts import counts
 
 PARAMS = LeaderboardParams(subject="sft", against=["base"], choose_by="right")
 

@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 
 from stages.base.errors import InputError
-from stages.judging.length_bootstrap import bootstrap
-from stages.judging.length_control import fit, predicted_rate, versus
-from stages.judging.length_design import prepare
+from stages.judging.statistics.length_bootstrap import bootstrap
+from stages.judging.statistics.length_control import fit, predicted_rate, versus
+from stages.judging.statistics.length_design import prepare
 
 
 def rows(bias: float, length_weight: float, n: int = 4000, shift: float = 0.0, seed: int = 0) -> dict[str, np.ndarray]:

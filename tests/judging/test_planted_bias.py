@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from stages.annotators.pool import PoolSettings
-from stages.judging.planted_bias import SENTENCES, SKILLS, World, rank_errors, world
+from stages.judging.statistics.planted_bias import SENTENCES, SKILLS, World, rank_errors, world
 
 ROOT = Path(__file__).resolve().parents[2]
 SEEDS = range(20)

@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
-from stages.judging.length_control import fit
-from stages.judging.problems import screen, side_preference
-from stages.judging.rates import fit_models
+from stages.judging.statistics.length_control import fit
+from stages.judging.statistics.problems import screen, side_preference
+from stages.judging.statistics.rates import fit_models
 
 
 def table(models: list[str], n: int = 60) -> dict[str, np.ndarray]:

@@ -1,6 +1,6 @@
 import pytest
 
-from stages.judging.style import FEATURES, counted, counts
+from stages.judging.statistics.style import FEATURES, counted, counts
 
 
 @pytest.mark.parametrize(

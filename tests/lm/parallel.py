@@ -19,8 +19,7 @@ from stages.lm.device import set_threads
 from stages.lm.loop import train
 from stages.lm.loss import next_token_loss
 from stages.lm.optim import build_optimizer
-from stages.lm.rates import Rates
-from stages.lm.schedule import wsd
+from stages.lm.rates import Rates, wsd
 from tests.lm.conftest import tiny
 
 PAD, ROWS = 0, 7  # an odd number of rows: the last process gets one of padding

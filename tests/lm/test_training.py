@@ -26,7 +26,7 @@ from stages.lm.data import PackedRows, batch_rows
 from stages.lm.loop import DivergedError, train
 from stages.lm.loss import next_token_loss
 from stages.lm.optim import MuonAdamW, build_optimizer, orthogonalise
-from stages.lm.schedule import cosine, wsd
+from stages.lm.rates import cosine, wsd
 from tests.lm.conftest import shaken, tiny
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -77,7 +77,7 @@ sys.path.insert(0, {root!r})
 from tests.lm import test_training as t
 from stages.lm import checkpoint
 from stages.lm.loop import train
-from stages.lm.schedule import wsd
+from stages.lm.rates import wsd
 torch.set_num_threads(1)
 draw = random.Random({attempt})
 step_of_death, in_save = draw.randrange(t.STEPS), draw.random() < .5

@@ -11,7 +11,7 @@ import pytest
 from stages.base import schemas
 from stages.base.files import write_json, write_jsonl
 from stages.base.tables import write_table
-from stages.scaling.cost import estimate
+from stages.scaling.budget.cost import estimate
 
 HOSTILE = '<script>alert("x")</script><img src=x onerror=alert(1)> & "quoted"'
 MODELS: dict[str, dict[str, str]] = {

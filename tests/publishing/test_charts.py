@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from stages.publishing.charts import Axis, Plot, compact, thin
+from stages.publishing.html.charts import Axis, Plot, compact, thin
 
 finite = st.floats(-1e12, 1e12, allow_nan=False)
 positive = st.floats(1e-9, 1e20, allow_nan=False)

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stages.publishing.corpus_histograms import SHOWN, Histogram, calibration_view, chart, lumped, parse
-from stages.publishing.quoted import quoted
+from stages.publishing.corpus.histograms import SHOWN, Histogram, calibration_view, chart, lumped, parse
+from stages.publishing.html.quoted import quoted
 
 COLOURS = {"atlas": "c1", "web": "c2"}
 counts = st.lists(st.integers(0, 10**6), min_size=4, max_size=4)

@@ -14,7 +14,7 @@ from stages.base import schemas
 from stages.base.files import read_json, write_json
 from stages.base.tables import write_table
 from stages.publishing import corpus_report
-from stages.publishing.corpus_steps import STEPS, tokens
+from stages.publishing.corpus.steps import STEPS, tokens
 from tests.publishing.html_page import Page
 
 PAGE = Path("reports/corpus.html")

@@ -11,11 +11,11 @@ import yaml
 
 from stages.base.errors import InputError
 from stages.publishing import report
-from stages.publishing.continuations import continuations_view
-from stages.publishing.headline import headline
-from stages.publishing.leaderboard_files import as_csv, published_rows
-from stages.publishing.scaling_figure import frontier
-from stages.scaling.law import Law
+from stages.publishing.index.headline import headline
+from stages.publishing.index.leaderboard_files import as_csv, published_rows
+from stages.publishing.index.samples import continuations_view
+from stages.publishing.scaling.figure import frontier
+from stages.scaling.laws.law import Law
 from tests.publishing.html_page import Page
 
 PAGE = Path("reports/index.html")

@@ -10,16 +10,15 @@ import pytest
 
 from stages.base.files import read_json, write_json
 from stages.publishing import scaling_report
-from stages.publishing.scaling_charts import compute_chart, isoflop_chart
-from stages.publishing.scaling_figure import Target
-from stages.publishing.scaling_page import scaling_page
-from stages.publishing.scaling_rivals import knob_view, rival_view
-from stages.publishing.scaling_sample import LIMIT
-from stages.publishing.scaling_tables import between, withheld_words
-from stages.scaling.belief import Options
-from stages.scaling.law import Law
-from stages.scaling.study import study
-from stages.scaling.table import read_table
+from stages.publishing.scaling.charts import LIMIT, compute_chart, isoflop_chart
+from stages.publishing.scaling.figure import Target
+from stages.publishing.scaling.page import scaling_page
+from stages.publishing.scaling.recipes import knob_view, rival_view
+from stages.publishing.scaling.tables import between, withheld_words
+from stages.scaling.laws.estimate import Options
+from stages.scaling.laws.law import Law
+from stages.scaling.study.study import study
+from stages.scaling.tables.table import read_table
 from tests.publishing.html_page import Page
 
 LAW = Law(406.4, 410.7, 1.69, 0.34, 0.28)

@@ -10,7 +10,7 @@ import pytest
 from stages import cli
 from stages.base.errors import InputError
 from stages.lm.chat import load_tokenizer
-from stages.publishing.token_source import find_token
+from stages.publishing.lineage.token_source import find_token
 from tests.pretraining.test_pretraining import prepare, tokenise
 
 

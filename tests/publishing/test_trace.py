@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from stages.base.files import sha256_file, sha256_path, write_json
-from stages.publishing import trace
-from stages.publishing.lineage import Graph, LineageError, folder_digest, read_records
+from stages.commands import trace
+from stages.publishing.lineage.records import Graph, LineageError, folder_digest, read_records
 
 
 def write(path: str, text: str) -> str:

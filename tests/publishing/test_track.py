@@ -12,8 +12,8 @@ import pytest
 
 from stages.base.closure import code_digest
 from stages.base.files import sha256_file, write_json, write_jsonl
-from stages.publishing import shipping
-from stages.publishing.lineage import read_record
+from stages.publishing.lineage.records import read_record
+from stages.publishing.tracking import shipping
 
 ROOT = Path(__file__).resolve().parents[2]
 MODULE = "publishing.trace"  # any real module: its closure's digest goes into the record
@@ -44,7 +44,7 @@ def finished_stage(root: Path, lr: float = 0.1, loss: float = 2.5) -> Path:
 
 def track(root: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "stages.publishing.track", *arguments],
+        [sys.executable, "-m", "stages.publishing.tracking.track", *arguments],
         cwd=root,
         env={**os.environ, "PYTHONPATH": str(ROOT), "GIT_CEILING_DIRECTORIES": str(root.parent), **environment},
         capture_output=True,
@@ -124,7 +124,7 @@ def test_what_reads_a_stale_record_is_stale(tmp_path: Path, monkeypatch: pytest.
     folder = finished_stage(tmp_path)
     upstream = json.loads((folder / "record.json").read_text())
     below = tmp_path / "data" / "publishing" / "report"
-    code = code_digest("stages.publishing.lineage")
+    code = code_digest("stages.publishing.lineage.records")
     reader = {**upstream, "stage": "publishing.lineage", "params": {}, "outputs": {}, "code": code}
     path = "data/publishing/trace/metrics.json"
     write_json(below / "record.json", {**reader, "inputs": {path: upstream["outputs"][path]}})

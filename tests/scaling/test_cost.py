@@ -4,7 +4,7 @@ import pytest
 
 from stages.base.errors import ParamError
 from stages.scaling import devices
-from stages.scaling.cost import Assumptions, Attention, estimate, flops_per_token, render
+from stages.scaling.budget.cost import Assumptions, Attention, estimate, flops_per_token, render
 
 
 def test_attention_share_of_palm() -> None:

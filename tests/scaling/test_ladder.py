@@ -14,8 +14,8 @@ from stages.base.params import parse
 from stages.lm.config import ModelConfig
 from stages.lm.flops import flops_per_token
 from stages.scaling import ladder
+from stages.scaling.budget.shapes import train_flops
 from stages.scaling.ladder import LadderParams, steps_of
-from stages.scaling.shape import train_flops
 
 SHARED: dict[str, Any] = {
     "batch_tokens": 128, "optimizer": "muon", "lr": 0.02, "shares": {"embedding": 1.0, "head": 0.5, "rest": 0.5},

@@ -8,8 +8,8 @@ import pytest
 
 from stages.base.errors import InputError
 from stages.cli import main
-from stages.scaling.ladders import read_ladders
-from stages.scaling.law import Law
+from stages.scaling.laws.law import Law
+from stages.scaling.tables.ladders import read_ladders
 
 LAW = Law(A=110.0, B=160.0, E=1.9, alpha=0.34, beta=0.35)
 

@@ -10,13 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stages.base.errors import InputError
-from stages.scaling import belief, parametric
-from stages.scaling.belief import Options, believe
 from stages.scaling.fit import Law, Prior, bootstrap, fit_parametric, posterior
-from stages.scaling.parametric import Bootstrap
-from stages.scaling.runs import Runs
-from stages.scaling.solver import Problem
-from stages.scaling.starts import projected_starts
+from stages.scaling.laws import estimate as belief
+from stages.scaling.laws import parametric
+from stages.scaling.laws.estimate import Options, believe
+from stages.scaling.laws.parametric import Bootstrap
+from stages.scaling.laws.runs import Runs
+from stages.scaling.laws.solver import Problem, projected_starts
 
 TRUTH = Law(A=406.4, B=410.7, E=1.69, alpha=0.34, beta=0.28)
 

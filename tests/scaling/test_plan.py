@@ -10,13 +10,13 @@ import yaml
 from stages.base.errors import InputError, ParamError
 from stages.base.params import parse
 from stages.lm.config import ModelConfig
+from stages.scaling.budget.next_dollar import best_with, next_dollar
+from stages.scaling.budget.repetition import Stream
+from stages.scaling.budget.serving import serve_optimum, tokens_for_loss
+from stages.scaling.budget.shapes import train_flops
 from stages.scaling.fit import analyse
-from stages.scaling.inference import serve_optimum, tokens_for_loss
-from stages.scaling.law import Law
-from stages.scaling.margin import best_with, next_dollar
+from stages.scaling.laws.law import Law
 from stages.scaling.plan import PlanParams, make_plan
-from stages.scaling.shape import train_flops
-from stages.scaling.stream import Stream
 
 SHAPES = {
     "small": {"n_layer": 3, "d_model": 96, "n_head": 3, "n_kv_head": 3, "d_ff": 256},

@@ -4,9 +4,8 @@ import numpy as np
 import pytest
 
 from stages.base.errors import InputError
-from stages.scaling.aspect import best_aspect
-from stages.scaling.knob import best_knob
-from stages.scaling.power_law import envelope, fit_power_law
+from stages.scaling.laws.power_law import envelope, fit_power_law
+from stages.scaling.study.tuning import best_aspect, best_knob
 
 X = np.geomspace(1e6, 1e9, 9)
 

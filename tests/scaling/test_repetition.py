@@ -8,9 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stages.base.errors import InputError
-from stages.scaling.law import Law
-from stages.scaling.repetition import DATA_DECAY, DataConstrained, optimal_size, worth
-from stages.scaling.stream import Stream
+from stages.scaling.budget.repetition import DATA_DECAY, DataConstrained, Stream, optimal_size, worth
+from stages.scaling.laws.law import Law
 
 # Appendix A, equation 17: their law on C4.
 PUBLISHED = Law(math.exp(6.255414), math.exp(7.3049974), math.exp(0.6254804), 0.3526596, 0.3526596)

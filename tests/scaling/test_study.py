@@ -9,10 +9,10 @@ import pytest
 
 from stages.base.errors import InputError
 from stages.base.files import write_json
-from stages.scaling.belief import Options
 from stages.scaling.fit import Law, fit_parametric
-from stages.scaling.study import study, summary
-from stages.scaling.table import RunTable, read_table
+from stages.scaling.laws.estimate import Options
+from stages.scaling.study.study import study, summary
+from stages.scaling.tables.table import RunTable, read_table
 
 LAW = Law(406.4, 410.7, 1.69, 0.34, 0.28)
 QUICK = Options(draws=60)

@@ -7,8 +7,8 @@ import pytest
 
 from stages.base.errors import InputError
 from stages.scaling.fit import Law
-from stages.scaling.table import read_table
-from stages.scaling.units import other_unit
+from stages.scaling.tables.table import read_table
+from stages.scaling.tables.units import other_unit
 
 LAW = Law(406.4, 410.7, 1.69, 0.34, 0.28)
 

@@ -10,7 +10,7 @@ from stages.corpus.atlas.planted import plant
 from stages.corpus.atlas.questions import ask
 from stages.corpus.atlas.reserved import robots
 from stages.corpus.atlas.world import build
-from stages.corpus.sources.identity import document_id
+from stages.corpus.sources.occurrences import document_id
 from stages.corpus.sources.robots import ROBOTS
 
 __all__ = ["PARAMS"]

@@ -13,7 +13,7 @@ from stages.base.record import stage
 from stages.corpus.package_docs import locate, read
 from stages.corpus.package_docs.pages import Page, object_urls, plan, render
 from stages.corpus.package_docs.params import PARAMS, PackageDocsParams
-from stages.corpus.sources.identity import document_id
+from stages.corpus.sources.occurrences import document_id
 
 __all__ = ["PARAMS"]
 

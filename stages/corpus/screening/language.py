@@ -9,6 +9,7 @@ import unicodedata
 from functools import cache
 from typing import Annotated, NamedTuple
 
+import numba
 import numpy as np
 from pydantic import Field
 
@@ -66,7 +67,7 @@ def identify(text: str, characters: int) -> tuple[str, float]:
 
     Text without a feature of the model has the code "und" and confidence 0.
     """
-    from stages.corpus.screening.language_scores import score
+    from stages.corpus.screening.language import score
 
     start = max(0, (len(text) - characters) // 2)
     sample = text[start : start + characters]
@@ -94,3 +95,37 @@ def judge(text: str, source: str, params: LanguageParams) -> Language:
     keep = for_source(params.keep, source, "corpus.screen.language.keep")
     sure = len(text) >= params.min_characters and confidence >= params.min_confidence
     return Language(code, confidence, not (keep and sure and code not in keep))
+
+
+@numba.njit(cache=True)
+def score(
+    data: np.ndarray,
+    rows: np.ndarray,
+    transitions: np.ndarray,
+    found: np.ndarray,
+    weights: np.ndarray,
+    counts: np.ndarray,
+) -> tuple[int, np.ndarray]:
+    """(distinct n-grams met, float32 [classes] Σ log(1 + count) · weight over them in the order of their first sight).
+
+    Parameters: `data`: uint8 bytes; `counts`: int32 [n-grams], zeros, and zeros again afterwards; the rest as in
+    `language.Model`.
+    """
+    met = np.empty(len(data), np.int64)
+    state, distinct = np.int64(0), 0
+    for byte in data:
+        state = np.int64(transitions[rows[state] + byte])
+        ngram = found[state]
+        if ngram >= 0:
+            if counts[ngram] == 0:
+                met[distinct] = ngram
+                distinct += 1
+            counts[ngram] += 1
+    total = np.zeros(weights.shape[1], np.float32)
+    for place in range(distinct):
+        ngram = met[place]
+        factor = np.float32(np.log1p(counts[ngram]))
+        counts[ngram] = 0
+        for column in range(weights.shape[1]):
+            total[column] += factor * weights[ngram, column]
+    return distinct, total

@@ -52,3 +52,8 @@ class Occurrences:
 
 def _digest(url: str) -> int:
     return int.from_bytes(hashlib.blake2b(url.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "big")
+
+
+def document_id(source: str, url: str, occurrence: int) -> str:
+    """First 16 hex of sha256(source, url, occurrence); `occurrence` counts earlier pages of the source at this URL."""
+    return hashlib.sha256(f"{source}\x1f{url}\x1f{occurrence}".encode("utf-8", "surrogatepass")).hexdigest()[:16]

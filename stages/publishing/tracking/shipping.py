@@ -1,0 +1,130 @@
+"""What goes to a tracker, as plain values: names it accepts, params flattened, metrics and curves in batches.
+
+No tracker is imported here: `track` sends what this module prepares.
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from stages.base import closure
+from stages.base.closure import code_digest
+from stages.base.errors import TrainyardError
+from stages.base.files import read_json
+from stages.base.params import lookup, read_params
+from stages.publishing.lineage.records import Graph, LineageError, Record, read_records
+
+NAME = re.compile(r"[^A-Za-z0-9_\-./: ]")  # what MLflow 3.17 accepts in a key; `@`, `(` and `%` are refused
+KEY_LIMIT, VALUE_LIMIT, BATCH = 250, 6000, 1000  # MLflow's own limits
+UNTRACKED = {"track.py", "activity.py", "shipping.py", "chat.py", "doctor.py", "cli.py"}  # their edits change no result
+
+
+def key(name: str) -> str:
+    """A tracker key for any name."""
+    return NAME.sub("_", name)[:KEY_LIMIT]
+
+
+def flatten(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Leaves of nested dicts by dotted name; a list is a leaf."""
+    if isinstance(value, dict):
+        for name in sorted(value, key=str):
+            yield from flatten(value[name], f"{prefix}.{name}" if prefix else str(name))
+    else:
+        yield prefix, value
+
+
+def params_of(record: Record) -> dict[str, str]:
+    """The stage's params as short strings; names are relative to the sections' own."""
+    found = dict(flatten(dict(record.params)))
+    if record.seed is not None:
+        found["seed"] = record.seed
+    return {key(name): _text(value) for name, value in found.items()}
+
+
+def _text(value: Any) -> str:
+    text = value if isinstance(value, str) else json.dumps(value, sort_keys=True, ensure_ascii=False)
+    return text if len(text) <= VALUE_LIMIT else text[: VALUE_LIMIT - 1] + "…"
+
+
+def numbers(value: Any) -> dict[str, float]:
+    """The finite numeric leaves of a nested value."""
+    return {
+        key(name): float(leaf)
+        for name, leaf in flatten(value)
+        if isinstance(leaf, int | float) and not isinstance(leaf, bool) and abs(float(leaf)) < float("inf")
+    }
+
+
+def metrics_of(record: Record) -> dict[str, float]:
+    """`metrics.json`, row counts and drop reasons of a finished stage."""
+    found: dict[str, float] = {}
+    path = record.path.with_name("metrics.json")
+    if path.exists():
+        found |= numbers(read_json(path))
+    if record.rows:
+        found |= numbers({"rows": record.rows})
+    return found
+
+
+def curve_of(record: Record) -> Iterator[tuple[str, float, int]]:
+    """(metric, value, step) of every number in `steps.jsonl`."""
+    path = record.path.with_name("steps.jsonl")
+    if not path.exists():
+        return
+    with path.open(encoding="utf-8") as lines:
+        for line in lines:
+            row = json.loads(line)
+            for name, value in numbers({k: v for k, v in row.items() if k != "step"}).items():
+                yield f"curve/{name}", value, int(row["step"])
+
+
+def current_records(code: Path) -> list[Record]:
+    """Records that stand for params.yaml and the code as they are, in path order.
+
+    A record is left out if its params or code have changed since (or its item is gone), or if anything it read was
+    written by such a record: while a pipeline reruns, what lies downstream is still the old run's.
+    """
+    values, records = read_params(), read_records()
+    graph, verdicts = Graph(records), dict[str, bool]()
+
+    def current(record: Record) -> bool:
+        if record.label not in verdicts:
+            verdicts[record.label] = _own_state_holds(record, values, code.parent) and all(
+                _writer_current(path, digest) for path, digest in record.inputs.items()
+            )
+        return verdicts[record.label]
+
+    def _writer_current(path: str, digest: str) -> bool:
+        try:
+            writer = graph.producer(path, digest)
+        except LineageError:
+            return False
+        return writer is None or current(writer)
+
+    return [record for record in records if current(record)]
+
+
+def _own_state_holds(record: Record, values: dict[str, Any], root: Path) -> bool:
+    try:
+        same = all(lookup(values, section) == found for section, found in record.params.items())
+        return same and code_digest(f"stages.{record.stage}", root) == record.code
+    except (TrainyardError, FileNotFoundError):
+        return False
+
+
+def forget_code() -> None:
+    """Read the code anew: digests are kept for the life of a process, and a follower outlives an edit."""
+    closure.imports.cache_clear()
+    closure._tree_digest.cache_clear()
+
+
+def pipeline_fingerprint(code: Path) -> str:
+    """sha256 of all params and of the code that can change a result: one parent run each."""
+    digest = hashlib.sha256(json.dumps(read_params(), sort_keys=True).encode())
+    for path in sorted(code.rglob("*.py")):
+        if path.name not in UNTRACKED:
+            digest.update(f"{path.relative_to(code).as_posix()}\0".encode() + path.read_bytes())
+    return digest.hexdigest()

@@ -1,0 +1,130 @@
+"""IsoFLOP minima (Hoffmann et al. 2022, approach 2): the best size at each budget, and its power law in compute."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from stages.scaling.laws.minimum import Method, lowest
+from stages.scaling.laws.runs import check_runs
+
+GROUP_TOLERANCE = 0.05  # runs whose C differ by less, relatively, belong to one budget
+
+
+@dataclass(frozen=True)
+class Minimum:
+    """One budget's answer; refused ones keep their place, with N, D and loss NaN and the reason."""
+
+    C: float
+    points: int
+    N: float
+    D: float
+    loss: float
+    reason: str  # "" if accepted
+    curvature: float = float("nan")  # of the parabola, loss per (log N)²
+
+    @property
+    def accepted(self) -> bool:
+        return not self.reason
+
+
+@dataclass(frozen=True)
+class IsoflopFit:
+    """N* = k·C^a and D* = C/(6N*) = C^b/(6k); NaN with fewer than two accepted minima, as `reason` then says."""
+
+    a: float
+    b: float
+    k: float
+    minima: tuple[Minimum, ...]
+    reason: str
+
+    @property
+    def accepted(self) -> tuple[Minimum, ...]:
+        return tuple(minimum for minimum in self.minima if minimum.accepted)
+
+    def optimum(self, C: float) -> tuple[float, float]:
+        """(N*, D*) at C FLOPs."""
+        n = self.k * float(C) ** self.a
+        return n, float(C) / (6 * n)
+
+
+def fit_isoflop(C: ArrayLike, N: ArrayLike, loss: ArrayLike, *, method: Method = "parabola") -> IsoflopFit:
+    """The exponent of compute-optimal size, from runs grouped by budget.
+
+    `parabola`: least squares of loss on (log N)², all points of a budget (Hoffmann et al. 2022). `akima`: the lowest
+    point of Akima's interpolant through the budget's points (Porian et al. 2024), which a lopsided valley doesn't bias.
+    A budget is refused, with a reason, if it has too few distinct sizes or no minimum inside the sizes tried.
+    Raises InputError for missing, non-finite or non-positive values; never for budgets that can't be used.
+    """
+    compute, size, value = check_runs(("C", "N"), C, N, loss)
+    order = np.lexsort((size, compute))
+    compute, size, value = compute[order], size[order], value[order]
+    group = budgets(compute)
+    minima = []
+    for number in range(group.max() + 1):
+        rows = group == number
+        budget = float(np.exp(np.log(compute[rows]).mean()))
+        found = lowest(np.log(size[rows]), value[rows], method, "sizes")
+        n = float(np.exp(found.at))
+        minima.append(Minimum(budget, int(rows.sum()), n, budget / (6 * n), found.loss, found.reason, found.curvature))
+    return _power_law(tuple(minima))
+
+
+def budgets(C: np.ndarray) -> np.ndarray:
+    """The number of each run's budget, (n,), from 0 for the least compute; budgets differ by more than 5 %."""
+    order = np.argsort(C, kind="stable")
+    numbers, first = np.zeros(C.size, dtype=int), C[order[0]]
+    current = 0
+    for row in order:
+        if C[row] > first * (1 + GROUP_TOLERANCE):
+            current, first = current + 1, C[row]
+        numbers[row] = current
+    return numbers
+
+
+def _power_law(minima: tuple[Minimum, ...]) -> IsoflopFit:
+    nan = float("nan")
+    used = [minimum for minimum in minima if minimum.accepted]
+    if len(used) < 2:
+        reason = f"{len(used)} of {len(minima)} budgets have a minimum; a slope needs 2"
+        return IsoflopFit(nan, nan, nan, minima, reason)
+    slope, level = np.polyfit(np.log([m.C for m in used]), np.log([m.N for m in used]), 1)
+    return IsoflopFit(float(slope), float(1 - slope), float(np.exp(level)), minima, "")
+
+
+def isoflop_exponents(
+    C: ArrayLike, N: ArrayLike, loss: ArrayLike, *, method: Method, resamples: int, seed: int
+) -> np.ndarray:
+    """The exponent `a` with new noise on every loss: residuals of the budgets' parabolas, drawn with replacement.
+
+    Of the budgets that `fit_isoflop` accepts, and no others: noise that gives another one a minimum would answer for
+    other data. The runs themselves aren't drawn: a budget that loses its outer sizes has another minimum, or none.
+    Empty if the parabolas leave no residuals, as with three sizes a budget. Draws without two minima are left out.
+    """
+    compute, size, value = check_runs(("C", "N"), C, N, loss)
+    accepted = [minimum.accepted for minimum in fit_isoflop(compute, size, value, method=method).minima]
+    kept = np.array(accepted)[budgets(compute)]
+    compute, size, value = compute[kept], size[kept], value[kept]
+    if not value.size:
+        return np.array([])
+    group, log_n = budgets(compute), np.log(size)
+    gaps, smooth, parabolas = [], value.copy(), 0
+    for number in range(group.max() + 1):
+        rows = np.flatnonzero(group == number)
+        if np.unique(size[rows]).size > 2:
+            x = log_n[rows] - log_n[rows].mean()
+            smooth[rows] = np.polyval(np.polyfit(x, value[rows], 2), x)
+            gaps.append(value[rows] - smooth[rows])
+            parabolas += 1
+    residuals = np.concatenate([*gaps, np.zeros(0)])
+    free = residuals.size - 3 * parabolas
+    if free < 1:
+        return np.array([])
+    residuals *= (residuals.size / free) ** 0.5
+    curve = smooth if method == "parabola" else value
+    rng = np.random.default_rng(seed)
+    found = [
+        fit_isoflop(compute, size, curve + rng.choice(residuals, value.size), method=method).a for _ in range(resamples)
+    ]
+    exponents = np.array(found)
+    return exponents[np.isfinite(exponents)]

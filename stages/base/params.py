@@ -17,9 +17,14 @@ PARAMS_FILE = Path("params.yaml")
 
 
 class Section(BaseModel):
-    """Base of all params models: strict types, unknown keys refused, frozen, no defaults by house rule."""
+    """Base of all params models: strict types, unknown keys refused, frozen, no defaults by house rule.
 
-    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False)
+    The string below a field says what it is: `trainyard explain` prints it.
+    """
+
+    model_config = ConfigDict(
+        strict=True, extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True
+    )
 
 
 S = TypeVar("S", bound=Section)

@@ -19,9 +19,12 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 import pyarrow as pa
+from pydantic import ValidationError
 
 from stages.base import files, tables
+from stages.base.artifacts import MODELS
 from stages.base.closure import code_digest
+from stages.base.contracts import Contract
 from stages.base.errors import DataLossError, InputError, ParamError, ResourceError, TrainyardError
 from stages.base.params import Section, lookup, parse, read_params
 from stages.base.seeds import derive
@@ -29,6 +32,7 @@ from stages.base.workers import is_follower, process_count
 
 P = TypeVar("P", bound=Section)
 Q = TypeVar("Q", bound=Section)
+C = TypeVar("C", bound=Contract)
 DATA = Path("data")
 SIDE = Path(".trainyard")
 
@@ -42,6 +46,7 @@ class StageRun(Generic[P]):
         self._sections: dict[str, Any] = {}
         self._inputs: dict[str, str] = {}
         self._published: dict[Path, str] = {}
+        self._models: dict[str, Path] = {}
         self._rows: dict[str, Any] | None = None
         self._notes: dict[str, Any] = {}
         self.params: P = self.section(name, model)
@@ -90,6 +95,24 @@ class StageRun(Generic[P]):
     def read_json(self, path: str | Path) -> Any:
         return files.read_json(self.input(path))
 
+    def read_contract(self, path: str | Path, model: type[C]) -> C:
+        """A JSON of another phase as its model. Raises InputError where it isn't one."""
+        text = self.input(path).read_text(encoding="utf-8")
+        try:
+            return model.model_validate_json(text)
+        except ValidationError as error:
+            problem = error.errors()[0]
+            where = ".".join(map(str, problem["loc"])) or "the file"
+            raise InputError(f"{path}: `{where}`: {problem['msg']}; rerun the stage that writes it") from None
+
+    def items(self, folder: str | Path) -> list[str]:
+        """Keys of the items in the pipeline whose folders stand in `folder`, in the order of params.yaml."""
+        path = Path(folder, "items.json")
+        keys = self.read_json(path)
+        if not isinstance(keys, list) or not all(isinstance(key, str) for key in keys):
+            raise InputError(f"{path}: must be a list of keys; rerun `check`")
+        return keys
+
     def output(self, name: str) -> Path:
         """A path to write below the stage's folder; it appears there only when the stage has succeeded."""
         path = self._staging / name
@@ -106,17 +129,23 @@ class StageRun(Generic[P]):
     def write_json(self, name: str, value: Any) -> None:
         files.write_json(self.output(name), value)
 
+    def write_contract(self, name: str, value: Contract) -> None:
+        files.write_json(self.output(name), value.model_dump(mode="json", by_alias=True))
+
+    def model_folder(self, key: str) -> Path:
+        """A folder to write that becomes `data/models/<key>/` together with the stage's own, all or nothing."""
+        if key not in self._models:
+            staging = self._staging / ".model" / key if is_follower() else _staging(Path(MODELS, key))
+            staging.mkdir(parents=True, exist_ok=True)
+            self._models[key] = staging
+        return self._models[key]
+
     def write_jsonl(self, name: str, rows: Iterable[dict[str, Any]]) -> None:
         files.write_jsonl(self.output(name), rows)
 
     def publish(self, path: str | Path, text: str) -> None:
         """A text to stand outside the stage's folder (`reports/`): written when the stage has succeeded."""
         self._published[Path(path)] = text
-
-    def write_published(self) -> None:
-        for path, text in self._published.items():
-            with files.atomic_path(path) as temporary:
-                temporary.write_text(text, encoding="utf-8")
 
     def rows(self, rows_in: int, rows_out: int, dropped: Mapping[str, int], max_drop: float) -> None:
         """Account for every row. Raises DataLossError if counts don't add up or too large a share was dropped."""
@@ -136,8 +165,9 @@ class StageRun(Generic[P]):
         self._notes[key] = value
 
     def record(self, code: str, folder: Path) -> dict[str, Any]:
-        written = sorted(path for path in self._staging.rglob("*") if path.is_file())
-        outputs = {(folder / path.relative_to(self._staging)).as_posix(): files.sha256_file(path) for path in written}
+        outputs = self._hashes(self._staging, folder)
+        for key, staging in self._models.items():
+            outputs |= self._hashes(staging, Path(MODELS, key))
         published = {
             path.as_posix(): hashlib.sha256(text.encode()).hexdigest() for path, text in self._published.items()
         }
@@ -153,6 +183,24 @@ class StageRun(Generic[P]):
             "notes": self._notes,
         }
 
+    @staticmethod
+    def _hashes(staging: Path, folder: Path) -> dict[str, str]:
+        written = sorted(path for path in staging.rglob("*") if path.is_file())
+        return {(folder / path.relative_to(staging)).as_posix(): files.sha256_file(path) for path in written}
+
+    def appear(self, folder: Path) -> None:
+        """Put what was written in its place."""
+        for path, text in self._published.items():
+            with files.atomic_path(path) as temporary:
+                temporary.write_text(text, encoding="utf-8")
+        for key, staging in self._models.items():
+            _swap(staging, Path(MODELS, key))
+        _swap(self._staging, folder)
+
+    def discard(self) -> None:
+        for staging in [*self._models.values(), self._staging]:
+            shutil.rmtree(staging, ignore_errors=True)
+
 
 @contextmanager
 def stage(
@@ -164,9 +212,9 @@ def stage(
     is thrown away. A TrainyardError becomes one line on stderr and exit status 2.
     """
     folder = DATA.joinpath(*name.split("."), *([item] if item else []))
-    staging = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
     start = time.monotonic()
     active = SIDE / "active" / str(os.getpid())
+    run: StageRun[P] | None = None
     try:
         if process_count() > 1 and not parallel:
             raise ResourceError("runs in one process; start it without torchrun")
@@ -174,18 +222,15 @@ def stage(
             with tempfile.TemporaryDirectory(prefix="trainyard-") as scratch:
                 yield StageRun(name, item, model, seed, Path(scratch))
             return
-        _remove_leftovers(folder)
-        staging.mkdir(parents=True)
+        for parent in (folder.parent, Path(MODELS)):
+            _remove_leftovers(parent)
         active.parent.mkdir(parents=True, exist_ok=True)
         active.write_text(name)
-        run: StageRun[P] = StageRun(name, item, model, seed, staging)
+        run = StageRun(name, item, model, seed, _staging(folder))
         _start_tracker()
         yield run
-        files.write_json(staging / "record.json", run.record(code_digest(_module_of(name)), folder))
-        run.write_published()
-        if folder.exists():
-            shutil.rmtree(folder)
-        staging.replace(folder)
+        files.write_json(run.output("record.json"), run.record(code_digest(_module_of(name)), folder))
+        run.appear(folder)
         _write_timing(name, item, time.monotonic() - start)
     except TrainyardError as error:
         print(f"trainyard: {name}{f'@{item}' if item else ''}: {error}", file=sys.stderr)
@@ -196,13 +241,25 @@ def stage(
         print(f"trainyard: {name}: the disk is full ({error.filename}); free some space and rerun", file=sys.stderr)
         sys.exit(2)
     finally:
-        shutil.rmtree(staging, ignore_errors=True)
+        if run is not None:
+            run.discard()
         active.unlink(missing_ok=True)
 
 
-def _remove_leftovers(folder: Path) -> None:
+def _staging(folder: Path) -> Path:
+    return folder.with_name(f".{folder.name}.{os.getpid()}.partial")
+
+
+def _swap(staging: Path, folder: Path) -> None:
+    if folder.exists():
+        shutil.rmtree(folder)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    staging.replace(folder)
+
+
+def _remove_leftovers(parent: Path) -> None:
     """Staging folders of runs that were killed."""
-    for leftover in folder.parent.glob(f".{folder.name}.*.partial"):
+    for leftover in parent.glob(".*.*.partial"):
         process = leftover.name.split(".")[-2]
         if process == str(os.getpid()) or not Path("/proc", process).exists():
             shutil.rmtree(leftover, ignore_errors=True)

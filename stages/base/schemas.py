@@ -8,7 +8,7 @@ import pyarrow as pa
 PAGE = pa.schema(
     [
         ("id", pa.string()),  # first 16 hex of sha256(source, url, occurrence)
-        ("source", pa.string()),  # key of the source in corpus.ingest.sources
+        ("source", pa.string()),  # key of the source in corpus.sources
         ("url", pa.string()),
         ("licence", pa.string()),
         ("opt_out", pa.string()),  # signals against training use ("x-robots-tag:noai"), spaces between; "" if none
@@ -96,12 +96,13 @@ QUESTION = pa.schema(
 CHOICE = pa.schema(
     [
         ("id", pa.string()),
-        ("set", pa.string()),  # atlas_facts, …
+        ("set", pa.string()),  # key of the task in evaluation.tasks
         ("subject", pa.string()),
         ("split", pa.string()),  # development (few-shot examples), validation, test
         ("question", pa.string()),
         ("choices", pa.list_(pa.string())),
         ("answer", pa.int32()),
+        ("statements", pa.list_(pa.string())),  # each choice said as a sentence, for the chat protocol; or none
     ]
 )
 
@@ -109,8 +110,8 @@ INSTRUCTION = pa.schema(
     [
         ("id", pa.string()),
         ("split", pa.string()),
-        ("origin", pa.string()),  # atlas, self_instruct, file
-        ("entity", pa.string()),
+        ("origin", pa.string()),  # key of its source in alignment.instructions.sources, or self_instruct
+        ("entity", pa.string()),  # asked about; "" where no truth is known
         ("attributes", pa.list_(pa.string())),
         ("prompt", pa.string()),
         ("response", pa.string()),  # with filler where the style knob put some
@@ -124,7 +125,7 @@ PREFERENCE = pa.schema(
         ("chosen", pa.string()),
         ("rejected", pa.string()),
         ("preference", pa.float32()),  # 1..2 as annotated (2: the second sample won)
-        ("chosen_score", pa.int32()),  # exact scores: for the report only, never for training
+        ("chosen_score", pa.int32()),  # exact, null where no truth is known: for the report only
         ("rejected_score", pa.int32()),
         ("annotator", pa.string()),
     ]

@@ -55,7 +55,7 @@ class Verdict:
 class Pool:
     """Answers comparison prompts; `truth` and `questions` are what lets it score answers exactly.
 
-    A prompt whose question names no entity gets score difference 0: the pool can only see its lengths.
+    A prompt whose question names no entity of the truth gets score difference 0: the pool can only see lengths.
     """
 
     def __init__(self, settings: PoolSettings, truth: Truth, questions: Mapping[str, Question], seed: int) -> None:
@@ -90,7 +90,7 @@ class Pool:
         question = self.questions.get(prompt)
         if question is None:
             raise PromptError(f"the simulated pool has no truth for the instruction {prompt[:80]!r}")
-        if not question.entity:
+        if question.entity not in self.truth:
             return 0
         scores = [score(self.truth, question.entity, question.attributes, answer).score for answer in (first, second)]
         return scores[1] - scores[0]

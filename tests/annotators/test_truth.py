@@ -46,6 +46,13 @@ def test_unknown_entities_and_attributes_are_named() -> None:
         score(TRUTH, "Velm", ["height"], "")
 
 
+def test_nothing_may_be_known() -> None:
+    nothing = Truth.from_json({"attributes": {}, "entities": {}})
+    assert "Velm" not in nothing and nothing.mentions("dark red") == set()
+    with pytest.raises(InputError, match="no values"):
+        Truth({}, {"Velm": {"colour": "red"}})
+
+
 def test_one_prompt_asks_one_thing() -> None:
     row = {"id": "1", "prompt": "p", "entity": "Velm", "attributes": ["colour"]}
     assert question_lookup([row, row]) == {"p": Question("Velm", ("colour",))}

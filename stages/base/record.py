@@ -40,7 +40,9 @@ SIDE = Path(".trainyard")
 class StageRun(Generic[P]):
     """What a stage's wiring talks to; see docs/architecture.md for the contract."""
 
-    def __init__(self, name: str, item: str | None, model: type[P], seed: str | None, staging: Path) -> None:
+    def __init__(
+        self, name: str, item: str | None, model: type[P], seed: str | None, staging: Path, section: str | None = None
+    ) -> None:
         self.name, self.item, self._staging = name, item, staging
         self._values = read_params()
         self._sections: dict[str, Any] = {}
@@ -49,7 +51,7 @@ class StageRun(Generic[P]):
         self._models: dict[str, Path] = {}
         self._rows: dict[str, Any] | None = None
         self._notes: dict[str, Any] = {}
-        self.params: P = self.section(name, model)
+        self.params: P = self.section(section or name, model)
         self._root_seed = self.root_seed(seed) if seed else None
 
     def root_seed(self, path: str) -> int:
@@ -204,10 +206,17 @@ class StageRun(Generic[P]):
 
 @contextmanager
 def stage(
-    name: str, model: type[P], *, item: str | None = None, seed: str | None = None, parallel: bool = False
+    name: str,
+    model: type[P],
+    *,
+    item: str | None = None,
+    section: str | None = None,
+    seed: str | None = None,
+    parallel: bool = False,
 ) -> Iterator[StageRun[P]]:
     """Run a stage: outputs appear under `data/<phase>/<stage>[/<item>]/`, with a record, or not at all.
 
+    Its params are the section `name` of params.yaml, or `section` (`evaluation.tasks.<key>`).
     A `parallel` stage may run in several processes at once (torchrun): rank 0 is the stage, and what the others write
     is thrown away. A TrainyardError becomes one line on stderr and exit status 2.
     """
@@ -220,13 +229,13 @@ def stage(
             raise ResourceError("runs in one process; start it without torchrun")
         if is_follower():
             with tempfile.TemporaryDirectory(prefix="trainyard-") as scratch:
-                yield StageRun(name, item, model, seed, Path(scratch))
+                yield StageRun(name, item, model, seed, Path(scratch), section)
             return
         for parent in (folder.parent, Path(MODELS)):
             _remove_leftovers(parent)
         active.parent.mkdir(parents=True, exist_ok=True)
         active.write_text(name)
-        run = StageRun(name, item, model, seed, _staging(folder))
+        run = StageRun(name, item, model, seed, _staging(folder), section)
         _start_tracker()
         yield run
         files.write_json(run.output("record.json"), run.record(code_digest(_module_of(name)), folder))

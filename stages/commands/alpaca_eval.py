@@ -1,53 +1,79 @@
 """`trainyard judge` and `trainyard leaderboard`: AlpacaEval's files judged and ranked outside the pipeline."""
 
+import argparse
 import sys
 from pathlib import Path
-
-from stages.base.files import atomic_path, write_json
-from stages.base.params import lookup, parse, read_params
-from stages.judging.alpaca_eval.board import Options, import_board
-from stages.judging.alpaca_eval.pairs import judge_files
-from stages.judging.judge import JudgeParams, judge_seed
-from stages.publishing.html.page import render
-from stages.publishing.index.leaderboard import imported_view
-from stages.publishing.index.leaderboard_files import as_csv, as_json, as_markdown, published_rows
 
 SHOWN = 5
 
 
-def judge(outputs: Path, baseline: Path, out: Path, max_cost: float | None) -> int:
+def register(subparsers: argparse._SubParsersAction) -> None:
+    command = subparsers.add_parser("judge", help="have one file of AlpacaEval outputs judged against another")
+    add = command.add_argument
+    add("outputs", type=Path, help="JSON list of {instruction, output, generator}")
+    add("--baseline", type=Path, required=True, metavar="FILE", help="outputs to compare with, in the same format")
+    add("--out", type=Path, required=True, metavar="FILE", help="annotations to write, in AlpacaEval's format")
+    add("--max-cost", type=float, metavar="USD", help="instead of judging.judge.annotator.max_cost_usd")
+    command.set_defaults(run=judge)
+
+    command = subparsers.add_parser("leaderboard", help="rank models by AlpacaEval annotation files")
+    add = command.add_argument
+    add("annotations", type=Path, nargs="+", help="annotations.json files, or folders that hold some")
+    add("--out", type=Path, required=True, metavar="FOLDER", help="for leaderboard.html, .csv, .json, .md")
+    add("--baseline", metavar="NAME", help="default: the most frequent generator_1")
+    add("--annotator", metavar="NAME", help="of several judges, the one whose verdicts count")
+    add("--difficulty", type=Path, metavar="CSV", help="instruction_index, instruction_difficulty")
+    add("--gamed", type=Path, metavar="CSV", help="regularising rows, as AlpacaEval's df_gamed")
+    add("--arena", action="store_true", help="ratings over implied battles: slow for many models")
+    add("--title", default="Leaderboard")
+    command.set_defaults(run=leaderboard)
+
+
+def judge(options: argparse.Namespace) -> int:
     """Write AlpacaEval annotations, by the judge of `judging.judge.annotator`."""
+    from stages.base.files import write_json
+    from stages.base.params import lookup, parse, read_params
+    from stages.judging.alpaca_eval.pairs import judge_files
+    from stages.judging.judge import JudgeParams, judge_seed
+
     params = read_params()
     settings = parse("judging.judge", lookup(params, "judging.judge"), JudgeParams).annotator
-    if max_cost is not None:
-        settings = settings.model_copy(update={"max_cost_usd": max_cost})
-    rows, problems = judge_files(outputs, baseline, settings, judge_seed(lookup(params, "run.seed")))
-    write_json(out, rows)
+    if options.max_cost is not None:
+        settings = settings.model_copy(update={"max_cost_usd": options.max_cost})
+    seed = judge_seed(lookup(params, "run.seed"))
+    rows, problems = judge_files(options.outputs, options.baseline, settings, seed)
+    write_json(options.out, rows)
     _tell(problems)
     spent = sum(row["price_per_example"] for row in rows)
-    print(f"{out}: {len(rows)} comparisons by {settings.model}, ${spent:.4f} by its token counts")
+    print(f"{options.out}: {len(rows)} comparisons by {settings.model}, ${spent:.4f} by its token counts")
     return 0
 
 
-def leaderboard(paths: list[Path], out: Path, options: Options, title: str) -> int:
+def leaderboard(options: argparse.Namespace) -> int:
     """Write leaderboard.csv, .json, .md and .html, and problems.txt with every row that could not be used."""
-    board, problems = import_board(paths, options)
-    models = {row["model"]: {"kind": row["kind"], "source": ""} for row in board["rows"]}
-    rows = published_rows(board, models, None)
+    from stages.base.files import atomic_path
+    from stages.judging.alpaca_eval.board import Options, import_board
+    from stages.publishing.html.page import render
+    from stages.publishing.leaderboard.files import as_csv, as_json, as_markdown, published_rows
+    from stages.publishing.leaderboard.table import imported_view
+
+    chosen = Options(options.baseline, options.annotator, options.difficulty, options.gamed, options.arena)
+    board, problems = import_board(options.annotations, chosen)
+    rows = published_rows(board, None)
+    view = {"title": options.title, "board": imported_view(board)}
     texts = {
         "leaderboard.csv": as_csv(rows),
         "leaderboard.json": as_json(rows, board),
-        "leaderboard.md": as_markdown(board, models, title),
-        "leaderboard.html": render({"title": title, "board": imported_view(board, models)}, "leaderboard_page.html"),
+        "leaderboard.md": as_markdown(board, options.title),
+        "leaderboard.html": render(view, "imported_leaderboard.html"),
         "problems.txt": "".join(f"{problem}\n" for problem in problems),
     }
     for name, text in texts.items():
-        with atomic_path(out / name) as temporary:
+        with atomic_path(options.out / name) as temporary:
             temporary.write_text(text, encoding="utf-8")
     _tell(problems)
-    print(
-        f"{out}/leaderboard.html: {len(rows)} models against {board['baseline']}, judged by {board['judge']['label']}"
-    )
+    told = f"{len(rows)} models against {board.baseline}, judged by {board.judge.label}"
+    print(f"{options.out}/leaderboard.html: {told}")
     return 0
 
 

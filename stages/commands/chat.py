@@ -1,5 +1,6 @@
-"""`trainyard chat`: talk to a trained model in the terminal, or pipe prompts in, one a line."""
+"""`trainyard chat`: talk to a model in the terminal, or pipe prompts in, one a line."""
 
+import argparse
 import io
 import sys
 from collections.abc import Callable, Iterator
@@ -7,46 +8,45 @@ from pathlib import Path
 
 from stages.base.errors import InputError, ParamError
 
-MODELS = {  # short names for what the pipeline trains
-    "base": "data/pretraining/anneal",
-    "pretrain": "data/pretraining/pretrain",
-    "sft": "data/alignment/sft",
-    "dpo": "data/alignment/dpo",
-    "ppo": "data/alignment/ppo",
-}
-TOKENIZER = "data/tokens/tokenizer"
+MODELS = Path("data/models")
 HELP = "/quit ends · /help shows this · anything else is a question; each one starts a new conversation"
 
 
+def register(subparsers: argparse._SubParsersAction) -> None:
+    command = subparsers.add_parser("chat", help="talk to a model, or pipe prompts in")
+    add = command.add_argument
+    add("model", nargs="?", default="dpo", help="a key of data/models, or a model folder (default: dpo)")
+    add("--temperature", type=float, default=0.0, help="0 is greedy (default)")
+    add("--top-p", type=float, default=0.95)
+    add("--max-new-tokens", type=int, default=128)
+    add("--seed", type=int, default=0)
+    command.set_defaults(run=run)
+
+
 def model_folder(name: str) -> Path:
-    """A short name or a path, as a model folder. Raises InputError naming what is there."""
-    folder = Path(MODELS.get(name, name))
-    if not (folder / "config.json").is_file():
-        there = [key for key, path in MODELS.items() if (Path(path) / "config.json").is_file()]
-        known = f"trained here: {', '.join(there)}" if there else "none is trained yet: run `dvc repro`"
-        raise InputError(f"no model at {folder}; {known}")
-    return folder
-
-
-def tokenizer_folder(model: Path) -> Path:
-    """The model's own tokenizer where it has one (`trainyard extend`), else the pipeline's."""
-    return model if (model / "tokenizer.json").is_file() else Path(TOKENIZER)
+    """A key of data/models or a path, as a model folder. Raises InputError naming what is there."""
+    for folder in (MODELS / name, Path(name)):
+        if (folder / "config.json").is_file():
+            return folder
+    there = sorted(path.parent.name for path in MODELS.glob("*/config.json"))
+    known = f"in {MODELS}: {', '.join(there)}" if there else f"{MODELS} holds none yet: run `dvc repro`"
+    raise InputError(f"no model `{name}`; {known}")
 
 
 def answerer(
     folder: Path, temperature: float, top_p: float, max_new_tokens: int, seed: int
 ) -> Callable[[str], Iterator[str]]:
     """A function from a prompt to the growing pieces of the answer."""
-    from stages.lm.chat import decode, encode_prompt, load_tokenizer, stop_ids
+    from stages.lm.chat import load_tokenizer
     from stages.lm.checkpoint import load_model
     from stages.lm.device import set_threads
     from stages.lm.generate import generate
 
     set_threads()
-    model, tokenizer = load_model(folder), load_tokenizer(tokenizer_folder(folder))
+    model, tokenizer = load_model(folder), load_tokenizer(folder)
 
     def answer(prompt: str) -> Iterator[str]:
-        ids, told = encode_prompt(tokenizer, prompt), ""
+        ids, told = tokenizer.encode_prompt(prompt), ""
         room = model.config.max_seq_len - len(ids)
         if room < 1:
             yield f"(the question has {len(ids)} tokens; this model reads at most {model.config.max_seq_len - 1})"
@@ -60,9 +60,9 @@ def answerer(
                 temperature=temperature,
                 top_p=top_p,
                 seed=seed,
-                stop_ids=stop_ids(tokenizer),
+                stop_ids=tokenizer.stop_ids,
             )
-            text = decode(tokenizer, tokens)
+            text = tokenizer.decode(tokens)
             shown = text if len(tokens) < length else text.rstrip("\ufffd")  # half a character may still be completed
             yield shown[len(told) :] if shown.startswith(told) else f"\n{shown}"
             told = shown
@@ -86,13 +86,13 @@ def printable(text: str) -> str:
     return "".join(c for c in text if c in "\n\t" or (ord(c) >= 32 and not 127 <= ord(c) < 160))
 
 
-def main(model: str, temperature: float, top_p: float, max_new_tokens: int, seed: int) -> int:
-    if not (temperature >= 0 and 0 < top_p <= 1 and max_new_tokens >= 1):
+def run(options: argparse.Namespace) -> int:
+    if not (options.temperature >= 0 and 0 < options.top_p <= 1 and options.max_new_tokens >= 1):
         raise ParamError("--temperature must be 0 or more, --top-p in (0, 1], --max-new-tokens at least 1")
-    folder = model_folder(model)
+    folder = model_folder(options.model)
     if isinstance(sys.stdin, io.TextIOWrapper):
         sys.stdin.reconfigure(errors="replace")  # piped bytes that are no UTF-8 are a question like any other
-    talk = answerer(folder, temperature, top_p, max_new_tokens, seed)
+    talk = answerer(folder, options.temperature, options.top_p, options.max_new_tokens, options.seed)
     terminal = sys.stdin.isatty()
     if terminal:
         print(f"{folder}. {HELP}")

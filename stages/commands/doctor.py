@@ -1,5 +1,6 @@
 """`trainyard doctor`: is this machine and this clone fit to run the pipeline, and how far has it run?"""
 
+import argparse
 import importlib.metadata
 import os
 import platform
@@ -10,9 +11,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from stages.base.params import read_params
-from stages.base.pipeline import read_pipeline
-from stages.base.workers import thread_count, worker_count
+
+def register(subparsers: argparse._SubParsersAction) -> None:
+    command = subparsers.add_parser("doctor", help="is this machine fit for the run, and how far has it run?")
+    command.set_defaults(run=run)
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,8 @@ def _packages() -> Iterator[Finding]:
 def _compute() -> Iterator[Finding]:
     import torch
 
+    from stages.base.workers import thread_count, worker_count
+
     if torch.cuda.is_available():
         free, total = torch.cuda.mem_get_info()
         words = f"{torch.cuda.get_device_name()}, {free / 2**30:.0f} of {total / 2**30:.0f} GiB free"
@@ -76,6 +80,8 @@ def _compute() -> Iterator[Finding]:
 
 
 def _machine() -> Iterator[Finding]:
+    from stages.base.params import read_params
+
     values = read_params().get("check", {})
     free, need = shutil.disk_usage(".").free / 2**30, float(values.get("min_free_disk_gib", 0))
     yield Finding(free >= need, "disk", f"{free:.1f} GiB free, params ask for {need:g}")
@@ -103,6 +109,8 @@ def _params() -> Iterator[Finding]:
 
 
 def _stages() -> Iterator[Finding]:
+    from stages.base.pipeline import read_pipeline
+
     declared = read_pipeline()
     done = [stage for stage in declared if (stage.folder / "record.json").is_file()]
     missing = [stage.label for stage in declared if stage not in done]
@@ -110,8 +118,8 @@ def _stages() -> Iterator[Finding]:
     if missing:
         words += f"; next: {missing[0]}" + (f" and {len(missing) - 1} more" if len(missing) > 1 else "")
     yield Finding(None if missing else True, "stages", words)
-    page = Path("reports/index.html")
-    yield Finding(True if page.exists() else None, "page", str(page) if page.exists() else "not there yet: `dvc repro`")
+    pages = sorted(str(path) for path in Path("reports").glob("*.html"))
+    yield Finding(True if pages else None, "pages", ", ".join(pages) or "none yet: `dvc repro`")
 
 
 def _mlflow() -> Iterator[Finding]:
@@ -127,7 +135,7 @@ def _mlflow() -> Iterator[Finding]:
     )
 
 
-def main() -> int:
+def run(_: argparse.Namespace) -> int:
     """Print the findings. Exit status 1 if there is a problem."""
     problems = 0
     for finding in examine():

@@ -1,19 +1,23 @@
-"""`trainyard extend`: a trained model with new tokens, as a model folder and as a Hugging Face folder."""
+"""`trainyard extend`: a model with new tokens in its vocabulary, as a new model folder."""
 
+import argparse
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 from stages.base.errors import InputError
-from stages.base.files import atomic_path
-from stages.base.params import load
-from stages.commands.chat import model_folder, tokenizer_folder
-from stages.lm.chat import load_tokenizer
-from stages.lm.checkpoint import load_model, save_model
-from stages.lm.extension import extend_model, extend_tokenizer
-from stages.lm.transformer import Decoder
-from stages.publishing.export import ExportParams, write_folder
+from stages.commands.chat import model_folder
 
-HUGGING_FACE = "huggingface"
+
+def register(subparsers: argparse._SubParsersAction) -> None:
+    command = subparsers.add_parser("extend", help="add tokens to a model's vocabulary")
+    add = command.add_argument
+    add("model", help="a key of data/models, or a model folder")
+    add("--tokens", type=Path, metavar="FILE", help="new ordinary tokens, one a line, blanks included")
+    add("--special", type=Path, metavar="FILE", help="new special tokens, never found in a text, one a line")
+    add("--out", type=Path, required=True, metavar="FOLDER", help="a new folder for the larger model")
+    add("--seed", type=int, default=0, help="of the noise in rows that no text belongs to")
+    command.set_defaults(run=run)
 
 
 def read_tokens(path: Path | None) -> list[str]:
@@ -32,31 +36,27 @@ def read_tokens(path: Path | None) -> list[str]:
     return [line.removesuffix("\r") for line in text.removesuffix("\n").split("\n")] if text else []
 
 
-def main(model: str, tokens: Path | None, special: Path | None, out: Path, seed: int) -> int:
-    """Write `out`: the larger model with its tokenizer, and `out/huggingface` if it exports as Qwen3."""
-    source = model_folder(model)
+def run(options: argparse.Namespace) -> int:
+    """Write `--out`: the larger model with its tokenizer."""
+    from stages.lm.chat import load_tokenizer
+    from stages.lm.checkpoint import load_model, save_model
+    from stages.lm.extension import extend_model, extend_tokenizer
+
+    source, out = model_folder(options.model), options.out
     if out.exists():
         raise InputError(f"{out}: exists; name a new folder, or remove this one")
-    params = load("publishing.export", ExportParams)
-    before = load_tokenizer(tokenizer_folder(source))
-    after = extend_tokenizer(before, read_tokens(tokens), read_tokens(special))
-    larger = extend_model(load_model(source), before, after, seed)
-    exported = larger if isinstance(larger, Decoder) and larger.config.qk_norm else None
+    before = load_tokenizer(source)
+    after = extend_tokenizer(before.tokenizer, read_tokens(options.tokens), read_tokens(options.special))
+    larger = extend_model(load_model(source), before.tokenizer, after, options.seed)
     made = out.with_name(f".{out.name}.partial")
     shutil.rmtree(made, ignore_errors=True)
     try:
-        save_model(made, larger)
-        with atomic_path(made / "tokenizer.json") as temporary:
-            temporary.write_text(after.to_str() + "\n", encoding="utf-8")
-        if exported:
-            write_folder(made / HUGGING_FACE, exported, made, params)
+        save_model(made, larger, replace(before, tokenizer=after))
         made.replace(out)
     finally:
         shutil.rmtree(made, ignore_errors=True)
-    old, new = before.get_vocab_size(), after.get_vocab_size()
+    old, new = before.tokenizer.get_vocab_size(), after.get_vocab_size()
     print(
         f"{out}: {new - old} new tokens, ids {old} to {new - 1}; the model's vocabulary is {larger.config.vocab_size}"
     )
-    if exported:
-        print(f"{out / HUGGING_FACE}: the same for transformers")
     return 0

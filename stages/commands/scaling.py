@@ -1,26 +1,58 @@
 """`trainyard scaling fit`: the scaling laws of anyone's table of runs, or of ladders, outside the pipeline."""
 
+import argparse
 import math
 import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from stages.base.errors import InputError, ParamError
 from stages.base.files import atomic_path, write_json
-from stages.publishing.scaling.page import scaling_page
-from stages.scaling.laws.estimate import Options
-from stages.scaling.study.study import study, summary
-from stages.scaling.tables.ladders import read_ladders
-from stages.scaling.tables.table import NAMES, RunTable, read_table
+
+if TYPE_CHECKING:
+    from stages.scaling.laws.estimate import Options
+    from stages.scaling.tables.table import RunTable
 
 NUMBERS, PAGE = "scaling.json", "scaling.html"
 
 
-def fit(runs: Sequence[str], folder: Path, columns: Sequence[str], options: Options) -> int:
+def register(subparsers: argparse._SubParsersAction) -> None:
+    command = subparsers.add_parser("scaling", help="scaling laws of anyone's table of runs")
+    actions = command.add_subparsers(dest="action", required=True, metavar="action")
+    action = actions.add_parser("fit", help="fit the laws and write their page")
+    add = action.add_argument
+    add(
+        "runs", nargs="+",
+        help="CSV with N, D or C, loss (nats per token), optionally recipe, run, lr, batch, …; or ladders to compare, "
+        "each [NAME=]data/scaling/ladder of a project",
+    )  # fmt: skip
+    add("--out", type=Path, required=True, metavar="DIR", help="gets scaling.html and scaling.json")
+    add(
+        "--column", action="append", default=[], metavar="NAME=COLUMN",
+        help="which column of the file holds what, e.g. loss=c4_val; may be repeated",
+    )  # fmt: skip
+    add("--huber-delta", type=float, default=1e-3, help="of log residuals (default: 1e-3)")
+    add("--level", type=float, default=0.9, help="of intervals (default: 0.9)")
+    add("--seed", type=int, default=0)
+    action.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    from stages.scaling.laws.estimate import Options
+
+    chosen = Options(huber_delta=options.huber_delta, level=options.level, seed=options.seed)
+    return fit(options.runs, options.out, options.column, chosen)
+
+
+def fit(runs: Sequence[str], folder: Path, columns: Sequence[str], options: "Options") -> int:
     """Write `scaling.json` and `scaling.html`. `runs`: a CSV, or folders of ladders, each with NAME= before it or not.
     `columns`: NAME=COLUMN, which column of the CSV holds what.
     """
+    from stages.publishing.scaling.page import scaling_page
+    from stages.scaling.study.study import study, summary
+
     _check(options)
     table, title = _read(runs, _named(columns))
     for warning in table.warnings:
@@ -40,8 +72,11 @@ def fit(runs: Sequence[str], folder: Path, columns: Sequence[str], options: Opti
     return 0
 
 
-def _read(runs: Sequence[str], columns: dict[str, str]) -> tuple[RunTable, str]:
+def _read(runs: Sequence[str], columns: dict[str, str]) -> tuple["RunTable", str]:
     """The table, and what to call it."""
+    from stages.scaling.tables.ladders import read_ladders
+    from stages.scaling.tables.table import read_table
+
     named = [_ladder(given) for given in runs]
     if len(runs) == 1 and not named[0][1].is_dir():
         return read_table(Path(runs[0]), columns), Path(runs[0]).stem
@@ -61,7 +96,7 @@ def _ladder(given: str) -> tuple[str, Path]:
     return (name, Path(folder)) if equals and not Path(given).is_dir() else (given, Path(given))
 
 
-def _check(options: Options) -> None:
+def _check(options: "Options") -> None:
     if not 0.5 < options.level < 1:
         raise ParamError(f"--level must lie between 0.5 and 1, got {options.level:g}")
     if not (math.isfinite(options.huber_delta) and options.huber_delta > 0):
@@ -71,6 +106,8 @@ def _check(options: Options) -> None:
 
 
 def _named(columns: Sequence[str]) -> dict[str, str]:
+    from stages.scaling.tables.table import NAMES
+
     standard = {name.lower(): name for name in NAMES}
     found: dict[str, str] = {}
     for given in columns:

@@ -4,21 +4,27 @@ Every step of the chain is checked: the bytes on disk hash to what the record sa
 producer wrote. A chain that can't be verified is an error (exit status 1), not a footnote.
 """
 
+import argparse
 import json
 import sys
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
 from stages.base.files import read_json
 from stages.publishing.lineage.records import Graph, LineageError, Record, read_records
-from stages.publishing.lineage.token_source import PLACE, find_token
-from stages.publishing.lineage.token_source import render as show_token
 
 LEADERBOARD = "judging.leaderboard"
 ANNOTATIONS = "/annotations.parquet"
+
+
+def register(subparsers: argparse._SubParsersAction) -> None:
+    command = subparsers.add_parser(
+        "trace", help="follow a leaderboard row back to the source documents, verifying every hash"
+    )
+    add = command.add_argument
+    add("row", help="a model's name or lineage id on the leaderboard, or a packed token: train:ROW:COLUMN")
+    add("--json", action="store_true", help="the whole chain as JSON")
+    command.set_defaults(run=run)
 
 
 @dataclass
@@ -48,7 +54,7 @@ def row_of(name: str, graph: Graph) -> str:
 
 def judged_models(graph: Graph) -> set[str]:
     """Items of judging.judge that the leaderboard read."""
-    return {path.split("/")[3] for path in graph.find(LEADERBOARD).inputs if path.startswith("data/judging/judge/")}
+    return {path.split("/")[3] for path in graph.find(LEADERBOARD).inputs if path.endswith(ANNOTATIONS)}
 
 
 def _walk(record: Record, row: str, graph: Graph, seen: dict[str, Node], checked: set[str]) -> Node:
@@ -62,14 +68,14 @@ def _walk(record: Record, row: str, graph: Graph, seen: dict[str, Node], checked
     for path, digest in sorted(record.inputs.items()):
         if _of_another_row(path, record, row):
             continue
-        producer = graph.producer(path, digest)
-        if producer is None:
+        producers = graph.producers(path, digest)
+        if not producers:
             graph.verify(path, digest)
             node.outside.append((path, digest))
-            continue
-        parent = _walk(producer, row, graph, seen, checked)
-        if parent not in node.parents:
-            node.parents.append(parent)
+        for producer in producers:
+            parent = _walk(producer, row, graph, seen, checked)
+            if parent not in node.parents:
+                node.parents.append(parent)
     return node
 
 
@@ -155,6 +161,9 @@ def _summary(record: Record) -> str:
 
 
 def _row_count(table: str) -> str:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
     try:
         return f"{pq.read_metadata(table).num_rows:,} rows"
     except pa.ArrowInvalid:
@@ -169,30 +178,31 @@ def _settings(record: Record, limit: int = 110) -> str:
     return text if len(text) <= limit else text[: limit - 1].rsplit(" ", 1)[0] + " …"
 
 
-def main(row: str, as_text: bool = True) -> int:
+def run(options: argparse.Namespace) -> int:
     """Print the chain of a row, or of a packed token (`train:ROW:COLUMN`). Exit status 1 where it can't be verified."""
+    from stages.publishing.lineage.token_source import PLACE, find_token
+    from stages.publishing.lineage.token_source import render as show_token
+
+    row = options.row
     try:
         graph = Graph(read_records())
         if PLACE.fullmatch(row):
             node, token = _walk(graph.find("tokens.pack"), row, graph, {}, set()), find_token(row)
-            told = {"token": asdict(token)} | as_json(row, node)
-            print(render(show_token(token), node) if as_text else json.dumps(told, indent=2, sort_keys=True))
-            return 0
-        row = row_of(row, graph)
-        node = trace(row, graph)
+            told, shown = {"token": asdict(token)} | as_json(row, node), render(show_token(token), node)
+        else:
+            row = row_of(row, graph)
+            node = trace(row, graph)
+            told, shown = as_json(row, node), render(row, node, row_scores(row))
     except LineageError as error:
         print(f"trainyard: trace: {error}", file=sys.stderr)
         return 1
-    print(render(row, node, row_scores(row)) if as_text else json.dumps(as_json(row, node), indent=2, sort_keys=True))
+    print(json.dumps(told, indent=2, sort_keys=True) if options.json else shown)
     return 0
 
 
 def row_scores(row: str) -> dict[str, Any]:
     """The row's published numbers, for the first line."""
-    value = read_json("data/judging/leaderboard/leaderboard.json")
-    rows = value.get("rows", value) if isinstance(value, dict) else value
-    for entry in rows:
-        if isinstance(entry, dict) and entry.get("model") == row:
-            numbers = {k: v for k, v in sorted(entry.items()) if isinstance(v, int | float) and not isinstance(v, bool)}
-            return {key: f"{value:.4g}" for key, value in numbers.items()}
-    return {}
+    rows = read_json("data/judging/leaderboard/leaderboard.json")["rows"]
+    entry = next((entry for entry in rows if entry["model"] == row), {})
+    numbers = {k: v for k, v in sorted(entry.items()) if isinstance(v, int | float) and not isinstance(v, bool)}
+    return {key: f"{value:.4g}" for key, value in numbers.items()}

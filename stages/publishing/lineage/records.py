@@ -93,29 +93,26 @@ class Graph:
                 return record
         raise InputError(f"no record of `{label}` below data/; run the pipeline (`dvc repro`)")
 
-    def producer(self, path: str, digest: str) -> Record | None:
-        """The record that wrote this input, None for a file from outside the pipeline.
+    def producers(self, path: str, digest: str) -> list[Record]:
+        """The records that wrote this input, several of a folder of many stages; none of a file from outside.
 
-        Raises LineageError where the writer's record names other bytes than the reader's.
+        Raises LineageError where the writers' records name other bytes than the reader's.
         """
-        record, written = self._written(path)
-        if record is None:
-            return None
-        if written != digest:
+        writers = {path: self._writer[path]} if path in self._writer else self._inside(path)
+        if not writers:
+            return []
+        written = {out: record.outputs[out] for out, record in writers.items()}
+        found = written[path] if path in written else folder_digest(path, written)
+        if found != digest:
+            labels = " and ".join(sorted({record.label for record in writers.values()}))
             raise LineageError(
-                f"{path}: read with sha256 {digest[:12]}, but {record.label} last wrote {str(written)[:12]}; "
+                f"{path}: read with sha256 {digest[:12]}, but {labels} last wrote {found[:12]}; "
                 "the pipeline was not rerun to the end: `dvc repro`"
             )
-        return record
+        return list({record.label: record for _, record in sorted(writers.items())}.values())
 
-    def _written(self, path: str) -> tuple[Record | None, str | None]:
-        if path in self._writer:
-            return self._writer[path], self._writer[path].outputs[path]
-        inside = {out: record for out, record in self._writer.items() if out.startswith(f"{path}/")}
-        if not inside:
-            return None, None
-        record = inside[min(inside)]
-        return record, folder_digest(path, {out: record.outputs[out] for out in inside})
+    def _inside(self, folder: str) -> dict[str, Record]:
+        return {out: record for out, record in self._writer.items() if out.startswith(f"{folder}/")}
 
     def verify(self, path: str, digest: str) -> None:
         """Raises LineageError unless the bytes on disk are the recorded ones."""

@@ -93,16 +93,15 @@ def current_records(code: Path) -> list[Record]:
     def current(record: Record) -> bool:
         if record.label not in verdicts:
             verdicts[record.label] = _own_state_holds(record, values, code.parent) and all(
-                _writer_current(path, digest) for path, digest in record.inputs.items()
+                _writers_current(path, digest) for path, digest in record.inputs.items()
             )
         return verdicts[record.label]
 
-    def _writer_current(path: str, digest: str) -> bool:
+    def _writers_current(path: str, digest: str) -> bool:
         try:
-            writer = graph.producer(path, digest)
+            return all(current(writer) for writer in graph.producers(path, digest))
         except LineageError:
             return False
-        return writer is None or current(writer)
 
     return [record for record in records if current(record)]
 

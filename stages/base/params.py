@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, TypeVar, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, RootModel, ValidationError
 
 from stages.base.errors import ParamError
 
@@ -27,7 +27,7 @@ class Section(BaseModel):
     )
 
 
-S = TypeVar("S", bound=Section)
+S = TypeVar("S", bound=BaseModel)  # a Section, or a RootModel of several that `kind` tells apart
 
 
 def read_params(path: Path = PARAMS_FILE) -> dict[str, Any]:
@@ -69,7 +69,8 @@ def load(section: str, model: type[S], path: Path = PARAMS_FILE) -> S:
 
 
 def _explain(section: str, problem: Any, model: type[BaseModel]) -> str:
-    where = ".".join([section, *(str(part) for part in problem["loc"])])
+    tags = 1 if issubclass(model, RootModel) and len(problem["loc"]) > 1 else 0  # of the union, no part of the file
+    where = ".".join([section, *(str(part) for part in problem["loc"][tags:])])
     if problem["type"] == "extra_forbidden":
         known = _fields_at(model, problem["loc"][:-1])
         return f"params.yaml: unknown parameter `{where}`{nearest(str(problem['loc'][-1]), known)}"
@@ -83,7 +84,7 @@ def _explain(section: str, problem: Any, model: type[BaseModel]) -> str:
 
 def _fields_at(model: type[BaseModel], loc: tuple[int | str, ...]) -> list[str]:
     """Names of the fields that were allowed where an unknown one was met."""
-    models = [model]
+    models = _inner_models(model.model_fields["root"].annotation) if issubclass(model, RootModel) else [model]
     for part in loc:
         tagged = [one for one in models if any(part in get_args(f.annotation) for f in one.model_fields.values())]
         fields = [one.model_fields[str(part)] for one in models if str(part) in one.model_fields]

@@ -19,19 +19,19 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 import pyarrow as pa
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from stages.base import files, tables
 from stages.base.artifacts import MODELS
 from stages.base.closure import code_digest
 from stages.base.contracts import Contract
 from stages.base.errors import DataLossError, InputError, ParamError, ResourceError, TrainyardError
-from stages.base.params import Section, lookup, parse, read_params
+from stages.base.params import lookup, parse, read_params
 from stages.base.seeds import derive
 from stages.base.workers import is_follower, process_count
 
-P = TypeVar("P", bound=Section)
-Q = TypeVar("Q", bound=Section)
+P = TypeVar("P", bound=BaseModel)
+Q = TypeVar("Q", bound=BaseModel)
 C = TypeVar("C", bound=Contract)
 DATA = Path("data")
 SIDE = Path(".trainyard")

@@ -1,6 +1,6 @@
 """Where the files between phases lie, and how they are read.
 
-A folder of items holds `items.json`, the keys that are in the pipeline, and one folder an item (`check` writes the first).
+A folder of items holds `items.json`, the keys that are in the pipeline (`check` writes it), and one folder an item.
 """
 
 from typing import TYPE_CHECKING, Any

@@ -1,4 +1,4 @@
-"""What the JSON files between phases hold, one module a file; the producing phase's owner states it, readers rely on it."""
+"""What the JSON files between phases hold, one module a file. Who writes a file builds its model, who reads it gets one."""
 
 from pydantic import BaseModel, ConfigDict
 

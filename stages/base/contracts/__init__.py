@@ -1,6 +1,17 @@
 """What the JSON files between phases hold, one module a file. Who writes a file builds its model, who reads it gets one."""
 
-from pydantic import BaseModel, ConfigDict
+import math
+from typing import Annotated, Any
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict
+
+
+def _null(value: Any) -> Any:
+    return None if isinstance(value, float) and math.isnan(value) else value
+
+
+Number = Annotated[float | None, BeforeValidator(_null)]
+"""A number, or null where there is none: NaN becomes null, which is what JSON can hold."""
 
 
 class Contract(BaseModel):

@@ -1,0 +1,129 @@
+"""`data/judging/leaderboard/leaderboard.json`, and the board that `trainyard leaderboard` makes of annotation files."""
+
+from typing import Literal
+
+from stages.base.contracts import Contract, Number
+
+Kind = Literal[
+    "trained", "imported", "outputs", "endpoint", "constant", "shuffled", "nearest_neighbour", "padded", "annotations"
+]
+
+
+class Standing(Contract):
+    """One model's numbers on one split. Rates are percent, intervals 95 %; null where there is no number."""
+
+    win_rate: Number
+    win_rate_low: Number
+    win_rate_high: Number
+    standard_error: Number
+    """Of the win rate, over instructions."""
+    discrete_win_rate: Number
+    n_wins: int
+    n_wins_base: int
+    n_draws: int
+    n_total: int
+    lc_win_rate: Number
+    """Length-controlled."""
+    lc_standard_error: Number
+    lc_low: Number
+    lc_high: Number
+    bradley_terry: Number
+    """Natural log-strength."""
+    bradley_terry_low: Number
+    bradley_terry_high: Number
+    arena_rating: Number
+    """The same on the scale of arenas."""
+    arena_rating_low: Number
+    arena_rating_high: Number
+    right: Number
+    """Exactly right answers, of those whose truth is known; no judge in it."""
+    right_low: Number
+    right_high: Number
+    mean_score: Number
+    """Correct minus wrong facts, of answers whose truth is known."""
+    mean_length: Number
+    """Characters of an answer."""
+    n: int
+    """Comparisons with a preference."""
+    missing: int
+    """Comparisons without one."""
+    prefers_first: Number
+    """Verdicts that go to the answer shown first."""
+    usd: float
+    usd_per_1000: float
+    seconds_per_1000: Number
+
+
+class Row(Standing):
+    """One model on the test split, with its numbers on validation beside them."""
+
+    model: str
+    kind: Kind
+    """trained, imported: a folder of data/models; annotations: of files from elsewhere; the others as in params."""
+    source: str
+    """Where the answers come from: the model's folder, the answerer's path, or nothing."""
+    control: bool
+    baseline: bool
+    chosen: bool
+    rank: int
+    lineage: str
+    """How the sha256 of its annotations.parquet begins; "" for files from elsewhere."""
+    validation: Standing | None
+
+
+class Judge(Contract):
+    """Who judged, and how it is named wherever its numbers appear."""
+
+    simulated: bool
+    provider: str
+    model: str
+    label: str
+    signal: str
+    """What simulated annotators go by, in words; "" for others."""
+    versions: dict[str, int]
+    """Verdicts by the version that the replies name."""
+
+
+class Choice(Contract):
+    """The tuned model that was picked, by which number of which split."""
+
+    model: str
+    split: str
+    by: Literal["right", "mean_score", "lc_win_rate", "win_rate"]
+
+
+class Comparison(Contract):
+    """`model` minus `against` in points, paired by instruction, with a 95 % interval."""
+
+    model: str
+    against: str
+    metric: Literal["right", "win_rate"]
+    """Exactly right answers where truth is known, else wins against the baseline."""
+    split: str
+    difference: Number
+    low: Number
+    high: Number
+    n: int
+
+
+class Correlation(Contract):
+    """Spearman's rho of two columns over models."""
+
+    a: str
+    b: str
+    spearman: Number
+    low: Number
+    high: Number
+    n: int
+
+
+class Leaderboard(Contract):
+    baseline: str
+    judge: Judge
+    chosen: Choice | None
+    rows: list[Row]
+    """By rank: length-controlled win rate."""
+    comparisons: list[Comparison]
+    correlations: list[Correlation]
+    notes: list[str]
+    """What a reader must know before believing a number; sentences."""

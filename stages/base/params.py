@@ -5,11 +5,13 @@ A section is addressed as `<phase>.<stage>`; DVC hashes exactly the sections tha
 
 import difflib
 import re
+from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import Any, TypeVar, get_args, overload
 
 import yaml
-from pydantic import BaseModel, ConfigDict, RootModel, ValidationError
+from pydantic import BaseModel, ConfigDict, RootModel, TypeAdapter, ValidationError
 
 from stages.base.errors import ParamError
 
@@ -27,7 +29,7 @@ class Section(BaseModel):
     )
 
 
-S = TypeVar("S", bound=BaseModel)  # a Section, or a RootModel of several that `kind` tells apart
+T = TypeVar("T")
 
 
 def read_params(path: Path = PARAMS_FILE) -> dict[str, Any]:
@@ -55,48 +57,80 @@ def lookup(values: dict[str, Any], section: str) -> Any:
     return here
 
 
-def parse(section: str, value: Any, model: type[S]) -> S:
-    """Check one section's value against its model. Raises ParamError with one line a problem, joined by `; `."""
+@overload
+def parse(section: str, value: Any, model: type[T]) -> T: ...
+@overload
+def parse(section: str, value: Any, model: Any) -> Any: ...
+def parse(section: str, value: Any, model: Any) -> Any:
+    """Check one section's value against its type: a Section, a union of Sections by `kind`, a plain type.
+
+    Raises ParamError with one line a problem, joined by `; `.
+    """
     try:
-        return model.model_validate(value if value is not None else {})
+        return _adapter(model).validate_python({} if value is None and _sections_of(model) else value, strict=True)
     except ValidationError as error:
-        raise ParamError("; ".join(_explain(section, problem, model) for problem in error.errors())) from None
+        raise ParamError("; ".join(_explain(section, problem, value, model) for problem in error.errors())) from None
 
 
-def load(section: str, model: type[S], path: Path = PARAMS_FILE) -> S:
+@cache
+def _adapter(model: Any) -> TypeAdapter[Any]:
+    return TypeAdapter(model)
+
+
+def load(section: str, model: type[T], path: Path = PARAMS_FILE) -> T:
     """Read and check one section of params.yaml."""
     return parse(section, lookup(read_params(path), section), model)
 
 
-def _explain(section: str, problem: Any, model: type[BaseModel]) -> str:
-    tags = 1 if issubclass(model, RootModel) and len(problem["loc"]) > 1 else 0  # of the union, no part of the file
-    where = ".".join([section, *(str(part) for part in problem["loc"][tags:])])
-    if problem["type"] == "extra_forbidden":
-        known = _fields_at(model, problem["loc"][:-1])
-        return f"params.yaml: unknown parameter `{where}`{nearest(str(problem['loc'][-1]), known)}"
-    if problem["type"] == "missing":
-        return f"params.yaml: `{where}` is missing"
+def _explain(section: str, problem: Any, value: Any, model: Any) -> str:
+    where = ".".join([section, *_keys(problem["loc"], value)])
+    match problem["type"]:
+        case "extra_forbidden":
+            known = _fields_at(model, problem["loc"][:-1])
+            return f"params.yaml: unknown parameter `{where}`{nearest(str(problem['loc'][-1]), known)}"
+        case "missing":
+            return f"params.yaml: `{where}` is missing"
+        case "union_tag_not_found":
+            return f"params.yaml: `{where}.{problem['ctx']['discriminator'].strip(chr(39))}` is missing"
+        case "union_tag_invalid":
+            tag, known = problem["ctx"]["tag"], re.findall(r"'([^']*)'", problem["ctx"]["expected_tags"])
+            field = problem["ctx"]["discriminator"].strip("'")
+            return f"params.yaml: `{where}.{field}`: unknown {field} `{tag}`{nearest(tag, known)}"
     # YAML 1.1 takes `1e-3` for text: its numbers have a point, and a sign in the exponent.
     exponent = problem["type"] == "float_type" and re.fullmatch(r"[-+]?[\d.]+[eE][-+]?\d+", str(problem["input"]))
     hint = "; YAML reads that as text, write it like 1.0e-3" if exponent else ""
     return f"params.yaml: `{where}`: {problem['msg'][0].lower()}{problem['msg'][1:]}, got {problem['input']!r}{hint}"
 
 
-def _fields_at(model: type[BaseModel], loc: tuple[int | str, ...]) -> list[str]:
+def _keys(loc: tuple[int | str, ...], value: Any) -> Iterator[str]:
+    """Of a problem's place the keys that stand in the file: pydantic names the members of unions too."""
+    for depth, part in enumerate(loc, 1):
+        try:
+            value = value[part]
+        except (KeyError, IndexError, TypeError):
+            if depth < len(loc) or not isinstance(value, dict):
+                continue
+        yield str(part)
+
+
+def _fields_at(model: Any, loc: tuple[int | str, ...]) -> list[str]:
     """Names of the fields that were allowed where an unknown one was met."""
-    models = _inner_models(model.model_fields["root"].annotation) if issubclass(model, RootModel) else [model]
+    models = _sections_of(model)
     for part in loc:
         tagged = [one for one in models if any(part in get_args(f.annotation) for f in one.model_fields.values())]
         fields = [one.model_fields[str(part)] for one in models if str(part) in one.model_fields]
-        inner = [found for field in fields for found in _inner_models(field.annotation)]
+        inner = [found for field in fields for found in _sections_of(field.annotation)]
         models = inner or (tagged if len(models) > 1 and tagged else models)  # a part of loc may be a union's tag
     return sorted({name for one in models for name in one.model_fields})
 
 
-def _inner_models(annotation: Any) -> list[type[BaseModel]]:
+def _sections_of(annotation: Any) -> list[type[BaseModel]]:
+    """The models that a type is, or is made of."""
+    if isinstance(annotation, type) and issubclass(annotation, RootModel):
+        return _sections_of(annotation.model_fields["root"].annotation)
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return [annotation]
-    return [found for argument in getattr(annotation, "__args__", ()) for found in _inner_models(argument)]
+    return [found for argument in get_args(annotation) for found in _sections_of(argument)]
 
 
 def nearest(name: str, known: list[str]) -> str:

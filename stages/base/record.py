@@ -16,7 +16,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, overload
 
 import pyarrow as pa
 from pydantic import BaseModel, ValidationError
@@ -55,11 +55,12 @@ class StageRun(Generic[P]):
         self._root_seed = self.root_seed(seed) if seed else None
 
     def root_seed(self, path: str) -> int:
-        """The value of `corpus.seed` or `run.seed`; recorded."""
-        value = lookup(self._values, path)
+        """The value of `corpus.seed`, `run.seed`, or that of a stage that reads the whole of `run`; recorded."""
+        self._sections[path] = value = lookup(self._values, path)
+        if isinstance(value, dict):
+            path, value = f"{path}.seed", value.get("seed")
         if not isinstance(value, int) or isinstance(value, bool) or value < 0:
             raise ParamError(f"params.yaml: `{path}` must be a non-negative integer, got {value!r}")
-        self._sections[path] = value
         return value
 
     @property
@@ -69,8 +70,13 @@ class StageRun(Generic[P]):
             raise RuntimeError(f"{self.name} was declared without a seed")
         return derive(self._root_seed, self.name, self.item or "")
 
-    def section(self, name: str, model: type[Q]) -> Q:
-        """Another checked section of params.yaml; it must stand in the stage's DVC `params:`."""
+    @overload
+    def section(self, name: str, model: type[Q]) -> Q: ...
+    @overload
+    def section(self, name: str, model: Any) -> Any: ...
+    def section(self, name: str, model: Any) -> Any:
+        """Another checked section of params.yaml (or a single value: `run.section("alignment.base", str)`); it must
+        stand in the stage's DVC `params:`."""
         value = lookup(self._values, name)
         self._sections[name] = value
         return parse(name, value, model)

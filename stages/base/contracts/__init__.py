@@ -1,4 +1,4 @@
-"""What the JSON files between phases hold, one module a file. Who writes a file builds its model, who reads it gets one."""
+"""What the JSON files between phases hold, one module a file: the writer builds its model, the reader gets it."""
 
 import math
 from typing import Annotated, Any

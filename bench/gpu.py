@@ -108,7 +108,7 @@ class Bench:
 
     def machine(self) -> dict[str, Any]:
         cuda = self.arguments.device == "cuda"
-        board = accelerators.known(self.device_name())
+        board = accelerators.driven(self.device_name())
         return {
             "device": self.device_name(),
             "memory_gib": torch.cuda.get_device_properties(0).total_memory / 2**30 if cuda else None,

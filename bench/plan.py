@@ -75,7 +75,7 @@ def lecture() -> None:
 def bills() -> None:
     """Published GPU-hours against the default range of utilisation."""
     from stages.scaling.budget.cost import Assumptions, estimate
-    from stages.scaling.devices import device
+    from stages.lm.accelerators import named
 
     low, high = Assumptions().mfu
     counts: dict[str, list[bool]] = {"verified": [], "second-hand": []}
@@ -89,7 +89,7 @@ def bills() -> None:
             inside = cost.gpu_hours.low <= hours <= cost.gpu_hours.high
             counts[row["status"]].append(inside)
             if not inside:
-                mfu = float(cost.flops) / (hours * 3600 * device(board).peak_tflops * 1e12)
+                mfu = float(cost.flops) / (hours * 3600 * named(board).peak_tflops * 1e12)
                 print(f"  MISS {row['model']} ({row['status']}): {hours:,.0f} h, {mfu:.1%}")
     for status, inside in counts.items():
         print(f"  {status}: {sum(inside)} of {len(inside)} inside")

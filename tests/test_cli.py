@@ -14,7 +14,7 @@ from stages.base.files import write_json
 from stages.cli import main, parser
 from stages.commands import chat
 from stages.commands import scaling as laws
-from stages.scaling.devices import DEVICES
+from stages.lm.accelerators import ACCELERATORS
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -110,7 +110,7 @@ def test_cost_takes_numbers_of_devices_as_of_parameters(capsys: pytest.CaptureFi
     with pytest.raises(SystemExit):
         main(["cost", "--help"])
     told = capsys.readouterr().out
-    assert all(name in told for name in DEVICES)
+    assert all(name in told for name in ACCELERATORS)
 
 
 def test_where_says_whether_the_page_is_there(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch) -> None:

@@ -4,7 +4,7 @@ import argparse
 import json
 
 from stages.base.errors import ParamError
-from stages.scaling.devices import DEVICES
+from stages.lm.accelerators import ACCELERATORS
 
 
 def register(subparsers: argparse._SubParsersAction) -> None:
@@ -13,7 +13,7 @@ def register(subparsers: argparse._SubParsersAction) -> None:
     add("--params", type=float, required=True, metavar="N", help="parameters, e.g. 405e9")
     add("--tokens", type=float, required=True, metavar="D", help="training tokens, e.g. 15.6e12")
     add("--active-params", type=float, metavar="N", help="of a mixture of experts: those that one token uses")
-    add("--device", default="h100", metavar="NAME", help=f"default: h100; known: {', '.join(DEVICES)}")
+    add("--device", default="h100", metavar="NAME", help=f"default: h100; known: {', '.join(ACCELERATORS)}")
     add("--gpus", type=_whole, default=1, help="devices, e.g. 16e3; default: 1")
     add("--layers", type=_whole, metavar="L", help="with --width and --context: count attention too")
     add("--width", type=_whole, metavar="W", help="query heads x head size")

@@ -69,6 +69,31 @@ class ModelConfig:
         """All parameters, embeddings included, a tied head counted once (Hoffmann et al. 2022's N)."""
         return self.non_embedding_count() + (1 if self.tie_embeddings else 2) * self.vocab_size * self.d_model
 
+    def matmul_count(self) -> int:
+        """Weights that take part in a matrix product for each token: all matrices and the output head, not the input
+        lookup.
+        """
+        width = self.d_model
+        if self.arch == "lstm":
+            layer = 8 * width * width
+        else:
+            layer = width * self.head_dim * (2 * self.n_head + 2 * self.n_kv_head) + 3 * width * self.d_ff
+        return self.n_layer * layer + self.vocab_size * width
+
+    def flops_per_token(self, seq_len: int) -> float:
+        """Training FLOPs a token in rows of `seq_len`. An LSTM has no attention term."""
+        layers = self.n_layer if self.arch == "transformer" else 0
+        return training_flops(self.matmul_count(), layers, self.n_head * self.head_dim, seq_len)
+
+
+def training_flops(weights: float, layers: int = 0, width: int = 0, seq_len: int = 0) -> float:
+    """FLOPs a token, forward and backward: 6·N + 12·L·H·Q·T (PaLM, Chowdhery et al. 2022, appendix B).
+
+    weights: those in matrix products, with the output head and without the input embedding. width: query heads × head
+    size. Attention is counted in full, not halved for causality; no recomputation.
+    """
+    return 6.0 * weights + 12.0 * layers * width * seq_len
+
 
 def _require(holds: bool, name: str, value: object, remedy: str) -> None:
     if not holds:

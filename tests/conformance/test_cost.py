@@ -8,7 +8,7 @@ from scipy.optimize import brentq
 
 from stages.scaling.budget.cost import Assumptions, estimate
 from stages.scaling.budget.serving import serve_optimum
-from stages.scaling.devices import device
+from stages.lm.accelerators import named
 from stages.scaling.laws.law import Law
 
 
@@ -64,6 +64,6 @@ def test_emissions_of_the_cards_follow_from_their_hours(reference: Path) -> None
     cards = table[table.tco2_location.notna() & table.gpu_hours.notna()]
     assert len(cards) == 10
     for row in cards.itertuples():
-        board = device({"A100-80GB": "a100", "H100-80GB": "h100"}[row.gpu])
+        board = named({"A100-80GB": "a100", "H100-80GB": "h100"}[row.gpu])
         tonnes = row.gpu_hours * board.power_w / 1e6 * default.pue * default.kg_per_kwh
         assert tonnes == pytest.approx(row.tco2_location, rel=0.09), row.model

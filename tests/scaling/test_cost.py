@@ -3,13 +3,14 @@
 import pytest
 
 from stages.base.errors import ParamError
-from stages.scaling import devices
-from stages.scaling.budget.cost import Assumptions, Attention, estimate, flops_per_token, render
+from stages.lm import accelerators
+from stages.scaling.budget.cost import Assumptions, Attention, estimate, render
 
 
 def test_attention_share_of_palm() -> None:
     """PaLM 540B, appendix B: 46.2 % MFU with attention, 45.7 % without; 118 layers, 48 heads of 256, 2,048 tokens."""
-    ratio = flops_per_token(540.35e9, Attention(118, 48 * 256, 2048)) / flops_per_token(540.35e9)
+    with_attention = estimate(540.35e9, 780e9, attention=Attention(118, 48 * 256, 2048))
+    ratio = float(with_attention.flops) / float(estimate(540.35e9, 780e9).flops)
     assert ratio == pytest.approx(46.2 / 45.7, abs=2e-3)
 
 
@@ -50,9 +51,9 @@ def test_every_device_states_a_dense_peak() -> None:
     """Half of the data sheets' figures with sparsity."""
     sparse = {"a100": 624, "h100": 1979, "h200": 1979, "l4": 242, "l40s": 733, "b200": 4500, "h100_pcie": 1513}
     for key, doubled in sparse.items():
-        assert devices.DEVICES[key].peak_tflops == pytest.approx(doubled / 2, rel=0.02)
+        assert accelerators.ACCELERATORS[key].peak_tflops == pytest.approx(doubled / 2, rel=0.02)
     with pytest.raises(ParamError, match="known: t4, v100"):
-        devices.device("abacus")
+        accelerators.named("abacus")
 
 
 def test_every_printed_line_carries_its_assumption() -> None:

@@ -88,8 +88,8 @@ class Plan(Contract):
     recipe: Recipe
     """The ladder's: the law predicts no other run."""
     tokenizer_sha256: str
-    predicted_loss: float | None
-    """Nats per token; null in a plan made by hand."""
+    predicted_loss: float
+    """Nats per token."""
     interval: list[float]
     """Of the predicted loss, at `level`."""
     level: float

@@ -5,8 +5,8 @@ from dataclasses import dataclass, fields
 
 from stages.base.errors import ParamError
 from stages.base.readable import in_readable_unit
-from stages.scaling import devices
-from stages.scaling.devices import Device
+from stages.lm.accelerators import Accelerator, named
+from stages.lm.config import training_flops
 
 REPORTING_THRESHOLD = 1e26  # FLOPs; US Executive Order 14110 (2023, since revoked), the lecture's scrutiny line
 EU_SYSTEMIC_RISK = 1e25  # FLOPs; EU AI Act, article 51(2)
@@ -77,22 +77,12 @@ class Cost:
         return out
 
 
-def flops_per_token(active_params: float, attention: Attention | None = None) -> float:
-    """Training FLOPs a token: 6·N, and 12·L·H·Q·T for attention (PaLM, Chowdhery et al. 2022, appendix B).
-
-    N: parameters that take part in a matrix product (the head counts, an untied input embedding doesn't, of experts
-    only the active ones). Attention is counted in full, not halved for causality; nothing is recomputed.
-    """
-    extra = 12.0 * attention.n_layer * attention.width * attention.context if attention else 0.0
-    return 6.0 * float(active_params) + extra
-
-
 def estimate(
     params: float,
     tokens: float,
     *,
     gpus: int = 1,
-    device: str | Device = "h100",
+    device: str | Accelerator = "h100",
     active_params: float | None = None,
     attention: Attention | None = None,
     assumptions: Assumptions | None = None,
@@ -104,13 +94,14 @@ def estimate(
     unknown device, or numbers so large that what they cost is none.
     """
     given = assumptions or Assumptions()
-    board = devices.device(device) if isinstance(device, str) else device
+    board = named(device) if isinstance(device, str) else device
     active = float(params if active_params is None else active_params)
     _check(float(params), float(tokens), gpus, active, given, attention)
     if given.tflops is not None and given.tflops > board.peak_tflops:
         raise ParamError(f"tflops {given.tflops:g} is above the {board.label}'s dense peak of {board.peak_tflops:g}")
-    dense = flops_per_token(active) * float(tokens)
-    compute = flops_per_token(active, attention) * float(tokens)
+    dense = training_flops(active) * float(tokens)
+    shape = (attention.n_layer, attention.width, attention.context) if attention else ()
+    compute = training_flops(active, *shape) * float(tokens)
     if given.tflops is not None:
         rates = [given.tflops] * 3
         speed = f"{given.tflops:g} TFLOP/s achieved ({given.tflops / board.peak_tflops:.0%} MFU) on one {board.label}"

@@ -6,14 +6,12 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
-from tokenizers import Tokenizer
-
 from stages.alignment.batches import Exchange
 from stages.annotators.truth import Truth, score
 from stages.base.errors import InputError
 from stages.base.seeds import derive
 from stages.lm.build import LanguageModel
-from stages.lm.chat import END, decode, encode_prompt, special_ids
+from stages.lm.chat import ChatTokenizer
 from stages.lm.generate import generate
 from stages.lm.scoring import sequence_logprobs
 
@@ -35,7 +33,7 @@ class Answer:
 
 def answer(
     model: LanguageModel,
-    tokenizer: Tokenizer,
+    tokenizer: ChatTokenizer,
     prompts: Sequence[str],
     *,
     max_new_tokens: int,
@@ -51,7 +49,7 @@ def answer(
 
     Raises InputError for a prompt that leaves no room for `max_new_tokens` in the model's context.
     """
-    encoded = [tuple(encode_prompt(tokenizer, prompt)) for prompt in prompts]
+    encoded = [tuple(tokenizer.encode_prompt(prompt)) for prompt in prompts]
     room = model.config.max_seq_len - max_new_tokens
     for prompt, ids in zip(prompts, encoded, strict=True):
         if len(ids) > room:
@@ -72,11 +70,11 @@ def answer(
         top_p=top_p,
         seed=seed,
         seeds=seeds,
-        stop_ids=[special_ids(tokenizer)[END]],
+        stop_ids=[tokenizer.end_id],
         label=label,
     )
     answers = [
-        Answer(tuple(start), tuple(ids), decode(tokenizer, ids).strip(), len(ids) < max_new_tokens)
+        Answer(tuple(start), tuple(ids), tokenizer.decode(ids).strip(), len(ids) < max_new_tokens)
         for start, ids in zip(repeated, generated, strict=True)
     ]
     return [answers[at : at + samples] for at in range(0, len(answers), samples)]
@@ -107,7 +105,7 @@ class Validation:
     """The validation split, answered greedily; a seeded sample of it measures the distance from a reference model."""
 
     def __init__(
-        self, tokenizer: Tokenizer, truth: Truth, instructions: Sequence[dict[str, Any]], max_new_tokens: int
+        self, tokenizer: ChatTokenizer, truth: Truth, instructions: Sequence[dict[str, Any]], max_new_tokens: int
     ) -> None:
         self.rows = [row for row in instructions if row["split"] == "validation"]
         if not self.rows:
@@ -147,7 +145,7 @@ class Validation:
             seed=seed,
             label="divergence",
         )
-        end = special_ids(self.tokenizer)[END]
+        end = self.tokenizer.end_id
         pairs = [(list(exchange.ids), exchange.start) for exchange in (first.exchange(end) for (first,) in given)]
         pairs = [(ids, start) for ids, start in pairs if start < len(ids)]
         own, other = sequence_logprobs(model, pairs), sequence_logprobs(reference, pairs)

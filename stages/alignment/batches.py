@@ -5,12 +5,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from tokenizers import Tokenizer
 from torch import Tensor
 
 from stages.base.errors import InputError
 from stages.base.seeds import derive
-from stages.lm.chat import encode_example
+from stages.lm.chat import ChatTokenizer
 
 
 @dataclass(frozen=True)
@@ -24,12 +23,12 @@ class Exchange:
         return len(self.ids)
 
 
-def encode_exchange(tokenizer: Tokenizer, prompt: str, answer: str, max_length: int) -> Exchange:
+def encode_exchange(tokenizer: ChatTokenizer, prompt: str, answer: str, max_length: int) -> Exchange:
     """Raises InputError naming the prompt if the whole is longer than `max_length` tokens.
 
     Cutting it would teach answers without an end.
     """
-    ids, learned = encode_example(tokenizer, prompt, answer)
+    ids, learned = tokenizer.encode_example(prompt, answer)
     if len(ids) > max_length:
         raise InputError(
             f"the exchange {prompt[:60]!r} … is {len(ids)} tokens long, more than the model's {max_length}; shorten it"

@@ -20,7 +20,6 @@ from stages.alignment.scalar import read_reward_model, rewards_of
 from stages.base import schemas
 from stages.base.params import Section
 from stages.base.record import stage
-from stages.lm.chat import END, PAD, special_ids
 
 
 class BestOfNParams(Section):
@@ -58,7 +57,6 @@ def main() -> None:
         model = read_model(run, SFT)
         reward_model = read_reward_model(run)
         truth = read_truth(run)
-        ids = special_ids(tokenizer)
         groups = answer(
             model,
             tokenizer,
@@ -70,8 +68,8 @@ def main() -> None:
             samples=params.n,
             label=f"best of {params.n}",
         )
-        exchanges = [given.exchange(ids[END]) for group in groups for given in group]
-        chosen = pick(groups, rewards_of(reward_model, exchanges, ids[PAD]))
+        exchanges = [given.exchange(tokenizer.end_id) for group in groups for given in group]
+        chosen = pick(groups, rewards_of(reward_model, exchanges, tokenizer.pad_id))
         outputs = [
             {
                 "id": row["id"],

@@ -5,7 +5,6 @@ from typing import Annotated, Any
 
 import torch
 from pydantic import Field
-from tokenizers import Tokenizer
 
 from stages.alignment.answers import Validation
 from stages.alignment.batches import Exchange, bucketed, encode_exchange, pad
@@ -22,7 +21,7 @@ from stages.base.params import Section
 from stages.base.record import stage
 from stages.base.seeds import derive
 from stages.lm.build import LanguageModel
-from stages.lm.chat import PAD, special_ids
+from stages.lm.chat import ChatTokenizer
 from stages.lm.checkpoint import save_model
 from stages.lm.device import environment
 from stages.lm.loop import train
@@ -58,7 +57,7 @@ class ComparedPair:
 
 
 def compare_pairs(
-    reference: LanguageModel, tokenizer: Tokenizer, preferences: Sequence[dict[str, Any]]
+    reference: LanguageModel, tokenizer: ChatTokenizer, preferences: Sequence[dict[str, Any]]
 ) -> list[ComparedPair]:
     """Encode the preferences and let the reference model score them, once for all betas and epochs.
 
@@ -146,7 +145,7 @@ def main() -> None:
         truth = read_truth(run)
         validation = Validation(tokenizer, truth, instructions, params.max_new_tokens)
         pairs = compare_pairs(reference, tokenizer, preferences)
-        padding = special_ids(tokenizer)[PAD]
+        padding = tokenizer.pad_id
         checkpoints: list[dict[str, float]] = []
         steps: list[dict[str, float]] = []
         best: dict[str, Any] = {}

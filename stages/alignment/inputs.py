@@ -2,13 +2,11 @@
 
 from typing import Any
 
-from tokenizers import Tokenizer
-
 from stages.annotators.truth import Truth, load_truth
 from stages.base import schemas
 from stages.base.record import StageRun
 from stages.lm.build import LanguageModel
-from stages.lm.chat import load_tokenizer
+from stages.lm.chat import ChatTokenizer, load_tokenizer
 from stages.lm.checkpoint import load_model
 
 BASE = "data/pretraining/anneal"
@@ -16,8 +14,8 @@ SFT = "data/alignment/sft"
 MODEL_FILES = ("config.json", "model.safetensors")
 
 
-def read_tokenizer(run: StageRun[Any]) -> Tokenizer:
-    return load_tokenizer(run.input("data/tokens/tokenizer/tokenizer.json").parent)
+def read_tokenizer(run: StageRun[Any]) -> ChatTokenizer:
+    return load_tokenizer(run.input("data/tokens/tokenizer"))
 
 
 def read_instructions(run: StageRun[Any]) -> list[dict[str, Any]]:

@@ -7,7 +7,6 @@ from typing import Annotated, Any
 import numpy as np
 import torch
 from pydantic import Field
-from tokenizers import Tokenizer
 from torch import nn
 
 from stages.alignment.answers import Answer, Validation, answer
@@ -25,7 +24,7 @@ from stages.base.params import Section
 from stages.base.record import stage
 from stages.base.seeds import derive
 from stages.lm.build import LanguageModel
-from stages.lm.chat import END, PAD, special_ids
+from stages.lm.chat import ChatTokenizer
 from stages.lm.checkpoint import save_model
 from stages.lm.device import environment
 from stages.lm.loop import train
@@ -110,7 +109,7 @@ def update_loss(model: ActorCritic, batch: Rollout, params: PpoParams) -> tuple[
 def improve(
     model: ActorCritic,
     reference: LanguageModel,
-    tokenizer: Tokenizer,
+    tokenizer: ChatTokenizer,
     prompts: Sequence[str],
     reward: RewardFunction,
     params: PpoParams,
@@ -124,7 +123,6 @@ def improve(
     the model's own distribution. `on_checkpoint(step)` is called `validations` times, after whole iterations, the last
     one included.
     """
-    ids = special_ids(tokenizer)
     standardised = Standardised(reward, params.missing_end_penalty)
     updates = len(minibatches(params.rollouts, params.minibatch_size, params.epochs, 0))
     marks = {round(params.iterations * (k + 1) / params.validations) * updates for k in range(params.validations)} - {0}
@@ -147,7 +145,7 @@ def improve(
         answers = [given for (given,) in groups]
         scores, raw = standardised(answers)
         rollout, found = collect(
-            model.policy, reference, model.critic, answers, scores, ids[PAD], ids[END],
+            model.policy, reference, model.critic, answers, scores, tokenizer.pad_id, tokenizer.end_id,
             kl=params.kl, gamma=params.gamma, lam=params.lam,
         )  # fmt: skip
         model.train()
@@ -201,13 +199,12 @@ def main() -> None:
         model = ActorCritic(read_model(run, SFT), read_reward_model(run))
         truth = read_truth(run)
         validation = Validation(tokenizer, truth, instructions, params.max_new_tokens)
-        ids = special_ids(tokenizer)
         prompts = [row["prompt"] for row in instructions if row["split"] == "preference"]
         checkpoints: list[dict[str, float]] = []
         best: dict[str, Any] = {}
 
         def reward(answers: Sequence[Answer]) -> list[float]:
-            return rewards_of(reward_model, [given.exchange(ids[END]) for given in answers], ids[PAD])
+            return rewards_of(reward_model, [given.exchange(tokenizer.end_id) for given in answers], tokenizer.pad_id)
 
         def keep_best(step: int) -> None:
             found = validation.greedy(model.policy)

@@ -6,7 +6,6 @@ from typing import Annotated, Any, Literal
 
 import torch
 from pydantic import Field
-from tokenizers import Tokenizer
 
 from stages.alignment.batches import Exchange, bucketed, encode_exchange, pad
 from stages.alignment.inputs import SFT, read_model, read_preferences, read_tokenizer
@@ -16,7 +15,7 @@ from stages.base.errors import InputError
 from stages.base.params import Section
 from stages.base.record import stage
 from stages.base.seeds import derive
-from stages.lm.chat import PAD, special_ids
+from stages.lm.chat import ChatTokenizer
 from stages.lm.device import environment
 from stages.lm.loop import train
 from stages.lm.optim import build_optimizer
@@ -40,7 +39,9 @@ class RewardParams(Section):
 PARAMS = {"alignment.reward": RewardParams}
 
 
-def encode_pairs(tokenizer: Tokenizer, preferences: Sequence[dict[str, Any]], max_length: int) -> list[PairOfExchanges]:
+def encode_pairs(
+    tokenizer: ChatTokenizer, preferences: Sequence[dict[str, Any]], max_length: int
+) -> list[PairOfExchanges]:
     """Raises InputError for an exchange longer than the model's context."""
     return [
         (
@@ -110,7 +111,7 @@ def main() -> None:
         preferences = read_preferences(run)
         tokenizer = read_tokenizer(run)
         model = ScalarModel(read_model(run, SFT), params.pooling)
-        padding = special_ids(tokenizer)[PAD]
+        padding = tokenizer.pad_id
         away = [row for row in preferences if is_held_out(row["id"], params.held_out, run.seed)]
         kept = [row for row in preferences if not is_held_out(row["id"], params.held_out, run.seed)]
         if not away or not kept:

@@ -8,7 +8,6 @@ from typing import Annotated, Any
 import numpy as np
 import pyarrow as pa
 from pydantic import Field
-from tokenizers import Tokenizer
 
 from stages.alignment.inputs import BASE, read_instructions, read_model, read_tokenizer
 from stages.alignment.novelty import Novelty
@@ -17,7 +16,7 @@ from stages.base.params import Section
 from stages.base.record import stage
 from stages.base.seeds import derive
 from stages.lm.build import LanguageModel
-from stages.lm.chat import BOS, decode, encode_text, special_ids, stop_ids
+from stages.lm.chat import ChatTokenizer
 from stages.lm.generate import generate
 
 
@@ -92,17 +91,16 @@ def propose(
     return kept, drops
 
 
-def writer(model: LanguageModel, tokenizer: Tokenizer, params: SelfInstructParams, seed: int) -> Write:
+def writer(model: LanguageModel, tokenizer: ChatTokenizer, params: SelfInstructParams, seed: int) -> Write:
     """Few-shot sampling from a base model. Examples are left out from the front where they don't fit its context."""
-    bos = special_ids(tokenizer)[BOS]
     room = model.config.max_seq_len - params.max_new_tokens
 
     def encode(examples: list[Example]) -> list[int]:
         for skip in range(len(examples) + 1):
-            ids = [bos, *encode_text(tokenizer, few_shot(examples[skip:]))]
+            ids = [tokenizer.prefix_id, *tokenizer.encode(few_shot(examples[skip:]))]
             if len(ids) <= room:
                 return ids
-        return [bos]
+        return [tokenizer.prefix_id]
 
     def write(groups: list[list[Example]], turn: int) -> list[str]:
         written = generate(
@@ -113,10 +111,10 @@ def writer(model: LanguageModel, tokenizer: Tokenizer, params: SelfInstructParam
             top_p=params.top_p,
             seed=seed,
             seeds=[derive(seed, "write", turn, number) for number in range(len(groups))],
-            stop_ids=stop_ids(tokenizer),
+            stop_ids=tokenizer.stop_ids,
             label=f"writing instructions, round {turn + 1}",
         )
-        return [decode(tokenizer, ids) for ids in written]
+        return [tokenizer.decode(ids) for ids in written]
 
     return write
 

@@ -6,7 +6,6 @@ from typing import Annotated, Any, Literal
 import numpy as np
 import torch
 from pydantic import Field
-from tokenizers import Tokenizer
 
 from stages.alignment.answers import Validation
 from stages.alignment.batches import Exchange, bucketed, encode_exchange, pad
@@ -16,7 +15,7 @@ from stages.base.params import Section
 from stages.base.record import stage
 from stages.base.seeds import derive
 from stages.lm.build import LanguageModel
-from stages.lm.chat import PAD, special_ids
+from stages.lm.chat import ChatTokenizer
 from stages.lm.checkpoint import save_model
 from stages.lm.device import autocast, environment
 from stages.lm.loop import train
@@ -74,7 +73,7 @@ def completion_loss(
 
 def fine_tune(
     model: LanguageModel,
-    tokenizer: Tokenizer,
+    tokenizer: ChatTokenizer,
     exchanges: Sequence[Exchange],
     params: SftParams,
     seed: int,
@@ -88,7 +87,7 @@ def fine_tune(
     batches = plan_batches(exchanges, params.batch_size, params.epochs, seed)
     steps = len(batches)
     marks = {round(steps * (k + 1) / params.validations) for k in range(params.validations)} - {0}
-    padding = special_ids(tokenizer)[PAD]
+    padding = tokenizer.pad_id
     home = model.head_weight.device
     checkpoints: list[dict[str, float]] = []
     best: dict[str, Any] = {}

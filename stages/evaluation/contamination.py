@@ -14,7 +14,7 @@ from stages.evaluation.items import ITEM
 from stages.evaluation.ordering import OrderingTest, model_logprob, ordering_test
 from stages.evaluation.overlap import shared_shares
 from stages.evaluation.planting import ProbeParams, disjoint_sets, planted_rows, sample_rows, train_probe
-from stages.lm.chat import PAD, load_tokenizer, special_ids
+from stages.lm.chat import ChatTokenizer, load_tokenizer
 from stages.lm.checkpoint import load_model
 from stages.lm.data import PackedRows
 from stages.lm.device import set_threads
@@ -104,7 +104,9 @@ def split_accuracy(items: pa.Table, dirty: set[str]) -> dict[str, float | int | 
     return out
 
 
-def probe_power(run: StageRun[ContaminationParams], tokenizer: Any, questions: pa.Table) -> list[dict[str, Any]]:
+def probe_power(
+    run: StageRun[ContaminationParams], tokenizer: ChatTokenizer, questions: pa.Table
+) -> list[dict[str, Any]]:
     """Train the probe and test each planted set: p values by number of copies."""
     params = run.params
     pack = run.read_json("data/tokens/pack/pack.json")
@@ -113,7 +115,7 @@ def probe_power(run: StageRun[ContaminationParams], tokenizer: Any, questions: p
     sets = disjoint_sets(examples, params.probe.copies, params.probe.examples, run.seed)
     background = sample_rows(packed.rows, params.probe.background_tokens, run.seed)
     rows = planted_rows(background, sets, tokenizer, run.seed)
-    probe = train_probe(rows, pack["vocab_size"], special_ids(tokenizer)[PAD], params.probe, run.seed)
+    probe = train_probe(rows, pack["vocab_size"], tokenizer.pad_id, params.probe, run.seed)
     logprob = model_logprob(probe, tokenizer)
     out = []
     for index, planted in enumerate(sets):

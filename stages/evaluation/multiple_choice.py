@@ -8,13 +8,12 @@ from typing import Any, TypeAlias
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-from tokenizers import Tokenizer
 
 from stages.base.errors import InputError, ParamError
 from stages.evaluation.continuations import Request, score_group
 from stages.evaluation.protocols import PROTOCOLS, Question, Rendered
 from stages.lm.build import LanguageModel
-from stages.lm.chat import BOS, encode_prompt, encode_text, load_tokenizer, special_ids
+from stages.lm.chat import ChatTokenizer, load_tokenizer
 from stages.lm.checkpoint import load_model
 
 TOKENIZER = Path("data/tokens/tokenizer")
@@ -28,7 +27,7 @@ def score(
     shots: int,
     *,
     examples: Rows | None = None,
-    tokenizer: Tokenizer | str | Path = TOKENIZER,
+    tokenizer: ChatTokenizer | str | Path = TOKENIZER,
 ) -> pd.DataFrame:
     """Answer multiple-choice questions; one row a question, in order.
 
@@ -75,7 +74,7 @@ def score(
 
 
 def fit(
-    row: Question, examples: Sequence[Question], protocol: str, tokenizer: Tokenizer, limit: int
+    row: Question, examples: Sequence[Question], protocol: str, tokenizer: ChatTokenizer, limit: int
 ) -> tuple[Request, int]:
     """The request with as many examples as leave room, the last dropped first, as the MMLU code does; and how many."""
     for count in range(len(examples), -1, -1):
@@ -89,18 +88,18 @@ def fit(
     )
 
 
-def encode(rendered: Rendered, tokenizer: Tokenizer) -> Request:
+def encode(rendered: Rendered, tokenizer: ChatTokenizer) -> Request:
     """Tokens of context and continuations.
 
     The text is encoded as a whole and cut where the context's own tokens end, as the LM Evaluation Harness does, so
     that a tokenizer may merge within a continuation as it would in running text.
     """
     if rendered.chat:
-        context = encode_prompt(tokenizer, rendered.context)
-        return Request(context, [encode_text(tokenizer, text) for text in rendered.continuations])
-    own = encode_text(tokenizer, rendered.context)
-    wholes = [encode_text(tokenizer, rendered.context + text) for text in rendered.continuations]
-    return Request([special_ids(tokenizer)[BOS], *own], [whole[len(own) :] for whole in wholes])
+        context = tokenizer.encode_prompt(rendered.context)
+        return Request(context, [tokenizer.encode(text) for text in rendered.continuations])
+    own = tokenizer.encode(rendered.context)
+    wholes = [tokenizer.encode(rendered.context + text) for text in rendered.continuations]
+    return Request([tokenizer.prefix_id, *own], [whole[len(own) :] for whole in wholes])
 
 
 def _answered(row: Question, shots: int, logprobs: list[float], protocol: str) -> dict[str, Any]:

@@ -11,13 +11,12 @@ from typing import TypeAlias, cast
 
 import numpy as np
 from scipy import stats
-from tokenizers import Tokenizer
 
 from stages.base.errors import InputError
 from stages.base.seeds import derive
 from stages.evaluation.windows import bos_windows
 from stages.lm.build import LanguageModel
-from stages.lm.chat import BOS, encode_text, special_ids
+from stages.lm.chat import ChatTokenizer
 from stages.lm.scoring import sequence_logprobs
 
 Ordering: TypeAlias = Sequence[str]
@@ -93,13 +92,13 @@ def one_sided_t(differences: np.ndarray) -> tuple[float, float]:
     return t, float(stats.t.sf(t, len(differences) - 1))
 
 
-def model_logprob(model: LanguageModel, tokenizer: Tokenizer) -> Many:
+def model_logprob(model: LanguageModel, tokenizer: ChatTokenizer) -> Many:
     """A batched `logprob` for `ordering_test`: each example encoded by itself, so that every order has the same tokens,
     the orderings read from a BOS in windows that overlap by half (as in the authors' code)."""
-    bos, limit = special_ids(tokenizer)[BOS], model.config.max_seq_len
+    bos, limit = tokenizer.prefix_id, model.config.max_seq_len
 
     def logprob(orderings: Sequence[Ordering]) -> list[float]:
-        pieces = {example: encode_text(tokenizer, example) for ordering in orderings for example in ordering}
+        pieces = {example: tokenizer.encode(example) for ordering in orderings for example in ordering}
         sequences, owners = [], []
         for index, ordering in enumerate(orderings):
             parts = bos_windows([token for example in ordering for token in pieces[example]], bos, limit, limit // 2)

@@ -10,12 +10,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
-from tokenizers import Tokenizer
 
 from stages.base.errors import InputError
 from stages.evaluation.windows import bos_windows
 from stages.lm.build import LanguageModel
-from stages.lm.chat import BOS, encode_text, special_ids
+from stages.lm.chat import ChatTokenizer
 from stages.lm.scoring import sequence_logprobs
 
 
@@ -54,14 +53,14 @@ def grouped(losses: Sequence[TextLoss], groups: Sequence[str]) -> dict[str, Text
     return {group: total(members[group]) for group in sorted(members)}
 
 
-def text_losses(model: LanguageModel, tokenizer: Tokenizer, texts: Sequence[str], overlap: int) -> list[TextLoss]:
+def text_losses(model: LanguageModel, tokenizer: ChatTokenizer, texts: Sequence[str], overlap: int) -> list[TextLoss]:
     """Loss of each text by itself, read from a BOS, in windows that share `overlap` tokens (`windows.bos_windows`)."""
-    bos = special_ids(tokenizer)[BOS]
+    bos = tokenizer.prefix_id
     sequences: list[tuple[list[int], int]] = []
     owners: list[int] = []
     tokens: list[int] = []
     for index, text in enumerate(texts):
-        ids = encode_text(tokenizer, text)
+        ids = tokenizer.encode(text)
         tokens.append(len(ids))
         parts = bos_windows(ids, bos, model.config.max_seq_len, overlap)
         sequences += parts

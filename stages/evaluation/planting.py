@@ -12,13 +12,12 @@ from typing import Annotated
 import numpy as np
 import torch
 from pydantic import AfterValidator, Field
-from tokenizers import Tokenizer
 
 from stages.base.errors import InputError
 from stages.base.params import Section
 from stages.base.seeds import derive
 from stages.lm.build import LanguageModel, build_model
-from stages.lm.chat import BOS, PAD, encode_text, special_ids
+from stages.lm.chat import ChatTokenizer
 from stages.lm.config import ModelConfig
 from stages.lm.data import batch_rows
 from stages.lm.device import device
@@ -75,21 +74,21 @@ def disjoint_sets(examples: Sequence[str], copies: Sequence[int], size: int, see
     return [PlantedSet(count, tuple(distinct[i] for i in part)) for count, part in zip(copies, parts, strict=True)]
 
 
-def planted_rows(background: np.ndarray, sets: Sequence[PlantedSet], tokenizer: Tokenizer, seed: int) -> np.ndarray:
+def planted_rows(background: np.ndarray, sets: Sequence[PlantedSet], tokenizer: ChatTokenizer, seed: int) -> np.ndarray:
     """Rows [n, width] of the background rows' and all copies' tokens, shuffled, cut anew, each row BOS-first; in the
     background's dtype.
 
     Copies start at any place of a row, so that no example always stands at the same position.
     """
-    bos, width = special_ids(tokenizer)[BOS], background.shape[1]
+    bos, width = tokenizer.prefix_id, background.shape[1]
     pieces = list(background.astype(np.int64))
     for planted in sets:
-        ids = [token for example in planted.examples for token in encode_text(tokenizer, example)]
+        ids = [token for example in planted.examples for token in tokenizer.encode(example)]
         pieces += [np.array([bos, *ids], dtype=np.int64)] * planted.copies
     order = np.random.default_rng(derive(seed, "pieces")).permutation(len(pieces))
     stream = np.concatenate([pieces[i] for i in order])
     count = -(-len(stream) // (width - 1))
-    rows = np.full((count, width), special_ids(tokenizer)[PAD], dtype=np.int64)
+    rows = np.full((count, width), tokenizer.pad_id, dtype=np.int64)
     rows[:, 0] = bos
     rows[:, 1:].flat[: len(stream)] = stream
     return rows.astype(background.dtype)

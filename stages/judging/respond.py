@@ -13,7 +13,6 @@ from typing import Annotated, Any
 import numpy as np
 import pyarrow as pa
 from pydantic import Field
-from tokenizers import Tokenizer
 
 from stages.annotators.calls import ask
 from stages.annotators.reply import UnparsableReply, cut_short, reply_text, without_thoughts
@@ -27,15 +26,14 @@ from stages.judging.alpaca_eval.files import read_outputs
 from stages.judging.controls import constant_answer, nearest_neighbours, padded, shuffled_answers
 from stages.judging.models import ModelSpec
 from stages.lm.build import LanguageModel
-from stages.lm.chat import decode, encode_prompt, load_tokenizer, stop_ids
+from stages.lm.chat import ChatTokenizer, load_tokenizer
 from stages.lm.checkpoint import load_model
 from stages.lm.device import environment, set_threads
 from stages.lm.generate import generate
-from stages.lm.hf import load_hf_model
 
 SPLITS = ("validation", "test")
 INSTRUCTIONS = "data/alignment/instructions/instructions.parquet"
-TOKENIZER = "data/tokens/tokenizer/tokenizer.json"
+TOKENIZER = "data/tokens/tokenizer"
 
 
 class RespondParams(Section):
@@ -60,23 +58,25 @@ def answers_of_checkpoint(weights: Path, prompts: list[str], params: RespondPara
     Raises InputError for a prompt that fills the context.
     """
     model = load_model(weights if weights.is_dir() else weights.parent)
-    return greedy_answers(model, load_tokenizer(Path(TOKENIZER).parent), prompts, params)
+    return greedy_answers(model, load_tokenizer(TOKENIZER), prompts, params)
 
 
-def greedy_answers(model: LanguageModel, tokenizer: Tokenizer, prompts: list[str], params: RespondParams) -> list[str]:
+def greedy_answers(
+    model: LanguageModel, tokenizer: ChatTokenizer, prompts: list[str], params: RespondParams
+) -> list[str]:
     set_threads()
     answers = generate(
         model,
-        [encode_prompt(tokenizer, prompt) for prompt in prompts],
+        [tokenizer.encode_prompt(prompt) for prompt in prompts],
         max_new_tokens=params.max_new_tokens,
         temperature=0.0,
         top_p=1.0,
         seed=0,  # greedy decoding draws nothing
-        stop_ids=stop_ids(tokenizer),
+        stop_ids=tokenizer.stop_ids,
         batch_size=params.batch_size,
         label="answering",
     )
-    return [decode(tokenizer, answer).strip() for answer in answers]
+    return [tokenizer.decode(answer).strip() for answer in answers]
 
 
 def answers_of_table(outputs: list[Row], asked: list[Row], path: str) -> list[str]:
@@ -174,12 +174,12 @@ def main() -> None:
             raise InputError(f"{INSTRUCTIONS}: no validation or test rows to answer")
         prompts, measured = [row["prompt"] for row in asked], Row()
         source = run.input(spec.source)
-        tokenizer = load_tokenizer(run.input(TOKENIZER).parent)
+        tokenizer = load_tokenizer(run.input(TOKENIZER))
         if spec.kind == "checkpoint":
             answers = answers_of_checkpoint(source, prompts, run.params)
             run.note("environment", environment())
         elif spec.kind == "huggingface":
-            answers = greedy_answers(load_hf_model(source), load_tokenizer(source), prompts, run.params)
+            answers = greedy_answers(load_model(source), load_tokenizer(source), prompts, run.params)
             run.note("environment", environment())
         elif spec.endpoint is not None:
             answers, measured = answers_of_endpoint(source, prompts, spec.endpoint)
@@ -190,7 +190,7 @@ def main() -> None:
             answers = padded(answers, run.seed) if spec.kind == "padded" else answers
         else:
             answers = answers_of_control(spec.kind, source, instructions, asked, run.seed)
-        lengths = [len(encoding.ids) for encoding in tokenizer.encode_batch(answers, add_special_tokens=False)]
+        lengths = [len(tokenizer.encode(answer)) for answer in answers]
         rows = [
             {"id": row["id"], "split": row["split"], "prompt": row["prompt"], "output": answer, "tokens": length}
             for row, answer, length in zip(asked, answers, lengths, strict=True)

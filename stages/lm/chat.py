@@ -1,11 +1,19 @@
-"""The chat format: `<|bos|><|user|>{prompt}<|assistant|>{answer}<|end|>`."""
+"""A tokenizer with its chat format, as a Hugging Face folder holds them.
 
-from functools import lru_cache
+Ours is `<|bos|><|user|>{prompt}<|assistant|>{answer}<|end|>`; other models bring a template of their own.
+"""
+
+import re
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from tokenizers import Tokenizer
 
 from stages.base.errors import InputError
+from stages.base.files import atomic_path, read_json, write_json
+from stages.lm.template import ChatTemplate
 
 PAD, BOS, USER, ASSISTANT, END = "<|pad|>", "<|bos|>", "<|user|>", "<|assistant|>", "<|end|>"
 SPECIALS = (PAD, BOS, USER, ASSISTANT, END)  # the order of their ids, after the ordinary tokens
@@ -16,72 +24,214 @@ TEMPLATE = (
     "{% else %}{{ '<|user|>' + message['content'] }}{% endif %}{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|assistant|>' }}{% endif %}"
 )
+# Alpaca's format, for a base model that comes without one.
+PLAIN = (
+    "{{ bos_token }}{% for message in messages %}"
+    "{% if message['role'] == 'assistant' %}{{ '### Response:\n' + message['content'] + eos_token + '\n\n' }}"
+    "{% else %}{{ '### Instruction:\n' + message['content'] + '\n\n' }}{% endif %}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '### Response:\n' }}{% endif %}"
+)
 
 
-@lru_cache(maxsize=4)
+@dataclass(frozen=True)
+class ChatTokenizer:
+    """Text ↔ ids, and conversations → ids by the template. What looks like a special token in a text is text."""
+
+    tokenizer: Tokenizer  # reads special tokens as text
+    folder: Path
+    template: ChatTemplate
+    bos_id: int | None
+    eos_id: int
+    pad_id: int  # the end of a text's where the tokenizer has none
+
+    @property
+    def vocab_size(self) -> int:
+        """Tokens, added ones included; a model may have more rows, as padding."""
+        return self.tokenizer.get_vocab_size(with_added_tokens=True)
+
+    @property
+    def prefix_id(self) -> int:
+        """What stands before a document: its beginning or, where there is no such token, the end of the one before."""
+        return self.eos_id if self.bos_id is None else self.bos_id
+
+    @cached_property
+    def end_id(self) -> int:
+        """The special token that the template puts behind an answer; else the end of a text."""
+        opening, whole, _ = self._render("Where?", "There.")
+        special = self._special
+        closing = self._markup.encode(whole[len(opening) :], add_special_tokens=False).ids
+        return next((number for number in closing if number in special), self.eos_id)
+
+    @property
+    def stop_ids(self) -> list[int]:
+        """Tokens that end an answer: its end, a text's, and the beginning of the next (as base models go on)."""
+        return list(dict.fromkeys([self.end_id, self.eos_id, self.prefix_id]))
+
+    def encode(self, text: str) -> list[int]:
+        """Ids of plain text, no specials."""
+        return self.tokenizer.encode(text, add_special_tokens=False).ids
+
+    def encode_prompt(self, prompt: str) -> list[int]:
+        """What generation starts from: the prompt as a user's message, and what opens an answer."""
+        quoted, mark = self._quote(prompt)
+        text = self.template.render([{"role": "user", "content": quoted[0]}], add_generation_prompt=True)
+        return self._ids(text, mark)
+
+    def encode_example(self, prompt: str, answer: str) -> tuple[list[int], list[bool]]:
+        """Ids of a whole exchange, and which of them are learned as targets: the answer and its end.
+
+        InputError for a template whose exchange doesn't begin with what generation starts from.
+        """
+        opening, whole, mark = self._render(prompt, answer)
+        start, ids = self._ids(opening, mark), self._ids(whole, mark)
+        if ids[: len(start)] != start:  # a merge over the border, which generation can't make
+            ids = start + self._ids(whole[len(opening) :], mark)
+        if self.end_id in ids[len(start) :]:
+            ids = ids[: ids.index(self.end_id, len(start)) + 1]
+        else:
+            ids.append(self.end_id)
+        return ids, [place >= len(start) for place in range(len(ids))]
+
+    def decode(self, ids: list[int]) -> str:
+        """Text of ids, special tokens left out; bytes that are no UTF-8 become U+FFFD."""
+        return self.tokenizer.decode(ids, skip_special_tokens=True)
+
+    def save(self, folder: Path, max_length: int | None = None) -> None:
+        """Write `tokenizer.json` and `tokenizer_config.json`, the template inside, as transformers reads them."""
+        write_tokenizer(folder, self.tokenizer, self.template.source, self.template.tokens, max_length)
+
+    @cached_property
+    def _markup(self) -> Tokenizer:
+        """The same tokenizer, reading special tokens as tokens: what a template's own text is encoded with."""
+        return Tokenizer.from_str(self.tokenizer.to_str())
+
+    @cached_property
+    def _special(self) -> dict[int, str]:
+        added = self.tokenizer.get_added_tokens_decoder()
+        return {number: token.content for number, token in added.items() if token.special}
+
+    @cached_property
+    def _lookalike(self) -> re.Pattern[str]:
+        return re.compile("|".join(map(re.escape, sorted(self._special.values(), key=len, reverse=True))) or r"(?!)")
+
+    def _quote(self, *texts: str) -> tuple[list[str], str]:
+        """Texts with a mark, a character that none of them has, on both sides of what looks like a special token."""
+        mark = next(mark for mark in map(chr, range(0xE000, 0xF8FF)) if not any(mark in text for text in texts))
+        return [self._lookalike.sub(lambda found: mark + found[0] + mark, text) for text in texts], mark
+
+    def _render(self, prompt: str, answer: str) -> tuple[str, str, str]:
+        """The exchange up to the answer, the whole of it, and the mark of quoted texts in both."""
+        (prompt, answer), mark = self._quote(prompt, answer)
+        asked = {"role": "user", "content": prompt}
+        opening = self.template.render([asked], add_generation_prompt=True)
+        whole = self.template.render([asked, {"role": "assistant", "content": answer}], add_generation_prompt=False)
+        if not whole.startswith(opening):
+            raise InputError(
+                f"{self.template.where}: in the chat template, an exchange doesn't begin with its generation prompt, "
+                "so answers can't be told from prompts; mend it there"
+            )
+        return opening, whole, mark
+
+    def _ids(self, rendered: str, mark: str) -> list[int]:
+        parts = enumerate(rendered.split(mark))
+        return [number for place, part in parts for number in self._part(part, quoted=place % 2 == 1)]
+
+    def _part(self, text: str, quoted: bool) -> list[int]:
+        return (self.tokenizer if quoted else self._markup).encode(text, add_special_tokens=False).ids
+
+
+def load_tokenizer(folder: Path | str) -> ChatTokenizer:
+    """The tokenizer of a folder with `tokenizer.json` and `tokenizer_config.json`.
+
+    One without a chat template gets `PLAIN`. InputError for files that are missing or unreadable, a template that
+    fails, and no end of a text.
+    """
+    source = Path(folder)
+    path = source / "tokenizer.json"
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(
+            f"{path}: not a readable tokenizer ({error}); run the stage that writes it, or save it with transformers' "
+            "`AutoTokenizer.from_pretrained(…).save_pretrained(…)`"
+        ) from None
+    tokenizer = _parse(path, text)
+    path = source / "tokenizer_config.json"
+    config = read_json(path)
+    if not isinstance(config, dict):
+        raise InputError(f"{path}: not a JSON object; save the tokenizer again")
+    tokens = {
+        name: found for name in ("bos_token", "eos_token", "pad_token", "unk_token") if (found := _token(config, name))
+    }
+    numbers = {name: tokenizer.token_to_id(token) for name, token in tokens.items()}
+    ids = {name: number for name, number in numbers.items() if number is not None}
+    missing = [f"{name} {tokens[name]!r}" for name in tokens if name not in ids]
+    if missing or "eos_token" not in ids:
+        raise InputError(f"{path}: {missing[0] if missing else 'no eos_token'} is not in {source / 'tokenizer.json'}")
+    where, template = _template(source, config)
+    return ChatTokenizer(
+        tokenizer,
+        source,
+        ChatTemplate(template, tokens, where),
+        bos_id=ids.get("bos_token"),
+        eos_id=ids["eos_token"],
+        pad_id=ids.get("pad_token", ids["eos_token"]),
+    )
+
+
 def _parse(path: Path, text: str) -> Tokenizer:
     try:
         tokenizer = Tokenizer.from_str(text)
     except Exception as error:  # the library raises bare exceptions
-        raise InputError(f"{path}: not a readable tokenizer ({error}); run tokens.tokenizer again") from error
-    missing = [token for token in SPECIALS if tokenizer.token_to_id(token) is None]
-    if missing:
-        raise InputError(f"{path}: lacks the special tokens {', '.join(missing)}; it is not one of tokens.tokenizer's")
-    tokenizer.encode_special_tokens = True  # "<|end|>" typed by a user is text, never the token
+        reason = " ".join(str(error).split())[:200]
+        raise InputError(f"{path}: not a readable tokenizer ({reason}); write it again") from None
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    tokenizer.encode_special_tokens = True
     return tokenizer
 
 
-def load_tokenizer(folder: Path | str) -> Tokenizer:
-    """The tokenizer of a folder with `tokenizer.json`; `InputError` if unreadable or without the chat's special
-    tokens.
-    """
-    path = Path(folder) / "tokenizer.json"
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: not a readable tokenizer ({error}); run tokens.tokenizer again") from None
-    return _parse(path, text)
+def _token(config: dict[str, Any], name: str) -> str | None:
+    """A special token of `tokenizer_config.json`: a string, an object with its content, or null."""
+    value = config.get(name)
+    value = value.get("content") if isinstance(value, dict) else value
+    return value if isinstance(value, str) else None
 
 
-def special_ids(tokenizer: Tokenizer) -> dict[str, int]:
-    ids = {token: tokenizer.token_to_id(token) for token in SPECIALS}
-    return {token: number for token, number in ids.items() if number is not None}
+def _template(folder: Path, config: dict[str, Any]) -> tuple[Path, str]:
+    """The chat template and the file it is from, looked for as transformers does."""
+    path = folder / "chat_template.jinja"
+    if path.is_file():
+        return path, path.read_text(encoding="utf-8", errors="replace")
+    found = config.get("chat_template")
+    if isinstance(found, list):  # several by name
+        named = {entry.get("name"): entry.get("template") for entry in found if isinstance(entry, dict)}
+        found = named.get("default")
+    return folder / "tokenizer_config.json", found if isinstance(found, str) else PLAIN
+
+
+def write_tokenizer(
+    folder: Path, tokenizer: Tokenizer, template: str, tokens: dict[str, str], max_length: int | None = None
+) -> None:
+    """`tokenizer.json` and `tokenizer_config.json`; `tokens` are bos_token, eos_token and so on."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with atomic_path(folder / "tokenizer.json") as temporary:
+        temporary.write_text(tokenizer.to_str() + "\n", encoding="utf-8")
+    config = {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        **tokens,
+        "chat_template": template,
+        "clean_up_tokenization_spaces": False,
+        "padding_side": "left",
+    }
+    write_json(folder / "tokenizer_config.json", config | ({"model_max_length": max_length} if max_length else {}))
 
 
 def padded_vocab_size(tokenizer: Tokenizer) -> int:
-    """The vocabulary's size rounded up to a multiple of 64: what a model's `vocab_size` must be."""
+    """The vocabulary's size rounded up to a multiple of 64: what our models' `vocab_size` is."""
     return -(-tokenizer.get_vocab_size(with_added_tokens=True) // 64) * 64
 
 
 def token_dtype(vocab_size: int) -> str:
     """What packed rows are stored in: uint16 while every id fits, else uint32."""
     return "uint16" if vocab_size <= 1 << 16 else "uint32"
-
-
-def encode_text(tokenizer: Tokenizer, text: str) -> list[int]:
-    """Ids of plain text, no specials; what looks like a special token in it is encoded as text."""
-    return tokenizer.encode(text, add_special_tokens=False).ids
-
-
-def encode_prompt(tokenizer: Tokenizer, prompt: str) -> list[int]:
-    """`<|bos|><|user|>{prompt}<|assistant|>`: what generation starts from."""
-    ids = special_ids(tokenizer)
-    return [ids[BOS], ids[USER], *encode_text(tokenizer, prompt), ids[ASSISTANT]]
-
-
-def encode_example(tokenizer: Tokenizer, prompt: str, answer: str) -> tuple[list[int], list[bool]]:
-    """Ids of a whole exchange, and which of them are learned as targets: the answer and its `<|end|>`."""
-    start = encode_prompt(tokenizer, prompt)
-    completion = [*encode_text(tokenizer, answer), special_ids(tokenizer)[END]]
-    return start + completion, [False] * len(start) + [True] * len(completion)
-
-
-def decode(tokenizer: Tokenizer, ids: list[int]) -> str:
-    """Text of ids, special tokens left out; bytes that are no UTF-8 become U+FFFD."""
-    return tokenizer.decode(ids, skip_special_tokens=True)
-
-
-def stop_ids(tokenizer: Tokenizer) -> list[int]:
-    """Tokens that end an answer: `<|end|>`, and `<|bos|>`, with which a base model ends a document."""
-    ids = special_ids(tokenizer)
-    return [ids[END], ids[BOS]]

@@ -2,30 +2,28 @@
 
 from typing import Any
 
-from tokenizers import Tokenizer
-
 from stages.base.errors import InputError
 from stages.base.files import sha256_file
 from stages.base.record import StageRun
 from stages.lm.build import LanguageModel
-from stages.lm.chat import decode, load_tokenizer
+from stages.lm.chat import ChatTokenizer, load_tokenizer
 from stages.lm.generate import generate
 from stages.pretraining.recipe import SampleParams
 from stages.pretraining.validation import PACK, Validation
 
-TOKENIZER = "data/tokens/tokenizer/tokenizer.json"
+TOKENIZER = "data/tokens/tokenizer"
 
 
-def read_tokenizer(run: StageRun[Any], pack: dict[str, Any]) -> Tokenizer:
+def read_tokenizer(run: StageRun[Any], pack: dict[str, Any]) -> ChatTokenizer:
     """Raises InputError if the rows were packed with another one."""
     path = run.input(TOKENIZER)
-    if sha256_file(path) != pack["tokenizer_sha256"]:
+    if sha256_file(path / "tokenizer.json") != pack["tokenizer_sha256"]:
         raise InputError(f"{PACK}: packed with another tokenizer than {path}; run tokens.pack again")
-    return load_tokenizer(path.parent)
+    return load_tokenizer(path)
 
 
 def continuations(
-    model: LanguageModel, tokenizer: Tokenizer, validation: Validation, pack: dict[str, Any], params: SampleParams
+    model: LanguageModel, tokenizer: ChatTokenizer, validation: Validation, pack: dict[str, Any], params: SampleParams
 ) -> list[dict[str, str]]:
     """source, prompt, continuation (the model's) and reference (the document's) of each source's first documents that
     are long enough.
@@ -53,9 +51,9 @@ def continuations(
     return [
         {
             "source": source,
-            "prompt": decode(tokenizer, prompt),
-            "continuation": decode(tokenizer, answer),
-            "reference": decode(tokenizer, reference),
+            "prompt": tokenizer.decode(prompt),
+            "continuation": tokenizer.decode(answer),
+            "reference": tokenizer.decode(reference),
         }
         for (source, prompt, reference), answer in zip(chosen, answers, strict=True)
     ]

@@ -6,7 +6,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import Field
-from tokenizers import Tokenizer
 
 from stages.base import schemas
 from stages.base.errors import InputError
@@ -14,7 +13,7 @@ from stages.base.files import atomic_path, sha256_file
 from stages.base.params import Section
 from stages.base.record import StageRun, stage
 from stages.base.seeds import derive
-from stages.lm.chat import BOS, PAD, load_tokenizer, padded_vocab_size, special_ids, token_dtype
+from stages.lm.chat import ChatTokenizer, load_tokenizer, padded_vocab_size, token_dtype
 from stages.tokens import packing
 from stages.tokens.packing import Packed, schedule_copies, shuffle_rows
 from stages.tokens.vocabulary import encode_documents
@@ -27,22 +26,23 @@ class PackParams(Section):
 
 
 PARAMS: dict[str, type[Section]] = {"tokens.pack": PackParams}
-TOKENIZER = "data/tokens/tokenizer/tokenizer.json"
+TOKENIZER = "data/tokens/tokenizer"
 
 
-def pack_table(table: pa.Table, tokenizer: Tokenizer, params: PackParams, seed: int, label: str) -> tuple[Packed, dict]:
+def pack_table(
+    table: pa.Table, tokenizer: ChatTokenizer, params: PackParams, seed: int, label: str
+) -> tuple[Packed, dict]:
     """Rows of a MIXED table, and what they hold: counts, and per source the unique tokens and bytes and the tokens
     with repeats.
     """
-    documents = encode_documents(tokenizer, table["text"].to_pylist(), f"encoding {label}")
-    specials = special_ids(tokenizer)
+    documents = encode_documents(tokenizer.tokenizer, table["text"].to_pylist(), f"encoding {label}")
     order = schedule_copies(table["id"].to_pylist(), table["epochs"].to_numpy().astype(np.float64), seed)
     packed = packing.pack(
         documents,
         order.tolist(),
         params.seq_len,
-        specials[BOS],
-        specials[PAD],
+        tokenizer.prefix_id,
+        tokenizer.pad_id,
         params.max_gap,
         params.lookahead,
     )
@@ -71,7 +71,7 @@ def pack_table(table: pa.Table, tokenizer: Tokenizer, params: PackParams, seed: 
     return packed, facts
 
 
-def pack_by_source(table: pa.Table, tokenizer: Tokenizer, params: PackParams, seed: int) -> tuple[Packed, dict]:
+def pack_by_source(table: pa.Table, tokenizer: ChatTokenizer, params: PackParams, seed: int) -> tuple[Packed, dict]:
     """Validation rows, one source after another, so that each can be measured by itself: its first row and row count
     are in `sources`. By domain they are told apart by their placements.
     """
@@ -126,15 +126,15 @@ def write_shard(run: StageRun, name: str, packed: Packed, table: pa.Table, dtype
 def main() -> None:
     with stage("tokens.pack", PackParams, seed="corpus.seed") as run:
         path = run.input(TOKENIZER)
-        tokenizer = load_tokenizer(path.parent)
-        specials, vocab_size = special_ids(tokenizer), padded_vocab_size(tokenizer)
+        tokenizer = load_tokenizer(path)
+        vocab_size = padded_vocab_size(tokenizer.tokenizer)
         facts: dict[str, Any] = {
             "seq_len": run.params.seq_len,
             "vocab_size": vocab_size,
             "dtype": token_dtype(vocab_size),
-            "tokenizer_sha256": sha256_file(path),
-            "pad_id": specials[PAD],
-            "bos_id": specials[BOS],
+            "tokenizer_sha256": sha256_file(path / "tokenizer.json"),
+            "pad_id": tokenizer.pad_id,
+            "bos_id": tokenizer.prefix_id,
         }
         for name in ("train", "anneal"):
             table = run.read_table(f"data/corpus/mix/{name}.parquet", schemas.MIXED)

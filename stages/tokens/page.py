@@ -10,7 +10,6 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from tokenizers import Tokenizer
 
-from stages.lm.chat import encode_text
 from stages.tokens.measures import Measured, is_code_space, token_bytes
 from stages.tokens.pretokenizers import PRETOKENIZERS
 
@@ -47,7 +46,7 @@ def shown_token(token: bytes) -> dict[str, Any]:
 
 def coloured(tokenizer: Tokenizer, known: Sequence[bytes], text: str) -> dict[str, Any]:
     """A text as tokens in five colours, neighbours differing, and what it comes to."""
-    ids = encode_text(tokenizer, text)
+    ids = tokenizer.encode(text, add_special_tokens=False).ids
     spans = [
         {**shown_token(known[number]), "colour": place % 5, "title": f"{number}: {len(known[number])} bytes"}
         for place, number in enumerate(ids)

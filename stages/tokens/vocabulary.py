@@ -1,6 +1,5 @@
 """Byte-level BPE (Sennrich et al. 2016; Radford et al. 2019): training, saving, encoding many documents."""
 
-import json
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -8,9 +7,8 @@ import numpy as np
 from tokenizers import AddedToken, Tokenizer, decoders, models
 
 from stages.base.errors import InputError, ParamError
-from stages.base.files import atomic_path, write_json
 from stages.base.progress import Progress
-from stages.lm.chat import BOS, END, PAD, SPECIALS, TEMPLATE
+from stages.lm.chat import BOS, END, PAD, SPECIALS, TEMPLATE, write_tokenizer
 from stages.tokens.pretokenizers import byte_characters, find_pre_tokenizer, hugging_face
 
 SMALLEST = 256 + len(SPECIALS)
@@ -76,41 +74,8 @@ def _assemble(tokens: list[str], merges: list[tuple[str, str]], pretokenizer: st
 
 
 def save_tokenizer(folder: Path, tokenizer: Tokenizer) -> None:
-    """`tokenizer.json` and a `tokenizer_config.json` with the chat template, as transformers reads them."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with atomic_path(folder / "tokenizer.json") as temporary:
-        temporary.write_text(_canonical(tokenizer.to_str()), encoding="utf-8")
-    added = {
-        str(tokenizer.token_to_id(token)): {
-            "content": token,
-            "special": True,
-            "normalized": False,
-            "lstrip": False,
-            "rstrip": False,
-            "single_word": False,
-        }
-        for token in SPECIALS
-    }
-    write_json(
-        folder / "tokenizer_config.json",
-        {
-            "tokenizer_class": "PreTrainedTokenizerFast",
-            "bos_token": BOS,
-            "eos_token": END,
-            "pad_token": PAD,
-            "clean_up_tokenization_spaces": False,
-            "added_tokens_decoder": added,
-            "chat_template": TEMPLATE,
-        },
-    )
-
-
-def _canonical(text: str) -> str:
-    """The library's JSON as it stands, checked and with a final newline (its key order is fixed, its merges are a
-    list).
-    """
-    json.loads(text)
-    return text + "\n"
+    """`tokenizer.json` and a `tokenizer_config.json` with our chat template, as transformers reads them."""
+    write_tokenizer(folder, tokenizer, TEMPLATE, {"bos_token": BOS, "eos_token": END, "pad_token": PAD})
 
 
 def encode_documents(tokenizer: Tokenizer, texts: Sequence[str], label: str = "encoding") -> list[np.ndarray]:

@@ -50,7 +50,7 @@ def find_token(place: str) -> TokenSource:
     if piece is not None:
         document = {name: piece[name] for name in ("id", "source", "domain", "copy")}
         document |= {"place": piece["start"] + column - piece["offset"], "url": url_of(piece["id"])}
-    text = load_tokenizer(TOKENIZER).decode([token], skip_special_tokens=False)
+    text = load_tokenizer(TOKENIZER).tokenizer.decode([token], skip_special_tokens=False)
     return TokenSource(shard, row, column, token, text, document)
 
 

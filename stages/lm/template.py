@@ -1,0 +1,116 @@
+"""Chat templates: Jinja programs of strangers that come with a tokenizer, rendered in a sandbox with bounds on time and
+memory. They see what transformers shows them, but for the clock: a prompt is a function of its messages.
+"""
+
+import json
+import resource
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from jinja2 import TemplateError, nodes
+from jinja2.ext import Extension, loopcontrols
+from jinja2.parser import Parser
+from jinja2.runtime import Context
+from jinja2.sandbox import ImmutableSandboxedEnvironment, SecurityError
+
+from stages.base.errors import InputError
+
+LONGEST = 1 << 20  # characters of a template
+SECONDS = 10  # of wall clock for one conversation; the last guard
+MEMORY = 1 << 29  # bytes of address space beyond what is in use
+
+Message = dict[str, str]
+
+
+class _Generation(Extension):
+    """`{% generation %}` marks answers for training in transformers; here it is as if it weren't there."""
+
+    tags = {"generation"}  # noqa: RUF012  # as its base class declares it
+
+    def parse(self, parser: Parser) -> list[nodes.Node]:
+        next(parser.stream)
+        return parser.parse_statements(("name:endgeneration",), drop_needle=True)
+
+
+class _Sandbox(ImmutableSandboxedEnvironment):
+    intercepted_binops = frozenset({"**"})  # computed in one C call, which no alarm can interrupt
+
+    def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
+        raise SecurityError(f"{operator} is not allowed")
+
+
+def _raise(message: str) -> None:
+    raise TemplateError(message)
+
+
+def _to_json(value: Any, ensure_ascii: bool = False, indent: int | None = None, **options: Any) -> str:
+    return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, **options)  # Jinja's own escapes HTML
+
+
+class ChatTemplate:
+    """A compiled template. `tokens` are the strings that it knows as bos_token, eos_token and so on; `where` names its
+    file in errors. Raises InputError for one that doesn't compile.
+    """
+
+    def __init__(self, source: str, tokens: dict[str, str], where: Path) -> None:
+        self.source, self.tokens, self.where = source, tokens, where
+        environment = _Sandbox(trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, loopcontrols])
+        environment.filters["tojson"] = _to_json
+        environment.globals["raise_exception"] = _raise
+        with self._guarded():
+            if len(source) > LONGEST:
+                raise TemplateError(f"{len(source):,} characters; at most {LONGEST:,} are read")
+            self._compiled = environment.from_string(source)
+
+    def render(self, messages: list[Message], add_generation_prompt: bool) -> str:
+        """The conversation as text; thinking is switched off where a template knows of it. InputError if it fails."""
+        with self._guarded():
+            return self._compiled.render(
+                **self.tokens,
+                messages=messages,
+                add_generation_prompt=add_generation_prompt,
+                enable_thinking=False,
+            )
+
+    @contextmanager
+    def _guarded(self) -> Iterator[None]:
+        try:
+            with _bounded():
+                yield
+        except Exception as error:  # whatever a stranger's program raises
+            reason = " ".join(str(error).split())[:200]
+            raise InputError(
+                f"{self.where}: the chat template fails ({type(error).__name__}: {reason}); mend it there"
+            ) from None
+
+
+@contextmanager
+def _bounded() -> Iterator[None]:
+    """Raise TimeoutError after SECONDS (in the main thread, where signals arrive), MemoryError past MEMORY."""
+    if sys.platform != "linux":
+        yield
+        return
+
+    def stop(number: int, frame: Any) -> None:
+        raise TimeoutError(f"not done after {SECONDS} s")
+
+    alarm = threading.current_thread() is threading.main_thread()
+    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+    limit = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize() + MEMORY
+    before = signal.signal(signal.SIGALRM, stop) if alarm else None
+    try:
+        if soft == resource.RLIM_INFINITY or limit < soft:
+            resource.setrlimit(resource.RLIMIT_AS, (limit, hard))
+        if alarm:
+            signal.setitimer(signal.ITIMER_REAL, SECONDS)
+        yield
+    finally:
+        if alarm:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.signal(signal.SIGALRM, before)
+        resource.setrlimit(resource.RLIMIT_AS, (soft, hard))

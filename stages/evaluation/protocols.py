@@ -2,7 +2,7 @@
 
 `original`  Hendrycks et al. 2021 (MMLU, `evaluate.py`): choices shown with letters, the letter is the answer.
 `cloze`     `mmlu_continuation` of the LM Evaluation Harness: choices not shown, each is scored as the answer's text.
-`chat`      the choice, in a sentence where the question has `answers`, as an assistant's answer; no examples.
+`chat`      the choice, in a sentence where the question has `statements`, as an assistant's answer; no examples.
 Small models know answers long before they know what "Answer: C" means: `cloze` tells them apart, `original` hardly.
 """
 
@@ -11,10 +11,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from stages.base.errors import ParamError
 
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
-Question = Mapping[str, Any]  # subject, question, choices, answer (index), as in schemas.CHOICE; answers: see `spoken`
+Question = Mapping[str, Any]  # subject, question, choices, answer (index) and perhaps statements, as in schemas.CHOICE
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,8 @@ def _open(question: Question) -> str:
 def chat(question: Question, examples: Sequence[Question]) -> Rendered:
     if examples:
         raise ParamError("the chat protocol takes no examples: the models are tuned on single turns; use shots = 0")
-    return Rendered(question["question"], tuple(question.get("answers") or question["choices"]), chat=True)
+    said = question.get("statements")
+    return Rendered(question["question"], tuple(question["choices"] if said is None or not len(said) else said), True)
 
 
 PROTOCOLS: dict[str, Callable[[Question, Sequence[Question]], Rendered]] = {
@@ -66,15 +69,33 @@ PROTOCOLS: dict[str, Callable[[Question, Sequence[Question]], Rendered]] = {
 }
 
 
-def spoken(question: Question, references: Mapping[str, str]) -> dict[str, Any]:
-    """The question with `answers`: each choice put into the sentence that a tuned model would answer with.
-
-    references: correct sentence by question id; its mention of the right choice is replaced. Without one: no `answers`.
-    """
-    right = question["choices"][question["answer"]]
-    mention = re.compile(rf"\b{re.escape(right)}\b")
-    reference = references.get(question["id"], "")
+def statements(choices: Sequence[str], answer: int, reference: str) -> list[str]:
+    """Each choice in the sentence that a tuned model would answer with: the right one's only mention in a correct
+    sentence, replaced. None where the sentence doesn't mention it exactly once."""
+    mention = re.compile(rf"\b{re.escape(choices[answer])}\b")
     if len(mention.findall(reference)) != 1:
-        return dict(question)
+        return []
     before, after = mention.split(reference)
-    return dict(question) | {"answers": [f"{before}{choice}{after}" for choice in question["choices"]]}
+    return [f"{before}{choice}{after}" for choice in choices]
+
+
+def problem_of(question: Question) -> str:
+    """Why a question can't be asked, or ""."""
+    choices, answer = question["choices"], question["answer"]
+    if (
+        choices is None
+        or len(choices) < 2
+        or not isinstance(answer, int | np.integer)
+        or not 0 <= answer < len(choices)
+    ):
+        return (
+            f"answer {answer} of {0 if choices is None else len(choices)} choices; a question needs two choices at least "
+            "and an answer among them"
+        )
+    texts = [question["question"], *choices]
+    if not all(isinstance(text, str) and text.strip() for text in texts):
+        return "an empty question or choice can't be scored; remove it"
+    said = question.get("statements")
+    if said is not None and len(said) not in (0, len(choices)):
+        return f"{len(said)} statements for {len(choices)} choices"
+    return ""

@@ -8,8 +8,7 @@ import numpy as np
 
 from stages.base.seeds import derive
 from stages.corpus.atlas import prose
-from stages.corpus.atlas.faults import Fault
-from stages.corpus.atlas.pages import Page, fill
+from stages.corpus.atlas.pages import Fault, Page, fill
 from stages.corpus.atlas.params import PlantCounts
 
 INNOCENT = "https://best-{}.trainyard.invalid/bonus.html"

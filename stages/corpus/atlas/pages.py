@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, replace
 from html import escape
+from typing import NamedTuple
 
 import numpy as np
 
@@ -26,6 +27,14 @@ class Page:
     head: str = ""  # elements of the page's head beyond those that all have
     opt_out: str = ""  # signals in the HTTP headers that the page came with (schema PAGE)
     declared: bool = False  # the page itself declares its licence, not the source
+
+
+class Fault(NamedTuple):
+    """A planted page with what is wrong with it: its rows of PLANTED."""
+
+    page: Page
+    cases: tuple[tuple[str, str], ...]  # (kind, payload)
+    of_url: str = ""
 
 
 def page_url(style: str, entity: str, edition: int = 1) -> str:

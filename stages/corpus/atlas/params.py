@@ -28,14 +28,21 @@ class PlantCounts(Section):
     exact_duplicates: Count
     near_duplicates: Count
     editions: Count
-    boilerplate_share: Share  # of the pages
+    boilerplate_share: Share
+    """Of the pages."""
     pii_pages: Count
-    spam_pages: Count  # full of the terms that the keyword rule counts
-    evasive_spam_pages: Count  # without any of them
-    spam_blocked_share: Share  # of both kinds of spam, on addresses that the default block list names
-    contact_pages: Count  # personal data in many spellings
-    opt_out_pages: Count  # good pages mirrored by owners who reserve them: meta element, header, robots.txt in turn
-    licence_pages: Count  # good pages mirrored under a licence that isn't free
+    spam_pages: Count
+    """Full of the terms that the keyword rule counts."""
+    evasive_spam_pages: Count
+    """Without any of them."""
+    spam_blocked_share: Share
+    """Of both kinds of spam, on addresses that the default block list names."""
+    contact_pages: Count
+    """Personal data in many spellings."""
+    opt_out_pages: Count
+    """Good pages mirrored by owners who reserve them: meta element, header, robots.txt in turn."""
+    licence_pages: Count
+    """Good pages mirrored under a licence that isn't free."""
     quiz_leak_pages: Count
     leaks_per_page: Annotated[int, Field(ge=1)]
 
@@ -44,13 +51,12 @@ class AtlasParams(Section):
     entities: EntityCounts
     values_per_attribute: Annotated[int, Field(ge=4, le=200)]
     pages_per_entity: Annotated[int, Field(ge=1, le=6)]
-    prose_sentences: Annotated[int, Field(ge=0, le=8)]  # fact-free sentences on a page, beside its opening
+    prose_sentences: Annotated[int, Field(ge=0, le=8)]
+    """Fact-free sentences on a page, beside its opening."""
     splits: SplitShares
     about_per_entity: Count
     about_attributes: Annotated[int, Field(ge=2, le=5)]
-    filler_share: Share  # of the questions
+    filler_share: Share
+    """Of the questions."""
     licence: str
     plants: PlantCounts
-
-
-PARAMS = {"corpus.atlas": AtlasParams}

@@ -2,12 +2,8 @@
 
 from dataclasses import replace
 
-import pyarrow as pa
-
-from stages.corpus.atlas.faults import Fault
-from stages.corpus.atlas.pages import SITE, Page
+from stages.corpus.atlas.pages import SITE, Fault, Page
 from stages.corpus.atlas.params import PlantCounts
-from stages.corpus.sources.robots import ROBOTS
 
 QUIET, SILENT, WALLED, STUDIO = (
     f"https://{name}.trainyard.invalid" for name in ("quiet", "silent", "walled", "studio")
@@ -24,6 +20,10 @@ User-agent: *
 Disallow: /desk/
 Allow: /
 """
+ROBOTS_FILES = {
+    WALLED.removeprefix("https://"): RULES,
+    SITE.removeprefix("https://"): "User-agent: *\nDisallow:\n",
+}  # by host
 LICENCE, LICENCE_URL = "CC-BY-NC-4.0", "https://creativecommons.org/licenses/by-nc/4.0/"
 
 
@@ -41,10 +41,3 @@ def reserved(pages: list[Page], order: list[int], plants: PlantCounts) -> list[F
         mirror = replace(page, url=page.url.replace(SITE, STUDIO), head=link, declared=True)
         faults.append(Fault(mirror, (("licence", LICENCE),), page.url))
     return faults
-
-
-def robots() -> pa.Table:
-    """The robots.txt files of the crawl (schema ROBOTS)."""
-    hosts = {WALLED: RULES, SITE: "User-agent: *\nDisallow:\n"}
-    rows = sorted((site.removeprefix("https://"), text) for site, text in hosts.items())
-    return pa.table({"host": [host for host, _ in rows], "text": [text for _, text in rows]}, schema=ROBOTS)

@@ -16,7 +16,7 @@ from stages.corpus.pages.links import links, tree_links
 from stages.corpus.pages.mathematics import write_latex
 from stages.corpus.pages.text import normalise, paragraphs, protect, rows, unprotect
 from stages.corpus.sources.charset import decode_as, seven_bit
-from stages.corpus.sources.plain import unwrap
+from stages.corpus.sources.raw import unwrap
 
 __all__ = ["Mode", "decode", "depth", "extract", "extract_text", "links", "normalise"]
 Mode = Literal["volume", "fast", "precision", "blocks"]

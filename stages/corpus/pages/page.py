@@ -9,7 +9,7 @@ from typing import NamedTuple
 from stages.corpus.pages import signals
 from stages.corpus.pages.html_text import Mode, decode, depth, extract
 from stages.corpus.pages.licence import declared_licence
-from stages.corpus.sources.plain import unwrap
+from stages.corpus.sources.raw import unwrap
 
 
 class Bounds(NamedTuple):

@@ -1,9 +1,7 @@
-"""Local files as pages: HTML, plain text, Markdown, JSON lines and parquet, in sorted order."""
+"""Local files as pages: HTML, plain text, Markdown, JSON lines and parquet."""
 
 import codecs
-import glob
 import json
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,30 +10,12 @@ import pyarrow as pa
 from stages.base.errors import InputError
 from stages.corpus.sources.charset import guess, is_utf8, to_utf8
 from stages.corpus.sources.parquet_rows import read_parquet
-from stages.corpus.sources.plain import wrap
-from stages.corpus.sources.raw import Raw, remarks
-from stages.corpus.sources.rows import as_page
+from stages.corpus.sources.raw import Raw, as_page, remarks, wrap
 
 HTML_SUFFIXES = frozenset((".html", ".htm", ".xhtml"))
 TEXT_SUFFIXES = frozenset((".txt", ".md", ".rst"))
+SUFFIXES = sorted(HTML_SUFFIXES | TEXT_SUFFIXES | {".jsonl", ".parquet"})
 ESCAPE = 6  # bytes that JSON may take to write one of a page's: \u0000
-
-
-def matches(patterns: list[str]) -> list[Path]:
-    """Files that the glob patterns (`**` allowed) match, sorted, each once: under its shortest name if links lead to it
-    too. Raises InputError for a pattern in vain, and for a name that no URL can hold.
-    """
-    found: set[Path] = set()
-    for pattern in patterns:
-        files = {Path(name) for name in glob.glob(pattern, recursive=True) if Path(name).is_file()}
-        if not files:
-            raise InputError(f"{pattern}: no file matches; check the path in corpus.ingest.sources")
-        found |= files
-    named = {os.path.realpath(file): file for file in sorted(found, key=lambda file: (-len(file.parts), file))}
-    for file in named.values():
-        if not is_utf8(os.fsencode(file)):
-            raise InputError(f"{str(file)!r}: the file's name isn't UTF-8; rename it")
-    return sorted(named.values())
 
 
 def read_file(path: Path, name: str, max_page_bytes: int) -> Iterator[Raw]:
@@ -53,7 +33,7 @@ def read_file(path: Path, name: str, max_page_bytes: int) -> Iterator[Raw]:
         elif suffix == ".parquet":
             yield from read_parquet(path, name, max_page_bytes)
         else:
-            raise InputError(f"{path}: `{suffix}` files aren't read; known: html, htm, txt, md, rst, jsonl, parquet")
+            raise InputError(f"{path}: `{suffix}` files aren't read; known: {', '.join(SUFFIXES)}")
     except (OSError, pa.ArrowException) as error:
         raise InputError(f"{path}: can't be read: {error}") from None
 

@@ -1,21 +1,13 @@
 """Datasets of the Hugging Face hub, streamed: only the rows that are asked for are fetched."""
 
-import glob
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 
 from stages.base.errors import InputError
-from stages.corpus.sources.raw import Raw
-from stages.corpus.sources.rows import as_page
+from stages.corpus.sources.raw import Raw, as_page
 
 HUB = "https://huggingface.co/datasets"
-
-
-def local_inputs(name: str, data_files: list[str] | None) -> list[Path]:
-    """What of a dataset lies on this machine, sorted: its folder, or the files that `data_files` names."""
-    found = {Path(match) for pattern in data_files or () for match in glob.glob(pattern, recursive=True)}
-    return sorted(found | ({Path(name)} if Path(name).is_dir() else set()))
 
 
 def read_hub(

@@ -9,8 +9,7 @@ import pyarrow.parquet as pq
 
 from stages.base.errors import InputError
 from stages.corpus.sources.charset import is_utf8
-from stages.corpus.sources.raw import Raw
-from stages.corpus.sources.rows import TEXT_COLUMNS, as_page
+from stages.corpus.sources.raw import TEXT_COLUMNS, Raw, as_page
 
 BOMB_BYTES, BOMB_RATIO = 2**26, 1000  # of a column in a row group: its inflated size, and that to its size on disk
 READ_AHEAD = 2**20  # bytes of a column

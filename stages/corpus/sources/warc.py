@@ -3,6 +3,9 @@
 Damage costs the record at which it stands, and reading goes on at the next one that can be found.
 """
 
+import base64
+import binascii
+import hashlib
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +15,6 @@ from stages.base.errors import InputError
 from stages.corpus.pages import signals
 from stages.corpus.sources.archive_bytes import MAGIC, START, ArchiveBytes, DamageError, next_record
 from stages.corpus.sources.charset import is_utf8, to_utf8
-from stages.corpus.sources.digests import matches
 from stages.corpus.sources.http_body import (
     MAX_HEADERS,
     EncodingError,
@@ -22,12 +24,13 @@ from stages.corpus.sources.http_body import (
     decode_content,
     parse_response,
 )
-from stages.corpus.sources.plain import wrap
-from stages.corpus.sources.raw import Raw, remarks
+from stages.corpus.sources.raw import Raw, remarks, wrap
 from stages.corpus.sources.robots import MAX_BYTES, Robots, host_of, is_robots
 
 HTML_TYPES = ("text/html", "application/xhtml+xml", "")  # a server that names no type means a page
 FIELD = re.compile(rb"[!-9;-~]+[ \t]*:|[ \t]")  # or a line that goes on with the one above
+# Digests as headers label them: `sha1:` and base32, as Common Crawl writes them, or hex.
+SIZES = {"sha1": 20, "sha256": 32, "sha512": 64, "md5": 16}  # bytes
 READ_TYPES = ("response", "conversion")  # the others describe these, or repeat them
 
 
@@ -108,7 +111,7 @@ def _read_record(archive: ArchiveBytes, keep: int, name: str) -> Record | None:
 
 def _page(record: Record, limit: int) -> Raw | Robots | None:
     whole = len(record.block) == record.length
-    if whole and not matches(record.headers.get("warc-block-digest", ""), record.block):
+    if whole and not has_digest(record.headers.get("warc-block-digest", ""), record.block):
         return record.raw(problem="bad_digest", detail="of the block")
     if record.headers["warc-type"].lower() == "conversion":
         return _converted(record, limit)
@@ -148,7 +151,7 @@ def _response(record: Record, headers: Headers, stored: bytes, whole: bool, limi
     except EncodingError as error:
         return record.raw(problem="bad_encoding", detail=str(error))
     # Of the body without transfer encoding, says the standard; many writers mean the bytes as stored, some the page.
-    if not matches(record.headers.get("warc-payload-digest", ""), sent, stored, body):
+    if not has_digest(record.headers.get("warc-payload-digest", ""), sent, stored, body):
         return record.raw(problem="bad_digest", detail="of the payload")
     if robots:
         return Robots(host_of(record.url), body[:MAX_BYTES].decode("utf-8", "replace"))
@@ -158,3 +161,24 @@ def _response(record: Record, headers: Headers, stored: bytes, whole: bool, limi
     opt_out = signals.join(signals.of_headers(headers.fields))
     remarked = remarks(page, headers.charset == "" or known)
     return Raw(record.url, page, opt_out=opt_out, where=record.where, remarks=remarked)
+
+
+def has_digest(labelled: str, *candidates: bytes) -> bool:
+    """Whether one of the candidates has the digest; True for an algorithm that isn't known here."""
+    algorithm, _, value = labelled.strip().partition(":")
+    algorithm = algorithm.lower().replace("-", "")
+    if algorithm not in SIZES:
+        return True
+    expected = _digest_bytes(value.strip(), SIZES[algorithm])
+    return any(hashlib.new(algorithm, one, usedforsecurity=False).digest() == expected for one in candidates)
+
+
+def _digest_bytes(value: str, size: int) -> bytes | None:
+    """The digest's bytes; None if that is no digest of its algorithm."""
+    try:
+        value = value.rstrip("=")
+        if len(value) == 2 * size:
+            return bytes.fromhex(value)
+        return base64.b32decode(value.upper() + "=" * (-len(value) % 8))
+    except (ValueError, binascii.Error):
+        return None

@@ -46,8 +46,8 @@ class WarcSource(Section):
 
     kind: Literal["warc"]
     path: Text
-    """An archive, gzip or plain; a folder of archives; or a list of addresses to download (`.paths`, `.paths.gz`, `.txt`:
-    one a line, maybe its sha256 behind it; Common Crawl's warc.paths as it is)."""
+    """An archive, gzip or plain; a folder of archives; or a list of addresses to download (`.paths`, `.paths.gz`,
+    `.txt`: one a line, maybe its sha256 behind it; Common Crawl's warc.paths as it is)."""
     pattern: Text | None
     """Glob below `path` where that is a folder; null: all archives below it."""
     licence: Text
@@ -75,8 +75,8 @@ class ParquetSource(Section):
 
     kind: Literal["parquet"]
     path: Text
-    """A table of pages (schema PAGE), each with its own licence; or a folder with `pages.parquet` and, where there are
-    any, `robots.parquet`, `truth.json`, `questions.parquet` and `planted.parquet`, as a source's own folder has them."""
+    """A table of pages (schema PAGE), each with its own licence; or a folder with `pages.parquet` and, if there are any,
+    `robots.parquet`, `truth.json`, `questions.parquet` and `planted.parquet`, as a source's own folder has them."""
 
 
 class HubSource(Section):
@@ -113,6 +113,11 @@ PARAMS = {"corpus.sources.*": Source, "corpus.ingest": IngestParams}
 Run = StageRun[Source]
 
 
+def of_all(licence: str) -> str:
+    """The licence of pages that came without one; extraction looks for it in those of `declared`."""
+    return "" if licence == DECLARED else licence
+
+
 def read_atlas(run: Run, source: AtlasSource, seed: int, limit: int) -> Found:
     from stages.corpus.atlas.collect import collect
 
@@ -143,14 +148,15 @@ def read_archives(run: Run, source: WarcSource, seed: int, limit: int) -> Found:
             for file, name in files_at(path, source.pattern, ARCHIVES).items():
                 yield from read_warc(file, name, limit)
 
-    return Found(pages())
+    return Found(pages(), of_all(source.licence), source.max_damaged)
 
 
 def read_files(run: Run, source: FilesSource, seed: int, limit: int) -> Found:
     from stages.corpus.sources.files import SUFFIXES, read_file
 
     files = files_at(run.input(source.path), source.pattern, SUFFIXES)
-    return Found(raw for file, name in files.items() for raw in read_file(file, name, limit))
+    pages = (raw for file, name in files.items() for raw in read_file(file, name, limit))
+    return Found(pages, of_all(source.licence), source.max_damaged)
 
 
 def read_pages(run: Run, source: ParquetSource, seed: int, limit: int) -> Found:
@@ -183,7 +189,7 @@ def read_dataset(run: Run, source: HubSource, seed: int, limit: int) -> Found:
         raise InputError(f"{path}: no folder; set `name` to read a dataset of the hub")
     name = source.name or source.path
     rows = read_hub(name, source.config, source.split, source.revision, source.data_files, source.column, source.limit)
-    return Found(rows)
+    return Found(rows, of_all(source.licence))
 
 
 READERS: dict[str, Callable[..., Found]] = {
@@ -201,7 +207,6 @@ def main() -> None:
     with stage("corpus.source", Source, item=key, section=f"corpus.sources.{key}") as run:
         source, bounds = run.params.root, run.section("corpus.ingest", IngestParams)
         seed = derive(run.root_seed("corpus.seed"), f"corpus.{key}", "")
-        licence = getattr(source, "licence", "") if source.kind != "atlas" else ""
         with (
             run.table("pages.parquet", schemas.PAGE) as pages,
             run.table("drops.parquet", schemas.DROP) as drops,
@@ -209,8 +214,7 @@ def main() -> None:
         ):
             found = READERS[source.kind](run, source, seed, bounds.max_page_bytes)
             intake = Intake(pages, drops, bounds.max_page_bytes)
-            own = "" if licence == DECLARED else licence
-            intake.take(key, found.pages, own, getattr(source, "max_damaged", 0), bar)
+            intake.take(key, found, bar)
         run.write_table("robots.parquet", robots_table(intake.robots), ROBOTS)
         run.write_table("questions.parquet", found.questions, schemas.QUESTION)
         run.write_table("planted.parquet", found.planted, schemas.PLANTED)

@@ -20,4 +20,4 @@ def collect(params: AtlasParams, seed: int) -> Found:
     pages = sorted(pages + index_pages(world, good), key=lambda page: page.url)
     raws = [Raw(page.url, render(page), "" if page.declared else params.licence, page.opt_out) for page in pages]
     robots = [Robots(host, text) for host, text in ROBOTS_FILES.items()]
-    return Found([*raws, *robots], world.truth(), questions, planted)
+    return Found([*raws, *robots], truth=world.truth(), questions=questions, planted=planted)

@@ -35,6 +35,8 @@ class Found:
     """What a source gives: its pages and robots.txt files in its own fixed order, and what is known of them."""
 
     pages: Iterable[Raw | Robots]
+    licence: str = ""  # of pages without their own
+    max_damaged: int = 0  # records
     truth: dict[str, Any] = field(default_factory=lambda: {"attributes": {}, "entities": {}})
     questions: pa.Table = field(default_factory=schemas.QUESTION.empty_table)
     planted: pa.Table = field(default_factory=schemas.PLANTED.empty_table)
@@ -53,13 +55,13 @@ class Intake:
         self._texts: dict[str, str] = {}  # many hosts have the same robots.txt: it is held once
         self.problems: defaultdict[str, dict[str, Any]] = defaultdict(lambda: {"count": 0, "first": []})
 
-    def take(self, source: str, found: Iterable[Raw | Robots], licence: str, max_damaged: int, bar: Progress) -> None:
-        """All of a source. Ids count how often it has shown a URL before; `licence` is that of pages without their own.
+    def take(self, source: str, found: Found, bar: Progress) -> None:
+        """All pages of a source. Ids count how often it has shown a URL before.
 
-        Raises DataLossError above `max_damaged` records, InputError for a source without any page.
+        Raises DataLossError above its `max_damaged` records, InputError for a source without any page.
         """
         seen = Occurrences()
-        for raw in found:
+        for raw in found.pages:
             if isinstance(raw, Robots):
                 self.robots[raw.host] = self._texts.setdefault(raw.text, raw.text)
                 continue
@@ -70,9 +72,9 @@ class Intake:
                 self._note(remark, raw)
             if problem:
                 self._drop(row, problem, raw)
-                self._check_damage(source, max_damaged)
+                self._check_damage(source, found.max_damaged)
             else:
-                page = row | {"licence": raw.licence or licence, "opt_out": raw.opt_out, "html": raw.html}
+                page = row | {"licence": raw.licence or found.licence, "opt_out": raw.opt_out, "html": raw.html}
                 self._pages.write(pa.Table.from_pylist([page], schema=schemas.PAGE))
             bar.advance(1, dropped=self._drops.rows)
         if not self._pages.rows and not self.robots:

@@ -1,4 +1,4 @@
-"""Pages as a source gives them: what they hold, what is wrong with them, where they stood; rows and plain text as pages."""
+"""Pages as a source gives them: what they hold, what is wrong with them, where they stood; rows and texts as pages."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

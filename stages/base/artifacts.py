@@ -5,7 +5,6 @@ A folder of items holds `items.json`, the keys that are in the pipeline (`check`
 
 from typing import TYPE_CHECKING, Any
 
-from stages.base import schemas
 from stages.base.errors import InputError
 
 if TYPE_CHECKING:
@@ -42,10 +41,12 @@ LEADERBOARD = "data/judging/leaderboard/leaderboard.json"
 
 def read_instructions(run: "StageRun[Any]") -> list[dict[str, Any]]:
     """INSTRUCTION rows of all items, in order. Raises InputError for an id that two of them have."""
+    from stages.base.schemas import INSTRUCTION
+
     rows: list[dict[str, Any]] = []
     owner: dict[str, str] = {}
     for path in _item_files(run, INSTRUCTIONS, "instructions.parquet"):
-        for row in run.read_table(path, schemas.INSTRUCTION).to_pylist():
+        for row in run.read_table(path, INSTRUCTION).to_pylist():
             if row["id"] in owner:
                 raise InputError(f"{path}: instruction id `{row['id']}` is in {owner[row['id']]} too; rename one")
             owner[row["id"]] = path
@@ -55,16 +56,20 @@ def read_instructions(run: "StageRun[Any]") -> list[dict[str, Any]]:
 
 def read_preferences(run: "StageRun[Any]") -> list[dict[str, Any]]:
     """PREFERENCE rows of all items, in order; an instruction may have several pairs."""
+    from stages.base.schemas import PREFERENCE
+
     paths = _item_files(run, PREFERENCES, "preferences.parquet")
-    return [row for path in paths for row in run.read_table(path, schemas.PREFERENCE).to_pylist()]
+    return [row for path in paths for row in run.read_table(path, PREFERENCE).to_pylist()]
 
 
 def read_questions(run: "StageRun[Any]") -> "pa.Table":
     """CHOICE rows of all tasks, in order."""
     import pyarrow as pa
 
+    from stages.base.schemas import CHOICE
+
     paths = _item_files(run, TASKS, "questions.parquet")
-    return pa.concat_tables([schemas.CHOICE.empty_table(), *(run.read_table(path, schemas.CHOICE) for path in paths)])
+    return pa.concat_tables([CHOICE.empty_table(), *(run.read_table(path, CHOICE) for path in paths)])
 
 
 def read_truth(run: "StageRun[Any]") -> dict[str, Any]:

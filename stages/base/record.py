@@ -15,13 +15,13 @@ import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
+from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
-from typing import Any, Generic, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
-import pyarrow as pa
 from pydantic import BaseModel, ValidationError
 
-from stages.base import files, tables
+from stages.base import files
 from stages.base.artifacts import MODELS
 from stages.base.closure import code_digest
 from stages.base.contracts import Contract
@@ -29,6 +29,11 @@ from stages.base.errors import DataLossError, InputError, ParamError, ResourceEr
 from stages.base.params import lookup, parse, read_params
 from stages.base.seeds import derive
 from stages.base.workers import is_follower, process_count
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from stages.base.tables import TableWriter
 
 P = TypeVar("P", bound=BaseModel)
 Q = TypeVar("Q", bound=BaseModel)
@@ -90,14 +95,20 @@ class StageRun(Generic[P]):
             self._inputs[name] = files.sha256_path(path)
         return Path(path)
 
-    def read_table(self, path: str | Path, schema: pa.Schema) -> pa.Table:
+    def read_table(self, path: str | Path, schema: "pa.Schema") -> "pa.Table":
+        from stages.base import tables
+
         return tables.read_table(self.input(path), schema)
 
-    def batches(self, path: str | Path, schema: pa.Schema, columns: list[str] | None = None) -> Iterator[pa.Table]:
+    def batches(self, path: str | Path, schema: "pa.Schema", columns: list[str] | None = None) -> Iterator["pa.Table"]:
         """The rows of a table in order, a batch at a time (`tables.read_batches`)."""
+        from stages.base import tables
+
         return tables.read_batches(self.input(path), schema, columns)
 
-    def count_rows(self, path: str | Path, schema: pa.Schema) -> int:
+    def count_rows(self, path: str | Path, schema: "pa.Schema") -> int:
+        from stages.base import tables
+
         return tables.count_rows(self.input(path), schema)
 
     def read_json(self, path: str | Path) -> Any:
@@ -127,11 +138,15 @@ class StageRun(Generic[P]):
         path.parent.mkdir(parents=True, exist_ok=True)
         return path
 
-    def write_table(self, name: str, table: pa.Table, schema: pa.Schema) -> None:
+    def write_table(self, name: str, table: "pa.Table", schema: "pa.Schema") -> None:
+        from stages.base import tables
+
         tables.write_table(self.output(name), table, schema)
 
-    def table(self, name: str, schema: pa.Schema) -> AbstractContextManager[tables.TableWriter]:
+    def table(self, name: str, schema: "pa.Schema") -> AbstractContextManager["TableWriter"]:
         """A writer that takes batches of rows: `with run.table(…) as table: table.write(batch)`."""
+        from stages.base import tables
+
         return tables.table_writer(self.output(name), schema)
 
     def write_json(self, name: str, value: Any) -> None:
@@ -242,7 +257,7 @@ def stage(
         active.parent.mkdir(parents=True, exist_ok=True)
         active.write_text(name)
         run = StageRun(name, item, model, seed, _staging(folder), section)
-        _start_tracker()
+        _start_followers()
         yield run
         files.write_json(run.output("record.json"), run.record(code_digest(_module_of(name)), folder))
         run.appear(folder)
@@ -298,21 +313,26 @@ def _write_timing(name: str, item: str | None, wall: float) -> None:
     )
 
 
-def _start_tracker() -> None:
-    """Launch the follower that ships to MLflow, unless one holds the lock."""
+def _start_followers() -> None:
+    """Launch the modules that pyproject.toml names as followers of a run (the tracker), unless they hold their lock."""
     if os.environ.get("TRAINYARD_TRACK", "on") == "off":
         return
-    with (
-        contextlib.suppress(OSError),  # held by a follower, or no locks here: the tracker never stops a run
-        (SIDE / "track.lock").open("ab") as lock,
-        (SIDE / "track.log").open("ab") as log,
-    ):
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        fcntl.flock(lock, fcntl.LOCK_UN)
-        subprocess.Popen(
-            [sys.executable, "-m", "stages.publishing.tracking.track", "--follow"],
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            start_new_session=True,
-        )
+    try:
+        followers = distribution("trainyard").entry_points.select(group="trainyard.followers")
+    except PackageNotFoundError:  # a checkout that isn't installed
+        return
+    for follower in followers:
+        with (
+            contextlib.suppress(OSError),  # held by a follower, or no locks here: none ever stops a run
+            (SIDE / f"{follower.name}.lock").open("ab") as lock,
+            (SIDE / f"{follower.name}.log").open("ab") as log,
+        ):
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(lock, fcntl.LOCK_UN)
+            subprocess.Popen(
+                [sys.executable, "-m", follower.value, "--follow"],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )

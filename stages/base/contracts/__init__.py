@@ -17,4 +17,4 @@ Number = Annotated[float | None, BeforeValidator(_null)]
 class Contract(BaseModel):
     """Base of all contracts: unknown keys are refused and nothing is changed after it was read."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(extra="forbid", frozen=True)

@@ -1,4 +1,4 @@
-"""What a checkpoint knows: bits per byte of unseen text, and multiple choice under several protocols."""
+"""What a model knows: bits per byte of each text, and each task under several protocols: `… evaluate <model>`."""
 
 import re
 import sys
@@ -6,123 +6,144 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
-import pandas as pd
 import pyarrow as pa
 from pydantic import Field
 
 from stages.base import schemas
+from stages.base.artifacts import MODELS, TASKS, TEXTS
+from stages.base.contracts.evaluation import Accuracy, Evaluation, TaskResult, TextLoss
 from stages.base.errors import InputError
 from stages.base.params import Section
-from stages.base.record import stage
+from stages.base.record import StageRun, stage
 from stages.base.stats import mean_interval
 from stages.evaluation.items import ITEM, choice_items, text_items
-from stages.evaluation.multiple_choice import score
-from stages.evaluation.perplexity import TextLoss, grouped, sample_documents, text_losses, total
-from stages.evaluation.protocols import Question, spoken
-from stages.lm.chat import load_tokenizer
+from stages.evaluation.multiple_choice import answer
+from stages.evaluation.perplexity import Loss, grouped, sample_documents, text_losses, total
+from stages.lm.build import LanguageModel
+from stages.lm.chat import ChatTokenizer, load_tokenizer
 from stages.lm.checkpoint import load_model
 from stages.lm.device import set_threads
 
+Row = dict[str, Any]
+
 
 class EvaluateParams(Section):
-    bytes_per_source: Annotated[int, Field(ge=1)]  # of validation text, about
-    bytes_per_document: Annotated[int, Field(ge=1)]  # longer documents are cut
-    overlap: Annotated[int, Field(ge=0)]  # tokens of context that windows of one document share
+    bytes_per_source: Annotated[int, Field(ge=1)]
+    """Of each source of a text, about."""
+    bytes_per_document: Annotated[int, Field(ge=1)]
+    """Longer documents are cut."""
+    overlap: Annotated[int, Field(ge=0)]
+    """Tokens of context that two windows of one document share."""
     split: Literal["validation", "test"]
-    questions: Annotated[int, Field(ge=1)]  # at most this many of each set, in order of id
-    shots: dict[Literal["original", "cloze", "chat"], Annotated[int, Field(ge=0)]]  # protocol: examples shown
+    questions: Annotated[int, Field(ge=1)]
+    """At most this many of each task, in order of id."""
+    shots: dict[Literal["original", "cloze", "chat"], Annotated[int, Field(ge=0)]]
+    """Protocol: examples shown before a question."""
 
 
-class Checkpoint(Section):
-    path: str  # a model folder
+PARAMS: dict[str, type[Section]] = {"evaluation.evaluate": EvaluateParams}
 
 
-PARAMS: dict[str, type[Section]] = {
-    "evaluation.evaluate": EvaluateParams,
-    "evaluation.checkpoints.*": Checkpoint,
-}
+def choose_questions(table: pa.Table, split: str, limit: int) -> list[Row]:
+    """At most `limit` questions of one split, in order of id (hashes: a random sample)."""
+    return sorted((row for row in table.to_pylist() if row["split"] == split), key=lambda row: row["id"])[:limit]
 
 
-def choose_questions(table: pa.Table, split: str, limit: int) -> list[dict[str, Any]]:
-    """At most `limit` questions of each set from one split, in order of id (hashes: a random sample)."""
-    taken: Counter[str] = Counter()
-    rows = []
-    for row in sorted(table.to_pylist(), key=lambda row: (row["set"], row["id"])):
-        if row["split"] == split and taken[row["set"]] < limit:
-            taken[row["set"]] += 1
-            rows.append(row)
-    if not rows:
-        raise InputError(f"data/evaluation/sets/multiple_choice.parquet: no questions in split `{split}`")
-    return rows
-
-
-def text_metrics(losses: list[TextLoss], documents: pa.Table) -> dict[str, float]:
-    """bpb, bpb_<source>, bpb_domain_<domain>, and what they were measured on."""
+def text_result(losses: list[Loss], documents: pa.Table) -> TextLoss:
     every = total(losses)
-    metrics = {"bpb": every.bits_per_byte, "perplexity": every.perplexity, "nats_per_token": every.nats / every.tokens}
-    metrics |= {"documents": documents.num_rows, "tokens": every.tokens, "bytes": every.bytes}
-    for prefix, column in (("bpb", "source"), ("bpb_domain", "domain")):
-        for group, loss in grouped(losses, documents[column].to_pylist()).items():
-            metrics[f"{prefix}_{slug(group)}"] = loss.bits_per_byte
-    return metrics
+    by_group = {
+        column: {
+            slug(name): loss.bits_per_byte for name, loss in grouped(losses, documents[column].to_pylist()).items()
+        }
+        for column in ("source", "domain")
+    }
+    return TextLoss(
+        bpb=every.bits_per_byte,
+        perplexity=every.perplexity,
+        nats_per_token=every.nats / every.tokens,
+        documents=documents.num_rows,
+        tokens=every.tokens,
+        bytes=every.bytes,
+        sources=by_group["source"],
+        domains=by_group["domain"],
+    )
 
 
 def slug(name: str) -> str:
     return re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_") or "none"
 
 
-def choice_metrics(protocol: str, answers: pd.DataFrame) -> dict[str, float]:
-    """Accuracy with a 95 % interval, and the accuracy by log-likelihood per character."""
-    accuracy, low, high = mean_interval(answers["correct"].to_numpy(float))
-    return {
-        f"mc_{protocol}_acc": accuracy,
-        f"mc_{protocol}_acc_low": max(low, 0.0),
-        f"mc_{protocol}_acc_high": min(high, 1.0),
-        f"mc_{protocol}_acc_norm": float(answers["correct_norm"].mean()),
-        f"mc_{protocol}_shots": float(answers["shots"].mean()),
-    }
+def accuracy(answers: Sequence[Row], too_long: int) -> Accuracy:
+    """Shares of right answers with a 95 % interval; null where none was given."""
+    mean, low, high = mean_interval([float(row["correct"]) for row in answers])
+    count = len(answers)
+    return Accuracy(
+        acc=mean,
+        acc_low=max(low, 0.0),
+        acc_high=min(high, 1.0),
+        acc_norm=sum(row["correct_norm"] for row in answers) / count if count else None,
+        shots=sum(row["shots"] for row in answers) / count if count else None,
+        answered=count,
+        too_long=too_long,
+    )
 
 
-def control_metrics(rows: Sequence[Question]) -> dict[str, float]:
-    """What guessing, and always giving the same letter, would score."""
+def task_result(rows: Sequence[Row], protocols: dict[str, Accuracy]) -> TaskResult:
+    """With what guessing, and always giving the same letter, would score."""
     letters = Counter(row["answer"] for row in rows)
-    return {
-        "mc_questions": len(rows),
-        "mc_chance_acc": sum(1 / len(row["choices"]) for row in rows) / len(rows),
-        "mc_constant_acc": max(letters.values()) / len(rows),
-    }
+    return TaskResult(
+        questions=len(rows),
+        chance_acc=sum(1 / len(row["choices"]) for row in rows) / len(rows),
+        constant_acc=max(letters.values()) / len(rows),
+        protocols=protocols,
+    )
+
+
+def read_texts(run: StageRun[EvaluateParams], model: LanguageModel, tokens: ChatTokenizer) -> tuple[dict, list[Row]]:
+    """(Loss on each text, ITEM rows)."""
+    results, items = {}, []
+    for key in run.items(TEXTS):
+        whole = run.read_table(f"{TEXTS}/{key}/documents.parquet", schemas.MIXED)
+        documents = sample_documents(whole, run.params.bytes_per_source, run.params.bytes_per_document)
+        losses = text_losses(model, tokens, documents["text"].to_pylist(), run.params.overlap)
+        results[key] = text_result(losses, documents)
+        items += text_items(key, documents.to_pylist(), [(loss.nats, loss.tokens, loss.bytes) for loss in losses])
+    return results, items
+
+
+def do_tasks(run: StageRun[EvaluateParams], model: LanguageModel, tokens: ChatTokenizer) -> tuple[dict, list[Row]]:
+    """(Result of each task, ITEM rows). Raises InputError for a task without questions in the split."""
+    results, items = {}, []
+    for key in run.items(TASKS):
+        path = f"{TASKS}/{key}/questions.parquet"
+        table = run.read_table(path, schemas.CHOICE)
+        questions = choose_questions(table, run.params.split, run.params.questions)
+        if not questions:
+            raise InputError(f"{path}: no questions in split `{run.params.split}`; see `evaluation.evaluate.split`")
+        examples = [row for row in table.to_pylist() if row["split"] == "development"]
+        protocols = {}
+        for protocol, shots in sorted(run.params.shots.items()):
+            answers, too_long = answer(model, tokens, questions, examples, protocol, shots, skip_too_long=True)
+            protocols[protocol] = accuracy(answers, len(too_long))
+            items += choice_items(key, protocol, answers)
+        results[key] = task_result(questions, protocols)
+    return results, items
 
 
 def main() -> None:
     if len(sys.argv) != 2:
-        sys.exit("usage: python -m stages.evaluation.evaluate <a key of evaluation.checkpoints>")
+        sys.exit("usage: python -m stages.evaluation.evaluate <a folder of data/models>")
     key = sys.argv[1]
     with stage("evaluation.evaluate", EvaluateParams, item=key) as run:
         set_threads()
-        model = load_model(run.input(run.section(f"evaluation.checkpoints.{key}", Checkpoint).path))
-        tokenizer = load_tokenizer(run.input("data/tokens/tokenizer"))
-        validation = run.read_table("data/corpus/mix/validation.parquet", schemas.MIXED)
-        table = run.read_table("data/evaluation/sets/multiple_choice.parquet", schemas.CHOICE)
-
-        documents = sample_documents(validation, run.params.bytes_per_source, run.params.bytes_per_document)
-        losses = text_losses(model, tokenizer, documents["text"].to_pylist(), run.params.overlap)
-        metrics = text_metrics(losses, documents)
-        items = text_items(documents.to_pylist(), [(loss.nats, loss.tokens, loss.bytes) for loss in losses])
-
-        atlas = run.read_table("data/corpus/atlas/questions.parquet", schemas.QUESTION)
-        references = dict(zip(atlas["id"].to_pylist(), atlas["reference"].to_pylist(), strict=True))
-        chosen = choose_questions(table, run.params.split, run.params.questions)
-        questions = [spoken(row, references) for row in chosen]
-        examples = table.filter(pa.compute.equal(table["split"], "development"))
-        metrics |= control_metrics(questions)
-        for protocol, shots in sorted(run.params.shots.items()):
-            answers = score(model, questions, protocol, shots, examples=examples, tokenizer=tokenizer)
-            metrics |= choice_metrics(protocol, answers)
-            items += choice_items(protocol, answers.to_dict("records"))
-        run.write_table("items.parquet", pa.Table.from_pylist(items, schema=ITEM), ITEM)
-        run.write_json("metrics.json", metrics)
-        left = validation.num_rows - documents.num_rows
-        run.rows(validation.num_rows, documents.num_rows, {"not in the sample": left} if left else {}, max_drop=1.0)
+        folder = run.input(f"{MODELS}/{key}")
+        model, tokens = load_model(folder), load_tokenizer(folder)
+        texts, read = read_texts(run, model, tokens)
+        tasks, answered = do_tasks(run, model, tokens)
+        found = Evaluation(texts=texts, tasks=tasks)
+        run.write_table("items.parquet", pa.Table.from_pylist(read + answered, schema=ITEM), ITEM)
+        run.write_contract("evaluation.json", found)
+        run.write_json("metrics.json", {name: value for name, value in found.flat().items() if value is not None})
 
 
 if __name__ == "__main__":

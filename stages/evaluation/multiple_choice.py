@@ -3,38 +3,45 @@
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
-import pandas as pd
-import pyarrow as pa
 
 from stages.base.errors import InputError, ParamError
 from stages.evaluation.continuations import Request, score_group
-from stages.evaluation.protocols import PROTOCOLS, Question, Rendered
+from stages.evaluation.protocols import PROTOCOLS, Question, Rendered, problem_of
 from stages.lm.build import LanguageModel
 from stages.lm.chat import ChatTokenizer, load_tokenizer
 from stages.lm.checkpoint import load_model
 
-TOKENIZER = Path("data/tokens/tokenizer")
-Rows: TypeAlias = pa.Table | pd.DataFrame | Sequence[Mapping[str, Any]]
+if TYPE_CHECKING:
+    import pandas as pd
+    import pyarrow as pa
+
+    Rows: TypeAlias = pa.Table | pd.DataFrame | Sequence[Mapping[str, Any]]
+Row = dict[str, Any]
+
+
+class TooLong(InputError):
+    """A question that the model's context has no room for, even without examples."""
 
 
 def score(
-    checkpoint: str | Path | LanguageModel,
-    questions: Rows,
+    model: str | Path | LanguageModel,
+    questions: "Rows",
     protocol: str,
     shots: int,
     *,
-    examples: Rows | None = None,
-    tokenizer: ChatTokenizer | str | Path = TOKENIZER,
-) -> pd.DataFrame:
+    examples: "Rows | None" = None,
+    tokenizer: ChatTokenizer | str | Path | None = None,
+) -> "pd.DataFrame":
     """Answer multiple-choice questions; one row a question, in order.
 
-    checkpoint: a model folder, or a loaded model. questions: rows with id, subject, question, choices, answer (index)
-    and optionally split (`schemas.CHOICE`). protocol: a name in `protocols.PROTOCOLS`. shots: examples shown before
-    each question, the first ones of its subject, in order; fewer where they don't fit into the model's context. They
-    come from `examples`, or else from the questions whose split is "development", which are then not scored.
+    model: a model folder, or a loaded model, which needs its tokenizer beside it. questions: rows with id, subject,
+    question, choices, answer (index) and optionally split (`schemas.CHOICE`). protocol: a name in
+    `protocols.PROTOCOLS`. shots: examples shown before each question, the first ones of its subject, in order; fewer
+    where they don't fit into the model's context. They come from `examples`, or else from the questions whose split is
+    "development", which are then not scored.
 
     Columns: id, subject, answer, shots (really shown), logprobs (nats of each choice's continuation), choice (the index
     of the largest), correct, choice_norm and correct_norm (by logprob per character of the continuation's text, as
@@ -42,35 +49,62 @@ def score(
 
     Raises ParamError for an unknown protocol, InputError for questions that can't be scored.
     """
-    if protocol not in PROTOCOLS:
-        raise ParamError(f"unknown multiple-choice protocol `{protocol}`; known: {', '.join(PROTOCOLS)}")
-    model = load_model(checkpoint) if isinstance(checkpoint, str | Path) else checkpoint
-    tokens = load_tokenizer(tokenizer) if isinstance(tokenizer, str | Path) else tokenizer
+    import pandas as pd
+
+    if tokenizer is None:
+        if isinstance(model, LanguageModel):
+            raise ParamError("multiple choice: a loaded model doesn't know its tokenizer; give `tokenizer=`")
+        tokenizer = model
     rows = _rows(questions)
     if examples is None:
         shown = [row for row in rows if row.get("split") == "development"]
         rows = [row for row in rows if row.get("split") != "development"]
     else:
         shown = _rows(examples)
-    _check(rows)
+    loaded = model if isinstance(model, LanguageModel) else load_model(model)
+    tokens = tokenizer if isinstance(tokenizer, ChatTokenizer) else load_tokenizer(tokenizer)
+    return pd.DataFrame(answer(loaded, tokens, rows, shown, protocol, shots)[0])
+
+
+def answer(
+    model: LanguageModel,
+    tokens: ChatTokenizer,
+    rows: list[Row],
+    examples: Sequence[Question],
+    protocol: str,
+    shots: int,
+    *,
+    skip_too_long: bool = False,
+) -> tuple[list[Row], list[str]]:
+    """(Rows with the columns of `score`, ids of questions too long for the model: left out if `skip_too_long`)."""
+    if protocol not in PROTOCOLS:
+        raise ParamError(f"unknown multiple-choice protocol `{protocol}`; known: {', '.join(PROTOCOLS)}")
+    if not rows:
+        raise InputError("multiple choice: no questions to score; all are development examples, or the set is empty")
+    for row in rows:
+        if problem := problem_of(row):
+            raise InputError(f"question {row['id']}: {problem}")
     by_subject: dict[str, list[Question]] = defaultdict(list)
-    for example in shown:
+    for example in examples:
         if len(by_subject[example["subject"]]) < shots:
             by_subject[example["subject"]].append(example)
 
+    requests: dict[int, tuple[Request, int]] = {}
     groups: dict[tuple[str, int], list[int]] = defaultdict(list)
-    requests, used = [], []
+    too_long = []
     for index, row in enumerate(rows):
-        request, count = fit(row, by_subject[row["subject"]], protocol, tokens, model.config.max_seq_len)
-        requests.append(request)
-        used.append(count)
-        groups[row["subject"], count].append(index)
-    logprobs: list[list[float]] = [[] for _ in rows]
+        try:
+            requests[index] = fit(row, by_subject[row["subject"]], protocol, tokens, model.config.max_seq_len)
+        except TooLong:
+            if not skip_too_long:
+                raise
+            too_long.append(row["id"])
+            continue
+        groups[row["subject"], requests[index][1]].append(index)
+    logprobs: dict[int, list[float]] = {}
     for key in sorted(groups):
-        values = score_group(model, [requests[i] for i in groups[key]])
-        for i, value in zip(groups[key], values, strict=True):
-            logprobs[i] = value
-    return pd.DataFrame([_answered(row, used[i], logprobs[i], protocol) for i, row in enumerate(rows)])
+        logprobs |= zip(groups[key], score_group(model, [requests[i][0] for i in groups[key]]), strict=True)
+    return [_answered(rows[i], requests[i][1], logprobs[i], protocol) for i in sorted(requests)], too_long
 
 
 def fit(
@@ -82,7 +116,7 @@ def fit(
         longest = len(request.context) + max(len(c) for c in request.continuations)
         if longest <= limit + 1:
             return request, count
-    raise InputError(
+    raise TooLong(
         f"question {row['id']}: {longest} tokens without any example, the model reads {limit}; "
         "remove it, or train with a larger max_seq_len"
     )
@@ -120,22 +154,9 @@ def _answered(row: Question, shots: int, logprobs: list[float], protocol: str) -
     }
 
 
-def _rows(table: Rows) -> list[dict[str, Any]]:
-    if isinstance(table, pa.Table):
+def _rows(table: "Rows") -> list[Row]:
+    if hasattr(table, "to_pylist"):
         return table.to_pylist()
-    if isinstance(table, pd.DataFrame):
-        return table.to_dict("records")  # type: ignore[return-value]
+    if hasattr(table, "to_dict"):
+        return table.to_dict("records")
     return [dict(row) for row in table]
-
-
-def _check(rows: list[dict[str, Any]]) -> None:
-    if not rows:
-        raise InputError("multiple choice: no questions to score; all are development examples, or the set is empty")
-    for row in rows:
-        if len(row["choices"]) < 2 or not 0 <= row["answer"] < len(row["choices"]):
-            raise InputError(
-                f"question {row['id']}: answer {row['answer']} of {len(row['choices'])} choices; a question needs two "
-                "choices at least and an answer among them"
-            )
-        if not row["question"].strip() or not all(choice.strip() for choice in row["choices"]):
-            raise InputError(f"question {row['id']}: an empty question or choice can't be scored; remove it")

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from typing import TypeAlias, cast
 
 import numpy as np
-from scipy import stats
+from scipy.special import stdtr
 
 from stages.base.errors import InputError
 from stages.base.seeds import derive
-from stages.evaluation.windows import bos_windows
+from stages.evaluation.perplexity import prefixed_windows
 from stages.lm.build import LanguageModel
 from stages.lm.chat import ChatTokenizer
 from stages.lm.scoring import sequence_logprobs
@@ -89,19 +89,20 @@ def one_sided_t(differences: np.ndarray) -> tuple[float, float]:
     if error == 0.0:
         return (float("inf"), 0.0) if mean > 0 else (float("-inf") if mean < 0 else 0.0, 1.0)
     t = mean / error
-    return t, float(stats.t.sf(t, len(differences) - 1))
+    return t, float(stdtr(len(differences) - 1, -t))
 
 
 def model_logprob(model: LanguageModel, tokenizer: ChatTokenizer) -> Many:
     """A batched `logprob` for `ordering_test`: each example encoded by itself, so that every order has the same tokens,
-    the orderings read from a BOS in windows that overlap by half (as in the authors' code)."""
-    bos, limit = tokenizer.prefix_id, model.config.max_seq_len
+    the orderings read in windows that overlap by half (as in the authors' code)."""
+    limit = model.config.max_seq_len
 
     def logprob(orderings: Sequence[Ordering]) -> list[float]:
         pieces = {example: tokenizer.encode(example) for ordering in orderings for example in ordering}
         sequences, owners = [], []
         for index, ordering in enumerate(orderings):
-            parts = bos_windows([token for example in ordering for token in pieces[example]], bos, limit, limit // 2)
+            ids = [token for example in ordering for token in pieces[example]]
+            parts = prefixed_windows(ids, tokenizer.prefix_id, limit, limit // 2)
             sequences += parts
             owners += [index] * len(parts)
         totals = [0.0] * len(orderings)

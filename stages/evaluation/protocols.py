@@ -82,20 +82,13 @@ def statements(choices: Sequence[str], answer: int, reference: str) -> list[str]
 def problem_of(question: Question) -> str:
     """Why a question can't be asked, or ""."""
     choices, answer = question["choices"], question["answer"]
-    if (
-        choices is None
-        or len(choices) < 2
-        or not isinstance(answer, int | np.integer)
-        or not 0 <= answer < len(choices)
-    ):
-        return (
-            f"answer {answer} of {0 if choices is None else len(choices)} choices; a question needs two choices at least "
-            "and an answer among them"
-        )
+    count = 0 if choices is None else len(choices)
+    if count < 2 or not isinstance(answer, int | np.integer) or not 0 <= answer < count:
+        return f"answer {answer} of {count} choices; a question needs two choices at least and an answer among them"
     texts = [question["question"], *choices]
     if not all(isinstance(text, str) and text.strip() for text in texts):
         return "an empty question or choice can't be scored; remove it"
     said = question.get("statements")
-    if said is not None and len(said) not in (0, len(choices)):
-        return f"{len(said)} statements for {len(choices)} choices"
+    if said is not None and len(said) not in (0, count):
+        return f"{len(said)} statements for {count} choices"
     return ""

@@ -62,8 +62,8 @@ class TableTask(Section):
 
     kind: Literal["table"]
     path: str
-    """A parquet file with the columns question, choices and answer (index), or a csv file with a header: question, one
-    column a choice, answer (letter, or index from 0). Columns id, subject and split (development, validation, test) may be left out."""
+    """A parquet file with question, choices and answer (index), or a csv file with a header: question, a column each
+    choice, answer (letter, or index from 0). id, subject and split (development, validation, test) may be left out."""
 
 
 TaskParams = Annotated[TruthTask | MmluTask | TableTask, Field(discriminator="kind")]

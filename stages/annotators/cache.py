@@ -1,13 +1,12 @@
 """The append-only cache of paid calls: a rerun never pays twice.
 
-It lives outside DVC's outputs, in `.trainyard/` of the main work tree that all of a repository's work trees share, so
-experiment workspaces find each other's replies. Only paid providers use it; no output depends on whether it is there.
+It lives outside DVC's outputs, in the folder that all work trees and experiment workspaces of a project share
+(`base.store`), so that they find each other's replies. Only paid providers use it; no output depends on whether it is there.
 """
 
 import hashlib
 import json
 import sqlite3
-import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
@@ -16,18 +15,6 @@ from typing import Any
 from stages.base.errors import InputError
 
 CACHE_FILE = "calls.sqlite"
-
-
-def shared_folder() -> Path:
-    """`.trainyard/` beside the common git folder, or in the working folder where there is no git."""
-    try:
-        found = subprocess.run(
-            ["git", "rev-parse", "--path-format=absolute", "--git-common-dir"],
-            capture_output=True, text=True, check=True, timeout=10,
-        )  # fmt: skip
-    except (OSError, subprocess.SubprocessError):
-        return Path(".trainyard")
-    return Path(found.stdout.strip()).parent / ".trainyard"
 
 
 def call_key(base_url: str, body: Mapping[str, Any]) -> str:

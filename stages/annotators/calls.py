@@ -15,10 +15,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from stages.annotators.attempt import TryAgain, attempt, open_client
-from stages.annotators.cache import CACHE_FILE, CallCache, call_key, shared_folder
+from stages.annotators.cache import CACHE_FILE, CallCache, call_key
 from stages.annotators.server import ServerSettings, estimate, price
 from stages.base.errors import InputError, ParamError
 from stages.base.progress import Progress
+from stages.base.store import project_store
 
 WAITING = 2
 FIRST_WAIT_S, LONGEST_WAIT_S = 0.5, 30.0  # back-off doubles from one to the other
@@ -42,7 +43,7 @@ def ask(bodies: Sequence[Mapping[str, Any]], settings: ServerSettings, label: st
     keys = [call_key(settings.base_url, body) for body in bodies]
     wanted = dict(zip(keys, bodies, strict=True))
     with ExitStack() as stack:
-        cache = stack.enter_context(CallCache(shared_folder() / CACHE_FILE))
+        cache = stack.enter_context(CallCache(project_store() / CACHE_FILE))
         found = {key: kept for key in wanted if (kept := cache.get(key))}
         answers = {key: Answer(reply, "", seconds) for key, (reply, seconds) in found.items()}
         missing = {key: body for key, body in wanted.items() if key not in answers}

@@ -66,7 +66,7 @@ def parse(section: str, value: Any, model: Any) -> Any:
     Raises ParamError with one line a problem, joined by `; `.
     """
     try:
-        return _adapter(model).validate_python({} if value is None and _sections_of(model) else value, strict=True)
+        return _adapter(model).validate_python({} if value is None and sections_of(model) else value, strict=True)
     except ValidationError as error:
         raise ParamError("; ".join(_explain(section, problem, value, model) for problem in error.errors())) from None
 
@@ -114,22 +114,22 @@ def _keys(loc: tuple[int | str, ...], value: Any) -> Iterator[str]:
 
 def _fields_at(model: Any, loc: tuple[int | str, ...]) -> list[str]:
     """Names of the fields that were allowed where an unknown one was met."""
-    models = _sections_of(model)
+    models = sections_of(model)
     for part in loc:
         tagged = [one for one in models if any(part in get_args(f.annotation) for f in one.model_fields.values())]
         fields = [one.model_fields[str(part)] for one in models if str(part) in one.model_fields]
-        inner = [found for field in fields for found in _sections_of(field.annotation)]
+        inner = [found for field in fields for found in sections_of(field.annotation)]
         models = inner or (tagged if len(models) > 1 and tagged else models)  # a part of loc may be a union's tag
     return sorted({name for one in models for name in one.model_fields})
 
 
-def _sections_of(annotation: Any) -> list[type[BaseModel]]:
+def sections_of(annotation: Any) -> list[type[BaseModel]]:
     """The models that a type is, or is made of."""
     if isinstance(annotation, type) and issubclass(annotation, RootModel):
-        return _sections_of(annotation.model_fields["root"].annotation)
+        return sections_of(annotation.model_fields["root"].annotation)
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return [annotation]
-    return [found for argument in get_args(annotation) for found in _sections_of(argument)]
+    return [found for argument in get_args(annotation) for found in sections_of(argument)]
 
 
 def nearest(name: str, known: list[str]) -> str:

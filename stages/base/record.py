@@ -28,6 +28,7 @@ from stages.base.contracts import Contract
 from stages.base.errors import DataLossError, InputError, ParamError, ResourceError, TrainyardError
 from stages.base.params import lookup, parse, read_params
 from stages.base.seeds import derive
+from stages.base.store import SIDE
 from stages.base.workers import is_follower, process_count
 
 if TYPE_CHECKING:
@@ -39,7 +40,6 @@ P = TypeVar("P", bound=BaseModel)
 Q = TypeVar("Q", bound=BaseModel)
 C = TypeVar("C", bound=Contract)
 DATA = Path("data")
-SIDE = Path(".trainyard")
 
 
 class StageRun(Generic[P]):

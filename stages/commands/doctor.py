@@ -65,7 +65,7 @@ def _packages() -> Iterator[Finding]:
 def _compute() -> Iterator[Finding]:
     import torch
 
-    from stages.base.workers import thread_count, worker_count
+    from stages.base.workers import worker_count
 
     if torch.cuda.is_available():
         free, total = torch.cuda.mem_get_info()
@@ -76,7 +76,7 @@ def _compute() -> Iterator[Finding]:
             None, "device", f"no CUDA device: training runs on the CPU ({torch.backends.cpu.get_cpu_capability()})"
         )
     cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    yield Finding(True, "threads", f"{thread_count()} compute threads, {worker_count()} workers, {cpus} CPUs to use")
+    yield Finding(True, "processes", f"{worker_count()} workers of one thread each, {cpus} CPUs to use")
 
 
 def _machine() -> Iterator[Finding]:
@@ -123,9 +123,10 @@ def _stages() -> Iterator[Finding]:
 
 
 def _mlflow() -> Iterator[Finding]:
-    from stages.publishing.tracking.store import store, tracking_uri
+    from stages.base.store import project_store
+    from stages.publishing.tracking.store import tracking_uri
 
-    uri, database = tracking_uri(), store() / "mlflow.db"
+    uri, database = tracking_uri(), project_store() / "mlflow.db"
     if not uri.startswith("sqlite:"):
         yield Finding(None, "mlflow", f"server {uri} (from MLFLOW_TRACKING_URI)")
         return

@@ -2,31 +2,13 @@
 
 import os
 import shlex
-import subprocess
 from pathlib import Path
 
-SIDE = Path(".trainyard")
-
-
-def store() -> Path:
-    """`.trainyard` of the main work tree, so that experiment workspaces of one clone share the database."""
-    # A second line would be the path from a repository's root to here: the project lies inside somebody else's.
-    found = git("rev-parse", "--path-format=absolute", "--git-common-dir", "--show-prefix").splitlines()
-    common = Path(found[0]) if len(found) == 1 else None
-    root = common.parent if common is not None and common.name == ".git" else Path.cwd()
-    return root / SIDE
-
-
-def git(*arguments: str) -> str:
-    """What git prints; empty outside a repository, or where there is no git."""
-    try:
-        return subprocess.run(["git", *arguments], capture_output=True, text=True, check=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        return ""
+from stages.base.store import SIDE, project_store
 
 
 def tracking_uri() -> str:
-    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{(store() / 'mlflow.db').as_posix()}"
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{(project_store() / 'mlflow.db').as_posix()}"
 
 
 def open_line() -> str:

@@ -20,9 +20,10 @@ from typing import Any
 from stages.base.errors import TrainyardError
 from stages.base.files import read_json
 from stages.base.params import read_params
+from stages.base.store import SIDE, git, project_store
 from stages.publishing.lineage.records import Record, read_records
 from stages.publishing.tracking import shipping
-from stages.publishing.tracking.store import SIDE, git, is_active, open_line, store, tracking_uri
+from stages.publishing.tracking.store import is_active, open_line, tracking_uri
 
 PARAMS: dict = {}
 EXPERIMENT = "trainyard"
@@ -53,7 +54,7 @@ class Shipper:
 
         self._entities = entities
         uri = tracking_uri()
-        with _locked(store() / "mlflow.lock"):
+        with _locked(project_store() / "mlflow.lock"):
             self.client = MlflowClient(tracking_uri=uri, registry_uri=uri)
             self.experiment = self._experiment(uri)
         self._known: set[str] = set()
@@ -64,7 +65,7 @@ class Shipper:
         if found is not None:
             return found.experiment_id
         # MLflow's default artifact folder is relative to the working directory: lost with a temporary workspace.
-        place = (store() / "mlflow-artifacts").as_uri() if uri.startswith("sqlite:") else None
+        place = (project_store() / "mlflow-artifacts").as_uri() if uri.startswith("sqlite:") else None
         return self.client.create_experiment(EXPERIMENT, artifact_location=place)
 
     def find(self, fingerprint: str) -> Any | None:
@@ -166,7 +167,7 @@ def ship_all(shipper: Shipper) -> int:
     records = shipping.current_records(CODE)
     if not records:
         return 0
-    with _locked(store() / "mlflow.lock"):
+    with _locked(project_store() / "mlflow.lock"):
         fingerprint = shipping.pipeline_fingerprint(CODE)
         missing = [record for record in records if not shipper.has(record)]
         if not missing and shipper.find(fingerprint) is None:

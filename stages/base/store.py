@@ -1,0 +1,32 @@
+"""The folder of a project that outlives its runs: MLflow's database and the replies that were paid for.
+
+Work trees and DVC's experiment workspaces share it: what a thrown-away workspace recorded stays.
+"""
+
+import subprocess
+from pathlib import Path
+
+SIDE = Path(".trainyard")
+WORKSPACES = Path(".dvc", "tmp", "exps")  # below a project's root: clones in which `dvc exp run --temp` and queues run
+
+
+def project_store() -> Path:
+    """`.trainyard` of the main work tree; of the working folder where it is no repository of its own."""
+    here = Path.cwd()
+    for parent in here.parents:
+        if here.is_relative_to(parent / WORKSPACES):
+            here = parent
+            break
+    # A second line would be the path from a repository's root to here: the project lies inside somebody else's.
+    found = git("rev-parse", "--path-format=absolute", "--git-common-dir", "--show-prefix", folder=here).splitlines()
+    common = Path(found[0]) if len(found) == 1 else None
+    return (common.parent if common is not None and common.name == ".git" else here) / SIDE
+
+
+def git(*arguments: str, folder: Path | None = None) -> str:
+    """What git prints; empty outside a repository, or where there is no git."""
+    try:
+        done = subprocess.run(["git", *arguments], cwd=folder, capture_output=True, text=True, check=True, timeout=10)
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    return done.stdout.strip()

@@ -1,70 +1,46 @@
-"""The best value of something tuned (learning rate, batch) at each scale, and how it moves with scale."""
+"""What was tuned: the best learning rate or batch at each scale and how it moves, and the best width over depth."""
 
-from dataclasses import dataclass
+from collections.abc import Iterator
 
 import numpy as np
-from numpy.typing import ArrayLike
-from scipy import stats
+from scipy.special import stdtrit
 
-from stages.base.errors import InputError
-from stages.scaling.laws.interval import Estimate, estimate, of_resamples
-from stages.scaling.laws.minimum import Method, lowest
-from stages.scaling.laws.runs import positive
+from stages.base.contracts.study import Aspect, Cell, Knob, Measured
+from stages.scaling.laws.isoflop import lowest
+from stages.scaling.laws.law import Law
+from stages.scaling.laws.parametric import estimate, of_resamples
+from stages.scaling.tables.table import RunTable
 
 SAME = 0.02  # runs whose N and D differ by less, relatively, are one cell
 APART = 0.1  # in log units
+FEWEST = 5  # distinct proportions: a parabola takes three
+RESAMPLES = 1000
 
 
-@dataclass(frozen=True)
-class Best:
-    """One cell's answer; refused ones keep their place with `value` and `loss` NaN and the reason."""
-
-    N: float
-    D: float
-    tried: int  # distinct values
-    value: float
-    loss: float
-    reason: str
-
-
-@dataclass(frozen=True)
-class KnobLaw:
-    """best = scale · N^n_exponent · D^d_exponent; exponents that the cells can't tell are None, as `reason` says."""
-
-    cells: tuple[Best, ...]
-    scale: float
-    n_exponent: Estimate | None
-    d_exponent: Estimate | None
-    reason: str
-
-    def predict(self, N: float, D: float) -> float:
-        powers = ((N, self.n_exponent), (D, self.d_exponent))
-        return self.scale * float(np.prod([x**power.value for x, power in powers if power is not None]))
-
-
-def best_knob(
-    N: ArrayLike, D: ArrayLike, knob: ArrayLike, loss: ArrayLike, *, method: Method = "parabola", level: float = 0.95
-) -> KnobLaw:
+def knobs(recipe: str, runs: RunTable, level: float) -> Iterator[Knob]:
     """In each cell of equal N and D, the value of least loss; over cells, its power law in N and D by least squares.
 
     Of runs that share a value the best one counts: whatever else was tuned beside it (the batch beside the learning
     rate) is then at its own best. Where N and D move together, only the exponent of N is told and stands for both.
-    Raises InputError for bad values.
     """
-    names = ("N", "D", "knob", "loss")
-    n, d, value, reached = (positive(name, c) for name, c in zip(names, (N, D, knob, loss), strict=True))
-    if len({column.size for column in (n, d, value, reached)}) != 1:
-        raise InputError(f"columns differ in length: N {n.size}, D {d.size}, knob {value.size}, loss {reached.size}")
-    cells = []
-    for rows in _cells(n, d):
-        distinct, inverse = np.unique(np.round(np.log(value[rows]), 6), return_inverse=True)
-        best = np.full(distinct.size, np.inf)
-        np.minimum.at(best, inverse, reached[rows])
-        found = lowest(distinct, best, method, "values")
-        reason = found.reason.replace(" at this budget", "")
-        size, tokens = (float(np.exp(np.log(column[rows]).mean())) for column in (n, d))
-        cells.append(Best(size, tokens, distinct.size, float(np.exp(found.at)), found.loss, reason))
-    return _power_law(tuple(cells), level)
+    for name in ("lr", "batch"):
+        value = runs.extra.get(name)
+        if value is None or np.unique(value).size < 2:
+            continue
+        cells = []
+        for rows in _cells(runs.N, runs.D):
+            distinct, inverse = np.unique(np.round(np.log(value[rows]), 6), return_inverse=True)
+            best = np.full(distinct.size, np.inf)
+            np.minimum.at(best, inverse, runs.loss[rows])
+            found = lowest(distinct, best, "parabola", "values")
+            n, d = (float(np.exp(np.log(column[rows]).mean())) for column in (runs.N, runs.D))
+            reason = found.reason.replace(" at this budget", "")
+            cells.append(Cell(N=n, D=d, tried=distinct.size, value=float(np.exp(found.at)), reason=reason))
+        exponents, reason = _exponents(cells, level)
+        yield Knob(
+            recipe=recipe, knob=name, cells=cells, reason=reason, n_exponent=exponents.get("N"),
+            d_exponent=exponents.get("D"),
+        )  # fmt: skip
 
 
 def _cells(n: np.ndarray, d: np.ndarray) -> list[np.ndarray]:
@@ -74,25 +50,24 @@ def _cells(n: np.ndarray, d: np.ndarray) -> list[np.ndarray]:
     return [np.flatnonzero(inverse == number) for number in range(inverse.max() + 1)]
 
 
-def _power_law(cells: tuple[Best, ...], level: float) -> KnobLaw:
+def _exponents(cells: list[Cell], level: float) -> tuple[dict[str, Measured], str]:
+    """Of N and D, those that the cells tell, with t intervals; and why not both."""
     used = [cell for cell in cells if not cell.reason]
     if all(cell.tried == 1 for cell in cells):
-        return KnobLaw(cells, float("nan"), None, None, "no runs of equal N and D differ in it")
+        return {}, "no runs of equal N and D differ in it"
     n, d, best = (np.log([getattr(cell, name) for cell in used]) for name in ("N", "D", "value"))
     told, reason = _told(n, d) if len(used) > 1 else ([], "")
     if len(used) <= len(told) or not told:
-        reason = f"{len(used)} of {len(cells)} cells have a best value, too few or too alike for a slope"
-        return KnobLaw(cells, float("nan"), None, None, reason)
+        return {}, f"{len(used)} of {len(cells)} cells have a best value, too few or too alike for a slope"
     design = np.column_stack([np.ones_like(n), *({"N": n, "D": d}[name] for name in told)])
     coefficients, *_ = np.linalg.lstsq(design, best, rcond=None)
     free = best.size - design.shape[1]
     variance = float(((best - design @ coefficients) ** 2).sum() / free) if free else float("nan")
-    half = stats.t.ppf(0.5 + level / 2, max(free, 1)) * np.sqrt(variance * np.diag(np.linalg.inv(design.T @ design)))
-    exponent = {
-        name: Estimate(float(c), float(c - h), float(c + h))
+    half = stdtrit(max(free, 1), 0.5 + level / 2) * np.sqrt(variance * np.diag(np.linalg.inv(design.T @ design)))
+    return {
+        name: Measured(float(c), float(c - h), float(c + h))
         for name, c, h in zip(told, coefficients[1:], half[1:], strict=True)
-    }
-    return KnobLaw(cells, float(np.exp(coefficients[0])), exponent.get("N"), exponent.get("D"), reason)
+    }, reason
 
 
 def _told(n: np.ndarray, d: np.ndarray) -> tuple[list[str], str]:
@@ -105,43 +80,32 @@ def _told(n: np.ndarray, d: np.ndarray) -> tuple[list[str], str]:
     return wide, ""
 
 
-FEWEST = 5  # distinct proportions: a parabola takes three
-RESAMPLES = 1000
+def aspect(recipe: str, runs: RunTable, law: Law, level: float, seed: int = 0) -> Aspect | None:
+    """The lowest point of the law's residuals over log(width / depth), and what a wrong ratio costs.
 
-
-@dataclass(frozen=True)
-class Aspect:
-    """The residual of log loss against log(width / depth) is a parabola: `best` is its lowest point.
-
-    `cost`: share by which the loss rises at four times or a quarter of the best ratio. Both None if refused.
+    Runs of one shape are resampled together. None for a table without widths and depths.
     """
-
-    best: Estimate | None
-    cost: Estimate | None
-    shapes: int
-    reason: str
-
-
-def best_aspect(
-    width: ArrayLike, depth: ArrayLike, residual: ArrayLike, *, level: float = 0.95, seed: int = 0
-) -> Aspect:
-    """`residual`: log loss reached minus log loss of the law in N and D. Runs of one shape are resampled together.
-
-    Raises InputError for bad values or columns of different lengths.
-    """
-    wide, deep = positive("width", width), positive("depth", depth)
-    gap = np.asarray(residual, dtype=np.float64)
-    if not wide.size == deep.size == gap.size:
-        raise InputError(f"columns differ in length: width {wide.size}, depth {deep.size}, residual {gap.size}")
-    shapes, which = np.unique(np.column_stack([wide, deep]), axis=0, return_inverse=True)
+    if not {"width", "depth"} <= set(runs.extra):
+        return None
+    width, depth = runs.extra["width"], runs.extra["depth"]
+    residual = np.log(runs.loss / np.asarray(law.predict(runs.N, runs.D)))
+    shapes, which = np.unique(np.column_stack([width, depth]), axis=0, return_inverse=True)
     u = np.log(shapes[:, 0] / shapes[:, 1])
-    mean = np.bincount(which, gap) / np.bincount(which)
-    if np.unique(np.round(u, 6)).size < FEWEST:
-        return Aspect(None, None, len(shapes), f"{np.unique(np.round(u, 6)).size} distinct ratios, {FEWEST} are needed")
+    mean = np.bincount(which, residual) / np.bincount(which)
+    ratios, residuals = (width / depth).tolist(), residual.tolist()
+
+    def told(best: Measured | None, cost: Measured | None, reason: str) -> Aspect:
+        return Aspect(
+            recipe=recipe, best=best, cost=cost, shapes=len(shapes), reason=reason, ratios=ratios, residuals=residuals
+        )
+
+    distinct = np.unique(np.round(u, 6)).size
+    if distinct < FEWEST:
+        return told(None, None, f"{distinct} distinct ratios, {FEWEST} are needed")
     curvature, slope, _ = np.polyfit(u, mean, 2)
     vertex = -slope / (2 * curvature)
     if curvature <= 0 or not u.min() < vertex < u.max():
-        return Aspect(None, None, len(shapes), "no best ratio among those tried")
+        return told(None, None, "no best ratio among those tried")
     rng = np.random.default_rng(seed)
     vertices, costs = np.full(RESAMPLES, np.nan), np.full(RESAMPLES, np.nan)
     for i in range(RESAMPLES):
@@ -152,9 +116,6 @@ def best_aspect(
         vertices[i] = np.exp(np.clip(-s / (2 * c), u.min(), u.max())) if c > 0 else np.nan
         costs[i] = np.expm1(c * np.log(4) ** 2)
     tails = of_resamples(level, u.size, 3)
-    return Aspect(
-        estimate(float(np.exp(vertex)), vertices, tails),
-        estimate(float(np.expm1(curvature * np.log(4) ** 2)), costs, tails),
-        len(shapes),
-        "",
-    )
+    best = estimate(float(np.exp(vertex)), vertices, tails)
+    cost = estimate(float(np.expm1(curvature * np.log(4) ** 2)), costs, tails)
+    return told(Measured(*best), Measured(*cost), "")

@@ -11,8 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from stages.base.errors import InputError
-from stages.scaling.laws.runs import Runs
-from stages.scaling.tables.units import other_unit
+from stages.scaling.laws.law import Runs
 
 NAMES: Mapping[str, tuple[str, ...]] = {  # of a column, lower case; the first is what messages call it
     "N": ("n", "params", "n_params", "parameters"),
@@ -32,6 +31,11 @@ SEPARATORS = {";": "';'", "\t": "tabs", "|": "'|'"}  # of other tables than CSV,
 SHOWN = 5
 LONGEST = 60  # characters of a name
 LEAST, MOST = 1e-250, 1e250  # FLOPs of a run: what is worked out from them must be numbers too
+SHIFT = -np.log(np.log(2))  # of log loss, from nats to bits: .3665
+UNIT_FEWEST = 8  # runs below which a curve and a shift can't be told apart
+CLEARER = 3.0  # how many times smaller residuals must get for the shift to be believed
+NEAR = 0.06  # of log loss: a few runs are believed apart if they lie this near to 1.44 times the curve of the rest
+ROUNDS = 30
 COMPUTE_APART = 2.0  # how many times 6·N·D a given C may be before it is remarked on
 
 
@@ -63,6 +67,10 @@ class RunTable:
         lines = tuple(self.lines[i] for i in at)
         extra = {name: column[at] for name, column in self.extra.items()}
         return RunTable(self.N[at], self.D[at], self.C[at], self.loss[at], recipe, run, extra, lines, self.warnings)
+
+    def name(self, i: int) -> str:
+        """What to call a run that may have no name of its own."""
+        return self.run[i] or f"line\u00a0{self.lines[i]}"
 
     def runs(self) -> Runs:
         return Runs(self.N, self.D, self.loss)
@@ -217,6 +225,49 @@ def remarks(table: RunTable) -> list[str]:
             f"{_some(table.lines[i] for i in odd)}. Give every loss in nats per token."
         )
     return found
+
+
+def other_unit(N: np.ndarray, D: np.ndarray, loss: np.ndarray) -> np.ndarray:
+    """Indices of the runs that lie on the others' curve once they are divided by 1/ln 2 = 1.44, as bits among nats do;
+    none if that explains little.
+
+    The curve is a parabola of log loss in log N and log D; runs are moved between the two units until none gains by it.
+    """
+    if loss.size < UNIT_FEWEST:
+        return np.array([], dtype=int)
+    x, y, z = (np.log(column) - np.log(column).mean() for column in (N, D, loss))
+    columns = [np.ones_like(x), x, y]
+    if loss.size >= 2 * UNIT_FEWEST:
+        columns += [x * x, x * y, y * y]
+    design = np.column_stack(columns)
+
+    def above(kept: np.ndarray, target: np.ndarray) -> np.ndarray:
+        """How far every run lies above the curve of those kept."""
+        return z - design @ np.linalg.lstsq(design[kept], target[kept], rcond=None)[0]
+
+    everyone = np.ones(z.size, dtype=bool)
+    plain = above(everyone, z)
+    best, spread = ~everyone, _rms(plain)
+    before = spread
+    for start in (plain > 0, plain > SHIFT / 2, plain > np.quantile(plain, 0.8)):
+        moved = start
+        for _ in range(ROUNDS):
+            again = above(everyone, z - SHIFT * moved) > SHIFT / 2
+            if (again == moved).all():
+                break
+            moved = again
+        left = _rms(above(everyone, z - SHIFT * moved) - SHIFT * moved)
+        if left < spread:
+            best, spread = moved, left
+    if not 0 < best.sum() < best.size - design.shape[1]:
+        return np.array([], dtype=int)
+    rest = above(~best, z)
+    apart = abs(float(np.median(rest[best])) - SHIFT) < NEAR and _rms(rest[~best]) < NEAR
+    return np.flatnonzero(best) if spread * CLEARER < before or apart else np.array([], dtype=int)
+
+
+def _rms(values: np.ndarray) -> float:
+    return float(np.sqrt(np.mean(values**2)))
 
 
 def _word(cell: str) -> str:

@@ -1,0 +1,1 @@
+"""Examples of the files between phases, built from their contracts: `example()` of each, with changes by keyword."""

@@ -33,7 +33,7 @@ sys.path.insert(0, str(ROOT))
 from bench.gpu_contenders import SHAPES  # noqa: E402  (the path is the project's root)
 from bench.gpu_report import markdown  # noqa: E402
 from stages.lm import accelerators  # noqa: E402
-from stages.lm.flops import gemm_peak  # noqa: E402
+from stages.lm.speed import gemm_peak  # noqa: E402
 
 STATE = ROOT / ".trainyard" / "bench" / "gpu"
 NANOGPT = "7c01703240dbec5d554527dc666e35b3df8391d0b117fddc07afcf325a21d11c"  # model.py at its commit 3adf61e

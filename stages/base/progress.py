@@ -15,7 +15,8 @@ class Progress:
     together, one speaks.
     """
 
-    def __init__(self, total: int | None, label: str, unit: str = "items") -> None:
+    def __init__(self, total: int | None, label: str, unit: str = "items", silent: bool = False) -> None:
+        self.silent = silent or is_follower()
         self.total, self.label, self.unit = total, label, unit
         self.done = 0
         self._values: dict[str, float] = {}
@@ -45,7 +46,7 @@ class Progress:
 
     def _show(self, last: bool = False) -> None:
         self._shown = time.monotonic()
-        if is_follower():
+        if self.silent:
             return
         elapsed = self._shown - self._start
         rate = (self.done - self._first) / elapsed if elapsed > 0 else 0.0

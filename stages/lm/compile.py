@@ -17,7 +17,7 @@ from stages.lm.build import LanguageModel
 from stages.lm.device import autocast
 from stages.lm.loss import Kernel, chunk_kernel, linear_cross_entropy
 
-MIN_STEPS = 1000  # a shorter run doesn't win back the minute or more that compiling takes
+MIN_FLOPS = 1e17  # minutes on one H100: a shorter run doesn't win back the minute or more that compiling takes
 TIMEOUT = 600.0  # seconds
 
 
@@ -35,13 +35,13 @@ class CompiledModel:
         return self.model.head_weight
 
 
-def wanted(choice: str, device: str, steps: int) -> bool:
-    """`choice` is on, off or auto. Auto, a pure function of its arguments: on CUDA, where a run has `MIN_STEPS` steps.
+def wanted(choice: str, device: str, flops: float) -> bool:
+    """`choice` is on, off or auto. Auto, a pure function of its arguments: on CUDA, where a run has `MIN_FLOPS`.
 
     Not on a CPU, where most of a step is in matrix products that compiling leaves as they are: it won 3 % and cost a
     minute (`bench/training.py`).
     """
-    return choice == "on" or (choice == "auto" and device == "cuda" and steps >= MIN_STEPS)
+    return choice == "on" or (choice == "auto" and device == "cuda" and flops >= MIN_FLOPS)
 
 
 def compiled(

@@ -1,7 +1,7 @@
 """Packed token rows on disk, and which of them make up a batch: pure functions, no stateful loader to resume."""
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -10,6 +10,9 @@ from torch import Tensor
 from stages.base.errors import InputError
 from stages.base.seeds import derive
 from stages.lm.chat import token_dtype
+
+if TYPE_CHECKING:
+    from stages.base.contracts.pack import Pack
 
 
 class PackedRows:
@@ -30,31 +33,31 @@ class PackedRows:
         )
 
     @classmethod
-    def of(cls, path: Path | str, pack: dict[str, Any]) -> "PackedRows":
+    def of(cls, path: Path | str, pack: "Pack") -> "PackedRows":
         """The shard at `path` as `pack.json` describes it.
 
         Raises InputError for a shard that isn't the one described: another number of rows (cut short, another dtype or
         row length), rows that don't begin with `<|bos|>` or ids outside the vocabulary (another tokenizer's), and for a
         dtype that doesn't hold the vocabulary. Rows are looked at in 1,024 places.
         """
-        seq_len, dtype, vocab_size = pack["seq_len"], pack["dtype"], pack["vocab_size"]
+        seq_len, dtype, vocab_size = pack.seq_len, pack.dtype, pack.vocab_size
         if dtype != token_dtype(vocab_size):
             raise InputError(
                 f"{Path(path).parent}: tokens are stored as {dtype}, a vocabulary of {vocab_size} needs "
                 f"{token_dtype(vocab_size)}; run tokens.pack again"
             )
         made = cls(path, seq_len, dtype)
-        expected = pack[made.path.stem]["rows"]
+        expected = getattr(pack, made.path.stem).rows
         if len(made) != expected:
             raise InputError(
                 f"{path}: {len(made)} rows of {seq_len + 1} {dtype} tokens, pack.json says {expected}; "
                 "it was cut short, or packed with another dtype or tokens.pack.seq_len: pack again"
             )
         seen = made.rows[np.linspace(0, expected - 1, min(expected, 1024)).astype(np.int64)]
-        if (seen[:, 0] != pack["bos_id"]).any() or int(seen.max()) >= vocab_size:
+        if (seen[:, 0] != pack.bos_id).any() or int(seen.max()) >= vocab_size:
             raise InputError(
                 f"{path}: not packed with the tokenizer and row length of pack.json (a vocabulary of {vocab_size}, "
-                f"<|bos|> {pack['bos_id']}, rows of {seq_len + 1} tokens); run tokens.pack again"
+                f"<|bos|> {pack.bos_id}, rows of {seq_len + 1} tokens); run tokens.pack again"
             )
         return made
 

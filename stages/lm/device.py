@@ -8,7 +8,6 @@ from typing import Any, Literal
 import torch
 
 from stages.base.errors import ParamError
-from stages.base.workers import thread_count
 
 Precision = Literal["auto", "fp32", "bf16"]
 
@@ -53,20 +52,12 @@ def compute_dtype(weight: torch.Tensor) -> torch.dtype:
     return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else weight.dtype
 
 
-def set_threads() -> int:
-    """Fix the thread count (`TRAINYARD_THREADS` or the CPU affinity) and choose deterministic kernels; returns the
-    count.
-
-    Sums are split over threads, so results are bitwise repeatable only at one thread count: it is part of the
-    fingerprint.
+def set_threads() -> None:
+    """On a CPU, compute in one thread: sums are split over threads, and a result must not depend on how many cores a
+    machine has. Cores are used by processes, over parts of the work that don't depend on their number either.
     """
-    threads = thread_count()
-    if torch.get_num_threads() != threads:
-        torch.set_num_threads(threads)
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    torch.use_deterministic_algorithms(True, warn_only=True)
-    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # a debugging aid that costs a few percent
-    return threads
+    if device().type == "cpu" and torch.get_num_threads() != 1:
+        torch.set_num_threads(1)
 
 
 def environment() -> dict[str, Any]:
@@ -77,5 +68,4 @@ def environment() -> dict[str, Any]:
         "device": torch.cuda.get_device_name() if kind == "cuda" else platform.machine(),
         "capability": torch.backends.cpu.get_cpu_capability() if kind == "cpu" else "bf16",
         "bf16": multiplies_bf16(),
-        "threads": torch.get_num_threads(),
     }

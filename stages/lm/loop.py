@@ -20,7 +20,7 @@ from stages.lm.device import autocast, set_threads
 from stages.lm.optim import set_lr
 from stages.lm.speed import Speedometer
 
-LossFunction = Callable[[Any, int], tuple[Tensor, dict[str, float]]]
+LossFunction = Callable[[Any, int], tuple[Tensor | None, dict[str, float]]]
 TIMINGS = Path(".trainyard/timings")
 
 
@@ -63,18 +63,21 @@ def train(
     on_step: Callable[[int], None] | None = None,
     flops_per_token: float | None = None,
     dtype: torch.dtype | None = None,
+    processes: int = 1,
+    silent: bool = False,
 ) -> TrainResult:
     """Train from step `first` (0) up to `steps`, resuming a matching checkpoint first.
 
     schedule(step) is the learning-rate multiplier of step 0 .. steps - 1. loss_fn(model, step) returns the loss to
     backpropagate and plain numbers to log; it must be a pure function of the model, the step and torch's RNG, which
-    makes a resumed run bitwise equal to an uninterrupted one. It may backpropagate micro-batches itself and report the
-    whole as "loss"; a "tokens" entry feeds the tokens per second. With a fingerprint and checkpoint_every > 0 the state
+    makes a resumed run bitwise equal to an uninterrupted one. It may backpropagate micro-batches itself, all of them if
+    it returns None, and report the whole as "loss"; a "tokens" entry feeds the tokens per second. With a fingerprint and checkpoint_every > 0 the state
     is saved under `.trainyard/checkpoints/<name>/<fingerprint>/` every that many steps and at the end; the caller calls
     `discard()` when its outputs are written. clip: largest gradient norm, 0 for none. log: a JSONL file that grows as
     training runs. on_step(done) is called after every step, before any checkpoint; it is not called again for steps
     that a resumed run skips. flops_per_token: of the model, for the MFU of the progress line and the timings.
-    dtype: of matrix products (`lm.device.training_dtype`); by default bf16 on CUDA and fp32 on a CPU.
+    dtype: of matrix products (`lm.device.training_dtype`); by default bf16 on CUDA and fp32 on a CPU. processes: those
+    that compute the loss here, for the MFU. silent: no progress line.
 
     In several processes (`distributed.processes`) the loss and the gradient are the means over them; a loss function
     that weights its rows by world / count of the whole batch (`next_token_loss`) thus gives what one process gives. The
@@ -96,19 +99,20 @@ def train(
         lines = None
         if log is not None and distributed.rank() == 0:
             lines = opened.enter_context(_open_log(log, rows))
-        speed = Speedometer(flops_per_token if start < steps else None)
+        speed = Speedometer(flops_per_token if start < steps else None, processes)
         call = distributed.caller(model)
         model.train()
-        bar = opened.enter_context(Progress(steps - first, label or name, unit="steps"))
+        bar = opened.enter_context(Progress(steps - first, label or name, unit="steps", silent=silent))
         bar.start_at(start - first)
         for step in range(start, steps):
             rate = set_lr(optimizer, schedule(step))
             with autocast(dtype):
                 loss, report = call(loss_fn, step)
-            loss.backward()
+            if loss is not None:
+                loss.backward()
             norm = _clip(parameters, clip)
             value = report.pop("loss", None)
-            value = distributed.mean(loss.item() if value is None else value)
+            value = distributed.mean(loss.item() if value is None else value)  # type: ignore[union-attr]
             if not (math.isfinite(value) and math.isfinite(norm)):
                 raise DivergedError(
                     f"{name}: loss {value:.4g}, gradient norm {norm:.4g} at step {step} of {steps}; lower the "

@@ -45,16 +45,19 @@ def step_memory(
     dtype: torch.dtype = torch.float32,
     home: str = "cpu",
     processes: int = 1,
+    shards: int = 1,
+    computing: int = 1,
 ) -> StepMemory:
     """Estimate for micro-batches of `micro_tokens` tokens; weights, gradients and optimizer state are fp32.
 
     optimizer: muon or adamw. dtype: of matrix products; in bf16 the weights are held once more. home: cpu or cuda.
-    processes: over which FSDP shards what the model holds (1 for none).
+    processes: over which FSDP shards what the model holds (1 for none). shards, computing: of a batch, and how many of
+    them are computed at once (`lm.shards`).
 
-    A decoder's block keeps, for each token, 6·C (of both norms the input, the quotient and the output), 4·Q + 4·K
-    (queries and keys before and after norm and rotation, values, mixed values) and 4·F (gate, up, SiLU, product); an
-    LSTM's layer 8·C (gates, states, outputs). Attention keeps no [T, T] on CUDA, and on a CPU the lower half of it for
-    each head (`lm.attention`).
+    A decoder's block keeps, for each token, 6·C (of both norms the input, the quotient and the output; in fp32 under
+    autocast on CUDA), 4·Q + 4·K (queries and keys before and after norm and rotation, values, mixed values) and 4·F
+    (gate, up, SiLU, product); an LSTM's layer 8·C (gates, states, outputs). Attention keeps no [T, T] on CUDA, and on a
+    CPU the lower half of it for each head (`lm.attention`).
     """
     everything, width = config.param_count(), config.d_model
     head = config.vocab_size * width
@@ -70,16 +73,20 @@ def step_memory(
         if home == "cpu" and config.max_seq_len <= LONGEST:
             layer += config.n_head * (config.max_seq_len + BLOCK) // 2
     # The backward pass holds about one more block's worth of gradients; the norm, its input and the embedding remain.
-    kept = micro_tokens * ((config.n_layer + 1) * layer + 5 * width)
-    chunk = min(CHUNK, micro_tokens) * config.vocab_size
     size, narrow = dtype.itemsize, dtype != torch.float32
+    kept = micro_tokens * ((config.n_layer + 1) * layer + 5 * width) * size
+    if home == "cuda" and narrow and config.arch == "transformer":
+        kept += micro_tokens * (config.n_layer + 1) * 6 * width * (4 - size)
+    chunk = min(CHUNK[home], micro_tokens) * config.vocab_size
+    # Of shards, the sum and the one at hand; of those that helpers compute, all.
+    gradients = 1 if shards == 1 else max(2, shards - shards // computing + 1)
     return StepMemory(
         weights=(6 if narrow else 4) * everything // processes,
-        gradients=4 * everything // processes,
+        gradients=4 * everything * gradients // processes,
         optimizer=state // processes,
-        activations=kept * size,
-        logits=4 * chunk + (2 * chunk if narrow else 0) + 4 * head,
-        overhead=CODE + int(HOLES * kept * size) if home == "cpu" else 0,
+        activations=computing * kept,
+        logits=computing * (4 * chunk + (2 * chunk if narrow else 0) + 4 * head),
+        overhead=computing * (CODE + int(HOLES * kept)) if home == "cpu" else 0,
     )
 
 

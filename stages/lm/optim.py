@@ -6,7 +6,7 @@ four Newton–Schulz steps. AdamW: Loshchilov & Hutter 2019.
 
 from collections import defaultdict
 from collections.abc import Iterator
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +16,10 @@ from stages.lm.build import LanguageModel
 from stages.lm.device import compute_dtype
 from stages.lm.distributed import local, rank, rows_of, strategy
 from stages.lm.owners import from_owners, to_owners
-from stages.lm.rates import Kind, Rates, Shares, transferred
+from stages.lm.rates import Kind, Rates, transferred
+
+if TYPE_CHECKING:
+    from stages.base.recipe import Recipe
 
 # The first, third, fourth and fifth step of Amsel et al. 2025, "The Polar Express" (published for five). They take
 # singular values from .01 to 1 into .86 to 1.14; Jordan et al.'s fixed quintic needs five steps for .68 to 1.13.
@@ -36,7 +39,7 @@ def orthogonalise(matrices: Tensor) -> Tensor:
     tall = x.shape[-2] > x.shape[-1]
     if tall:
         x = x.mT
-    x = x / (1.01 * x.norm(dim=(-2, -1), keepdim=True) + 1e-7)
+    x = x / (1.01 * x.norm(dim=(-2, -1), keepdim=True) + 1e-7).to(x.dtype)  # autocast takes norms in fp32
     for a, b, c in _POLYNOMIALS:
         gram = x @ x.mT
         x = a * x + (b * gram + c * (gram @ gram)) @ x
@@ -47,7 +50,8 @@ class MuonAdamW(torch.optim.Optimizer):
     """Groups carry kind "muon" or "adamw"; `lr` is the group's own. All state is tensors, so it resumes bitwise."""
 
     def __init__(self, groups: list[dict[str, Any]]) -> None:
-        defaults = {"lr": 0.0, "weight_decay": 0.0, "momentum": 0.95, "betas": (0.9, 0.95), "eps": 1e-10}
+        # By "fused" torch knows that a loaded `step` belongs on the parameter's device.
+        defaults = {"lr": 0.0, "weight_decay": 0.0, "momentum": 0.95, "betas": (0.9, 0.95), "eps": 1e-10, "fused": True}
         super().__init__(groups, defaults)
 
     @torch.no_grad()
@@ -172,23 +176,7 @@ def set_lr(optimizer: torch.optim.Optimizer, multiplier: float) -> float:
     return optimizer.param_groups[0]["lr"]
 
 
-class Recipe(Protocol):
-    """What of a training recipe the optimizer needs."""
-
-    @property
-    def optimizer(self) -> Kind: ...
-
-    @property
-    def shares(self) -> Shares: ...
-
-    @property
-    def betas(self) -> list[float]: ...
-
-    @property
-    def weight_decay(self) -> float: ...
-
-
-def optimizer_for(model: LanguageModel, recipe: Recipe, lr: float) -> MuonAdamW:
+def optimizer_for(model: LanguageModel, recipe: "Recipe", lr: float) -> MuonAdamW:
     """Of a ladder's point, and of the run it predicts. lr: of the matrices, at width 128."""
     config = model.config
     rates = transferred(lr, recipe.shares, recipe.optimizer, config.d_model, config.tie_embeddings)

@@ -2,7 +2,10 @@
 
 import math
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from stages.base.recipe import RateShares
 
 WIDTH = 128  # at which a recipe states its rates
 
@@ -27,20 +30,7 @@ class Rates:
         return cls(matrices, rate, rate, rate)
 
 
-class Shares(Protocol):
-    """Rates of the other groups, as shares of the matrices' rate at width 128."""
-
-    @property
-    def embedding(self) -> float: ...
-
-    @property
-    def head(self) -> float: ...
-
-    @property
-    def rest(self) -> float: ...
-
-
-def transferred(lr: float, shares: Shares, kind: Kind, width: int, tied: bool) -> Rates:
+def transferred(lr: float, shares: "RateShares", kind: Kind, width: int, tied: bool) -> Rates:
     """Rates at `width` from those at 128, so that a step changes activations as much at any width (Yang et al. 2021,
     table 8: by Adam, weights that sum over the width ∝ 1 / width, those that don't at a constant rate). Muon's updates
     have unit spectral norm at any width. A tied embedding is a head, too, and takes the head's rule, but its logits

@@ -10,21 +10,43 @@ import torch
 
 from stages.lm import accelerators, distributed
 from stages.lm.device import device
-from stages.lm.flops import gemm_peak
+
+
+def gemm_peak(size: int = 1024, seconds: float = 1.0) -> tuple[float, float]:
+    """Measured matrix-product rate of this machine, (median, best) in FLOP/s, in the training precision.
+
+    A clock reading: for progress lines and timings, never for a tracked output.
+    """
+    home = device()
+    dtype = torch.bfloat16 if home.type == "cuda" else torch.float32
+    size = size * (8 if home.type == "cuda" else 1)
+    a, b = torch.randn(size, size, device=home, dtype=dtype), torch.randn(size, size, device=home, dtype=dtype)
+    rates: list[float] = []
+    began = time.monotonic()
+    while len(rates) < 5 or time.monotonic() - began < seconds:
+        start = time.perf_counter()
+        a @ b
+        if home.type == "cuda":
+            torch.cuda.synchronize()
+        rates.append(2.0 * size**3 / (time.perf_counter() - start))
+    rates = sorted(rates[2:])
+    return rates[len(rates) // 2], rates[-1]
 
 
 class Speedometer:
-    """Tokens per second and model FLOPs utilisation since it was made, over all processes that train together.
+    """Tokens per second and model FLOPs utilisation since it was made, over all processes that train together:
+    `processes` here, under each of those that torchrun has started.
 
     MFU = tokens per second · FLOPs a token / (processes · peak): against the data sheet's peak, where the accelerator
     is known, and against the median rate of matrix products measured here. `seconds`, GPU hours and kWh are those of
     this process: a run that was killed and resumed has taken more.
     """
 
-    def __init__(self, flops_per_token: float | None) -> None:
+    def __init__(self, flops_per_token: float | None, processes: int = 1) -> None:
         cuda = device().type == "cuda"
         self.flops_per_token, self.peaks = flops_per_token, dict[str, float]()
-        self.board = accelerators.known(torch.cuda.get_device_name()) if cuda else None
+        self.processes = processes * distributed.world()
+        self.board = accelerators.driven(torch.cuda.get_device_name()) if cuda else None
         if flops_per_token is not None:
             if self.board is not None:
                 self.peaks["datasheet"] = self.board.peak_tflops * 1e12
@@ -65,8 +87,7 @@ class Speedometer:
             "peak_memory_mib": max(distributed.every(peak_memory)) / 2**20,
             "gpu_hours": hours,
             "kwh": self.board.kwh(hours) if self.board is not None else None,
-            "threads": torch.get_num_threads(),
-            "processes": distributed.world(),
+            "processes": self.processes,
         }
 
     def _speed(self, seconds: float) -> float:
@@ -75,4 +96,4 @@ class Speedometer:
     def _utilisation(self, speed: float, peak: str) -> float | None:
         if self.flops_per_token is None or peak not in self.peaks:
             return None
-        return speed * self.flops_per_token / (self.peaks[peak] * distributed.world())
+        return speed * self.flops_per_token / (self.peaks[peak] * self.processes)

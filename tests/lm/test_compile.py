@@ -3,14 +3,14 @@ import torch
 
 from stages.lm import compile as compiling
 from stages.lm.build import build_model
-from stages.lm.compile import MIN_STEPS, CompiledModel, compiled, wanted
+from stages.lm.compile import MIN_FLOPS, CompiledModel, compiled, wanted
 from stages.lm.loss import next_token_loss
 from tests.lm.conftest import shaken, tiny
 
 
 def test_auto_compiles_long_runs_on_cuda_only() -> None:
     assert wanted("on", "cpu", 1) and not wanted("off", "cuda", 10**6)
-    assert wanted("auto", "cuda", MIN_STEPS) and not wanted("auto", "cuda", MIN_STEPS - 1)
+    assert wanted("auto", "cuda", MIN_FLOPS) and not wanted("auto", "cuda", MIN_FLOPS / 2)
     assert not wanted("auto", "cpu", 10**6)
 
 

@@ -1,4 +1,4 @@
-"""decontaminate: what overlaps a question of the evaluation sets leaves the corpus, the document or the passage.
+"""decontaminate: what overlaps a held-out question or instruction leaves the corpus, the document or the passage.
 
 Overlap of word n-grams, 13 as in GPT-3 (Brown et al. 2020, appendix C); a shorter question counts if the whole of it
 stands in the document. Words are lower-cased runs of letters and digits, so that spacing, case, punctuation and
@@ -6,14 +6,15 @@ characters without width hide nothing.
 """
 
 from collections import Counter
-from collections.abc import Sequence
-from typing import Annotated, Literal, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Literal, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 from pydantic import Field
 
 from stages.base import schemas
+from stages.base.artifacts import PLANTED, read_instructions, read_questions
 from stages.base.params import Section
 from stages.base.record import stage
 from stages.corpus.decontamination.cutting import without
@@ -28,19 +29,26 @@ Fraction = Annotated[float, Field(ge=0, le=1)]
 class CutParams(Section):
     """How passages are cut."""
 
-    margin: Annotated[int, Field(ge=0)]  # characters that go with a passage on either side, at least
-    min_characters: Annotated[int, Field(ge=0)]  # shorter pieces go too
-    max_pieces: Annotated[int, Field(ge=1)]  # a document cut into more is dropped
+    margin: Annotated[int, Field(ge=0)]
+    """Characters that go with a passage on either side, at least."""
+    min_characters: Annotated[int, Field(ge=0)]
+    """Shorter pieces go too."""
+    max_pieces: Annotated[int, Field(ge=1)]
+    """A document cut into more is dropped."""
 
 
 class DecontaminateParams(Section):
     """Parameters of corpus.decontaminate."""
 
     max_drop: Fraction
-    ngram: Annotated[int, Field(ge=2)]  # words
-    min_words: Annotated[int, Field(ge=1)]  # shorter questions are too common to look for
-    splits: list[str]  # of the questions and choices whose presence is contamination
-    action: Literal["drop", "cut"]  # the document, or the passage
+    ngram: Annotated[int, Field(ge=2)]
+    """Words."""
+    min_words: Annotated[int, Field(ge=1)]
+    """Shorter questions are too common to look for."""
+    splits: list[str]
+    """Of the questions and choices whose presence is contamination."""
+    action: Literal["drop", "cut"]
+    """The document, or the passage."""
     cut: CutParams
 
 
@@ -76,6 +84,15 @@ def clean(text: str, protected: Protected, cut: CutParams) -> tuple[str, str]:
     return text, "" if text else "nothing_left"
 
 
+def held_out_texts(instructions: Sequence[Mapping[str, Any]], choices: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Texts that training must not have read: questions and prompts, and the responses of which no truth is known.
+
+    Where it is known, a response states facts, and pages that state them are what is to be learned from.
+    """
+    texts = [row["prompt"] for row in instructions] + [row["question"] for row in choices]
+    return texts + [row["response"] for row in instructions if not row["entity"]]
+
+
 def decide(batch: pa.Table, context: Context) -> Outcome:
     """Drop or cut the documents of a batch that hold a protected n-gram."""
     texts, drops = batch["text"].to_pylist(), []
@@ -104,13 +121,11 @@ def decide(batch: pa.Table, context: Context) -> Outcome:
 
 def main() -> None:
     with stage("corpus.decontaminate", DecontaminateParams) as run:
-        choices = run.read_table("data/evaluation/sets/multiple_choice.parquet", schemas.CHOICE).to_pylist()
-        questions = run.read_table("data/corpus/atlas/questions.parquet", schemas.QUESTION).to_pylist()
-        planted = run.read_table("data/corpus/atlas/planted.parquet", schemas.PLANTED)
-        asked = [question for question in questions if question["split"] in run.params.splits]
-        texts = [question["prompt"] for question in asked]
-        texts += [choice["question"] for choice in choices if choice["split"] in run.params.splits]
-        checked = {question["id"] for question in asked}
+        asked = [row for row in read_instructions(run) if row["split"] in run.params.splits]
+        chosen = [row for row in read_questions(run).to_pylist() if row["split"] in run.params.splits]
+        texts = held_out_texts(asked, chosen)
+        checked = {row["id"] for row in asked}
+        planted = run.read_table(PLANTED, schemas.PLANTED)
         leaks = frozenset(plant.url for plant in plants(planted, "quiz_leak") if plant.payload in checked)
         protected = protect(texts, run.params.ngram, run.params.min_words)
         facts = run_step(
@@ -122,7 +137,8 @@ def main() -> None:
         )
         found, present = int(facts.pop("quiz_leak_found")), int(facts["quiz_leak_planted"])
         count = sum(is_protected(text, run.params.min_words) for text in texts)
-        metrics = facts | {"protected": count, "quiz_leak_recall": share(found, present)}
+        metrics: dict[str, float | None] = {**facts, "quiz_leak_recall": share(found, present)}
+        metrics |= {"questions": len(chosen), "instructions": len(asked), "protected": count}
         run.write_json("metrics.json", metrics)
 
 

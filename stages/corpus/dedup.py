@@ -15,6 +15,7 @@ import pyarrow as pa
 from pydantic import Field
 
 from stages.base import schemas, tables
+from stages.base.artifacts import PLANTED
 from stages.base.engine import map_batches
 from stages.base.params import Section
 from stages.base.record import stage
@@ -34,21 +35,29 @@ Read = Callable[[list[str] | None], Iterator[pa.Table]]  # the documents from th
 class ParagraphParams(Section):
     """When a repeated line is a site's furniture."""
 
-    max_documents: Annotated[int, Field(ge=1)]  # a line in more documents of its source is removed
-    min_characters: Annotated[int, Field(ge=0)]  # shorter lines are removed at the top and bottom of a text only
+    max_documents: Annotated[int, Field(ge=1)]
+    """A line in more documents of its source is removed."""
+    min_characters: Annotated[int, Field(ge=0)]
+    """Shorter lines are removed at the top and bottom of a text only."""
 
 
 class DedupParams(Section):
     """Parameters of corpus.dedup."""
 
     max_drop: Fraction
-    ngram: Annotated[int, Field(ge=1)]  # words a shingle
+    ngram: Annotated[int, Field(ge=1)]
+    """Words a shingle."""
     bands: Annotated[int, Field(ge=1)]
-    rows: Annotated[int, Field(ge=1)]  # hash functions a band
-    jaccard: Fraction  # pairs of candidates below it are no duplicates
-    min_words: Annotated[int, Field(ge=0)]  # shorter texts are compared exactly only
-    paragraphs: dict[str, ParagraphParams]  # source (or `default`) -> rule
-    min_characters: Annotated[int, Field(ge=0)]  # what is shorter once its repeated paragraphs are gone is dropped
+    rows: Annotated[int, Field(ge=1)]
+    """Hash functions a band."""
+    jaccard: Fraction
+    """Pairs of candidates below it are no duplicates."""
+    min_words: Annotated[int, Field(ge=0)]
+    """Shorter texts are compared exactly only."""
+    paragraphs: dict[str, ParagraphParams]
+    """Source (or `default`) -> rule."""
+    min_characters: Annotated[int, Field(ge=0)]
+    """What is shorter once its repeated paragraphs are gone is dropped."""
 
 
 PARAMS = {"corpus.dedup": DedupParams}
@@ -195,7 +204,7 @@ def decide(batch: Decided, removal: Removal) -> Outcome:
 def main() -> None:
     with stage("corpus.dedup", DedupParams, seed="corpus.seed") as run:
         path, schema = "data/corpus/screen/documents.parquet", schemas.DOCUMENT
-        planted = run.read_table("data/corpus/atlas/planted.parquet", schemas.PLANTED)
+        planted = run.read_table(PLANTED, schemas.PLANTED)
         notices: dict[str, list[str]] = {}
         for plant in plants(planted, "boilerplate"):
             notices.setdefault(plant.url, []).append(plant.payload)

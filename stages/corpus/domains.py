@@ -34,8 +34,10 @@ class DomainsParams(Section):
     seeds: dict[
         Name, list[str]
     ]  # domain -> regular expressions over "source url"; the first domain that matches counts
-    min_probability: Fraction  # unlabelled documents below it are "other"
-    max_examples: Annotated[int, Field(ge=2)]  # of each domain's labelled documents that are learned from
+    min_probability: Fraction
+    """Unlabelled documents below it are "other"."""
+    max_examples: Annotated[int, Field(ge=2)]
+    """Of each domain's labelled documents that are learned from."""
     folds: Annotated[int, Field(ge=2)]
     feature_bits: Annotated[int, Field(ge=8, le=24)]
     characters: Annotated[int, Field(ge=100)]

@@ -28,8 +28,10 @@ class ExtractParams(Section):
     max_page_bytes: Annotated[int, Field(ge=1)]
     max_tags: Annotated[int, Field(ge=1)]
     max_nesting: Annotated[int, Field(ge=1)]
-    max_memory_mib: Annotated[int, Field(ge=512)]  # of the process that extracts
-    max_page_seconds: Annotated[float, Field(gt=0)]  # wall clock: the last guard, and the one that isn't reproducible
+    max_memory_mib: Annotated[int, Field(ge=512)]
+    """Of the process that extracts."""
+    max_page_seconds: Annotated[float, Field(gt=0)]
+    """Wall clock: the last guard, and the one that isn't reproducible."""
     max_drop: Annotated[float, Field(ge=0, le=1)]
 
     @property

@@ -32,8 +32,10 @@ class HeuristicsParams(Section):
     """Parameters of corpus.heuristics."""
 
     max_drop: Annotated[float, Field(ge=0, le=1)]
-    rules: dict[str, Rules]  # source (or `default`) -> its rules
-    max_outlier_score: dict[str, Annotated[float, Field(gt=0)] | None]  # source (or `default`) -> bound; null: off
+    rules: dict[str, Rules]
+    """Source (or `default`) -> its rules."""
+    max_outlier_score: dict[str, Annotated[float, Field(gt=0)] | None]
+    """Source (or `default`) -> bound; null: off."""
 
 
 PARAMS = {"corpus.heuristics": HeuristicsParams}

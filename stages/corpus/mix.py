@@ -34,9 +34,12 @@ PARTS = ("train", "validation", "anneal")
 class SourceMix(Section):
     """How one source enters the mixture."""
 
-    epochs: Annotated[float, Field(ge=0)]  # passes over its documents in pretraining; 0 leaves it out
-    validation: Annotated[float, Field(ge=0, lt=1)]  # share held out, by a hash of the id
-    anneal_quantile: Fraction  # documents at or above this quantile of their source's quality join the anneal
+    epochs: Annotated[float, Field(ge=0)]
+    """Passes over its documents in pretraining; 0 leaves it out."""
+    validation: Annotated[float, Field(ge=0, lt=1)]
+    """Share held out, by a hash of the id."""
+    anneal_quantile: Fraction
+    """Documents at or above this quantile of their source's quality join the anneal."""
     anneal_epochs: Annotated[float, Field(ge=0)]
 
 
@@ -44,10 +47,14 @@ class MixParams(Section):
     """Parameters of corpus.mix."""
 
     max_drop: Fraction
-    sources: dict[str, SourceMix]  # source, or `default`
-    domains: dict[str, Annotated[float, Field(ge=0)]]  # domain, or `default` -> factor on the source's epochs
-    shares: dict[str, Annotated[float, Field(gt=0, le=1)]]  # domain -> its share of the bytes read in pretraining
-    max_epochs: Annotated[float, Field(gt=0)]  # no document is read more often in pretraining
+    sources: dict[str, SourceMix]
+    """Source, or `default`."""
+    domains: dict[str, Annotated[float, Field(ge=0)]]
+    """Domain, or `default` -> factor on the source's epochs."""
+    shares: dict[str, Annotated[float, Field(gt=0, le=1)]]
+    """Domain -> its share of the bytes read in pretraining."""
+    max_epochs: Annotated[float, Field(gt=0)]
+    """No document is read more often in pretraining."""
 
     @field_validator("shares")
     @classmethod

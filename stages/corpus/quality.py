@@ -7,13 +7,13 @@ the words.
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
-from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 from pydantic import Field
 
+from stages.base.errors import InputError
 from stages.base.params import Section
 from stages.base.record import StageRun, stage
 from stages.corpus.classifiers.examples import Found, Smallest, Wanted, gather, row_keys
@@ -31,19 +31,28 @@ EDGES = [round(edge / 20, 2) for edge in range(21)]  # of the histogram of score
 class SourceQuality(Section):
     """Who is trusted in a source and what is kept of it."""
 
-    trusted: list[str]  # regular expressions; a page whose URL matches one is a hub
-    references: list[str]  # files of addresses that a trusted source outside the crawl links to
-    match: Match  # a page counts as linked where its address is, or where any address of its host is
-    min_score: Fraction  # documents below it are dropped
+    trusted: list[str]
+    """Regular expressions; a page whose URL matches one is a hub."""
+    references: list[str]
+    """Files, in the folder `references`, of addresses that a trusted source outside the crawl links to."""
+    match: Match
+    """A page counts as linked where its address is, or where any address of its host is."""
+    min_score: Fraction
+    """Documents below it are dropped."""
 
 
 class QualityParams(RaterParams):
     """Parameters of corpus.quality."""
 
     max_drop: Fraction
-    sources: dict[str, SourceQuality]  # source, or `default`
-    negatives_per_positive: Annotated[float, Field(gt=0)]  # at most
-    max_examples: Annotated[int, Field(ge=10)]  # texts of a source that are learned from, of both classes together
+    references: Annotated[str, Field(min_length=1)]
+    """Folder of files of addresses (lists/README.md); DVC watches it."""
+    sources: dict[str, SourceQuality]
+    """Source, or `default`."""
+    negatives_per_positive: Annotated[float, Field(gt=0)]
+    """At most."""
+    max_examples: Annotated[int, Field(ge=10)]
+    """Texts of a source that are learned from, of both classes together."""
 
 
 PARAMS = {"corpus.quality": QualityParams}
@@ -183,13 +192,21 @@ def summarise(facts: Mapping[str, float], params: QualityParams) -> tuple[dict[s
 
 
 def read_references(run: StageRun[QualityParams]) -> dict[str, np.ndarray]:
-    """Keys of the addresses in each source's references; files that several sources name are read once."""
+    """Keys of the addresses in each source's references; files that several sources name are read once.
+
+    Raises InputError for a file that isn't in the folder.
+    """
+    folder = run.input(run.params.references)
     known: dict[tuple[tuple[str, ...], Match], np.ndarray] = {}
     found = {}
     for source, settings in run.params.sources.items():
         files = (tuple(settings.references), settings.match)
+        for missing in (name for name in files[0] if not (folder / name).is_file()):
+            raise InputError(
+                f"{folder / missing}: not found; put it there, or correct `corpus.quality.sources.{source}`"
+            )
         if files not in known:
-            known[files] = reference_keys([run.input(Path(path)) for path in files[0]], settings.match)
+            known[files] = reference_keys([folder / name for name in files[0]], settings.match)
         found[source] = known[files]
     return found
 

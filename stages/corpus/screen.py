@@ -8,33 +8,36 @@ import pyarrow as pa
 from pydantic import Field
 
 from stages.base import schemas
+from stages.base.artifacts import PLANTED
+from stages.base.artifacts import ROBOTS as ROBOTS_FILES
 from stages.base.params import Section
 from stages.base.record import StageRun, stage
 from stages.corpus.drops import Drop, split, with_column, with_text
 from stages.corpus.screening import language, pii, undesirable
-from stages.corpus.screening.blocklist import Blocklist, read_blocklist
+from stages.corpus.screening.address_lists import Blocklist, read_lists
 from stages.corpus.screening.content_model import ContentModel, Labeller, UndesirableParams, learn
 from stages.corpus.screening.figures import Figures, histograms, legality_record, metrics_of
 from stages.corpus.screening.language import Language, LanguageParams
-from stages.corpus.screening.legality import Legality, LegalityParams, Standing, read_legality
+from stages.corpus.screening.legality import Legality, LegalityParams, Standing, legality
 from stages.corpus.screening.plants import Plants, count_drop, count_personal, planted_metrics
+from stages.corpus.sources.robots import ROBOTS
 from stages.corpus.step import Outcome, run_step
 
-DOCUMENTS, ROBOTS = "data/corpus/extract/documents.parquet", "data/corpus/ingest/robots.parquet"
+DOCUMENTS = "data/corpus/extract/documents.parquet"
 
 
 class ScreenParams(Section):
     """Parameters of corpus.screen."""
 
     max_drop: Annotated[float, Field(ge=0, le=1)]
-    blocked_hosts: list[str]  # a host and everything below it
-    blocked_hosts_files: list[str]  # one host a line, or rows of a hosts file
-    blocked_url_words: list[str]  # whole words of the path
-    blocked_url_words_files: list[str]  # one word a line
+    """Share of the documents."""
+    lists: Annotated[str, Field(min_length=1)]
+    """Folder of lists: hosts and words of addresses that are blocked, owners who opted out (lists/README.md)."""
     legality: LegalityParams
     language: LanguageParams
     undesirable: UndesirableParams
     pii: list[Annotated[str, Field(pattern=f"^({'|'.join(pii.KINDS)})$")]]
+    """Kinds of personal data that are replaced."""
 
 
 PARAMS = {"corpus.screen": ScreenParams}
@@ -113,16 +116,15 @@ def judge_content(documents: pa.Table, verdicts: list[Verdict], model: ContentMo
 def prepare(run: StageRun[ScreenParams]) -> tuple[Context, dict[str, Any]]:
     """Read the lists and train the classifier; its metrics."""
     params = run.params
-    blocklist = read_blocklist(
-        run, params.blocked_hosts, params.blocked_url_words, params.blocked_hosts_files, params.blocked_url_words_files
-    )
+    blocklist, opted_out = read_lists(run.input(params.lists))
 
     def read(columns: list[str]) -> Iterator[pa.Table]:
         return run.batches(DOCUMENTS, schemas.DOCUMENT, columns)
 
     model, metrics = learn(read, Labeller(blocklist, params.language, params.undesirable), run.seed)
-    plants = Plants.of(run.read_table("data/corpus/atlas/planted.parquet", schemas.PLANTED))
-    return Context(params, blocklist, read_legality(run, params.legality, ROBOTS), model, plants), metrics
+    plants = Plants.of(run.read_table(PLANTED, schemas.PLANTED))
+    rules = legality(params.legality, opted_out, run.batches(ROBOTS_FILES, ROBOTS))
+    return Context(params, blocklist, rules, model, plants), metrics
 
 
 def main() -> None:

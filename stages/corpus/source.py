@@ -75,7 +75,7 @@ class ParquetSource(Section):
 
     kind: Literal["parquet"]
     path: Text
-    """A table of pages (schema PAGE), each with its own licence; or a folder with `pages.parquet` and, if there are any,
+    """A table of pages (schema PAGE), each with its own licence; or a folder with `pages.parquet` and, if there are,
     `robots.parquet`, `truth.json`, `questions.parquet` and `planted.parquet`, as a source's own folder has them."""
 
 

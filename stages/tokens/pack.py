@@ -20,9 +20,12 @@ from stages.tokens.vocabulary import encode_documents
 
 
 class PackParams(Section):
-    seq_len: Annotated[int, Field(ge=16, le=65536)]  # tokens a row predicts
-    max_gap: Annotated[int, Field(ge=0)]  # a row's rest of up to this many tokens is padded, not filled with a cut
-    lookahead: Annotated[int, Field(ge=1)]  # documents among which the best fit is looked for
+    seq_len: Annotated[int, Field(ge=16, le=65536)]
+    """Tokens a row predicts."""
+    max_gap: Annotated[int, Field(ge=0)]
+    """A row's rest of up to this many tokens is padded, not filled with a cut."""
+    lookahead: Annotated[int, Field(ge=1)]
+    """Documents among which the best fit is looked for."""
 
 
 PARAMS: dict[str, type[Section]] = {"tokens.pack": PackParams}

@@ -22,11 +22,15 @@ Name = Literal["gpt2", "digits", "digits2", "cl100k", "code"]
 
 
 class TokenizerParams(Section):
-    vocab_size: Annotated[int, Field(ge=320, le=1 << 21)]  # special tokens included; the encoder's ids have 21 bits
+    vocab_size: Annotated[int, Field(ge=320, le=1 << 21)]
+    """Special tokens included; the encoder's ids have 21 bits."""
     pretokenizer: Name
-    max_bytes: Annotated[int, Field(gt=0)]  # of text to train on, a seeded subset of the documents
-    measured_documents: Annotated[int, Field(gt=0)]  # of the validation split, a seeded subset of as many
-    compare: list[Name]  # trained to the same size on the same text, and measured beside it
+    max_bytes: Annotated[int, Field(gt=0)]
+    """Of text to train on, a seeded subset of the documents."""
+    measured_documents: Annotated[int, Field(gt=0)]
+    """Of the validation split, a seeded subset of as many."""
+    compare: list[Name]
+    """Trained to the same size on the same text, and measured beside it."""
 
 
 PARAMS: dict[str, type[Section]] = {"tokens.tokenizer": TokenizerParams}

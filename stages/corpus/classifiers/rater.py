@@ -28,10 +28,12 @@ BINS = 10  # of the calibration
 class RaterParams(Section):
     """Parameters of the classifier."""
 
-    min_examples: Annotated[int, Field(ge=2)]  # fewer positives or negatives: no classifier, the score is their share
+    min_examples: Annotated[int, Field(ge=2)]
+    """Fewer positives or negatives: no classifier, the score is their share."""
     folds: Annotated[int, Field(ge=2)]
     feature_bits: Annotated[int, Field(ge=8, le=24)]
-    characters: Annotated[int, Field(ge=100)]  # of each text that are looked at
+    characters: Annotated[int, Field(ge=100)]
+    """Of each text that are looked at."""
     inverse_penalty: Annotated[float, Field(gt=0)]
 
 

@@ -43,7 +43,8 @@ class GopherQuality(Section):
     max_symbol_word_ratio: Fraction | None
     max_bullet_lines_ratio: Fraction | None
     max_ellipsis_lines_ratio: Fraction | None
-    max_non_alpha_words_ratio: Fraction | None  # datatrove's name; it is the *least* share of words with a letter
+    max_non_alpha_words_ratio: Fraction | None
+    """Datatrove's name; it is the *least* share of words with a letter."""
     min_stop_words: Annotated[int, Field(ge=0)] | None
 
 

@@ -1,4 +1,4 @@
-"""Lists of hosts and of pages, for blocking and for opting out: millions of entries, a few look-ups an address.
+"""Lists of hosts, pages and words, for blocking and for opting out: millions of entries, a few look-ups an address.
 
 An entry is held as 8 bytes of its BLAKE2 digest in a sorted array: a list of five million hosts takes 40 MB in each
 worker, where a set of strings takes 600. Two different names share a digest with probability 1 in 10^12 even then.
@@ -8,6 +8,8 @@ import hashlib
 import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import NamedTuple
+from urllib.parse import unquote
 
 import numpy as np
 
@@ -16,6 +18,7 @@ from stages.corpus.links.url import ascii_host, canonical, host
 
 # Rows of a hosts file (`0.0.0.0 name`), and the names that such files give to the machine itself.
 ADDRESS = re.compile(r"\d{1,3}(?:\.\d{1,3}){3}|[0-9a-f:]*:[0-9a-f:]*(?:%\w+)?")
+LISTED = ("blocked_hosts", "blocked_url_words", "opt_out_hosts", "opt_out_pages")  # what a file's name begins with
 NAME = re.compile(r"(?=.{1,253}$)[\w-]{1,63}(?:\.[\w-]{1,63})*")
 
 
@@ -65,6 +68,43 @@ class Addresses:
 
     def covers(self, url: str) -> bool:
         return self.hosts.covers(host(url)) or (len(self._pages) > 0 and canonical(url) in self._pages)
+
+
+class Blocklist(NamedTuple):
+    """Addresses that the corpus must not have: hosts with everything below them, and whole words of the path."""
+
+    hosts: Hosts
+    words: frozenset[str]  # lower case
+
+    def reason(self, url: str) -> str:
+        """Why a URL is blocked (`blocked_host`, `blocked_url_word`), "" if it isn't."""
+        if self.hosts.covers(host(url)):
+            return "blocked_host"
+        path = unquote(canonical(url).partition("/")[2]).lower()
+        tokens = "".join(c if c.isalnum() else " " for c in path).split()
+        return "blocked_url_word" if self.words.intersection(tokens) else ""
+
+
+def read_lists(folder: Path) -> tuple[Blocklist, Addresses]:
+    """(What is blocked, whose owners opted out) by the files of a folder; hidden ones and `.md` are none of them.
+
+    Raises InputError for a file whose name doesn't say what it lists, and for a bad line.
+    """
+    files: dict[str, list[Path]] = {kind: [] for kind in LISTED}
+    for path in sorted(folder.iterdir()):
+        if path.name.startswith(".") or path.suffix == ".md":
+            continue
+        kind = next((kind for kind in LISTED if path.name.startswith(kind)), None)
+        if kind is None:
+            raise InputError(
+                f"{path}: what does it list? Its name must begin with one of {', '.join(LISTED)}; rename it"
+            )
+        files[kind].append(path)
+    hosts = Hosts(name for path in files["blocked_hosts"] for name in read_hosts(path))
+    words = frozenset(word for path in files["blocked_url_words"] for word in read_words(path))
+    owners = (name for path in files["opt_out_hosts"] for name in read_hosts(path))
+    pages = (url for path in files["opt_out_pages"] for url in read_pages(path))
+    return Blocklist(hosts, words), Addresses(owners, pages)
 
 
 def read_hosts(path: Path) -> Iterator[str]:

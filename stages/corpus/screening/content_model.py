@@ -22,7 +22,7 @@ from stages.corpus.classifiers.folds import Classifier, calibration_error, judge
 from stages.corpus.classifiers.rater import TEXT_KEY, Learned, Rater, RaterParams, folds_of
 from stages.corpus.links.graph import member
 from stages.corpus.screening import language, undesirable
-from stages.corpus.screening.blocklist import Blocklist
+from stages.corpus.screening.address_lists import Blocklist
 from stages.corpus.screening.language import LanguageParams
 
 Read = Callable[[list[str]], Iterator[pa.Table]]  # the documents from the first, batch by batch; some columns
@@ -34,12 +34,18 @@ UNCHANGED = Learned(np.zeros(0, np.uint64), np.zeros(0, np.int64))
 class UndesirableParams(RaterParams):
     """Bounds of the keyword rule and of the classifier."""
 
-    max_density: Annotated[float, Field(gt=0)]  # summed term weight a thousand words
-    min_terms: Annotated[int, Field(ge=1)]  # distinct terms that a page must have to be dropped
-    far: Annotated[float, Field(ge=1)]  # times `max_density`: a page above it is a positive for the classifier
-    max_examples: Annotated[int, Field(ge=10)]  # documents that are learned from, of both classes together
-    negatives_per_positive: Annotated[float, Field(gt=0)]  # at most
-    max_probability: Annotated[float, Field(gt=0, le=1)]  # documents above it are dropped
+    max_density: Annotated[float, Field(gt=0)]
+    """Summed term weight a thousand words."""
+    min_terms: Annotated[int, Field(ge=1)]
+    """Distinct terms that a page must have to be dropped."""
+    far: Annotated[float, Field(ge=1)]
+    """Times `max_density`: a page above it is a positive for the classifier."""
+    max_examples: Annotated[int, Field(ge=10)]
+    """Documents that are learned from, of both classes together."""
+    negatives_per_positive: Annotated[float, Field(gt=0)]
+    """At most."""
+    max_probability: Annotated[float, Field(gt=0, le=1)]
+    """Documents above it are dropped."""
 
 
 class ContentModel(NamedTuple):

@@ -20,10 +20,13 @@ from stages.corpus.drops import for_source
 class LanguageParams(Section):
     """Which languages stay."""
 
-    keep: dict[str, list[str]]  # source (or `default`) -> ISO 639-1 codes; an empty list keeps every language
+    keep: dict[str, list[str]]
+    """Source (or `default`) -> ISO 639-1 codes; an empty list keeps every language."""
     sample_characters: Annotated[int, Field(ge=100)]
-    min_characters: Annotated[int, Field(ge=0)]  # shorter texts are not judged: the identifier guesses on them
-    min_confidence: Annotated[float, Field(ge=0, le=1)]  # below it a text is kept whatever its language seems to be
+    min_characters: Annotated[int, Field(ge=0)]
+    """Shorter texts are not judged: the identifier guesses on them."""
+    min_confidence: Annotated[float, Field(ge=0, le=1)]
+    """Below it a text is kept whatever its language seems to be."""
 
 
 class Language(NamedTuple):

@@ -5,16 +5,15 @@ Every signal of a document goes into its `opt_out` column; params say which ones
 """
 
 import re
-from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple
+from collections.abc import Iterable
+from typing import Annotated, Literal, NamedTuple
 
+import pyarrow as pa
 from pydantic import Field, StringConstraints
 
 from stages.base.params import Section
-from stages.base.record import StageRun
-from stages.corpus.screening.address_lists import Addresses, read_hosts, read_pages
+from stages.corpus.screening.address_lists import Addresses
 from stages.corpus.screening.robots_table import DISALLOWED, RobotsTable
-from stages.corpus.sources.robots import ROBOTS
 
 LISTED = "opt-out-list"
 Agent = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]+$")]
@@ -24,15 +23,17 @@ Signal = Annotated[str, StringConstraints(pattern=r"^[a-z0-9.-]+(:[a-z0-9_-]+)?$
 class LegalityParams(Section):
     """Which documents may be used."""
 
-    denied_licences: list[Annotated[str, Field(min_length=1)]]  # without case; CC-BY-NC is CC-BY-NC-SA-4.0's family too
+    denied_licences: list[Annotated[str, Field(min_length=1)]]
+    """Without case; each stands for its family: CC-BY-NC for CC-BY-NC-SA-4.0 too."""
     unknown_licence: Literal["keep", "drop"]
-    opt_out: Literal["keep", "drop"]  # what becomes of a document with an honoured signal
-    # `meta:noai`, `x-robots-tag:noai`, `tdm-reservation`, `robots.txt:gptbot`, `content-signal`, `opt-out-list`; all of
-    # a kind without what stands after its colon.
+    """What becomes of a document without a licence."""
+    opt_out: Literal["keep", "drop"]
+    """What becomes of a document with an honoured signal."""
     honoured_signals: list[Signal]
-    robots_agents: list[Agent]  # crawlers whose part of robots.txt is read
-    opt_out_hosts_files: list[str]  # as `blocked_hosts_files`
-    opt_out_pages_files: list[str]  # addresses, one a line
+    """`meta:noai`, `x-robots-tag:noai`, `tdm-reservation`, `robots.txt:gptbot`, `content-signal`, `opt-out-list`;
+    without what stands after the colon, all of a kind."""
+    robots_agents: list[Agent]
+    """Crawlers whose part of robots.txt is read."""
 
 
 class Standing(NamedTuple):
@@ -91,13 +92,7 @@ def honours(entry: str, signal: str) -> bool:
     return signal == entry or signal.partition(":")[0] == entry
 
 
-def read_legality(run: StageRun[Any], params: LegalityParams, robots: str) -> Legality:
-    """Read the lists and the table of robots.txt files at `robots`; all are inputs of the run."""
-    hosts = (name for path in params.opt_out_hosts_files for name in read_hosts(run.input(Path(path))))
-    pages = (url for path in params.opt_out_pages_files for url in read_pages(run.input(Path(path))))
-    return Legality(
-        params,
-        tuple(name for entry in params.denied_licences for name in licence_names(entry)),
-        Addresses(hosts, pages),
-        RobotsTable(run.batches(robots, ROBOTS), params.robots_agents),
-    )
+def legality(params: LegalityParams, opted_out: Addresses, robots: Iterable[pa.Table]) -> Legality:
+    """What judges documents; `robots`: batches of ROBOTS."""
+    denied = tuple(name for entry in params.denied_licences for name in licence_names(entry))
+    return Legality(params, denied, opted_out, RobotsTable(robots, params.robots_agents))

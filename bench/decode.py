@@ -160,14 +160,9 @@ def run_apart(name: str, case: str, folder: Path) -> dict[str, Any]:
 
 
 def export(folder: Path) -> None:
-    from safetensors.torch import save_file
+    from stages.lm.checkpoint import save_model
 
-    from stages.lm.hf import hf_config, to_hf_state_dict
-
-    model = our_model()
-    save_file(to_hf_state_dict(model), folder / "model.safetensors", metadata={"format": "pt"})
-    config = hf_config(model.config, bos_token_id=1, eos_token_id=2, pad_token_id=0)
-    (folder / "config.json").write_text(json.dumps(config))
+    save_model(folder, our_model())
 
 
 def compare(case: str, folder: Path, nanochat: Path | None) -> None:

@@ -49,13 +49,13 @@ def split(texts: list[str]) -> dict[str, list[str]]:
 
 def make(folder: Path, documents: Path) -> None:
     """Write `rows.npz` and `rows.json` into `folder`, from a table with a column "text"."""
-    from stages.lm.chat import BOS, PAD, special_ids
+    from stages.lm.chat import BOS, PAD
     from stages.tokens.packing import pack, shuffle_rows
     from stages.tokens.vocabulary import encode_documents, train_bpe
 
     parts = split(pq.read_table(documents)["text"].to_pylist())
     tokenizer = train_bpe(parts["train"], VOCABULARY, "gpt2")
-    ids = special_ids(tokenizer)
+    ids = {token: tokenizer.token_to_id(token) for token in (BOS, PAD)}
     facts: dict[str, object] = {"pad": ids[PAD], "bos": ids[BOS]}
     arrays, sizes, tokens = {}, {}, {}
     for name, texts in parts.items():

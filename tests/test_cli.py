@@ -146,7 +146,7 @@ def test_terminal_escapes_of_a_model_are_not_obeyed() -> None:
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a tokenizer and an untrained model where the pipeline would put them."""
     from stages.lm.build import build_model
-    from stages.lm.chat import padded_vocab_size
+    from stages.lm.chat import load_tokenizer, padded_vocab_size
     from stages.lm.checkpoint import save_model
     from stages.lm.config import ModelConfig
     from stages.tokens.vocabulary import save_tokenizer, train_bpe
@@ -155,7 +155,9 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tokenizer = train_bpe(["the capital of Velmora is Anthar " * 40], 320, "gpt2")
     save_tokenizer(root / "data" / "tokens" / "tokenizer", tokenizer)
     config = ModelConfig("transformer", padded_vocab_size(tokenizer), 2, 32, 4, 2, 64, 128, 1e4, True, True, 1e-6)
-    save_model(root / "data" / "alignment" / "sft", build_model(config, 3))
+    save_model(
+        root / "data" / "models" / "sft", build_model(config, 3), load_tokenizer(root / "data" / "tokens" / "tokenizer")
+    )
     write_json(root / "marker.json", {})
     return root
 
@@ -170,7 +172,7 @@ def test_chat_answers_piped_prompts_and_stops_at_quit(project: Path) -> None:
 
 
 def test_a_streamed_answer_is_the_answer(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from stages.lm.chat import decode, encode_prompt, load_tokenizer, stop_ids
+    from stages.lm.chat import load_tokenizer
     from stages.lm.checkpoint import load_model
     from stages.lm.generate import generate
 
@@ -178,17 +180,17 @@ def test_a_streamed_answer_is_the_answer(project: Path, monkeypatch: pytest.Monk
     folder = chat.model_folder("sft")
     talk = chat.answerer(folder, temperature=1.0, top_p=0.9, max_new_tokens=40, seed=5)
     pieces = list(talk("Where is Velmora?"))
-    tokenizer = load_tokenizer(chat.TOKENIZER)
+    tokenizer = load_tokenizer(folder)
     whole = generate(
         load_model(folder),
-        [encode_prompt(tokenizer, "Where is Velmora?")],
+        [tokenizer.encode_prompt("Where is Velmora?")],
         max_new_tokens=40,
         temperature=1.0,
         top_p=0.9,
         seed=5,
-        stop_ids=stop_ids(tokenizer),
+        stop_ids=tokenizer.stop_ids,
     )
-    assert "".join(pieces) == decode(tokenizer, whole[0]).rstrip("\ufffd")
+    assert "".join(pieces) == tokenizer.decode(whole[0]).rstrip("\ufffd")
 
 
 def test_a_prompt_longer_than_the_context_is_told_so(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:

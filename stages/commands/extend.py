@@ -2,7 +2,6 @@
 
 import argparse
 import shutil
-from dataclasses import replace
 from pathlib import Path
 
 from stages.base.errors import InputError
@@ -46,16 +45,16 @@ def run(options: argparse.Namespace) -> int:
     if out.exists():
         raise InputError(f"{out}: exists; name a new folder, or remove this one")
     before = load_tokenizer(source)
-    after = extend_tokenizer(before.tokenizer, read_tokens(options.tokens), read_tokens(options.special))
-    larger = extend_model(load_model(source), before.tokenizer, after, options.seed)
+    after = extend_tokenizer(before, read_tokens(options.tokens), read_tokens(options.special))
+    larger = extend_model(load_model(source), before, after, options.seed)
     made = out.with_name(f".{out.name}.partial")
     shutil.rmtree(made, ignore_errors=True)
     try:
-        save_model(made, larger, replace(before, tokenizer=after))
+        save_model(made, larger, after)
         made.replace(out)
     finally:
         shutil.rmtree(made, ignore_errors=True)
-    old, new = before.tokenizer.get_vocab_size(), after.get_vocab_size()
+    old, new = before.vocab_size, after.vocab_size
     print(
         f"{out}: {new - old} new tokens, ids {old} to {new - 1}; the model's vocabulary is {larger.config.vocab_size}"
     )

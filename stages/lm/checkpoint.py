@@ -16,48 +16,53 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from stages.base.errors import InputError, ResourceError
-from stages.base.files import atomic_path, read_json, write_json
+from stages.base.files import atomic_path, write_json
 from stages.lm import distributed
-from stages.lm.build import LanguageModel, build_model
-from stages.lm.config import ModelConfig
+from stages.lm.build import LanguageModel
+from stages.lm.chat import ChatTokenizer
 from stages.lm.device import device, environment
+from stages.lm.hf import (
+    from_hf_state_dict,
+    generation_config,
+    hf_config,
+    read_config,
+    read_weights,
+    to_hf_state_dict,
+    write_weights,
+)
+from stages.lm.lstm import LSTMLanguageModel
+from stages.lm.transformer import Decoder
 
 CHECKPOINTS = Path(".trainyard/checkpoints")
 _MAGIC = b"trainyard-state-2\n"
 
 
-def save_model(folder: Path | str, model: LanguageModel) -> None:
-    """Write `config.json` and `model.safetensors` (fp32, names of the module) into `folder`: rank 0, and all gather."""
+def save_model(folder: Path | str, model: LanguageModel, tokenizer: ChatTokenizer | None = None) -> None:
+    """Write a folder that transformers loads (an LSTM's only we do): config, fp32 weights and, if one is given, the
+    tokenizer with its chat template and the config of generation. Rank 0 writes, and all gather.
+    """
     state = gathered(model.state_dict())
     if state is None:
         return
     target = Path(folder)
     target.mkdir(parents=True, exist_ok=True)
-    tensors = {name: value.detach().float().cpu().contiguous() for name, value in sorted(state.items())}
-    with atomic_path(target / "model.safetensors") as temporary:
-        save_file(tensors, temporary)
-    write_json(target / "config.json", model.config.to_dict())
+    tensors = to_hf_state_dict(state, model.config)
+    write_weights(target, {name: value.detach().float().cpu() for name, value in tensors.items()})
+    write_json(target / "config.json", hf_config(model.config, tokenizer))
+    if tokenizer is not None:
+        tokenizer.save(target, model.config.max_seq_len)
+        write_json(target / "generation_config.json", generation_config(model.config, tokenizer))
 
 
 def load_model(folder: Path | str) -> LanguageModel:
-    """The model of a model folder, in eval mode, on the chosen device. `InputError` if a file is missing, cut or of
-    another shape.
+    """The model of a model folder, ours or another's, in fp32 and eval mode, on the chosen device. `InputError` for
+    what isn't one: `hf.read_config` and `hf.read_weights` say when.
     """
     source = Path(folder)
-    config = ModelConfig.from_dict(read_json(source / "config.json"))
-    weights = source / "model.safetensors"
-    if not weights.is_file():
-        raise InputError(f"{weights}: not found; run the stage that writes this model")
-    try:
-        tensors = load_file(weights)
-    except (SafetensorError, OSError) as error:
-        raise InputError(f"{weights}: unreadable or cut short ({error}); run the stage that writes it again") from error
-    model = build_model(config, seed=0)
-    try:
-        model.load_state_dict(tensors)
-    except RuntimeError as error:
-        reason = " ".join(str(error).split())[:300]
-        raise InputError(f"{weights}: does not fit {source / 'config.json'}: {reason}") from error
+    config = read_config(source)
+    state = from_hf_state_dict(read_weights(source, config), config)
+    model = Decoder(config) if config.arch == "transformer" else LSTMLanguageModel(config)
+    model.load_state_dict(state)
     return model.to(device()).eval()
 
 

@@ -6,6 +6,7 @@ from typing import Any
 from stages.base.errors import ParamError
 
 ARCHITECTURES = ("transformer", "lstm")
+LONGEST = 1 << 20  # positions: tables of angles are made for all of them
 
 
 @dataclass(frozen=True)
@@ -24,25 +25,25 @@ class ModelConfig:
     tie_embeddings: bool
     qk_norm: bool
     norm_eps: float
+    head_dim: int = 0  # 0: d_model / n_head
 
     def __post_init__(self) -> None:
         _require(self.arch in ARCHITECTURES, "arch", self.arch, f"one of {', '.join(ARCHITECTURES)}")
         for name in ("vocab_size", "n_layer", "d_model", "n_head", "n_kv_head", "d_ff", "max_seq_len"):
             value = getattr(self, name)
-            _require(type(value) is int and value > 0, name, value, "a positive integer")
-        _require(self.vocab_size % 64 == 0, "vocab_size", self.vocab_size, "a multiple of 64 (pad the vocabulary)")
+            _require(type(value) is int and 0 < value < 1 << 31, name, value, "a positive integer")
+        if self.head_dim == 0:
+            _require(self.d_model % self.n_head == 0, "n_head", self.n_head, f"a divisor of d_model {self.d_model}")
+            object.__setattr__(self, "head_dim", self.d_model // self.n_head)
+        _require(self.max_seq_len <= LONGEST, "max_seq_len", self.max_seq_len, f"at most {LONGEST}")
         _require(self.norm_eps > 0, "norm_eps", self.norm_eps, "positive, e.g. 1e-6")
         if self.arch == "transformer":
-            _require(self.d_model % self.n_head == 0, "n_head", self.n_head, f"a divisor of d_model {self.d_model}")
-            _require(self.head_dim % 2 == 0, "n_head", self.n_head, f"an even head size, not {self.head_dim} (RoPE)")
+            even = type(self.head_dim) is int and self.head_dim > 0 and self.head_dim % 2 == 0
+            _require(even, "head_dim", self.head_dim, "a positive even integer (RoPE)")
             _require(
                 self.n_head % self.n_kv_head == 0, "n_kv_head", self.n_kv_head, f"a divisor of n_head {self.n_head}"
             )
             _require(self.rope_theta > 0, "rope_theta", self.rope_theta, "positive, e.g. 10000.0")
-
-    @property
-    def head_dim(self) -> int:
-        return self.d_model // self.n_head
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -50,8 +51,8 @@ class ModelConfig:
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "ModelConfig":
         """Raises ParamError for a missing or an unknown key."""
-        known = {field.name for field in fields(cls)}
-        missing, unknown = sorted(known - set(values)), sorted(set(values) - known)
+        known, optional = {field.name for field in fields(cls)}, {"head_dim"}
+        missing, unknown = sorted(known - optional - set(values)), sorted(set(values) - known)
         if missing or unknown:
             raise ParamError(f"model config: missing {missing or 'nothing'}, unknown {unknown or 'nothing'}")
         return cls(**values)

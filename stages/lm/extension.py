@@ -9,21 +9,21 @@ from torch import Tensor
 
 from stages.base.errors import InputError, ParamError
 from stages.lm.build import LanguageModel, build_model
-from stages.lm.chat import padded_vocab_size
+from stages.lm.chat import ChatTokenizer, padded_vocab_size
 from stages.lm.config import ModelConfig
 from stages.lm.transformer import Decoder
 
 NOISE = 0.01  # of each dimension's spread: rows without a text of their own must not stay equal to each other
 
 
-def extend_tokenizer(tokenizer: Tokenizer, ordinary: Sequence[str], special: Sequence[str] = ()) -> Tokenizer:
+def extend_tokenizer(before: ChatTokenizer, ordinary: Sequence[str], special: Sequence[str] = ()) -> ChatTokenizer:
     """A copy of the tokenizer with new tokens behind all it has; every old id keeps its meaning.
 
     The chat's specials stay where they are, so they are no longer the last: they are found by name. Ordinary tokens are
     cut out of a text before anything else, the leftmost first, of several there the longest; special tokens are never
     found in a text. Raises InputError for a token that is empty, no Unicode, given twice or there already.
     """
-    size = tokenizer.get_vocab_size(with_added_tokens=True)
+    tokenizer, size = before.tokenizer, before.vocab_size
     seen: set[str] = set()
     for token in (*ordinary, *special):
         _check(tokenizer, token, seen)
@@ -35,8 +35,9 @@ def extend_tokenizer(tokenizer: Tokenizer, ordinary: Sequence[str], special: Seq
     extended.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in special])
     extended.encode_special_tokens = tokenizer.encode_special_tokens
     ids = [extended.token_to_id(token) for token in (*ordinary, *special)]
-    assert ids == list(range(size, size + len(ids))), "the library numbers added tokens as they come"
-    return extended
+    if ids != list(range(size, size + len(ids))):
+        raise InputError(f"{before.folder}: the ids of this tokenizer have gaps; tokens can't be added behind them")
+    return replace(before, tokenizer=extended)
 
 
 def _check(tokenizer: Tokenizer, token: str, seen: set[str]) -> None:
@@ -57,29 +58,27 @@ def _check(tokenizer: Tokenizer, token: str, seen: set[str]) -> None:
         raise InputError(f"new token {token!r}: already in the vocabulary, id {number}; leave it out")
 
 
-def extend_model(model: LanguageModel, before: Tokenizer, after: Tokenizer, seed: int) -> LanguageModel:
-    """The model with rows for the tokens that `after` has and `before` lacks; its vocabulary is padded to 64 again.
+def extend_model(model: LanguageModel, before: ChatTokenizer, after: ChatTokenizer, seed: int) -> LanguageModel:
+    """The model with rows for the tokens that `after` has and `before` lacks; where it needs more rows than it has, its
+    vocabulary is a multiple of 64 again.
 
     All old tokens keep their rows of embedding and head, bit for bit, hence their logits. An ordinary token's row is
     the mean of its pieces' rows (Gee et al. 2022, "Fast Vocabulary Transfer"); a special's, and padding's, is the mean
     of all ordinary rows with seeded noise of 1 % of their spread (Hewitt 2021), as its name's letters mean nothing. New
     tokens take rows that were padding before. Raises InputError for a model of another vocabulary.
     """
-    if model.config.vocab_size != padded_vocab_size(before):
+    first, last, size = before.vocab_size, after.vocab_size, model.config.vocab_size
+    if size < first:
         raise InputError(
-            f"the model has a vocabulary of {model.config.vocab_size}, its tokenizer one of "
-            f"{padded_vocab_size(before)}; give the tokenizer that it was trained with"
+            f"the model has a vocabulary of {size}, its tokenizer one of {first}; give the one that it was trained with"
         )
-    first, last = before.get_vocab_size(with_added_tokens=True), after.get_vocab_size(with_added_tokens=True)
-    added = after.get_added_tokens_decoder()
+    added = after.tokenizer.get_added_tokens_decoder()
     pieces = {
-        number: before.encode(added[number].content, add_special_tokens=False).ids
-        for number in range(first, last)
-        if not added[number].special
+        number: before.encode(added[number].content) for number in range(first, last) if not added[number].special
     }
-    config = replace(model.config, vocab_size=padded_vocab_size(after))
+    config = replace(model.config, vocab_size=size if last <= size else padded_vocab_size(after.tokenizer))
     state = dict(model.state_dict())
-    ordinary = before.get_vocab_size(with_added_tokens=False)
+    ordinary = before.tokenizer.get_vocab_size(with_added_tokens=False)
     for index, name in enumerate(("embed_tokens.weight", "lm_head.weight")):
         if name in state:
             generator = torch.Generator().manual_seed((seed + index) % 2**63)

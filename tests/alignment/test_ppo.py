@@ -5,7 +5,6 @@ from collections.abc import Callable, Sequence
 
 import pytest
 import torch
-from tokenizers import Tokenizer
 
 from stages.alignment.answers import Answer, answer
 from stages.alignment.best_of_n import kl_bound, pick
@@ -13,7 +12,7 @@ from stages.alignment.ppo import ActorCritic, PpoParams, improve, minibatches, s
 from stages.alignment.rollout import collect
 from stages.alignment.scalar import ScalarModel
 from stages.lm.build import LanguageModel
-from stages.lm.chat import END, PAD, special_ids
+from stages.lm.chat import ChatTokenizer
 from stages.lm.optim import build_optimizer
 
 
@@ -31,7 +30,7 @@ def small_letters(answers: Sequence[Answer]) -> list[float]:
     return [sum(letter.islower() for letter in given.text) / 6 for given in answers]
 
 
-def test_ppo_improves_a_toy_reward(tokenizer: Tokenizer, make_model: Callable[..., LanguageModel]) -> None:
+def test_ppo_improves_a_toy_reward(tokenizer: ChatTokenizer, make_model: Callable[..., LanguageModel]) -> None:
     marks: list[int] = []
 
     def run() -> list[dict[str, float]]:
@@ -48,9 +47,8 @@ def test_ppo_improves_a_toy_reward(tokenizer: Tokenizer, make_model: Callable[..
 
 
 def test_rollout_numbers_are_those_of_single_sequences(
-    tokenizer: Tokenizer, make_model: Callable[..., LanguageModel]
+    tokenizer: ChatTokenizer, make_model: Callable[..., LanguageModel]
 ) -> None:
-    ids = special_ids(tokenizer)
     policy, reference, critic = make_model(seed=0), make_model(seed=1), ScalarModel(make_model(seed=2), "last")
     torch.nn.init.normal_(critic.head.weight, generator=torch.Generator().manual_seed(0))
     groups = answer(policy, tokenizer, ["a?", "bcd?", "e?"], max_new_tokens=5, temperature=1.0, top_p=1.0, seed=4)
@@ -58,11 +56,11 @@ def test_rollout_numbers_are_those_of_single_sequences(
     answers.append(Answer(answers[0].prompt_ids, (), "", True))  # ended at once: only <|end|> was sampled
     scores = [1.0, -2.0, 0.5, 3.0]
     rollout, report = collect(
-        policy, reference, critic, answers, scores, ids[PAD], ids[END], kl=0.1, gamma=1.0, lam=1.0
+        policy, reference, critic, answers, scores, tokenizer.pad_id, tokenizer.end_id, kl=0.1, gamma=1.0, lam=1.0
     )
     divergences = []
     for index, given in enumerate(answers):
-        exchange = given.exchange(ids[END])
+        exchange = given.exchange(tokenizer.end_id)
         tokens = torch.tensor([exchange.ids])
         targets = slice(exchange.start - 1, len(exchange) - 1)
         with torch.no_grad():

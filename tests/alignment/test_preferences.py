@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tokenizers import Tokenizer
 
 from stages.alignment.annotate import label, measure, pair_up
 from stages.alignment.batches import Exchange, encode_exchange
@@ -17,7 +16,7 @@ from stages.alignment.scalar import ScalarModel, load_scalar, rewards_of, save_s
 from stages.annotators.client import Preference
 from stages.annotators.truth import Truth
 from stages.lm.build import LanguageModel
-from stages.lm.chat import PAD, special_ids
+from stages.lm.chat import ChatTokenizer
 
 TRUTH = Truth({"province": ["Anthar", "Belmor"]}, {"Ost": {"province": "Anthar"}})
 
@@ -65,9 +64,9 @@ def planted(count: int, seed: int) -> list[dict[str, Any]]:
 
 @pytest.mark.parametrize("pooling", ["last", "mean"])
 def test_reward_model_learns_a_planted_rule(
-    pooling: str, tokenizer: Tokenizer, make_model: Callable[..., LanguageModel], tmp_path: Path
+    pooling: str, tokenizer: ChatTokenizer, make_model: Callable[..., LanguageModel], tmp_path: Path
 ) -> None:
-    padding = special_ids(tokenizer)[PAD]
+    padding = tokenizer.pad_id
     model = ScalarModel(make_model(), pooling)
     params = RewardParams(
         pooling=pooling,
@@ -91,9 +90,9 @@ def test_reward_model_learns_a_planted_rule(
 
 @pytest.mark.parametrize("pooling", ["last", "mean"])
 def test_reward_does_not_depend_on_padding(
-    pooling: str, tokenizer: Tokenizer, make_model: Callable[..., LanguageModel]
+    pooling: str, tokenizer: ChatTokenizer, make_model: Callable[..., LanguageModel]
 ) -> None:
-    padding = special_ids(tokenizer)[PAD]
+    padding = tokenizer.pad_id
     model = ScalarModel(make_model(), pooling)
     torch.nn.init.normal_(model.head.weight, generator=torch.Generator().manual_seed(0))
     exchanges = [encode_exchange(tokenizer, "p", "a" * length, 64) for length in (9, 1, 30)]
@@ -119,14 +118,14 @@ def dpo_params(**changes: Any) -> DpoParams:
     return DpoParams(**(values | changes))
 
 
-def test_dpo_starts_at_ln_2(tokenizer: Tokenizer, make_model: Callable[..., LanguageModel]) -> None:
+def test_dpo_starts_at_ln_2(tokenizer: ChatTokenizer, make_model: Callable[..., LanguageModel]) -> None:
     pairs = compare_pairs(make_model(), tokenizer, planted(8, seed=0))
-    loss, report = batch_loss(make_model(), pairs, 0.1, 0.0, special_ids(tokenizer)[PAD])
+    loss, report = batch_loss(make_model(), pairs, 0.1, 0.0, tokenizer.pad_id)
     assert loss.item() == pytest.approx(np.log(2), abs=1e-5)
     assert report["margin"] == pytest.approx(0.0, abs=1e-4)
 
 
-def test_dpo_batch_against_single_sequences(tokenizer: Tokenizer, make_model: Callable[..., LanguageModel]) -> None:
+def test_dpo_batch_against_single_sequences(tokenizer: ChatTokenizer, make_model: Callable[..., LanguageModel]) -> None:
     """The padded batch against log-softmax sums of each sequence alone, in numpy."""
     policy, reference, preferences = make_model(seed=1), make_model(seed=0), planted(6, seed=2)
 
@@ -145,13 +144,13 @@ def test_dpo_batch_against_single_sequences(tokenizer: Tokenizer, make_model: Ca
         for item in preferences
     ]  # fmt: skip
     pairs = compare_pairs(reference, tokenizer, preferences)
-    loss, report = batch_loss(policy, pairs, 0.3, 0.0, special_ids(tokenizer)[PAD])
+    loss, report = batch_loss(policy, pairs, 0.3, 0.0, tokenizer.pad_id)
     assert loss.item() == pytest.approx(np.mean(np.log1p(np.exp(-np.array(margins)))), rel=1e-4)
     assert report["margin"] == pytest.approx(np.mean(margins), rel=1e-3, abs=1e-4)
 
 
-def test_dpo_learns_a_planted_rule(tokenizer: Tokenizer, make_model: Callable[..., LanguageModel]) -> None:
-    padding = special_ids(tokenizer)[PAD]
+def test_dpo_learns_a_planted_rule(tokenizer: ChatTokenizer, make_model: Callable[..., LanguageModel]) -> None:
+    padding = tokenizer.pad_id
     reference, model, marks = make_model(), make_model(), []
     pairs = compare_pairs(reference, tokenizer, planted(96, seed=0))
     steps = optimise(model, pairs, dpo_params(validations=3), 0.1, padding, 3, marks.append, "test")

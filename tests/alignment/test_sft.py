@@ -7,13 +7,12 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tokenizers import Tokenizer
 
 from stages.alignment.batches import bucketed, encode_exchange, pad
 from stages.alignment.sft import SftParams, completion_loss, fine_tune, mix
 from stages.base.errors import InputError
 from stages.lm.build import LanguageModel
-from stages.lm.chat import PAD, special_ids
+from stages.lm.chat import ChatTokenizer
 
 EXCHANGES = [("Where is A?", "In Anthar."), ("B?", "No."), ("Which craft has C?", "C has the craft of pottery.")]
 
@@ -28,12 +27,12 @@ def test_every_example_once_an_epoch(lengths: list[int], batch_size: int, epoch:
 
 
 def test_padded_batch_is_the_token_mean_of_single_examples(
-    tokenizer: Tokenizer, make_model: Callable[..., LanguageModel]
+    tokenizer: ChatTokenizer, make_model: Callable[..., LanguageModel]
 ) -> None:
     """Against plain full-vocabulary cross-entropy of each example alone; gradients too."""
     model, oracle = make_model(), make_model()
     exchanges = [encode_exchange(tokenizer, prompt, text, 64) for prompt, text in EXCHANGES]
-    rows, mask = pad(exchanges, special_ids(tokenizer)[PAD])
+    rows, mask = pad(exchanges, tokenizer.pad_id)
     loss, _ = completion_loss(model, rows, mask)
     loss.backward()
     total, count = torch.zeros(()), 0
@@ -48,21 +47,21 @@ def test_padded_batch_is_the_token_mean_of_single_examples(
         torch.testing.assert_close(ours.grad, theirs.grad, rtol=1e-3, atol=1e-6)
 
 
-def test_prompts_are_not_learned(tokenizer: Tokenizer, make_model: Callable[..., LanguageModel]) -> None:
+def test_prompts_are_not_learned(tokenizer: ChatTokenizer, make_model: Callable[..., LanguageModel]) -> None:
     """The prompt is context only: there are as many targets as the answer has tokens, `<|end|>` included."""
     exchange = encode_exchange(tokenizer, "abc", "de", 64)
-    _, mask = pad([exchange], special_ids(tokenizer)[PAD])
+    _, mask = pad([exchange], tokenizer.pad_id)
     assert int(mask.sum()) == 3
     assert exchange.start == 2 + 3 + 1
 
 
-def test_too_long_is_refused_not_cut(tokenizer: Tokenizer) -> None:
+def test_too_long_is_refused_not_cut(tokenizer: ChatTokenizer) -> None:
     with pytest.raises(InputError, match="shorten"):
         encode_exchange(tokenizer, "x" * 60, "y", 64)
 
 
 def test_training_learns_and_keeps_the_best_checkpoint(
-    tokenizer: Tokenizer, make_model: Callable[..., LanguageModel]
+    tokenizer: ChatTokenizer, make_model: Callable[..., LanguageModel]
 ) -> None:
     exchanges = [encode_exchange(tokenizer, prompt, text, 64) for prompt, text in EXCHANGES] * 4
     params = SftParams(

@@ -1,9 +1,11 @@
+from pathlib import Path
+
 import pytest
 import torch
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from stages.lm.build import LanguageModel, build_model
-from stages.lm.chat import SPECIALS
+from stages.lm.chat import BOS, END, PAD, SPECIALS, TEMPLATE, ChatTokenizer, load_tokenizer, write_tokenizer
 from stages.lm.config import ModelConfig
 
 TEXT = [
@@ -14,7 +16,7 @@ TEXT = [
 ]
 
 
-def make_tokenizer(vocab_size: int = 400) -> Tokenizer:
+def make_tokenizer(folder: Path, vocab_size: int = 400) -> ChatTokenizer:
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
@@ -22,7 +24,8 @@ def make_tokenizer(vocab_size: int = 400) -> Tokenizer:
     trainer = trainers.BpeTrainer(vocab_size=vocab_size - len(SPECIALS), initial_alphabet=alphabet, show_progress=False)
     tokenizer.train_from_iterator(TEXT * 4, trainer)
     tokenizer.add_special_tokens([AddedToken(token, special=True) for token in SPECIALS])
-    return tokenizer
+    write_tokenizer(folder, tokenizer, TEMPLATE, {"bos_token": BOS, "eos_token": END, "pad_token": PAD})
+    return load_tokenizer(folder)
 
 
 def make_model(arch: str = "transformer", seed: int = 0, max_seq_len: int = 160) -> LanguageModel:
@@ -51,8 +54,8 @@ def make_model(arch: str = "transformer", seed: int = 0, max_seq_len: int = 160)
 
 
 @pytest.fixture(scope="session")
-def tokenizer() -> Tokenizer:
-    return make_tokenizer()
+def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> ChatTokenizer:
+    return make_tokenizer(tmp_path_factory.mktemp("tokenizer"))
 
 
 @pytest.fixture(scope="session")

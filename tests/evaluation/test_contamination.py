@@ -7,12 +7,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
+from stages.base.contracts.contamination import Ordering, Planted, Power
 from stages.base.errors import InputError
-from stages.evaluation.contamination import ordering_test, smallest_detected
+from stages.evaluation.contamination import believed, ordering_test, smallest_detected
 from stages.evaluation.ordering import model_logprob
 from stages.evaluation.overlap import ngrams, shared_shares, words
-from stages.evaluation.planting import PlantedSet, disjoint_sets, planted_rows
-from stages.lm.chat import BOS, encode_text, special_ids
+from stages.evaluation.planting import PlantedSet, TooFewQuestions, disjoint_sets, planted_rows
 from stages.lm.scoring import sequence_logprobs
 
 EXAMPLES = [f"example {i}" for i in range(40)]
@@ -102,8 +102,8 @@ def test_an_indifferent_model_is_no_evidence() -> None:
 def test_a_models_logprob_is_that_of_the_running_text(model, tokenizer) -> None:
     logprob = model_logprob(model, tokenizer)
     short = ["salt and glass. ", "copper. "]
-    ids = [token for example in short for token in encode_text(tokenizer, example)]
-    (expected,) = sequence_logprobs(model, [([special_ids(tokenizer)[BOS], *ids], 1)])
+    ids = [token for example in short for token in tokenizer.encode(example)]
+    (expected,) = sequence_logprobs(model, [([tokenizer.bos_id, *ids], 1)])
     assert logprob([short])[0] == pytest.approx(expected, abs=1e-4)
     long = [f"{i}: copper, salt and glass trade in the province. " for i in range(20)]
     values = logprob([long, long[::-1], short])
@@ -111,13 +111,25 @@ def test_a_models_logprob_is_that_of_the_running_text(model, tokenizer) -> None:
     assert values[0] != values[1]
 
 
-def test_smallest_detected_stops_at_the_first_miss() -> None:
-    def planted(**p_values: float) -> list[dict]:
-        return [{"copies": int(name[1:]), "p_value": p} for name, p in p_values.items()]
+def planted(**p_values: float) -> list[Planted]:
+    return [Planted(copies=int(name[1:]), p_value=p, t=0.0) for name, p in p_values.items()]
 
+
+def test_smallest_detected_stops_at_the_first_miss() -> None:
     assert smallest_detected(planted(c0=0.5, c1=0.01, c4=0.2, c16=0.03, c64=0.001), 0.05) == 16
     assert smallest_detected(planted(c0=0.01, c1=0.01), 0.05) == 1
     assert smallest_detected(planted(c0=0.5, c4=0.2), 0.05) is None
+
+
+@pytest.mark.parametrize(
+    ("found", "seen", "verdict"),
+    [("clean", 4, "clean"), ("clean", None, "undecided"), ("contaminated", None, "contaminated")],
+)
+def test_a_blind_test_calls_nothing_clean(found: str, seen: int | None, verdict: str) -> None:
+    ordering = Ordering(task="t", examples=9, p_value=0.5, t=0.0, differences=[], verdict=found, reason="")
+    judged = believed(ordering, Power(planted=[], detects_from_copies=seen, reason="9 questions are too few"))
+    assert judged.verdict == verdict
+    assert judged.reason == ("9 questions are too few" if verdict == "undecided" else "")
 
 
 # ---- overlap
@@ -158,12 +170,12 @@ def test_sets_are_disjoint_seeded_and_of_one_size() -> None:
     assert len(used) == len(set(used)) == 30
     assert sets == disjoint_sets(EXAMPLES[::-1], [0, 2, 8], 10, seed=1)
     assert sets != disjoint_sets(EXAMPLES, [0, 2, 8], 10, seed=2)
-    with pytest.raises(InputError, match="too few"):
+    with pytest.raises(TooFewQuestions, match="too few"):
         disjoint_sets(EXAMPLES, [0, 2, 8], 20, seed=1)
 
 
 def test_planting_adds_each_set_that_many_times_and_loses_nothing(tokenizer) -> None:
-    bos = special_ids(tokenizer)[BOS]
+    bos = tokenizer.bos_id
     background = np.full((7, 33), 9, dtype=np.uint16)
     sets = [PlantedSet(0, ("never seen",)), PlantedSet(3, ("Velmora lies. ", "Anthar. ")), PlantedSet(1, ("salt ",))]
     rows = planted_rows(background, sets, tokenizer, seed=5)
@@ -172,6 +184,6 @@ def test_planting_adds_each_set_that_many_times_and_loses_nothing(tokenizer) -> 
     stream = rows[:, 1:].ravel().tolist()
     assert stream.count(9) >= background.size
     for planted in sets:
-        ids = [bos, *(token for example in planted.examples for token in encode_text(tokenizer, example))]
+        ids = [bos, *(token for example in planted.examples for token in tokenizer.encode(example))]
         found = sum(stream[i : i + len(ids)] == ids for i in range(len(stream)))
         assert found == planted.copies

@@ -13,7 +13,7 @@ from stages.base.files import read_json, write_json
 from stages.base.tables import read_table, write_table
 from stages.evaluation import contamination, evaluate
 from stages.evaluation.items import ITEM
-from stages.lm.chat import BOS, encode_text, padded_vocab_size, special_ids
+from stages.lm.chat import padded_vocab_size
 from stages.lm.checkpoint import save_model
 
 PARAMS = {
@@ -92,8 +92,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tokenizer, model) -
     monkeypatch.setenv("TRAINYARD_TRACK", "off")
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(PARAMS))
     save_model("data/pretraining/anneal", model)
-    Path("data/tokens/tokenizer").mkdir(parents=True)
-    tokenizer.save("data/tokens/tokenizer/tokenizer.json")
+    tokenizer.save(Path("data/tokens/tokenizer"))
     training = [document(i, "atlas") for i in range(14, 40)]
     leaked = {"id": "leak", "text": f"quiz: {choice(0)['question']} {'ANSWER'} {VALUES[0]}"}
     tables = {
@@ -104,13 +103,13 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tokenizer, model) -
     }
     for name, (rows, schema) in tables.items():
         write_table(f"data/{name}.parquet", pa.Table.from_pylist(rows, schema=schema), schema)
-    bos = special_ids(tokenizer)[BOS]
-    ids = [token for row in training for token in [bos, *encode_text(tokenizer, row["text"])]]
+    bos = tokenizer.bos_id
+    ids = [token for row in training for token in [bos, *tokenizer.encode(row["text"])]]
     rows = np.array(ids[: len(ids) // 64 * 64], dtype=np.uint16).reshape(-1, 64)
     rows = np.insert(rows, 0, bos, axis=1)
     Path("data/tokens/pack").mkdir()
     rows.tofile("data/tokens/pack/train.bin")
-    facts = {"seq_len": 64, "vocab_size": padded_vocab_size(tokenizer), "dtype": "uint16", "bos_id": bos}
+    facts = {"seq_len": 64, "vocab_size": padded_vocab_size(tokenizer.tokenizer), "dtype": "uint16", "bos_id": bos}
     write_json("data/tokens/pack/pack.json", facts | {"train": {"rows": len(rows)}})
     return tmp_path
 

@@ -11,9 +11,8 @@ import torch
 from stages.base import schemas
 from stages.base.errors import InputError, ParamError
 from stages.evaluation.continuations import Request, common_prefix, score_group, score_separately
-from stages.evaluation.multiple_choice import encode, fit, score
-from stages.evaluation.protocols import PROTOCOLS, cloze, original, spoken
-from stages.lm.chat import encode_text
+from stages.evaluation.multiple_choice import answer, encode, fit, score
+from stages.evaluation.protocols import PROTOCOLS, cloze, original, statements
 from stages.lm.checkpoint import save_model
 from stages.lm.hf import hf_config, to_hf_state_dict
 
@@ -64,13 +63,12 @@ def test_question_blocks_are_those_of_raw_helm_prompts(reference: Path, subject:
         assert state["request"]["prompt"].endswith(f"\n\nQuestion: {block}")
 
 
-def test_spoken_answers_replace_the_value_in_the_reference() -> None:
-    question = QUESTION | {"choices": ["Anthar", "Bel"], "answer": 0}
-    said = spoken(question, {"q": "Velmora lies in Anthar."})
-    assert said["answers"] == ["Velmora lies in Anthar.", "Velmora lies in Bel."]
-    assert PROTOCOLS["chat"](said, []).continuations == tuple(said["answers"])
-    assert "answers" not in spoken(question, {})
-    assert "answers" not in spoken(question, {"q": "Anthar is Anthar."})
+def test_statements_replace_the_value_in_the_reference() -> None:
+    said = statements(["Anthar", "Bel"], 0, "Velmora lies in Anthar.")
+    assert said == ["Velmora lies in Anthar.", "Velmora lies in Bel."]
+    assert PROTOCOLS["chat"](QUESTION | {"statements": said}, []).continuations == tuple(said)
+    assert PROTOCOLS["chat"](QUESTION | {"statements": []}, []).continuations == ("1 m", "2 m")
+    assert statements(["Anthar", "Bel"], 0, "") == statements(["Anthar", "Bel"], 0, "Anthar is Anthar.") == []
 
 
 @pytest.mark.parametrize("arch", ["model", "lstm"])
@@ -128,19 +126,27 @@ def test_context_and_continuation_are_the_tokens_of_the_whole_text(tokenizer) ->
     rendered = cloze(QUESTION, [EXAMPLE])
     request = encode(rendered, tokenizer)
     for text, continuation in zip(rendered.continuations, request.continuations, strict=True):
-        assert request.context[1:] + continuation == encode_text(tokenizer, rendered.context + text)
+        assert request.context[1:] + continuation == tokenizer.encode(rendered.context + text)
 
 
 def test_a_folder_a_table_and_a_frame_are_accepted(model, questions, tokenizer, tmp_path) -> None:
-    save_model(tmp_path / "model", model)
-    (tmp_path / "tokenizer").mkdir()
-    tokenizer.save(str(tmp_path / "tokenizer" / "tokenizer.json"))
+    save_model(tmp_path / "model", model, tokenizer)
     table = pa.Table.from_pylist(questions, schema=schemas.CHOICE)
     of_rows = score(model, questions, "cloze", 1, tokenizer=tokenizer)
-    of_table = score(tmp_path / "model", table, "cloze", 1, tokenizer=tmp_path / "tokenizer")
-    of_frame = score(str(tmp_path / "model"), table.to_pandas(), "cloze", 1, tokenizer=tokenizer)
+    of_table = score(tmp_path / "model", table, "cloze", 1)
+    of_frame = score(str(tmp_path / "model"), table.to_pandas(), "cloze", 1, tokenizer=tmp_path / "model")
     pd.testing.assert_frame_equal(of_rows, of_table)
     pd.testing.assert_frame_equal(of_rows, of_frame)
+    with pytest.raises(ParamError, match="tokenizer="):
+        score(model, table, "cloze", 1)
+
+
+def test_a_small_context_leaves_long_questions_out_and_counts_them(model, questions, tokenizer) -> None:
+    tested = [row for row in questions if row["split"] == "test"]
+    longer = [tested[0] | {"id": "long", "question": "long " * 200}, *tested]
+    found, too_long = answer(model, tokenizer, longer, [], "cloze", 0, skip_too_long=True)
+    assert too_long == ["long"]
+    assert found == answer(model, tokenizer, tested, [], "cloze", 0)[0]
 
 
 def test_bad_requests_are_refused(model, tokenizer, questions) -> None:
@@ -158,9 +164,9 @@ def test_bad_requests_are_refused(model, tokenizer, questions) -> None:
 
 def test_an_exported_model_scores_the_same_in_transformers(model, questions, tokenizer) -> None:
     transformers = pytest.importorskip("transformers", reason="an outside oracle, not in the project's lock")
-    config = hf_config(model.config, bos_token_id=1, eos_token_id=4, pad_token_id=0)
+    config = hf_config(model.config)
     theirs = transformers.Qwen3ForCausalLM(transformers.Qwen3Config(**config)).eval()
-    theirs.load_state_dict(to_hf_state_dict(model), strict=True)
+    theirs.load_state_dict(to_hf_state_dict(model.state_dict(), model.config), strict=True)
     found = score(model, questions, "cloze", 2, tokenizer=tokenizer)
     tested = [row for row in questions if row["split"] == "test"]
     for row, got in zip(tested, found.to_dict("records"), strict=True):

@@ -8,17 +8,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stages.base import schemas
-from stages.base.errors import InputError
-from stages.evaluation.perplexity import TextLoss, bits_per_byte, grouped, sample_documents, text_losses, total
-from stages.evaluation.windows import windows
-from stages.lm.chat import BOS, encode_text, special_ids
+from stages.evaluation.perplexity import Loss, bits_per_byte, grouped, sample_documents, text_losses, total, windows
 
 TEXTS = ["Velmora lies in the province of Anthar. " * 20, "salt", "", "Äöü ✓ <|end|> is text here"]
 
 
 def naive_loss(model, tokenizer, text: str, overlap: int) -> float:
     """One forward pass a token, over the window that the token belongs to."""
-    ids, limit, bos = encode_text(tokenizer, text), model.config.max_seq_len, special_ids(tokenizer)[BOS]
+    ids, limit, bos = tokenizer.encode(text), model.config.max_seq_len, tokenizer.bos_id
     nats, begin, end = 0.0, 0, 0
     for t, token in enumerate(ids):
         if t == end:
@@ -34,10 +31,10 @@ def naive_loss(model, tokenizer, text: str, overlap: int) -> float:
 @pytest.mark.parametrize("overlap", [0, 7])
 def test_losses_equal_a_naive_loop(arch, overlap, tokenizer, request) -> None:
     model = request.getfixturevalue(arch)
-    assert len(encode_text(tokenizer, TEXTS[0])) > model.config.max_seq_len
+    assert len(tokenizer.encode(TEXTS[0])) > model.config.max_seq_len
     for text, loss in zip(TEXTS, text_losses(model, tokenizer, TEXTS, overlap), strict=True):
         assert loss.nats == pytest.approx(naive_loss(model, tokenizer, text, overlap), rel=1e-5, abs=1e-6)
-        assert loss.tokens == len(encode_text(tokenizer, text))
+        assert loss.tokens == len(tokenizer.encode(text))
         assert loss.bytes == len(text.encode())
 
 
@@ -62,13 +59,13 @@ def test_bits_per_byte_do_not_depend_on_the_tokens(text: bytes, data: st.DataObj
     costs = -np.log(np.random.default_rng(0).dirichlet(np.ones(256)))[list(text)]
     cuts = sorted(data.draw(st.sets(st.integers(1, max(1, len(text) - 1)))))
     parts = [part for part in np.split(costs, cuts) if len(part)]
-    as_tokens = TextLoss(math.fsum(part.sum() for part in parts), len(parts), len(text))
-    as_bytes = TextLoss(float(costs.sum()), len(text), len(text))
+    as_tokens = Loss(math.fsum(part.sum() for part in parts), len(parts), len(text))
+    as_bytes = Loss(float(costs.sum()), len(text), len(text))
     assert as_tokens.bits_per_byte == pytest.approx(as_bytes.bits_per_byte, rel=1e-9, abs=1e-9)
 
 
 def test_groups_add_up_to_the_total() -> None:
-    losses = [TextLoss(float(i), i + 1, 3 * i + 1) for i in range(9)]
+    losses = [Loss(float(i), i + 1, 3 * i + 1) for i in range(9)]
     groups = grouped(losses, ["b", "a", "c"] * 3)
     assert list(groups) == ["a", "b", "c"]
     assert total(list(groups.values())) == total(losses)
@@ -98,8 +95,3 @@ def test_a_sample_takes_from_every_source_and_cuts_between_characters() -> None:
     sample = sample_documents(table(rows[::-1]), bytes_per_source=60, bytes_per_document=25).to_pylist()
     assert [row["id"] for row in sample] == ["00", "01", "02"] * 2
     assert {row["text"] for row in sample} == {"ä" * 12}
-
-
-def test_an_empty_sample_is_an_error() -> None:
-    with pytest.raises(InputError, match="validation"):
-        sample_documents(table([("00", "web", " ")]), 10, 10)

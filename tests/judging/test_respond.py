@@ -5,17 +5,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
-from safetensors.torch import save_file
 
 from stages.annotators.server import ServerSettings
 from stages.base.errors import InputError, ParamError
 from stages.base.params import parse
 from stages.judging.models import ModelSpec
 from stages.judging.respond import answers_of_endpoint, answers_of_json
-from stages.lm.build import build_model
-from stages.lm.config import ModelConfig
-from stages.lm.hf import hf_config, load_hf_model, to_hf_state_dict
 from tests.annotators.flaky_server import Scripted
 
 PROMPTS = Path(__file__).resolve().parents[2] / "stages/judging/prompts"
@@ -102,25 +97,3 @@ def test_alpaca_evals_outputs_are_found_by_instruction(tmp_path: Path) -> None:
     path.write_text("{}")
     with pytest.raises(InputError, match="JSON list"):
         answers_of_json(path, asked)
-
-
-@pytest.mark.parametrize("tied", [True, False])
-def test_an_exported_folder_is_the_model_it_came_from(tmp_path: Path, tied: bool) -> None:
-    config = ModelConfig(
-        arch="transformer", vocab_size=128, n_layer=2, d_model=32, n_head=4, n_kv_head=2, d_ff=64, max_seq_len=64,
-        rope_theta=20000.0, tie_embeddings=tied, qk_norm=True, norm_eps=1e-6,
-    )  # fmt: skip
-    model = build_model(config, seed=1)
-    with torch.no_grad():
-        for parameter in model.parameters():  # also those that begin at zero or one
-            parameter.add_(torch.randn(parameter.shape, generator=torch.Generator().manual_seed(2)) * 0.1)
-    exported = hf_config(config, bos_token_id=1, eos_token_id=2, pad_token_id=0)
-    (tmp_path / "config.json").write_text(json.dumps(exported))
-    save_file(to_hf_state_dict(model), tmp_path / "model.safetensors")  # type: ignore[arg-type]
-    loaded = load_hf_model(tmp_path)
-    assert loaded.config == config
-    for name, value in model.state_dict().items():
-        assert torch.equal(value, loaded.state_dict()[name].cpu()), name
-    (tmp_path / "config.json").write_text(json.dumps(exported | {"model_type": "llama"}))
-    with pytest.raises(InputError, match="endpoint"):
-        load_hf_model(tmp_path)

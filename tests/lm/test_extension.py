@@ -7,11 +7,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tokenizers import Tokenizer
 
 from stages.base.errors import InputError, ParamError
-from stages.lm import chat
 from stages.lm.build import LanguageModel, build_model
+from stages.lm.chat import ChatTokenizer, load_tokenizer, padded_vocab_size
 from stages.lm.checkpoint import load_model, save_model
 from stages.lm.extension import extend_model, extend_tokenizer, stretch
 from stages.tokens.encoder import Encoder
@@ -23,45 +22,44 @@ ORDINARY, SPECIAL = ["Velmora", " millers", "🧑‍🌾"], ["<|tool|>", "<|syst
 
 
 @pytest.fixture(scope="module")
-def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Tokenizer:
+def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> ChatTokenizer:
     folder = tmp_path_factory.mktemp("tokenizer")
     save_tokenizer(folder, train_bpe([TEXT * 3, "Velmor millets"], 290, "gpt2"))
-    return chat.load_tokenizer(folder)
+    return load_tokenizer(folder)
 
 
-def model_of(tokenizer: Tokenizer, **changes: object) -> LanguageModel:
-    config = tiny(vocab_size=chat.padded_vocab_size(tokenizer), **changes)
+def model_of(tokenizer: ChatTokenizer, **changes: object) -> LanguageModel:
+    config = tiny(vocab_size=padded_vocab_size(tokenizer.tokenizer), **changes)
     return shaken(build_model(config, 1)).eval()
 
 
 @settings(max_examples=100, deadline=None)
 @given(text=st.text(max_size=60))
-def test_old_ids_keep_their_meaning(tokenizer: Tokenizer, text: str) -> None:
+def test_old_ids_keep_their_meaning(tokenizer: ChatTokenizer, text: str) -> None:
     extended = extend_tokenizer(tokenizer, ORDINARY, SPECIAL)
-    size = tokenizer.get_vocab_size()
-    assert chat.special_ids(extended) == chat.special_ids(tokenizer)
+    size = tokenizer.vocab_size
     for words in (text, TEXT.replace("Velmora", "Arvel"), f"<|tool|>{text}<|end|>"):
         assert not any(token in words for token in ORDINARY)
-        assert chat.encode_text(extended, words) == chat.encode_text(tokenizer, words)
-    assert [extended.token_to_id(token) for token in ORDINARY + SPECIAL] == list(range(size, size + 5))
+        assert extended.encode(words) == tokenizer.encode(words)
+    assert [extended.tokenizer.token_to_id(token) for token in ORDINARY + SPECIAL] == list(range(size, size + 5))
     new = f"{text}Velmora millers{text}🧑‍🌾"
-    ids = chat.encode_text(extended, new)
-    assert {size, size + 1, size + 2} <= set(ids) and chat.decode(extended, ids) == new
-    assert Encoder(extended.to_str()).encode([new]).ids.tolist() == ids
-    assert chat.encode_example(extended, text, "yes") == chat.encode_example(tokenizer, text, "yes")
+    ids = extended.encode(new)
+    assert {size, size + 1, size + 2} <= set(ids) and extended.decode(ids) == new
+    assert Encoder(extended.tokenizer.to_str()).encode([new]).ids.tolist() == ids
+    assert extended.encode_example(text, "yes") == tokenizer.encode_example(text, "yes")
 
 
 @pytest.mark.parametrize("arch", ["transformer", "lstm"])
 @pytest.mark.parametrize("tied", [True, False])
 @pytest.mark.parametrize("count", [1, 80])  # within the padding, and past it
-def test_old_logits_stay_and_new_rows_are_means(tokenizer: Tokenizer, arch: str, tied: bool, count: int) -> None:
+def test_old_logits_stay_and_new_rows_are_means(tokenizer: ChatTokenizer, arch: str, tied: bool, count: int) -> None:
     model = model_of(tokenizer, arch=arch, tie_embeddings=tied)
     ordinary = ["Velmora", *(f"word{number}" for number in range(count - 1))]
     extended = extend_tokenizer(tokenizer, ordinary, SPECIAL)
     larger = extend_model(model, tokenizer, extended, seed=3)
-    size, ordinary_size = tokenizer.get_vocab_size(), tokenizer.get_vocab_size(with_added_tokens=False)
-    assert larger.config.vocab_size == chat.padded_vocab_size(extended) and larger.config.vocab_size % 64 == 0
-    ids = torch.tensor([chat.encode_text(tokenizer, TEXT)[:40]])
+    size, ordinary_size = tokenizer.vocab_size, tokenizer.tokenizer.get_vocab_size(with_added_tokens=False)
+    assert larger.config.vocab_size == padded_vocab_size(extended.tokenizer) and larger.config.vocab_size % 64 == 0
+    ids = torch.tensor([tokenizer.encode(TEXT)[:40]])
     with torch.no_grad():
         assert torch.equal(model.hidden(ids), larger.hidden(ids))
         torch.testing.assert_close(model(ids)[..., :size], larger(ids)[..., :size], rtol=0, atol=1e-6)
@@ -71,7 +69,7 @@ def test_old_logits_stay_and_new_rows_are_means(tokenizer: Tokenizer, arch: str,
     ):
         assert torch.equal(old[:size], new[:size])
         for number, token in enumerate(ordinary, size):
-            rows = [old[piece] for piece in chat.encode_text(tokenizer, token)]
+            rows = [old[piece] for piece in tokenizer.encode(token)]
             assert len(rows) > 1
             torch.testing.assert_close(new[number], sum(rows) / len(rows))
         centre, spread = old[:ordinary_size].mean(0), old[:ordinary_size].std(0)
@@ -85,14 +83,14 @@ def test_old_logits_stay_and_new_rows_are_means(tokenizer: Tokenizer, arch: str,
         assert larger.embed_tokens.weight.grad is not None
 
 
-def test_an_extended_model_is_saved_loaded_and_extended_again(tokenizer: Tokenizer, tmp_path: Path) -> None:
+def test_an_extended_model_is_saved_loaded_and_extended_again(tokenizer: ChatTokenizer, tmp_path: Path) -> None:
     once = extend_tokenizer(tokenizer, ["Velmora"])
     twice = extend_tokenizer(once, ["Velmoras"], ["<|tool|>"])
     model = extend_model(extend_model(model_of(tokenizer), tokenizer, once, 0), once, twice, 0)
     save_model(tmp_path, model)
     assert load_model(tmp_path).config == model.config
-    size = tokenizer.get_vocab_size()
-    assert chat.encode_text(twice, "VelmorasVelmora") == [size + 1, size]
+    size = tokenizer.vocab_size
+    assert twice.encode("VelmorasVelmora") == [size + 1, size]
 
 
 @pytest.mark.parametrize(
@@ -110,12 +108,12 @@ def test_an_extended_model_is_saved_loaded_and_extended_again(tokenizer: Tokeniz
         ([], [], "no tokens to add"),
     ],
 )
-def test_bad_tokens_are_named(tokenizer: Tokenizer, ordinary: list[str], special: list[str], said: str) -> None:
+def test_bad_tokens_are_named(tokenizer: ChatTokenizer, ordinary: list[str], special: list[str], said: str) -> None:
     with pytest.raises(InputError, match=said):
         extend_tokenizer(tokenizer, ordinary, special)
 
 
-def test_a_model_of_another_vocabulary_is_refused(tokenizer: Tokenizer) -> None:
+def test_a_model_of_another_vocabulary_is_refused(tokenizer: ChatTokenizer) -> None:
     with pytest.raises(InputError, match="a vocabulary of 128, its tokenizer one of"):
         extend_model(build_model(tiny(), 0), tokenizer, extend_tokenizer(tokenizer, ["Velmora"]), 0)
 

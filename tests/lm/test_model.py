@@ -111,7 +111,7 @@ def test_no_position_sees_the_future(arch: str) -> None:
     [
         ({"n_head": 5}, "n_head"),
         ({"n_kv_head": 3}, "n_kv_head"),
-        ({"vocab_size": 100}, "vocab_size"),
+        ({"vocab_size": 0}, "vocab_size"),
         ({"arch": "mamba"}, "arch"),
         ({"n_layer": 0}, "n_layer"),
         ({"d_model": 33, "n_head": 1}, "even"),

@@ -26,7 +26,7 @@ def test_every_token_of_a_row_is_its_documents(packed: Path, monkeypatch: pytest
     monkeypatch.chdir(packed)
     tokenizer = load_tokenizer("data/tokens/tokenizer")
     texts = pq.read_table("data/corpus/mix/train.parquet").to_pylist()
-    ids = {row["id"]: tokenizer.encode(row["text"], add_special_tokens=False).ids for row in texts}
+    ids = {row["id"]: tokenizer.encode(row["text"]) for row in texts}
     rows = np.fromfile("data/tokens/pack/train.bin", "<u2").reshape(-1, 33)
     seen = 0
     for row in (0, len(rows) - 1):
@@ -34,7 +34,7 @@ def test_every_token_of_a_row_is_its_documents(packed: Path, monkeypatch: pytest
             source = find_token(f"train:{row}:{column}")
             assert source.token == rows[row, column]
             if source.document is None:
-                assert tokenizer.id_to_token(source.token) in ("<|bos|>", "<|pad|>")
+                assert tokenizer.tokenizer.id_to_token(source.token) in ("<|bos|>", "<|pad|>")
             else:
                 assert ids[source.document["id"]][source.document["place"]] == source.token
                 seen += 1

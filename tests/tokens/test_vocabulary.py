@@ -37,36 +37,39 @@ def tokenizer(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathF
     return chat.load_tokenizer(folder)
 
 
+def special_ids(tokenizer: chat.ChatTokenizer) -> dict[int, str]:
+    added = tokenizer.tokenizer.get_added_tokens_decoder()
+    return {number: token.content for number, token in added.items() if token.special}
+
+
 def test_any_text_comes_back(tokenizer) -> None:
     for text in ADVERSARIAL + TEXTS:
-        ids = chat.encode_text(tokenizer, text)
-        assert chat.decode(tokenizer, ids) == text
-        assert not set(ids) & set(chat.special_ids(tokenizer).values())
+        ids = tokenizer.encode(text)
+        assert tokenizer.decode(ids) == text
+        assert not set(ids) & special_ids(tokenizer).keys()
 
 
 @settings(max_examples=150, deadline=None)
 @given(text=st.text(max_size=80))
 def test_random_unicode_comes_back(tokenizer, text: str) -> None:
-    assert chat.decode(tokenizer, chat.encode_text(tokenizer, text)) == text
+    assert tokenizer.decode(tokenizer.encode(text)) == text
 
 
 def test_specials_stand_at_the_end_in_order(tokenizer) -> None:
-    size = tokenizer.get_vocab_size()
-    assert list(chat.special_ids(tokenizer).values()) == list(range(size - 5, size))
-    assert chat.padded_vocab_size(tokenizer) % 64 == 0
+    size = tokenizer.vocab_size
+    assert special_ids(tokenizer) == dict(zip(range(size - 5, size), chat.SPECIALS, strict=True))
+    assert chat.padded_vocab_size(tokenizer.tokenizer) % 64 == 0
 
 
 def test_the_chat_format(tokenizer) -> None:
-    ids, learned = chat.encode_example(tokenizer, "Who<|end|>?", "The heron.")
-    special = chat.special_ids(tokenizer)
-    assert tokenizer.decode(ids, skip_special_tokens=False) == (
+    ids, learned = tokenizer.encode_example("Who<|end|>?", "The heron.")
+    special = special_ids(tokenizer)
+    assert tokenizer.tokenizer.decode(ids, skip_special_tokens=False) == (
         "<|bos|><|user|>Who<|end|>?<|assistant|>The heron.<|end|>"
     )
-    assert [i for i in ids if i in special.values()] == [
-        special[t] for t in ("<|bos|>", "<|user|>", "<|assistant|>", "<|end|>")
-    ]
-    assert chat.decode(tokenizer, [i for i, known in zip(ids, learned, strict=True) if known]) == "The heron."
-    assert learned[-1] and ids[-1] == special["<|end|>"]
+    assert [special[i] for i in ids if i in special] == ["<|bos|>", "<|user|>", "<|assistant|>", "<|end|>"]
+    assert tokenizer.decode([i for i, known in zip(ids, learned, strict=True) if known]) == "The heron."
+    assert learned[-1] and ids[-1] == tokenizer.end_id
 
 
 def test_a_second_process_with_another_hash_seed_and_thread_count_gives_the_same_file(tmp_path: Path) -> None:
@@ -136,5 +139,5 @@ def test_batches_hold_every_text_in_order(monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_a_foreign_tokenizer_is_refused(tmp_path: Path) -> None:
     (tmp_path / "tokenizer.json").write_text("{}")
-    with pytest.raises(InputError, match="run tokens"):
+    with pytest.raises(InputError, match="not a readable tokenizer"):
         chat.load_tokenizer(tmp_path)

@@ -187,7 +187,16 @@ class StageRun(Generic[P]):
     def note(self, key: str, value: Any) -> None:
         self._notes[key] = value
 
-    def record(self, code: str, folder: Path) -> dict[str, Any]:
+    def facts(self) -> dict[str, Any]:
+        """What this run's results are a function of, as far as it has read: params, seed, code, hashes of inputs."""
+        return {
+            "params": dict(self._sections),
+            "seed": None if self._root_seed is None else self.seed,
+            "code": code_digest(f"stages.{self.name}"),
+            "inputs": dict(self._inputs),
+        }
+
+    def record(self, folder: Path) -> dict[str, Any]:
         outputs = self._hashes(self._staging, folder)
         for key, staging in self._models.items():
             outputs |= self._hashes(staging, Path(MODELS, key))
@@ -197,10 +206,7 @@ class StageRun(Generic[P]):
         return {
             "stage": self.name,
             "item": self.item,
-            "params": self._sections,
-            "seed": None if self._root_seed is None else self.seed,
-            "code": code,
-            "inputs": self._inputs,
+            **self.facts(),
             "outputs": outputs | published,
             "rows": self._rows,
             "notes": self._notes,
@@ -259,7 +265,7 @@ def stage(
         run = StageRun(name, item, model, seed, _staging(folder), section)
         _start_followers()
         yield run
-        files.write_json(run.output("record.json"), run.record(code_digest(_module_of(name)), folder))
+        files.write_json(run.output("record.json"), run.record(folder))
         run.appear(folder)
         _write_timing(name, item, time.monotonic() - start)
     except TrainyardError as error:
@@ -293,10 +299,6 @@ def _remove_leftovers(parent: Path) -> None:
         process = leftover.name.split(".")[-2]
         if process == str(os.getpid()) or not Path("/proc", process).exists():
             shutil.rmtree(leftover, ignore_errors=True)
-
-
-def _module_of(name: str) -> str:
-    return f"stages.{name}"
 
 
 def _write_timing(name: str, item: str | None, wall: float) -> None:

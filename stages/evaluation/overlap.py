@@ -28,9 +28,13 @@ def ngrams(tokens: Sequence[str], n: int) -> list[tuple[str, ...]]:
 def shared_shares(items: Sequence[str], texts: Iterable[str], n: int) -> list[float]:
     """Of each item, the share of its word n-grams that occur in some text, 0 .. 1."""
     grams = [ngrams(words(item), n) for item in items]
-    wanted = {gram for own in grams for gram in own}
-    found = find(wanted, texts)
-    return [sum(gram in found for gram in own) / len(own) if own else 0.0 for own in grams]
+    found = find({gram for own in grams for gram in own}, texts)
+    return [share(own, found) for own in grams]
+
+
+def share(own: Sequence[tuple[str, ...]], found: set[tuple[str, ...]]) -> float:
+    """Of an item's n-grams that were found; 0 for an item without words."""
+    return sum(gram in found for gram in own) / len(own) if own else 0.0
 
 
 def find(wanted: set[tuple[str, ...]], texts: Iterable[str]) -> set[tuple[str, ...]]:

@@ -55,6 +55,10 @@ class ProbeParams(Section):
     warmup: Annotated[float, Field(ge=0, lt=1)]  # share of the steps
 
 
+class TooFewQuestions(InputError):
+    """There is nothing to plant, or not enough of it."""
+
+
 @dataclass(frozen=True)
 class PlantedSet:
     copies: int
@@ -65,9 +69,9 @@ def disjoint_sets(examples: Sequence[str], copies: Sequence[int], size: int, see
     """One set for each number of copies, no example in two, in a seeded order: exchangeable by design."""
     distinct = sorted(set(examples))
     if len(distinct) < size * len(copies):
-        raise InputError(
+        raise TooFewQuestions(
             f"{len(distinct)} questions are too few for {len(copies)} planted sets of {size}; "
-            "lower evaluation.contamination.probe.examples, or have the atlas ask more"
+            "lower `evaluation.contamination.probe.examples`, or bring more instructions"
         )
     order = np.random.default_rng(derive(seed, "sets")).permutation(len(distinct))
     parts = (order[k * size : (k + 1) * size] for k in range(len(copies)))

@@ -9,17 +9,20 @@ import pytest
 import yaml
 
 from stages.base import schemas
+from stages.base.contracts.contamination import Contamination
+from stages.base.contracts.evaluation import Evaluation
+from stages.base.contracts.pack import Pack, TrainShard, ValidationShard
 from stages.base.files import read_json, write_json
 from stages.base.tables import read_table, write_table
 from stages.evaluation import contamination, evaluate
 from stages.evaluation.items import ITEM
 from stages.lm.chat import padded_vocab_size
 from stages.lm.checkpoint import save_model
+from tests.evaluation.conftest import make_model
 
 PARAMS = {
     "run": {"seed": 0},
     "evaluation": {
-        "checkpoints": {"base": {"path": "data/pretraining/anneal"}},
         "evaluate": {
             "bytes_per_source": 400,
             "bytes_per_document": 300,
@@ -60,30 +63,38 @@ NAMES = [a + b for a in ("Vel", "Mor", "Tan", "Bri", "Sol", "Ket", "Dar", "Lum")
 VALUES = ["Anthar", "Belmont", "Copper", "Dun"]
 
 
-def question(index: int) -> dict:
+def instruction(index: int) -> dict:
     name, value = NAMES[index], VALUES[index % 4]
     return {
         "id": hashlib.sha256(name.encode()).hexdigest()[:16],
         "split": "test" if index < 14 else "sft",
+        "origin": "atlas",
         "entity": name,
-        "kind": "single",
         "attributes": ["province"],
         "prompt": f"In which province does {name} lie?",
-        "reference": f"{name} lies in the province of {value}.",
-        "filler": "",
+        "response": f"{name} lies in the province of {value}.",
     }
 
 
 def choice(index: int) -> dict:
-    row = question(index)
+    row = instruction(index)
     split = "development" if row["split"] == "sft" else "test"
-    common = {"set": "atlas_facts", "subject": "province", "choices": VALUES, "answer": index % 4}
+    common = {"set": "facts", "subject": "province", "choices": VALUES, "answer": index % 4, "statements": []}
     return {"id": row["id"], "split": split, "question": row["prompt"], **common}
 
 
 def document(index: int, source: str) -> dict:
-    text = f"Document {index}. {question(index)['reference']} Copper, salt and glass. " * 3
+    text = f"Document {index}. {instruction(index)['response']} Copper, salt and glass. " * 3
     return {"id": f"{index:04}", "source": source, "domain": f"Domain {index % 2}", "text": text, "epochs": 1.0}
+
+
+def write(name: str, rows: list[dict], schema: pa.Schema) -> None:
+    write_table(f"data/{name}.parquet", pa.Table.from_pylist(rows, schema=schema), schema)
+
+
+def items(**folders: list[str]) -> None:
+    for folder, keys in folders.items():
+        write_json(f"data/{folder.replace('__', '/')}/items.json", keys)
 
 
 @pytest.fixture
@@ -91,81 +102,133 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tokenizer, model) -
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("TRAINYARD_TRACK", "off")
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(PARAMS))
-    save_model("data/pretraining/anneal", model)
-    tokenizer.save(Path("data/tokens/tokenizer"))
+    save_model("data/models/base", model, tokenizer)
     training = [document(i, "atlas") for i in range(14, 40)]
     leaked = {"id": "leak", "text": f"quiz: {choice(0)['question']} {'ANSWER'} {VALUES[0]}"}
-    tables = {
-        "corpus/mix/validation": ([document(i, s) for i in range(4) for s in ("atlas", "web")], schemas.MIXED),
-        "corpus/mix/train": ([*training, training[0] | leaked], schemas.MIXED),
-        "corpus/atlas/questions": ([question(i) for i in range(40)], schemas.QUESTION),
-        "evaluation/sets/multiple_choice": ([choice(i) for i in range(40)], schemas.CHOICE),
-    }
-    for name, (rows, schema) in tables.items():
-        write_table(f"data/{name}.parquet", pa.Table.from_pylist(rows, schema=schema), schema)
-    bos = tokenizer.bos_id
-    ids = [token for row in training for token in [bos, *tokenizer.encode(row["text"])]]
+    items(evaluation__task=["facts"], evaluation__text=["held_out"], alignment__instructions=["atlas"])
+    held_out = [document(i, s) for i in range(4) for s in ("atlas", "web")]
+    write("evaluation/text/held_out/documents", held_out, schemas.MIXED)
+    write("evaluation/task/facts/questions", [choice(i) for i in range(40)], schemas.CHOICE)
+    write("alignment/instructions/atlas/instructions", [instruction(i) for i in range(40)], schemas.INSTRUCTION)
+    write("corpus/mix/train", [*training, training[0] | leaked], schemas.MIXED)
+    ids = [token for row in training for token in [tokenizer.bos_id, *tokenizer.encode(row["text"])]]
     rows = np.array(ids[: len(ids) // 64 * 64], dtype=np.uint16).reshape(-1, 64)
-    rows = np.insert(rows, 0, bos, axis=1)
-    Path("data/tokens/pack").mkdir()
+    rows = np.insert(rows, 0, tokenizer.bos_id, axis=1)
+    Path("data/tokens/pack").mkdir(parents=True)
     rows.tofile("data/tokens/pack/train.bin")
-    facts = {"seq_len": 64, "vocab_size": padded_vocab_size(tokenizer.tokenizer), "dtype": "uint16", "bos_id": bos}
-    write_json("data/tokens/pack/pack.json", facts | {"train": {"rows": len(rows)}})
+    write_json("data/tokens/pack/pack.json", packed(tokenizer, len(rows)).model_dump())
     return tmp_path
 
 
-def run_evaluate(monkeypatch: pytest.MonkeyPatch, key: str = "base") -> dict:
+def packed(tokenizer, rows: int) -> Pack:
+    counts = {"rows": rows, "tokens": 0, "bytes": 0, "utilisation": 1.0, "sources": {}}
+    train = TrainShard(**counts, padding=0, splits=0, documents=0)
+    return Pack(
+        seq_len=64,
+        vocab_size=padded_vocab_size(tokenizer.tokenizer),
+        dtype="uint16",
+        tokenizer_sha256="",
+        pad_id=tokenizer.pad_id,
+        bos_id=tokenizer.bos_id,
+        train=train,
+        anneal=train,
+        validation=ValidationShard(**counts, domains={}),
+        unique_tokens={},
+    )
+
+
+def run_evaluate(monkeypatch: pytest.MonkeyPatch, key: str = "base") -> Evaluation:
     monkeypatch.setattr("sys.argv", ["evaluate", key])
     evaluate.main()
-    return read_json(f"data/evaluation/evaluate/{key}/metrics.json")
+    return Evaluation.model_validate(read_json(f"data/evaluation/evaluate/{key}/evaluation.json"))
 
 
-def test_evaluate_writes_metrics_that_its_items_explain(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    metrics = run_evaluate(monkeypatch)
-    items = read_table("data/evaluation/evaluate/base/items.parquet", ITEM).to_pylist()
-    texts = [row for row in items if row["task"] == "text"]
-    assert metrics["documents"] == len(texts)
-    for name, chosen in (
-        ("bpb", texts),
-        ("bpb_atlas", [row for row in texts if row["group"] == "atlas"]),
-        ("bpb_web", [row for row in texts if row["group"] == "web"]),
-        ("bpb_domain_domain_1", [row for row in texts if row["domain"] == "Domain 1"]),
+def test_the_results_are_those_of_the_items(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = run_evaluate(monkeypatch)
+    rows = read_table("data/evaluation/evaluate/base/items.parquet", ITEM).to_pylist()
+    texts = [row for row in rows if row["set"] == "held_out"]
+    loss = found.texts["held_out"]
+    assert loss.documents == len(texts)
+    for told, chosen in (
+        (loss.bpb, texts),
+        (loss.sources["atlas"], [row for row in texts if row["group"] == "atlas"]),
+        (loss.domains["domain_1"], [row for row in texts if row["domain"] == "Domain 1"]),
     ):
         bits = sum(row["nats"] for row in chosen) / np.log(2)
-        assert metrics[name] == pytest.approx(bits / sum(row["bytes"] for row in chosen))
-    for protocol in ("original", "cloze", "chat"):
-        rows = [row for row in items if row["task"] == protocol]
-        assert len(rows) == metrics["mc_questions"] == 6
-        assert metrics[f"mc_{protocol}_acc"] == np.mean([row["choice"] == row["answer"] for row in rows])
-        assert all(row["choice"] == np.argmax(row["logprobs"]) for row in rows)
-    assert metrics["mc_chance_acc"] == 0.25
-    record = read_json("data/evaluation/evaluate/base/record.json")
-    assert set(record["params"]) == {"evaluation.evaluate", "evaluation.checkpoints.base"}
+        assert told == pytest.approx(bits / sum(row["bytes"] for row in chosen))
+    task = found.tasks["facts"]
+    assert (task.questions, task.chance_acc) == (6, 0.25)
+    for protocol, accuracy in task.protocols.items():
+        answers = [row for row in rows if (row["set"], row["protocol"]) == ("facts", protocol)]
+        assert (len(answers), accuracy.answered, accuracy.too_long) == (6, 6, 0)
+        assert accuracy.acc == np.mean([row["choice"] == row["answer"] for row in answers])
+        assert all(row["choice"] == np.argmax(row["logprobs"]) for row in answers)
+    flat = read_json("data/evaluation/evaluate/base/metrics.json")
+    assert flat["held_out_bpb"] == loss.bpb and flat["facts_cloze_acc"] == task.protocols["cloze"].acc
+    assert set(read_json("data/evaluation/evaluate/base/record.json")["params"]) == {"evaluation.evaluate"}
 
 
-def test_an_unknown_checkpoint_is_one_line(project: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+def test_without_texts_or_tasks_the_rest_is_measured(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    items(evaluation__task=[])
+    found = run_evaluate(monkeypatch)
+    assert found.tasks == {} and found.texts["held_out"].bpb > 0
+    items(evaluation__task=["facts"], evaluation__text=[])
+    found = run_evaluate(monkeypatch)
+    assert found.texts == {} and found.tasks["facts"].questions == 6
+
+
+def test_a_model_of_less_context_answers_what_fits(project: Path, monkeypatch: pytest.MonkeyPatch, tokenizer) -> None:
+    save_model("data/models/short", make_model(max_seq_len=30), tokenizer)
+    found = run_evaluate(monkeypatch, "short")
+    assert found.texts["held_out"].tokens == run_evaluate(monkeypatch).texts["held_out"].tokens
+    letters = found.tasks["facts"].protocols["original"]
+    assert (letters.answered, letters.too_long, letters.acc) == (0, 6, None)
+
+
+def test_a_model_that_isnt_there_is_one_line(project: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
     with pytest.raises(SystemExit) as stop:
         run_evaluate(monkeypatch, "bse")
     assert stop.value.code == 2
-    assert "did you mean `base`" in capsys.readouterr().err
+    assert "data/models/bse: not found" in capsys.readouterr().err
     assert not Path("data/evaluation/evaluate/bse").exists()
+
+
+def run_contamination() -> Contamination:
+    contamination.main()
+    return Contamination.model_validate(read_json("data/evaluation/contamination/contamination.json"))
 
 
 def test_contamination_finds_what_was_planted_and_nothing_else(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run_evaluate(monkeypatch)
-    contamination.main()
+    result = run_contamination()
+    assert [row.copies for row in result.power.planted] == [0, 60]
+    assert result.power.planted[0].t < result.power.planted[1].t
+    facts, judged = result.overlap
+    assert (facts.set, facts.dirty_ids, facts.verdict) == ("facts", [choice(0)["id"]], "contaminated")
+    assert judged.set == "test-instructions" and judged.items == 14
+    (accuracy,) = result.accuracy
+    assert accuracy.clean_questions + accuracy.dirty_questions == accuracy.all_questions == 6
     folder = Path("data/evaluation/contamination")
-    result = read_json(folder / "contamination.json")
-    assert [row["copies"] for row in result["planted"]] == [0, 60]
-    assert result["planted"][0]["t"] < result["planted"][1]["t"]
-    leaked = choice(0)["id"]
-    assert result["overlap"]["multiple_choice"]["dirty_ids"] == [leaked]
-    by_check = {(row["check"], row["set"]): row["verdict"] for row in result["verdicts"]}
-    assert by_check["overlap", "multiple_choice"] == "contaminated"
-    accuracy = result["accuracy"]
-    assert accuracy["clean_questions"] + accuracy["dirty_questions"] == accuracy["all_questions"] == 6
     assert all(isinstance(value, int | float) for value in read_json(folder / "metrics.json").values())
 
     first = {path.name: path.read_bytes() for path in folder.iterdir()}
     contamination.main()
     assert first == {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_too_few_questions_are_unknown_and_no_failure(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    few = [choice(i) for i in (*range(4), *range(20, 24))]
+    write("evaluation/task/facts/questions", few, schemas.CHOICE)
+    write("alignment/instructions/atlas/instructions", [instruction(20)], schemas.INSTRUCTION)
+    run_evaluate(monkeypatch)
+    result = run_contamination()
+    (ordering,) = result.ordering
+    assert (ordering.verdict, ordering.p_value) == (
+        "unknown",
+        None,
+    ) and "4 test questions are too few" in ordering.reason
+    assert result.power.planted == [] and "1 questions are too few" in result.power.reason
+    assert [(row.set, row.verdict) for row in result.overlap] == [
+        ("facts", "contaminated"),
+        ("test-instructions", "unknown"),
+    ]

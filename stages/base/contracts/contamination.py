@@ -42,7 +42,7 @@ class Overlap(Contract):
     """Runs of words that a set of questions shares with the training text."""
 
     set: str
-    """A task, or `instructions`: the judged prompts."""
+    """A task, or `test-instructions`: the judged prompts."""
     items: int
     ngram: int
     any_ngram: Number

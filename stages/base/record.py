@@ -86,6 +86,11 @@ class StageRun(Generic[P]):
         self._sections[name] = value
         return parse(name, value, model)
 
+    @property
+    def inputs(self) -> dict[str, str]:
+        """Path → sha256 of what was read so far."""
+        return dict(self._inputs)
+
     def input(self, path: str | Path) -> Path:
         """Register a file or folder as an input of this run."""
         if not Path(path).exists():

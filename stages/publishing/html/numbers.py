@@ -41,6 +41,10 @@ class Scale:
         return f"{float(self.at(high)) - float(self.at(low)):.2f}"
 
     @property
+    def low_text(self) -> str:
+        return f"{self.low:g}"
+
+    @property
     def high_text(self) -> str:
         return f"{self.high:g}"
 

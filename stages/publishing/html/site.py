@@ -1,0 +1,72 @@
+"""The site: its pages, and what each of them says of itself on the front page."""
+
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from stages.base.contracts import Contract
+from stages.base.params import Section
+from stages.base.record import StageRun
+from stages.publishing.html.page import render
+
+Name = Literal["leaderboard", "training", "evaluation", "scaling", "corpus"]
+STAGES: dict[Name, str] = {
+    "leaderboard": "board",
+    "training": "training_report",
+    "evaluation": "evaluation_report",
+    "scaling": "scaling_report",
+    "corpus": "corpus_report",
+}
+
+
+class SiteParams(Section):
+    title: Annotated[str, Field(min_length=1)]
+    """In the bar at the top of every page."""
+    pages: Annotated[list[Name], Field(min_length=1)]
+    """Pages that the bar and the front page link to, in this order; a page that isn't made has no place here."""
+
+
+class Figure(Contract):
+    """A number as it is shown, and what it counts."""
+
+    value: str
+    label: str
+
+
+class Summary(Contract):
+    """What a page says of itself, in `summary.json` beside its record; the front page is made of these."""
+
+    line: str
+    """One sentence."""
+    stations: list[Figure] = []
+    """Stops of the pipeline, in its order."""
+    tiles: list[Figure] = []
+    metrics: dict[str, float] = {}
+    """For reports/metrics.json: few, and of names that no result changes."""
+
+
+def figures(*pairs: tuple[str, str]) -> list[Figure]:
+    return [Figure(value=value, label=label) for value, label in pairs]
+
+
+def finite(**numbers: float | None) -> dict[str, float]:
+    """The metrics that there are."""
+    return {name: value for name, value in numbers.items() if value is not None}
+
+
+def publish_page(
+    run: StageRun[Any],
+    page: Name | Literal["index"],
+    view: Mapping[str, Any],
+    sections: Sequence[tuple[str, str]],
+    site: SiteParams,
+) -> None:
+    """Write reports/<page>.html. `sections`: (id, name) of each that the page has, for the second line of the bar."""
+    bar = {
+        "title": site.title,
+        "page": page,
+        "pages": ["index", *site.pages] if len(site.pages) > 1 else site.pages,
+        "sections": list(sections),
+    }
+    run.publish(f"reports/{page}.html", render({**view, **bar}, f"{page}.html"))

@@ -1,0 +1,95 @@
+"""The leaderboard as CSV, JSON and Markdown."""
+
+import csv
+import io
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from stages.base.contracts.leaderboard import Leaderboard, Row
+from stages.publishing.html.numbers import value
+
+# name → field of the contract's Row. The names that AlpacaEval's leaderboards have are AlpacaEval's.
+COLUMNS = {
+    **dict.fromkeys(("rank", "model", "kind", "control", "baseline", "chosen")),
+    **dict.fromkeys(("win_rate", "standard_error", "n_wins", "n_wins_base", "n_draws", "n_total", "discrete_win_rate")),
+    "avg_length": "mean_length",
+    "length_controlled_winrate": "lc_win_rate",
+    "lc_standard_error": None,
+    "win_rate_low": None,
+    "win_rate_high": None,
+    "length_controlled_winrate_low": "lc_low",
+    "length_controlled_winrate_high": "lc_high",
+    **dict.fromkeys(("arena_rating", "arena_rating_low", "arena_rating_high")),
+    **dict.fromkeys(("bradley_terry", "bradley_terry_low", "bradley_terry_high")),
+    **dict.fromkeys(("right", "right_low", "right_high", "mean_score", "missing", "prefers_first")),
+    **dict.fromkeys(("usd", "usd_per_1000", "seconds_per_1000")),
+    **dict.fromkeys(("judge", "judge_simulated", "lineage")),
+}
+
+
+def published_rows(board: Leaderboard) -> list[dict[str, Any]]:
+    """The rows of reports/leaderboard.csv and .json under the names of COLUMNS; None where there is no number.
+
+    Each row says who judged it.
+    """
+    judged = {"judge": board.judge.label, "judge_simulated": board.judge.simulated}
+    facts = [row.model_dump() | judged for row in board.rows]
+    return [{name: row[field or name] for name, field in COLUMNS.items()} for row in facts]
+
+
+def as_csv(rows: Sequence[Mapping[str, Any]]) -> str:
+    """One line a model; numbers to six digits, empty where there is none."""
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    for row in rows:
+        writer.writerow(["" if row[name] is None else _cell(row[name]) for name in COLUMNS])
+    return buffer.getvalue()
+
+
+def as_json(rows: Sequence[Mapping[str, Any]], board: Leaderboard) -> str:
+    """The rows in full, with the judge, the comparisons, the correlations of columns and the notes."""
+    parts = {"baseline", "judge", "comparisons", "correlations", "notes"}
+    content = {"rows": rows, **board.model_dump(mode="json", include=parts)}
+    return json.dumps(content, sort_keys=True, indent=2, ensure_ascii=False) + "\n"
+
+
+def _cell(cell: Any) -> str:
+    if isinstance(cell, bool):
+        return "yes" if cell else "no"
+    return f"{cell:.6g}" if isinstance(cell, float) else str(cell)
+
+
+def as_markdown(board: Leaderboard, title: str) -> str:
+    judged = "simulated annotators" if board.judge.simulated else board.judge.label
+    lines = [
+        f"# {title}: leaderboard",
+        "",
+        f"Win rate, length-controlled win rate and Bradley–Terry: {judged}, against `{board.baseline}`. Exactly right: "
+        "counted against the true facts. In brackets: 95 % intervals of these models; a rerun with another seed may "
+        "differ by more.",
+        "",
+        "| # | Model | Exactly right, % | Win rate, % | Length-controlled, % | Bradley–Terry | Characters |",
+        "|--:|---|--:|--:|--:|--:|--:|",
+    ]
+    for row in board.rows:
+        name = f"{row.model}{' (control)' if row.control else ''}{' (baseline)' if row.baseline else ''}"
+        cells = [
+            str(row.rank),
+            f"**{name}**" if row.chosen else name,
+            _bracketed(row, "right", "right_low", "right_high"),
+            _bracketed(row, "win_rate", "win_rate_low", "win_rate_high"),
+            _bracketed(row, "lc_win_rate", "lc_low", "lc_high"),
+            _bracketed(row, "bradley_terry", "bradley_terry_low", "bradley_terry_high", digits=2),
+            "–" if row.mean_length is None else f"{row.mean_length:.0f}",
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def _bracketed(row: Row, mean: str, low: str, high: str, digits: int = 1) -> str:
+    shown = value(getattr(row, mean), getattr(row, low), getattr(row, high), digits=digits)
+    if shown is None:
+        return "–"
+    return f"{shown.text} ({shown.range})" if shown.range else shown.text

@@ -1,0 +1,174 @@
+"""The leaderboard as a page shows it."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from stages.base.contracts.agreement import Agreement
+from stages.base.contracts.leaderboard import Comparison, Correlation, Judge, Leaderboard, Row
+from stages.publishing.html.numbers import Scale, ceiling, count, floor, number, percent, value
+
+ABOUT = {
+    "trained": "trained here",
+    "imported": "imported: {source}",
+    "constant": "one fixed answer to every question",
+    "shuffled": "correct answers, to other questions",
+    "nearest_neighbour": "the answer to the most similar training question",
+    "padded": "{source}, with empty sentences added",
+    "endpoint": "a server's model, asked with {source}",
+}
+ONE_RUN = (
+    "Every model was trained once. The intervals say how sure the numbers of these models are, given so many questions; "
+    "another seed would train somewhat different models, and that spread is not in them."
+)
+
+
+def leaderboard_view(board: Leaderboard, agreement: Agreement | None) -> dict[str, Any]:
+    rows = board.rows
+    rights = [x for row in rows for x in (number(row.right), number(row.right_high)) if x is not None]
+    wins = [
+        x
+        for row in rows
+        for x in map(number, (row.win_rate, row.lc_win_rate, row.lc_low, row.lc_high))
+        if x is not None
+    ]
+    return {
+        "intro": (
+            "Test questions are of the test split: tuning showed none of them. Every model answered the same "
+            f"{count(max((row.n for row in rows), default=0))}; a base model has never seen the chat format. Win rates "
+            f"are against {board.baseline}; rows are ordered by length-controlled win rate."
+        ),
+        "rows": [_row(row) for row in rows],
+        "has_right": bool(rights),
+        "has_cost": any(row.usd for row in rows),
+        "right_scale": Scale(0.0, min(100.0, ceiling(rights, 20))),
+        "win_scale": Scale(floor([50.0, *wins], 10), ceiling([50.0, *wins], 10)),
+        "judge_label": "simulated annotators" if board.judge.simulated else "judge",
+        "judge_note": judge_note(board.judge, has_right=bool(rights)),
+        "reading": _reading(board, has_right=bool(rights)),
+        "comparisons": comparisons_view(board.comparisons),
+        "correlations": correlations_view(board.correlations),
+        "agreement": agreement_view(agreement),
+    }
+
+
+def imported_view(board: Leaderboard) -> dict[str, Any]:
+    """The view of a leaderboard made of annotation files, of whose models nothing else is known."""
+    questions = count(max((row.n for row in board.rows), default=0))
+    return leaderboard_view(board, None) | {
+        "intro": (
+            f"Verdicts on up to {questions} instructions for each model, read from annotation files. Win rates are "
+            f"against {board.baseline}; rows are ordered by length-controlled win rate."
+        ),
+        "reading": " ".join(
+            [
+                "Small numbers are 95 % intervals. Length-controlled: the win rate a model would have at the "
+                "baseline's length (Dubois et al. 2024). Their standard errors include the error of the fitted "
+                "weights, which AlpacaEval's leave out. Bradley–Terry: strengths from battles implied by the "
+                "comparisons with the baseline.",
+                *board.notes,
+            ]
+        ),
+    }
+
+
+def _row(row: Row) -> dict[str, Any]:
+    source = row.source.removeprefix("data/").removesuffix("/outputs.parquet").replace("/", " › ")
+    about = ABOUT.get(row.kind, "{source}").format(source=source)
+    missing = f"; {count(row.missing)} without a verdict" if row.missing else ""
+    return {
+        "rank": row.rank,
+        "model": row.model,
+        "about": about + missing,
+        "lineage": row.lineage,
+        "cost": row.usd,
+        "control": row.control,
+        "baseline": row.baseline,
+        "chosen": row.chosen,
+        "right": value(row.right, row.right_low, row.right_high),
+        "win": value(row.win_rate, row.win_rate_low, row.win_rate_high),
+        "lc": value(row.lc_win_rate, row.lc_low, row.lc_high),
+        "bt": value(row.bradley_terry, row.bradley_terry_low, row.bradley_terry_high, digits=2),
+        "length": count(row.mean_length or 0.0),
+    }
+
+
+def judge_note(judge: Judge, *, has_right: bool) -> str:
+    if judge.simulated:
+        exact = " Exactly right answers are counted against the facts and involve no judge." if has_right else ""
+        signal = f" They go by {judge.signal}." if judge.signal else ""
+        return (
+            f"Win rates, length-controlled win rates and Bradley–Terry strengths come from {judge.label}: programs, "
+            "not people and not a language model, with a known bias towards length and a known rate of wrong labels."
+            f"{signal} They show whether the measuring works, not what people would prefer.{exact}"
+        )
+    named = ", ".join(name for name in judge.versions if name != judge.label)
+    versions = f" (it answered as {named})" if named else ""
+    return f"Win rates and Bradley–Terry strengths come from {judge.label}, a language model{versions}."
+
+
+def _reading(board: Leaderboard, *, has_right: bool) -> str:
+    parts = ["Small numbers are 95 % intervals.", ONE_RUN]
+    if has_right:
+        parts.append("Exactly right: every asked fact is there and no wrong one is.")
+    parts.append(
+        "Length-controlled: the win rate a model would have at the baseline's length (Dubois et al. 2024, without "
+        "instruction difficulty). Bradley–Terry: log-strength from the comparisons with the baseline; no other pair "
+        "was judged head to head. Controls know nothing of the questions: a tuned model that doesn't beat them has "
+        "learned nothing."
+    )
+    if board.chosen:
+        by = board.chosen.by.replace("_", " ")
+        parts.append(f"{board.chosen.model} was chosen by {by} on the {board.chosen.split} split alone.")
+    return " ".join([*parts, *board.notes])
+
+
+def comparisons_view(comparisons: Sequence[Comparison]) -> dict[str, Any] | None:
+    table, metrics = [], set()
+    for row in comparisons:
+        difference = value(row.difference, row.low, row.high)
+        if difference is None or row.split != "test":
+            continue
+        word = "undecided"
+        if difference.low is not None and difference.low > 0:
+            word = "better"
+        elif difference.high is not None and difference.high < 0:
+            word = "worse"
+        metrics.add(row.metric)
+        table.append([f"{row.model} − {row.against}", difference.text, difference.range or "–", word])
+    if not table:
+        return None
+    what = " and ".join({"right": "exactly right answers", "win_rate": "win rate"}[metric] for metric in sorted(metrics))
+    return {"head": ["Difference", "Points", "95 % interval", ""], "rows": table, "what": what}
+
+
+NAMES = {
+    "win_rate": "win rate",
+    "lc_win_rate": "length-controlled win rate",
+    "bradley_terry": "Bradley–Terry",
+    "right": "exactly right",
+    "mean_length": "mean length",
+}
+
+
+def correlations_view(correlations: Sequence[Correlation]) -> dict[str, Any] | None:
+    """A line for every two columns: do they rank the models alike?"""
+    rows = []
+    for row in correlations:
+        shown = value(row.spearman, row.low, row.high, digits=2)
+        if shown is not None:
+            rows.append([f"{NAMES[row.a]} / {NAMES[row.b]}", shown.text, shown.range or "–", count(row.n)])
+    return {"head": ["Columns", "Spearman", "95 % interval", "Models"], "rows": rows} if rows else None
+
+
+def agreement_view(agreement: Agreement | None) -> list[tuple[str, str]]:
+    if agreement is None:
+        return []
+    pool = agreement.pool
+    shares = (
+        (pool.agreement, "an annotator agrees with the majority of the others"),
+        (pool.truth_agreement, "an annotator agrees with the exact score"),
+        (pool.bias, "the majority is wrong by the exact score"),
+        (pool.prefers_longer, "an annotator prefers the longer answer"),
+    )
+    shown = [(label, percent(share, 100.0)) for share, label in shares if share is not None]
+    return [*shown, ("pairs judged", f"{count(agreement.n_pairs)}, by {agreement.label}")]

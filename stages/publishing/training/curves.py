@@ -1,0 +1,75 @@
+"""Training curves: the loss of pretraining and annealing, and small charts of the alignment stages."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from stages.publishing.html.charts import Axis, Plot, thin
+from stages.publishing.html.numbers import count, number
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One number of a steps.jsonl by step."""
+
+    steps: list[float]
+    values: list[float]
+
+    def rows(self, name: str) -> list[dict[str, float]]:
+        """As DVC's plots read it."""
+        return [{"step": step, name: value} for step, value in zip(self.steps, self.values, strict=True)]
+
+
+def curve(rows: Sequence[Mapping[str, Any]], name: str, limit: int | None = None) -> Curve:
+    """Of the rows that carry this number; at most `limit` points, means over equal runs of steps."""
+    found = [(float(row["step"]), value) for row in rows if (value := number(row.get(name))) is not None]
+    steps, values = [step for step, _ in found], [value for _, value in found]
+    return Curve(*thin(steps, values, limit)) if limit else Curve(steps, values)
+
+
+def offset(one: Curve, steps: int) -> Curve:
+    return Curve([step + steps for step in one.steps], one.values)
+
+
+def losses(pretraining: Curve, anneal: Curve, trunk: int) -> str:
+    """Training loss of both on one axis; the anneal starts at the end of the trunk."""
+    plot = Plot(
+        Axis("optimizer step"), Axis("loss, nats per token"), "Training loss by step", width=1060, height=330, pad=0.02
+    )
+    # The first steps fall from ln V and would flatten everything that follows.
+    skip = max(1, len(pretraining.steps) // 50) if len(pretraining.steps) > 40 else 0
+    plot.line(pretraining.steps[skip:], pretraining.values[skip:], "c2")
+    plot.line(anneal.steps, anneal.values, "c4")
+    plot.rule(trunk, "vrule", "end of the trunk")
+    return plot.svg()
+
+
+def small(
+    title: str, one: Curve, label: str, style: str, caption: str = "", *, marked: bool = False
+) -> dict[str, str] | None:
+    """A small chart; None where there is no number."""
+    if not one.steps:
+        return None
+    plot = Plot(Axis("step"), Axis(label), f"{title}: {label} by step", width=360, height=230)
+    plot.line(one.steps, one.values, style)
+    if marked:
+        plot.points(one.steps, one.values, style, radius=3)
+    return {"title": title, "svg": plot.svg(), "caption": caption}
+
+
+def by_position(metrics: Mapping[str, Any]) -> dict[str, str]:
+    """Loss by position before and after the context extension, from its metrics.json: a step for each bucket."""
+    plot = Plot(Axis("position", log=True), Axis("loss, nats per token"), "Loss by position", width=560, height=260)
+    for when, style in (("before", "c3"), ("after", "c1")):
+        found = re.compile(rf"loss_by_position_{when}_(\d+)_(\d+)")
+        buckets = sorted(
+            (int(hit[1]), int(hit[2]), float(metrics[key])) for key in metrics if (hit := found.fullmatch(key))
+        )
+        edges = [(at, loss) for first, last, loss in buckets for at in (max(first, (last + 1) / 2), last + 1.0)]
+        plot.line([at for at, _ in edges], [loss for _, loss in edges], style, when)
+    return {
+        "svg": plot.svg(),
+        "caption": f"The base model on held-out documents, read to {count(metrics['seq_len'])} tokens: as it is, "
+        f"and after {count(metrics['steps'])} steps on long rows with RoPE's base at {count(metrics['rope_theta'])}.",
+    }

@@ -1,12 +1,15 @@
-"""The gate before any work: the whole of params.yaml, the sources, the disk; and what code each stage stands on.
+"""The gate before any work: the whole of params.yaml, what it names, the machine; and what code each stage stands on.
 
-It is the first stage of the pipeline and runs again after any edit of code or params. All it writes is, for each stage,
-the digests of the files that the stage imports: a stage reruns when its own file of digests has changed.
+It is the first stage of the pipeline and runs again after any edit of code or params. It writes, for each stage, the
+digests of the files that the stage imports (a stage reruns when its own have changed); for each folder of items, the
+list of those that are in the pipeline; and the versions of Python and the packages. It removes what left items had
+written: a folder that a later stage reads whole is then the same here and in a clone that pulls.
 """
 
 import importlib
+import json
 import os
-import re
+import platform
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,35 +17,32 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
+from stages.base.artifacts import MODELS
 from stages.base.closure import code_files
 from stages.base.errors import InputError, ParamError, ResourceError
-from stages.base.params import Section, lookup, nearest, parse, read_params
-from stages.base.pipeline import ITEM_KEY, read_pipeline
+from stages.base.files import read_json, sha256_file
+from stages.base.params import PARAMS_FILE, Section, duplicate_keys, lookup, nearest, parse, read_params
+from stages.base.pipeline import ITEM_KEY, Declared, folder_of, modules, read_pipeline
 from stages.base.record import stage
 
 
 class CheckParams(Section):
     min_free_disk_gib: Annotated[float, Field(ge=0)]
+    """Disk that must be free before a run."""
     min_memory_gib: Annotated[float, Field(ge=0)]
+    """Memory that the machine must have."""
 
 
-class Seed(Section):
-    seed: Annotated[int, Field(ge=0)]
+Count = Annotated[int, Field(ge=0)]
+PARAMS: dict[str, Any] = {"check": CheckParams, "corpus.seed": Count, "run.seed": Count}
+ITEMS = "items.json"
+IMPORTED = "pretraining.imported"
 
 
-PARAMS: dict[str, type[Section]] = {"check": CheckParams, "run": Seed}
-MAY_BE_EMPTY = {"pretraining.branches"}  # of the items, those that no later stage needs
-
-
-def declared_sections() -> dict[str, type[Section]]:
-    """Every params section that some stage module declares; `phase.items.*` stands for each item of a dict."""
-    sections: dict[str, type[Section]] = dict(PARAMS)
-    try:
-        text = Path("dvc.yaml").read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise ParamError("dvc.yaml: not found; run from the project's root") from None
-    # Not `read_pipeline`: that expands the items of params.yaml, which nobody has checked yet.
-    for module in sorted(set(re.findall(r"-m\s+stages\.([\w.]+)", text)) - {"check"}):
+def declared_sections() -> dict[str, Any]:
+    """Every params section that a stage module declares, with its type; `phase.items.*` is each item of a mapping."""
+    sections: dict[str, Any] = dict(PARAMS)
+    for module in modules():
         try:
             sections |= importlib.import_module(f"stages.{module}").PARAMS
         except ModuleNotFoundError as error:
@@ -50,114 +50,119 @@ def declared_sections() -> dict[str, type[Section]]:
     return sections
 
 
-def check_params(values: dict[str, Any], sections: dict[str, type[Section]]) -> None:
+def check_params(values: dict[str, Any], sections: dict[str, Any]) -> None:
     """Raises ParamError with every problem of the file in one line, not only the first."""
     problems = []
     for section, model in sections.items():
         try:
-            for name, value in _instances(values, section):
+            for name, value in _instances(values, section.split(".")):
                 parse(name, value, model)
         except ParamError as error:
             problems.append(str(error))
-    try:
-        parse("corpus", {"seed": lookup(values, "corpus.seed")}, Seed)
-    except ParamError as error:
-        problems.append(str(error))
-    known = {tuple(section.split(".")) for section in sections} | {("corpus", "seed")}
-    problems += _unknown(values, known)
+    problems += _unknown(values, {tuple(section.split(".")) for section in sections}, ())
     if problems:
-        raise ParamError("; ".join(problems))
+        raise ParamError("; ".join(dict.fromkeys(problems)))
 
 
-def _instances(values: dict[str, Any], section: str) -> Iterator[tuple[str, Any]]:
-    if not section.endswith(".*"):
-        yield section, lookup(values, section)
+def _instances(values: dict[str, Any], section: list[str]) -> Iterator[tuple[str, Any]]:
+    if "*" not in section:
+        yield ".".join(section), lookup(values, ".".join(section))
         return
-    parent = section[:-2]
+    depth = section.index("*")
+    parent = ".".join(section[:depth])
     items = lookup(values, parent)
-    if items == {} and parent in MAY_BE_EMPTY:
-        return
-    if not isinstance(items, dict) or not items:
-        raise ParamError(f"params.yaml: `{parent}` must be a non-empty mapping of items")
-    for key, value in items.items():
+    if not isinstance(items, dict):
+        raise ParamError(f"params.yaml: `{parent}` must be a mapping of names to items, {{}} for none")
+    for key in items:
         if not ITEM_KEY.match(str(key)):
             raise ParamError(f"params.yaml: item key `{parent}.{key}` must match {ITEM_KEY.pattern}")
-        yield f"{parent}.{key}", value
+        yield from _instances(values, [*section[:depth], key, *section[depth + 1 :]])
 
 
-def _unknown(values: dict[str, Any], known: set[tuple[str, ...]]) -> list[str]:
-    """Phases and stages that no module reads: a misspelt section would otherwise be silently ignored."""
+def _unknown(values: Any, known: set[tuple[str, ...]], path: tuple[str, ...]) -> list[str]:
+    """Sections that no module reads: a misspelt one would otherwise be silently ignored."""
+    if path in known or (*path, "*") in known or not isinstance(values, dict):
+        return []
+    names = sorted({section[len(path)] for section in known if section[: len(path)] == path})
     problems = []
-    for phase, stages_of_phase in values.items():
-        phases = sorted({path[0] for path in known})
-        if phase not in phases:
-            problems.append(f"params.yaml: unknown phase `{phase}`{nearest(str(phase), phases)}")
-        elif (phase,) not in known and isinstance(stages_of_phase, dict):
-            names = sorted({path[1] for path in known if path[0] == phase and len(path) > 1})
-            problems += [
-                f"params.yaml: unknown section `{phase}.{name}`{nearest(str(name), names)}"
-                for name in stages_of_phase
-                if name not in names
-            ]
+    for name, value in values.items():
+        if name in names:
+            problems += _unknown(value, known, (*path, name))
+        else:
+            where, word = ".".join([*path, str(name)]), "section" if path else "phase"
+            problems.append(f"params.yaml: unknown {word} `{where}`{nearest(str(name), names)}")
     return problems
 
 
-def check_references(values: dict[str, Any]) -> None:
-    """Names that params give to items: a misspelt one would otherwise be met by the last stages of a long run."""
-    named = (
-        ("judging.baseline.model", "judging.models"),
-        ("judging.leaderboard.subject", "judging.models"),
-        ("judging.leaderboard.against", "judging.models"),
-        ("publishing.report.side_by_side", "judging.models"),
-        ("publishing.report.base", "evaluation.checkpoints"),
-    )
-    problems = []
-    for section, parent in named:
-        value, items = lookup(values, section), list(lookup(values, parent))
+def check_names(values: dict[str, Any], pipeline: list[Declared]) -> None:
+    """Names of models are unique, and those that params give to items are some item's: a misspelt one would otherwise
+    be met by the last stages of a long run."""
+    makers = {(out, one.label): one for one in pipeline for out in one.outs if out.startswith(f"{MODELS}/")}
+    made = {Path(out).name: one for (out, _), one in makers.items()}
+    owners: dict[str, list[str]] = {}
+    for section in ("models.trained", "models.import", "judging.answerers"):
+        for key in lookup(values, section):
+            owners.setdefault(key, []).append(f"`{section}.{key}`")
+    for (out, label), one in makers.items():
+        if one.name != IMPORTED and Path(out).name in lookup(values, "models.import"):
+            owners[Path(out).name].append(f"what stage `{label}` trains")
+    problems = [
+        f"params.yaml: two models are named `{key}`: {places[0]} and {places[1]}; rename one"
+        for key, places in owners.items()
+        if len(places) > 1
+    ]
+    trained = [key for key, one in made.items() if one.name != IMPORTED]
+    bases = [key for key, one in made.items() if one.name.startswith("pretraining.")]
+    judged = [one.item for one in pipeline if one.name == "judging.respond" and one.item]
+    for section, names, known in (
+        ("models.trained", list(lookup(values, "models.trained")), trained),
+        ("alignment.base", [lookup(values, "alignment.base")], bases),
+        ("judging.baseline.model", [lookup(values, "judging.baseline.model")], judged),
+        ("judging.leaderboard.subject", [lookup(values, "judging.leaderboard.subject")], judged),
+        ("judging.leaderboard.against", lookup(values, "judging.leaderboard.against"), judged),
+    ):
         problems += [
-            f"params.yaml: `{section}`: no `{name}` in `{parent}`{nearest(name, items)}"
-            for name in (value if isinstance(value, list) else [value])
-            if name not in items
+            f"params.yaml: `{section}`: no model `{name}`{nearest(name, known)}" for name in names if name not in known
         ]
     if problems:
         raise ParamError("; ".join(problems))
 
 
-def check_item_inputs() -> None:
-    """What an item reads (a model's `source`, a checkpoint's `path`) is there, or a stage writes it."""
-    pipeline = read_pipeline()
-    outs = [out for declared in pipeline for out in declared.outs]
-    for declared in (one for one in pipeline if one.item is not None):
-        for dep in declared.deps:
-            made_here = any(dep == out or dep.startswith(f"{out}/") or out.startswith(f"{dep}/") for out in outs)
-            if not made_here and not Path(dep).exists():
-                raise InputError(f"params.yaml: `{declared.label}` reads {dep}: not there, and no stage writes it")
-
-
-def check_sources(values: dict[str, Any]) -> None:
-    """Every local path that a source names must be readable before any work starts."""
-    upstream = {out for declared in read_pipeline() for out in declared.outs}
-    for name, source in lookup(values, "corpus.ingest.sources").items():
-        for path in [source["path"]] if source.get("path") else source.get("paths") or []:
-            made_here = any(path == out or path.startswith(f"{out}/") for out in upstream)
-            if "://" in path or made_here:
+def check_paths(pipeline: list[Declared]) -> None:
+    """What an item reads is there and readable, or a stage writes it; a model to import is a model's folder."""
+    outs = {out for one in pipeline for out in one.outs}
+    for one in pipeline:
+        for dep in one.deps if one.item is not None else ():
+            if "://" in dep or any(_inside(dep, out) or _inside(out, dep) for out in outs):
                 continue
-            if not (found := _files_at(path)):
-                raise InputError(f"params.yaml: `corpus.ingest.sources.{name}`: nothing readable at {path}")
-            for file in found:
-                if not os.access(file, os.R_OK):
-                    raise InputError(f"params.yaml: `corpus.ingest.sources.{name}`: no permission to read {file}")
+            files = _files_at(Path(dep))
+            if not files:
+                hint = nearest(dep, sorted(outs)) if dep.startswith("data/") else "; no stage writes it"
+                raise InputError(f"params.yaml: `{one.section}`: nothing readable at {dep}{hint}")
+            if locked := next((file for file in files if not os.access(file, os.R_OK)), None):
+                raise InputError(f"params.yaml: `{one.section}`: no permission to read {locked}")
+            if one.name == IMPORTED and (missing := _missing_of_model({file.name for file in files})):
+                raise InputError(f"params.yaml: `{one.section}`: {dep} is no model folder: it has no {missing}")
 
 
-def _files_at(path: str) -> list[Path]:
-    """What a path or glob pattern stands for; a path that exists is itself, whatever characters it has."""
-    pattern = Path(path)
-    if pattern.exists():
-        return [pattern]
-    try:
-        return sorted(Path(pattern.anchor or ".").glob(str(pattern.relative_to(pattern.anchor))))
-    except (ValueError, NotImplementedError):  # `a**b` is no pattern
-        return []
+def _inside(path: str, folder: str) -> bool:
+    return Path(path).is_relative_to(folder)
+
+
+def _files_at(path: Path) -> list[Path]:
+    """The file itself, or all files below a folder."""
+    if not path.is_dir():
+        return [path] if path.exists() else []
+    return [Path(folder, name) for folder, _, names in os.walk(path) for name in names]
+
+
+def _missing_of_model(names: set[str]) -> str | None:
+    """The part of a model's folder that is not among the files."""
+    if "config.json" not in names:
+        return "config.json"
+    if not any(name.endswith(".safetensors") for name in names):
+        return "weights (*.safetensors)"
+    return None if "tokenizer.json" in names else "tokenizer.json"
 
 
 def check_machine(params: CheckParams) -> None:
@@ -178,21 +183,61 @@ def check_machine(params: CheckParams) -> None:
             )
 
 
-def check() -> None:
-    """Raises TrainyardError with the first group of problems."""
-    values = read_params()
+def check_values(values: dict[str, Any]) -> list[Declared]:
+    """All that can be said of params without looking further than dvc.yaml; the pipeline they make."""
     check_params(values, declared_sections())
-    check_references(values)
-    check_item_inputs()
-    check_sources(values)
+    pipeline = read_pipeline(values=values)
+    check_names(values, pipeline)
+    return pipeline
+
+
+def check() -> list[Declared]:
+    """The pipeline. Raises TrainyardError with the first group of problems."""
+    values = read_params()
+    if doubled := duplicate_keys(PARAMS_FILE.read_text(encoding="utf-8")):
+        raise ParamError(f"{PARAMS_FILE}: {'; '.join(doubled)}")
+    pipeline = check_values(values)
+    check_paths(pipeline)
     check_machine(parse("check", values["check"], CheckParams))
+    return pipeline
+
+
+def remove_left_items(pipeline: list[Declared]) -> None:
+    """Remove the folders of items that left params, and the models they made: those whose record says so, no other."""
+    here = {one.folder for one in pipeline}
+    outs = {Path(out) for one in pipeline for out in one.outs}
+    for name, items in modules().items():
+        for folder in sorted(folder_of(name).glob("*")) if items else ():
+            if folder in here or not (folder / "record.json").is_file():
+                continue
+            record = read_json(folder / "record.json")
+            if (record.get("stage"), record.get("item")) != (name, folder.name):
+                continue
+            made = {Path(*Path(out).parts[:3]) for out in record["outputs"] if out.startswith(f"{MODELS}/")}
+            for left in [*(made - outs), folder]:
+                shutil.rmtree(left, ignore_errors=True)
 
 
 def main() -> None:
     with stage("check", CheckParams) as run:
-        check()
-        for name in sorted({declared.name for declared in read_pipeline()} - {"check"}):
+        pipeline = check()
+        for name in sorted({one.name for one in pipeline} - {"check"}):
             run.write_json(f"code/{name}.json", code_files(f"stages.{name}"))
+        run.write_json("packages.json", versions(run.input("requirements.lock"), run.input("requirements-torch.txt")))
+        for out in next(one.outs for one in pipeline if one.name == "check"):
+            if Path(out).name == ITEMS:
+                keys = [one.item for one in pipeline if one.item and one.folder.parent == Path(out).parent]
+                run.publish(out, json.dumps(keys) + "\n")
+        remove_left_items(pipeline)
+
+
+def versions(lock: Path, torch: Path) -> dict[str, str]:
+    """What decides which documentation `package_docs` finds installed."""
+    return {
+        "python": f"{platform.python_implementation()} {platform.python_version()}",
+        lock.name: sha256_file(lock),
+        torch.name: torch.read_text(encoding="utf-8"),
+    }
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
 """The append-only cache of paid calls: a rerun never pays twice.
 
 It lives outside DVC's outputs, in the folder that all work trees and experiment workspaces of a project share
-(`base.store`), so that they find each other's replies. Only paid providers use it; no output depends on whether it is there.
+(`base.store`), so that they find each other's replies. Only paid providers use it; no output depends on whether it is
+there.
 """
 
 import hashlib

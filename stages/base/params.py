@@ -44,6 +44,29 @@ def read_params(path: Path = PARAMS_FILE) -> dict[str, Any]:
     return values
 
 
+def duplicate_keys(text: str) -> list[str]:
+    """Keys that stand twice in one mapping of a YAML file, with both lines: YAML would keep the last in silence."""
+    found = []
+    seen_nodes: set[int] = set()
+    pending: list[tuple[str, yaml.Node | None]] = [("", yaml.compose(text, Loader=yaml.SafeLoader))]
+    while pending:
+        path, node = pending.pop()
+        if id(node) in seen_nodes:
+            continue
+        seen_nodes.add(id(node))
+        if isinstance(node, yaml.SequenceNode):
+            pending += [(path, one) for one in node.value]
+        elif isinstance(node, yaml.MappingNode):
+            lines: dict[str, int] = {}
+            for key, value in node.value:
+                where, line = f"{path}.{key.value}".lstrip("."), key.start_mark.line + 1
+                if key.value in lines:
+                    found.append(f"`{where}` stands twice, on lines {lines[key.value]} and {line}")
+                lines.setdefault(key.value, line)
+                pending.append((where, value))
+    return found
+
+
 def lookup(values: dict[str, Any], section: str) -> Any:
     """The value at a dotted path. Raises ParamError naming the nearest existing key."""
     here: Any = values

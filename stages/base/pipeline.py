@@ -1,6 +1,7 @@
 """The pipeline as declared: `dvc.yaml` with its foreach items expanded from `params.yaml`, in order."""
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from stages.base.errors import ParamError
 from stages.base.params import lookup, read_params
 
 _REFERENCE = re.compile(r"\$\{([^}]+)\}")
+_MODULE = re.compile(r"-m\s+stages\.([\w.]+)")
 ITEM_KEY = re.compile(r"^[a-z][a-z0-9_]*$")
 
 
@@ -24,41 +26,78 @@ class Declared:
     deps: tuple[str, ...]
     params: tuple[str, ...]
     outs: tuple[str, ...]
+    section: str | None = None  # of params: the item itself, `models.import.mine`
 
     @property
     def folder(self) -> Path:
-        return Path("data").joinpath(*self.name.split("."), *([self.item] if self.item else []))
+        return folder_of(self.name).joinpath(*([self.item] if self.item else []))
 
 
-def read_pipeline(root: Path = Path(".")) -> list[Declared]:
-    """Every stage instance of `root/dvc.yaml`. Raises ParamError for a bad item key."""
-    values = read_params(root / "params.yaml")
-    text = (root / "dvc.yaml").read_text(encoding="utf-8")
+def folder_of(name: str) -> Path:
+    """Where a stage module writes, and below which its items stand if it has some."""
+    return Path("data").joinpath(*name.split("."))
+
+
+def read_pipeline(root: Path = Path("."), values: dict[str, Any] | None = None) -> list[Declared]:
+    """Every stage instance of `root/dvc.yaml`, for its params.yaml or for other values.
+
+    Raises ParamError for a bad item key and for a value that the file refers to and doesn't find.
+    """
+    values = read_params(root / "params.yaml") if values is None else values
     declared = []
-    for label, body in yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))["stages"].items():
+    for label, body in _stages(root):
         if "foreach" not in body:
             declared.append(_declare(label, None, body, {}, values))
             continue
-        items = lookup(values, _REFERENCE.fullmatch(body["foreach"]).group(1))  # type: ignore[union-attr]
-        for key, item in items.items():
-            if not ITEM_KEY.match(key):
-                raise ParamError(f"params.yaml: item key `{key}` must match {ITEM_KEY.pattern}")
-            declared.append(_declare(f"{label}@{key}", key, body["do"], {"key": key, "item": item}, values))
+        for key, item in (lookup(values, _items(body)) or {}).items():
+            if not ITEM_KEY.match(str(key)):
+                raise ParamError(f"params.yaml: item key `{_items(body)}.{key}` must match {ITEM_KEY.pattern}")
+            declared.append(
+                _declare(f"{label}@{key}", key, body["do"], {"key": key, "item": item}, values, _items(body))
+            )
     return declared
 
 
-def _declare(label: str, key: str | None, body: dict[str, Any], scope: dict[str, Any], values: dict) -> Declared:
+def modules(root: Path = Path(".")) -> dict[str, list[str]]:
+    """The stage modules of `root/dvc.yaml` (`<phase>.<stage>`), each with the mappings that its items come from."""
+    found: dict[str, list[str]] = {}
+    for label, body in _stages(root):
+        items = found.setdefault(_module(label, body.get("do", body)), [])
+        items += [_items(body)] if "foreach" in body else []
+    return found
+
+
+def _stages(root: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    try:
+        text = (root / "dvc.yaml").read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise ParamError("dvc.yaml: not found; run from the project's root") from None
+    yield from yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))["stages"].items()
+
+
+def _items(body: dict[str, Any]) -> str:
+    return _REFERENCE.fullmatch(body["foreach"]).group(1)  # type: ignore[union-attr]
+
+
+def _module(label: str, body: dict[str, Any]) -> str:
+    module = _MODULE.search(body["cmd"])
+    if module is None:
+        raise ParamError(f"dvc.yaml: stage `{label}` must run `python -m stages.<phase>.<stage>`")
+    return module.group(1)
+
+
+def _declare(
+    label: str, key: str | None, body: dict[str, Any], scope: dict[str, Any], values: dict, items: str = ""
+) -> Declared:
     def fill(text: str) -> str:
         return _REFERENCE.sub(lambda match: str(lookup({**values, **scope}, match.group(1))), text)
 
-    module = re.search(r"-m\s+stages\.([\w.]+)", body["cmd"])
-    if module is None:
-        raise ParamError(f"dvc.yaml: stage `{label}` must run `python -m stages.<phase>.<stage>`")
     return Declared(
         label=label,
-        name=module.group(1),
+        name=_module(label, body),
         item=key,
         deps=tuple(fill(dep) for dep in body.get("deps", [])),
         params=tuple(fill(param) for param in body.get("params", [])),
         outs=tuple(fill(out if isinstance(out, str) else next(iter(out))) for out in body.get("outs", [])),
+        section=f"{items}.{key}" if key else None,
     )

@@ -7,6 +7,7 @@ import ast
 import inspect
 import textwrap
 from collections.abc import Iterator, Mapping
+from itertools import pairwise
 from typing import Any
 
 from pydantic import BaseModel, TypeAdapter
@@ -57,7 +58,7 @@ def field_docs(model: type[BaseModel] | None) -> dict[str, str]:
     for one in reversed(model.__mro__[: model.__mro__.index(BaseModel)] if model else ()):
         tree = ast.parse(textwrap.dedent(inspect.getsource(one)))
         body = tree.body[0].body  # type: ignore[attr-defined]
-        for field, text in zip(body, body[1:], strict=False):
+        for field, text in pairwise(body):
             if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name):
                 match text:
                     case ast.Expr(value=ast.Constant(value=str(doc))):

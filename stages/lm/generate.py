@@ -8,6 +8,7 @@ from stages.base.errors import InputError
 from stages.base.progress import Progress
 from stages.base.seeds import derive
 from stages.lm.build import LanguageModel
+from stages.lm.forks import in_forks
 from stages.lm.incremental import IncrementalModel, incremental
 
 NUCLEUS = 256  # most likely tokens that are ranked before all are
@@ -33,7 +34,8 @@ def generate(
     >= top_p (Holtzman et al. 2020). Prompt i draws from a stream of its own, seeded by seeds[i] or else by (seed, the
     prompt itself), so that its answer depends neither on its neighbours nor on the batch size: bitwise so for a decoder
     on a CPU, else up to rounding of the logits. To sample a prompt several times, repeat it with different `seeds`. A
-    row stops at `max_seq_len` too. `InputError` for an empty or too long prompt.
+    row stops at `max_seq_len` too. On a CPU as many processes as there are workers share the batches, with the same
+    result. `InputError` for an empty or too long prompt.
     """
     limit = model.config.max_seq_len
     for index, prompt in enumerate(prompts):
@@ -42,28 +44,24 @@ def generate(
                 f"prompt {index} has {len(prompt)} tokens; it must have 1 to {limit - 1} (max_seq_len {limit})"
             )
     streams = seeds or [derive(seed, *prompt) for prompt in prompts]
-    outputs: list[list[int]] = [[] for _ in prompts]
     order = sorted(range(len(prompts)), key=lambda i: (len(prompts[i]), prompts[i], i))  # equal ones are read once
-    reader = incremental(model)
+    batches = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
+    reader, stops = incremental(model), frozenset(stop_ids)
+
+    def decode(number: int) -> list[list[int]]:
+        chosen, draws = batches[number], None
+        if temperature > 0:
+            draws = np.stack([np.random.default_rng(streams[i]).random(max_new_tokens) for i in chosen])
+        return _decode_batch(
+            reader, [prompts[i] for i in chosen], max_new_tokens, limit, temperature, top_p, draws, stops
+        )
+
+    outputs: list[list[int]] = [[] for _ in prompts]
     with Progress(len(prompts), label or "generating", unit="prompts") as bar:
-        for start in range(0, len(order), batch_size):
-            chosen = order[start : start + batch_size]
-            draws = None
-            if temperature > 0:
-                draws = np.stack([np.random.default_rng(streams[i]).random(max_new_tokens) for i in chosen])
-            answers = _decode_batch(
-                reader,
-                [prompts[i] for i in chosen],
-                max_new_tokens,
-                limit,
-                temperature,
-                top_p,
-                draws,
-                frozenset(stop_ids),
-            )
-            for i, answer in zip(chosen, answers, strict=True):
+        for number, answers in in_forks(decode, len(batches)):
+            for i, answer in zip(batches[number], answers, strict=True):
                 outputs[i] = answer
-            bar.advance(len(chosen))
+            bar.advance(len(answers))
     return outputs
 
 

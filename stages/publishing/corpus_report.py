@@ -9,6 +9,8 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from stages.base import schemas
+from stages.base.artifacts import PACK, PAGES, PLANTED
+from stages.base.contracts.pack import Pack
 from stages.base.errors import InputError
 from stages.base.params import Section
 from stages.base.record import StageRun, stage
@@ -23,7 +25,8 @@ from stages.publishing.corpus.checks import (
     problems_view,
     worst,
 )
-from stages.publishing.corpus.domains import domains_view, sizes
+from stages.publishing.corpus.domains import domains_view, mixture_view, sizes
+from stages.publishing.corpus.planted import Caught, caught, caught_view, follow, innocent_line
 from stages.publishing.corpus.samples import COLUMNS, Sampler, find_urls, samples_view, twins
 from stages.publishing.corpus.steps import (
     CORPUS,
@@ -43,18 +46,18 @@ from stages.publishing.corpus.steps import (
     tokens_fall,
 )
 from stages.publishing.html.numbers import count, number, percent
-from stages.publishing.html.page import render
+from stages.publishing.html.site import SiteParams, Summary, figures, publish_page
 
 SCORED = ("screen", "heuristics", "quality")  # steps that write histograms.json
 TOKENIZER = "data/tokens/tokenizer/metrics.json"
 
 
 class CorpusReportParams(Section):
-    title: Annotated[str, Field(min_length=1)]
     samples_per_reason: Annotated[int, Field(ge=1, le=50)]
+    """Drops shown for every reason, those of smallest hash."""
 
 
-PARAMS: dict[str, type[Section]] = {"publishing.corpus_report": CorpusReportParams}
+PARAMS: dict[str, Any] = {"publishing.corpus_report": CorpusReportParams, "publishing.site": SiteParams}
 Run = StageRun[CorpusReportParams]
 
 
@@ -104,8 +107,18 @@ def domains_section(run: Run, steps: dict[str, Step]) -> dict[str, Any]:
     )
 
 
-def build(run: Run) -> dict[str, Any]:
-    """Everything on the page."""
+def planted_section(run: Run) -> tuple[list[Caught], str]:
+    """What became of planted defects by the end of the corpus, and of pages without any; nothing where none are."""
+    planted = run.read_table(PLANTED, schemas.PLANTED)
+    if not planted.num_rows:
+        return [], ""
+    documents = run.batches(f"{CORPUS}/{STEPS[-2]}/documents.parquet", schemas.DOCUMENT, ["url", "source", "text"])
+    outcome = follow(planted, run.batches(PAGES, schemas.PAGE, ["url", "source"]), documents)
+    return caught(planted, outcome), innocent_line(planted, outcome)
+
+
+def build(run: Run) -> tuple[dict[str, Any], Summary]:
+    """Everything on the page, and what it says of itself."""
     steps, samplers = read_steps(run)
     by_name = {step.name: step for step in steps}
     ratio = number(need(run.read_json(TOKENIZER), "bytes_per_token", TOKENIZER))
@@ -120,8 +133,8 @@ def build(run: Run) -> dict[str, Any]:
     truth = measured(steps)
     samples = {name: sampler.samples() for name, sampler in samplers.items()}
     first, last = steps[0], steps[-1]
-    return {
-        "title": run.params.title,
+    dealt, innocent = planted_section(run)
+    view = {
         "headline": {
             "claim": f"Of {count(first.rows_in)} pages, {count(last.rows_out)} are left to train on.",
             "lead": (
@@ -147,9 +160,26 @@ def build(run: Run) -> dict[str, Any]:
         "domains": domains_section(run, by_name),
         "legality": legality_view(run.read_json(legality), legality),
         "personal": personal_view(by_name["screen"].metrics),
+        "mixture": mixture_view(run.read_contract(PACK, Pack)),
+        "dealt": caught_view(dealt),
+        "innocent": innocent,
         "planted": planted_view(truth),
         "problems": problems_view(by_name["ingest"], by_name["extract"]),
     }
+    return view, summary(by_name["decontaminate"], steps, dealt)
+
+
+def summary(cleaned: Step, steps: list[Step], dealt: list[Caught]) -> Summary:
+    """Parameters: `cleaned`: the last step before the mixture."""
+    pages, total = steps[0].rows_in, sum(row.planted for row in dealt)
+    recall = percent(sum(row.caught for row in dealt), total)
+    told = f"; {recall} of {count(total)} planted defects were dealt with" if dealt else ""
+    return Summary(
+        line=f"{count(cleaned.rows_out)} of {count(pages)} pages are left{told}.",
+        stations=figures((count(pages), "pages collected"), (count(cleaned.rows_out), "documents kept")),
+        tiles=figures((recall, f"of {count(total)} planted defects dealt with")) if dealt else [],
+        metrics={"pages_in": pages, "documents_out": cleaned.rows_out},
+    )
 
 
 def tiles(steps: list[Step], truth: list[Measured], ratio: float) -> list[dict[str, str]]:
@@ -169,9 +199,24 @@ def tiles(steps: list[Step], truth: list[Measured], ratio: float) -> list[dict[s
     ]
 
 
+SECTIONS = [
+    ("steps", "Steps"),
+    ("reasons", "Reasons"),
+    ("samples", "Samples"),
+    ("scores", "Scores"),
+    ("domains", "Mixture"),
+    ("legality", "Legality"),
+    ("personal", "Personal data"),
+    ("planted", "Planted truth"),
+    ("problems", "Bad input"),
+]
+
+
 def main() -> None:
     with stage("publishing.corpus_report", CorpusReportParams) as run:
-        run.publish("reports/corpus.html", render(build(run), "corpus_page.html"))
+        view, told = build(run)
+        publish_page(run, "corpus", view, SECTIONS, run.section("publishing.site", SiteParams))
+        run.write_contract("summary.json", told)
 
 
 if __name__ == "__main__":

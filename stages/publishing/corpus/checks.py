@@ -81,9 +81,11 @@ def measured(steps: Sequence[Step]) -> list[Measured]:
                 kept = number(step.metrics.get(f"{kind}_kept"))
                 share = number(step.metrics.get(f"{kind}_recall")) if kept is None else kept
                 measure = "recall" if kept is None else "kept, as it should be"
-                found.append(Measured(step.name, label(kind), measure, int(step.metrics[key]), share))
+                if cases := number(step.metrics[key]):
+                    found.append(Measured(step.name, label(kind), measure, int(cases), share))
             elif what == "precision" or (what == "recall" and f"{kind}_planted" not in step.metrics):
-                found.append(Measured(step.name, label(kind), what, None, number(step.metrics[key])))
+                if (share := number(step.metrics[key])) is not None:
+                    found.append(Measured(step.name, label(kind), what, None, share))
     return found
 
 
@@ -158,4 +160,4 @@ def classifier_rows(metrics: Mapping[str, Any]) -> dict[str, Any]:
 
 def _share(value: Any) -> str:
     share = number(value)
-    return "–" if share is None else percent(share, 1)
+    return "unknown" if share is None else percent(share, 1)

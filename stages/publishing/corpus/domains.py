@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from stages.base.contracts.pack import Pack
 from stages.base.errors import InputError
 from stages.publishing.corpus.steps import label
 from stages.publishing.html.numbers import count, number, percent
@@ -74,3 +75,15 @@ def _trust(metrics: Mapping[str, Any]) -> Sequence[str]:
             f"always naming the largest domain would be in {percent(majority, 1)}."
         )
     return notes
+
+
+def mixture_view(pack: Pack) -> dict[str, Any]:
+    """Unique tokens, tokens with repeats and epochs of each source."""
+    rows = []
+    for source in sorted({*pack.train.sources, *pack.anneal.sources}):
+        train, anneal = pack.train.sources.get(source), pack.anneal.sources.get(source)
+        unique, seen = (train.unique_tokens, train.tokens) if train else (0, 0)
+        epochs = f"{seen / unique:.2f}" if unique else "–"
+        rows.append([label(source), count(unique), count(seen), epochs, count(anneal.tokens if anneal else 0)])
+    head = ["Source", "Unique tokens", "Tokens in training", "Epochs", "Tokens in the anneal"]
+    return {"head": head, "rows": rows, "numeric": [1, 2, 3, 4]}

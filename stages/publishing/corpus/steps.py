@@ -5,7 +5,7 @@ one before it: a page that adds up, or an error that names the file.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -13,11 +13,11 @@ from typing import Any
 import pyarrow as pa
 
 from stages.base.errors import InputError
-from stages.publishing.corpus import waterfall
 from stages.publishing.html.numbers import count, percent
 
 CORPUS = "data/corpus"
-STEPS = (*waterfall.STAGES, "mix")
+STEPS = ("ingest", "extract", "screen", "dedup", "heuristics", "quality", "domains", "decontaminate", "mix")
+REASONS_SHOWN = 4
 FIRST_TEXT = "extract"  # before it there are pages, not texts
 
 Reason = tuple[str, str]  # rule, reason
@@ -99,12 +99,18 @@ def tokens(size: float, bytes_per_token: float) -> str:
 
 def documents_fall(steps: Sequence[Step]) -> list[dict[str, Any]]:
     """Bars of `parts.fall`: documents kept and dropped, in percent of what came in."""
-    return waterfall.waterfall_view(
-        [
-            waterfall.Step(one.name, one.rows_out, {reason or rule: n for (rule, reason), n in one.by_reason.items()})
-            for one in steps
-        ]
-    )
+    view = []
+    for one in steps:
+        named: Counter[str] = Counter()
+        for (rule, reason), lost in one.by_reason.items():
+            named[label(reason or rule)] += lost
+        ranked = sorted(named.items(), key=lambda item: (-item[1], item[0]))
+        reasons = [{"name": name, "count": count(lost)} for name, lost in ranked[:REASONS_SHOWN]]
+        rest = sum(lost for _, lost in ranked[REASONS_SHOWN:])
+        if rest:
+            reasons.append({"name": f"for {len(ranked) - REASONS_SHOWN} other reasons", "count": count(rest)})
+        view.append(_bar(one.name, one.rows_out, one.lost, steps[0].rows_in, count, reasons))
+    return view
 
 
 def tokens_fall(steps: Sequence[Step], bytes_per_token: float) -> list[dict[str, Any]]:
@@ -123,18 +129,22 @@ def tokens_fall(steps: Sequence[Step], bytes_per_token: float) -> list[dict[str,
             reasons = [
                 {"count": tokens(abs(change), bytes_per_token), "name": f"{word} ({percent(abs(change), before)})"}
             ]
-        view.append(
-            {
-                "name": name,
-                "kept": tokens(size, bytes_per_token),
-                "lost": tokens(max(0, -change), bytes_per_token),
-                "kept_percent": f"{100 * size / start:.2f}" if start else "0",
-                "lost_percent": f"{100 * max(0, -change) / start:.2f}" if start else "0",
-                "reasons": reasons,
-            }
-        )
+        view.append(_bar(name, size, max(0, -change), start, lambda part: tokens(part, bytes_per_token), reasons))
         before = size
     return view
+
+
+def _bar(
+    name: str, kept: float, lost: float, start: float, shown: Callable[[float], str], reasons: list[dict[str, str]]
+) -> dict[str, Any]:
+    return {
+        "name": name,
+        "kept": shown(kept),
+        "lost": shown(lost),
+        "kept_percent": f"{100 * kept / start:.2f}" if start else "0",
+        "lost_percent": f"{100 * lost / start:.2f}" if start else "0",
+        "reasons": reasons,
+    }
 
 
 def steps_table(steps: Sequence[Step], bytes_per_token: float) -> dict[str, Any]:

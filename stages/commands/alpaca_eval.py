@@ -59,7 +59,7 @@ def leaderboard(options: argparse.Namespace) -> int:
 
     chosen = Options(options.baseline, options.annotator, options.difficulty, options.gamed, options.arena)
     board, problems = import_board(options.annotations, chosen)
-    rows = published_rows(board, None)
+    rows = published_rows(board)
     view = {"title": options.title, "board": imported_view(board)}
     texts = {
         "leaderboard.csv": as_csv(rows),

@@ -14,7 +14,8 @@ from pydantic import Field
 from stages.alignment.answers import answer, exact_scores
 from stages.alignment.inputs import SFT, read_instructions, read_model, read_tokenizer, read_truth
 from stages.annotators.client import AnnotatorSettings, Pair, Preference, compare
-from stages.annotators.truth import Truth, question_lookup
+from stages.annotators.grades import Grader
+from stages.annotators.truth import Truth
 from stages.base import schemas
 from stages.base.errors import InputError
 from stages.base.params import Section
@@ -150,8 +151,7 @@ def main() -> None:
             [candidate.pair for candidate in candidates],
             params.annotator,
             seed=derive(run.seed, "annotators"),
-            truth=truth,
-            questions=question_lookup(instructions),
+            grader=Grader.of(instructions, truth),
         )
         preferences, unlabelled = label(rows, candidates, verdicts, truth)
         combinations = len(rows) * params.samples * (params.samples - 1) // 2

@@ -29,18 +29,15 @@ class TryAgain(Exception):
         self.why, self.wait, self.limited = why, wait, limited
 
 
-def open_client(settings: ServerSettings, transport: Any = None) -> Any:
-    """An `openai.AsyncOpenAI` for the server, or for an httpx transport that stands in for it."""
-    import httpx
+def open_client(settings: ServerSettings) -> Any:
+    """An `openai.AsyncOpenAI` for the server."""
     import openai  # 1.2 s of import: only when there is something to ask
 
-    http_client: Any = None if transport is None else httpx.AsyncClient(transport=transport)
     return openai.AsyncOpenAI(
         api_key=os.environ.get(settings.api_key_env) or "none",
         base_url=settings.base_url,
         max_retries=0,  # the client's own back-off would hold a place
         timeout=settings.timeout_s,
-        http_client=http_client,  # openai's types name its own httpx2, it takes either
     )
 
 

@@ -71,21 +71,16 @@ def run_calls(
     bodies: Mapping[str, Mapping[str, Any]],
     settings: ServerSettings,
     *,
-    keep: Callable[[str, dict[str, Any], float], None] = lambda key, reply, seconds: None,
-    transport: Any = None,
+    keep: Callable[[str, dict[str, Any], float], None],
     label: str,
 ) -> dict[str, Answer]:
-    """An Answer for each key, from the server or from an httpx transport that stands in for it; nothing is cached here.
-
-    keep: called with each reply as it comes.
-    """
+    """An Answer for each key; nothing is cached here. keep: called with each reply as it comes."""
     run = _Run(settings, keep)
     with Progress(len(bodies), label, unit="calls") as bar:
-        asyncio.run(run.all(bodies, transport, bar))
+        asyncio.run(run.all(bodies, bar))
     if run.stop is not None:
         raise run.stop
-    if transport is None:
-        print(f"{label}: {len(bodies)} calls billed about ${run.spent:.4f}", file=sys.stderr)
+    print(f"{label}: {len(bodies)} calls billed about ${run.spent:.4f}", file=sys.stderr)
     return run.answers
 
 
@@ -99,10 +94,10 @@ class _Run:
     failing: int = 0  # tries since the last reply to any call
     stop: Exception | None = None  # why no further call is made; those under way are waited for, as they are paid for
 
-    async def all(self, bodies: Mapping[str, Mapping[str, Any]], transport: Any, bar: Progress) -> None:
+    async def all(self, bodies: Mapping[str, Mapping[str, Any]], bar: Progress) -> None:
         self.slots, self.stopped = asyncio.Semaphore(self.settings.concurrency), asyncio.Event()
         queue = iter(bodies.items())
-        async with open_client(self.settings, transport) as client, asyncio.TaskGroup() as group:
+        async with open_client(self.settings) as client, asyncio.TaskGroup() as group:
             for _ in range(min(len(bodies), WAITING * self.settings.concurrency)):
                 group.create_task(self._work(client, queue, bar))
 

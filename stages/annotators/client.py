@@ -1,7 +1,7 @@
-"""Pairwise comparisons by a judge that speaks the OpenAI protocol, through the `openai` client.
+"""Pairwise comparisons by a judge that speaks the OpenAI protocol.
 
-`provider: simulated` puts the in-process pool behind the same client; `provider: openai` is any compatible server
-(OpenAI, vLLM, Ollama, llama.cpp) at `base_url`.
+`provider: openai` is any compatible server (OpenAI, vLLM, Ollama, llama.cpp) at `base_url`; `provider: simulated` is
+the pool in this process, which takes the same requests and gives the same replies.
 """
 
 import math
@@ -11,17 +11,15 @@ from json import dumps
 from pathlib import Path
 from typing import Any, Literal
 
-from stages.annotators.calls import Answer, ask, run_calls
-from stages.annotators.pool import Pool, PoolSettings
+from stages.annotators.calls import Answer, ask
+from stages.annotators.grades import Grader
+from stages.annotators.pool import POOL_MODEL, Pool, PoolSettings, PromptError, annotator_model
 from stages.annotators.reply import UnparsableReply, read_choice, version
 from stages.annotators.server import ServerSettings, price
-from stages.annotators.transport import POOL_MODEL, SimulatedTransport, annotator_model
-from stages.annotators.truth import Question, Truth
 from stages.base.closure import ROOT
 from stages.base.errors import InputError
 from stages.base.seeds import derive
 
-SIMULATED_URL = "http://simulated.invalid/v1"
 NAN = float("nan")
 
 
@@ -29,9 +27,13 @@ class AnnotatorSettings(ServerSettings):
     """Who judges, and how it is called."""
 
     provider: Literal["simulated", "openai"]
-    prompt: str  # template file with instruction, output_1 and output_2
+    """openai: any compatible server at base_url."""
+    prompt: str
+    """Template file with instruction, output_1 and output_2."""
     logprobs: bool
-    order: Literal["random", "both"]  # in which the two outputs are shown: one, drawn by id, or one after the other
+    """Ask for log-probabilities; off for servers that give none."""
+    order: Literal["random", "both"]
+    """In which the two outputs are shown: one order, drawn by id, or each pair twice, its mean counts."""
     pool: PoolSettings
 
 
@@ -63,15 +65,14 @@ def compare(
     settings: AnnotatorSettings,
     *,
     seed: int,
-    truth: Truth | None = None,
-    questions: Mapping[str, Question] | None = None,
+    grader: Grader | None = None,
     annotator: int | None = None,
 ) -> list[Preference]:
     """One preference a pair, in the order of the pairs.
 
     The order in which the two outputs are shown is drawn per pair id from `seed`, or both are. Equal outputs are a draw
     (1.5) without a call, as in AlpacaEval. A failed or unparsable call is a NaN row with its error, never left out.
-    `truth` and `questions` (prompt → Question) are needed by the simulated pool; `annotator` picks one of its members.
+    `grader` is what the simulated pool goes by; `annotator` picks one of its members.
     Raises ParamError if the cost is above `max_cost_usd`, InputError if the server refuses every call alike.
     """
     template = load_template(settings.prompt)
@@ -88,19 +89,22 @@ def compare(
     bodies = [_body(template, pairs[index], swap, settings) | {"model": model} for index, swap in asked]
     if not simulated:
         answers = ask(bodies, settings, "judge")
+    elif grader is None:
+        raise InputError("the simulated annotators need a grader: the instructions, and what is known of their answers")
     else:
-        if truth is None or questions is None:
-            raise InputError("the simulated annotators need the atlas's truth and the questions that the prompts ask")
-        transport = SimulatedTransport(Pool(settings.pool, truth, questions, seed))
-        local = settings.model_copy(update={"base_url": SIMULATED_URL, "max_retries": 0})
-        found = run_calls(
-            {str(number): body for number, body in enumerate(bodies)}, local, transport=transport, label="comparing"
-        )
-        answers = [found[str(number)] for number in range(len(bodies))]
+        pool = Pool(settings.pool, grader, seed)
+        answers = [_simulated(pool, body) for body in bodies]
     given: dict[int, dict[bool, Answer]] = {}
     for (index, swap), answer in zip(asked, answers, strict=True):
         given.setdefault(index, {})[swap] = answer
     return [_preference(pair, given.get(index), settings) for index, pair in enumerate(pairs)]
+
+
+def _simulated(pool: Pool, body: Mapping[str, Any]) -> Answer:
+    try:
+        return Answer(pool.complete(body), "", NAN)
+    except PromptError as error:
+        return Answer(None, str(error), NAN)
 
 
 def shows_b_first(seed: int, pair_id: str) -> bool:

@@ -13,13 +13,18 @@ class ServerSettings(Section):
 
     base_url: str
     model: str
-    api_key_env: str  # name of the environment variable that holds the key; may be unset for local servers
+    api_key_env: str
+    """Name of the environment variable that holds the key; it may be unset for local servers."""
     temperature: Annotated[float, Field(ge=0, le=2)] | None
     max_tokens: Annotated[int, Field(ge=1)] | None
-    concurrency: Annotated[int, Field(ge=1, le=256)]  # calls under way at a time
-    max_retries: Annotated[int, Field(ge=0, le=20)]  # of one call; being told to wait (429) is no failure
-    timeout_s: Annotated[float, Field(gt=0)]  # for a whole reply
+    concurrency: Annotated[int, Field(ge=1, le=256)]
+    """Calls under way at a time."""
+    max_retries: Annotated[int, Field(ge=0, le=20)]
+    """Of one call; being told to wait (429) is no failure."""
+    timeout_s: Annotated[float, Field(gt=0)]
+    """For a whole reply."""
     max_cost_usd: Annotated[float, Field(ge=0)]
+    """Of one stage instance: above it nothing is called."""
     usd_per_million_input: Annotated[float, Field(ge=0)]
     usd_per_million_output: Annotated[float, Field(ge=0)]
 

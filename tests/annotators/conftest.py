@@ -1,6 +1,7 @@
 import pytest
 
 from stages.annotators.client import Pair
+from stages.annotators.grades import Grader
 from stages.annotators.truth import Question, Truth
 from tests.annotators.served import own_cache, start  # noqa: F401
 
@@ -15,8 +16,9 @@ def truth() -> Truth:
 
 
 @pytest.fixture(scope="session")
-def questions() -> dict[str, Question]:
-    return {f"What colour is Place{i}?": Question(f"Place{i}", ("colour",)) for i in range(200)}
+def grader(truth: Truth) -> Grader:
+    prompts = {f"What colour is Place{i}?": Question(f"Place{i}", ("colour",)) for i in range(200)}
+    return Grader(truth, prompts, dict.fromkeys(prompts, ""))
 
 
 @pytest.fixture(scope="session")

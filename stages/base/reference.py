@@ -90,11 +90,6 @@ def members(schema: Schema, value: Any = None) -> list[Schema]:
     return found
 
 
-def is_items(schema: Schema) -> bool:
-    """Whether what stands there is a mapping whose keys are the user's."""
-    return any(isinstance(one.get("additionalProperties"), dict) for one in members(schema))
-
-
 def child(schema: Schema, key: str, value: Any, path: str) -> Schema:
     """The schema of `key` in the mapping `value` at `path`. Raises ParamError with the nearest known name."""
     known: list[str] = []

@@ -194,8 +194,8 @@ class Recipe(Contract):
     """Why there is no law."""
     frontier: Band | None = None
     withheld: Withheld | None = None
-    sensitivity: list[Variant] = []
-    plan: list[Choice] = []
+    sensitivity: tuple[Variant, ...] = ()
+    plan: tuple[Choice, ...] = ()
 
 
 class Differences(Contract):
@@ -288,7 +288,7 @@ class Knob(Contract):
 
 
 class Aspect(Contract):
-    """Width over depth: the residual of the law against it is a parabola, with a lowest point where `best` isn't null."""
+    """Width over depth: the residual of the law is a parabola over its logarithm; `best` is the lowest point."""
 
     recipe: str
     best: Measured | None

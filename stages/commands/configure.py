@@ -1,0 +1,54 @@
+"""`trainyard configure`: params.yaml for a scale, composed, checked and compared with the one that is there."""
+
+import argparse
+from pathlib import Path
+
+
+def register(subparsers: argparse._SubParsersAction) -> None:
+    command = subparsers.add_parser(
+        "configure",
+        help="compose params.yaml for a scale and show what would change",
+        usage="trainyard configure [SCALE] [KEY=VALUE ...] [--write]",
+    )
+    scales = ", ".join(sorted(path.stem for path in Path("scales").glob("*.yaml")))
+    command.add_argument(
+        "words",
+        nargs="*",
+        metavar="SCALE, KEY=VALUE",
+        help=f"a scale ({scales or 'a file of scales/'}; without one, params.yaml as it is) and values laid over it: "
+        "corpus.dedup.jaccard=0.8; an item is removed by KEY=null",
+    )
+    command.add_argument("--write", action="store_true", help="write params.yaml")
+    command.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    from stages.base.errors import ParamError
+    from stages.base.files import atomic_path
+    from stages.base.params import PARAMS_FILE, read_params
+    from stages.base.reference import params_schema
+    from stages.base.scales import changes, compose, render
+    from stages.check import check_values, declared_sections
+
+    scale, settings = None, list(options.words)
+    if settings and "=" not in settings[0]:
+        scale = settings.pop(0)
+    base, values = compose(scale, settings, params_schema(declared_sections()))
+    check_values(values)
+    text = render(base, values)
+    try:
+        old = read_params()
+    except ParamError:
+        if PARAMS_FILE.exists():
+            raise
+        old = {}
+    lines = changes(old, values)
+    print("\n".join(lines) if lines else f"{PARAMS_FILE}: the same values")
+    if not options.write:
+        if lines:
+            print(f"{PARAMS_FILE} is as it was: {len(lines)} values would change; write it with --write")
+        return 0
+    with atomic_path(PARAMS_FILE) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+    print(f"{PARAMS_FILE}: written")
+    return 0

@@ -7,11 +7,11 @@ export PYTHONHASHSEED := 0
 .DELETE_ON_ERROR:
 .PHONY: repro test lint peers lock clean
 
-repro: .venv/.installed environment.txt
+repro: .venv/.installed
 	dvc repro
 	@trainyard where
 
-test: .venv/.installed .venv-peers/.installed environment.txt
+test: .venv/.installed .venv-peers/.installed
 	python -m pytest
 
 lint: .venv/.installed
@@ -25,10 +25,6 @@ lint: .venv/.installed
 	python -m pip install --quiet --require-hashes --requirement requirements.lock
 	python -m pip install --quiet --no-deps --no-build-isolation --editable .
 	@touch $@
-
-# Python's version decides what the standard library's documentation says: a dependency of corpus.package_docs.
-environment.txt: .venv/.installed
-	@python -c 'import platform; print(platform.python_implementation(), platform.python_version())' > $@
 
 # Peers and oracles of tests and benchmarks never enter the project's environment.
 peers: .venv-peers/.litgpt

@@ -24,7 +24,6 @@ ROOT = Path(__file__).resolve().parents[1]
 
 def clone(folder: Path) -> Path:
     subprocess.run(["git", "clone", "--quiet", str(ROOT), str(folder)], check=True)
-    shutil.copy(ROOT / "environment.txt", folder)
     return folder
 
 

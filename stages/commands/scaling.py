@@ -12,7 +12,7 @@ from stages.base.errors import InputError, ParamError
 from stages.base.files import atomic_path, write_json
 
 if TYPE_CHECKING:
-    from stages.scaling.laws.estimate import Options
+    from stages.scaling.laws.parametric import Options
     from stages.scaling.tables.table import RunTable
 
 NUMBERS, PAGE = "scaling.json", "scaling.html"
@@ -40,7 +40,7 @@ def register(subparsers: argparse._SubParsersAction) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    from stages.scaling.laws.estimate import Options
+    from stages.scaling.laws.parametric import Options
 
     chosen = Options(huber_delta=options.huber_delta, level=options.level, seed=options.seed)
     return fit(options.runs, options.out, options.column, chosen)
@@ -51,17 +51,17 @@ def fit(runs: Sequence[str], folder: Path, columns: Sequence[str], options: "Opt
     `columns`: NAME=COLUMN, which column of the CSV holds what.
     """
     from stages.publishing.scaling.page import scaling_page
-    from stages.scaling.study.study import study, summary
+    from stages.scaling.study.study import fit_recipes, study, summary
 
     _check(options)
     table, title = _read(runs, _named(columns))
     for warning in table.warnings:
         print(f"trainyard: warning: {title}: {warning}", file=sys.stderr)
     _prepare(folder)  # before minutes are spent on fits
-    result = study(table, options)
+    result = study(table, fit_recipes(table, options), options)
     page = scaling_page(result, title)
     try:
-        write_json(folder / NUMBERS, result)
+        write_json(folder / NUMBERS, result.model_dump(mode="json"))
         with atomic_path(folder / PAGE) as temporary:
             temporary.write_text(page, encoding="utf-8")
     except OSError as error:

@@ -1,37 +1,23 @@
 """publishing.scaling_report: the scaling page of the ladder, with the planned run predicted beside reached."""
 
-from typing import Annotated
+from typing import Any
 
-from pydantic import Field
-
-from stages.base.params import Section
+from stages.base.artifacts import PLAN, STUDY
+from stages.base.contracts.plan import Plan
+from stages.base.contracts.study import Study
 from stages.base.record import stage
-from stages.publishing.index.cost import plan_facts
-from stages.publishing.scaling.figure import Target
-from stages.publishing.scaling.page import scaling_page
+from stages.publishing.html.site import SiteParams, publish_page
+from stages.publishing.scaling.page import scaling_view
 
-
-class ScalingReportParams(Section):
-    title: Annotated[str, Field(min_length=1)]
-
-
-PARAMS: dict[str, type[Section]] = {"publishing.scaling_report": ScalingReportParams}
+PARAMS: dict[str, Any] = {"publishing.site": SiteParams}
 
 
 def main() -> None:
-    with stage("publishing.scaling_report", ScalingReportParams) as run:
-        study = run.read_json("data/scaling/fit/study.json")
-        plan = run.read_json("data/scaling/plan/plan.json")
+    with stage("publishing.scaling_report", SiteParams, section="publishing.site") as run:
+        study, plan = run.read_contract(STUDY, Study), run.read_contract(PLAN, Plan)
         reached = run.read_json("data/pretraining/pretrain/metrics.json")["validation_loss"]
-        page = scaling_page(
-            study,
-            run.params.title,
-            target=Target.of(plan, reached),
-            plan=plan_facts(plan),
-            reasons=plan["reasons"],
-            leaderboard=True,
-        )
-        run.publish("reports/scaling.html", page)
+        view, sections = scaling_view(study, plan, reached)
+        publish_page(run, "scaling", view, sections, run.params)
 
 
 if __name__ == "__main__":

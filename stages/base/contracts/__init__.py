@@ -7,11 +7,11 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict
 
 
 def _null(value: Any) -> Any:
-    return None if isinstance(value, float) and math.isnan(value) else value
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 Number = Annotated[float | None, BeforeValidator(_null)]
-"""A number, or null where there is none: NaN becomes null, which is what JSON can hold."""
+"""A number, or null where there is none: NaN and infinity become null, which is what JSON can hold."""
 
 
 class Contract(BaseModel):

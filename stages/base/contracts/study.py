@@ -4,18 +4,9 @@ Losses are nats per token, N parameters, D tokens, C FLOPs. A number that isn't 
 """
 
 import math
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
-from pydantic import BeforeValidator
-
-from stages.base.contracts import Contract
-
-
-def _known(value: Any) -> Any:
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-Number = Annotated[float | None, BeforeValidator(_known)]
+from stages.base.contracts import Contract, Number
 
 
 class Interval(NamedTuple):

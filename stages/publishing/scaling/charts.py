@@ -3,9 +3,9 @@
 import math
 import random
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
+from stages.base.contracts.study import Interval, Isoflop, Minimum, Run, Study, Withheld
 from stages.publishing.html.charts import (
     MARGIN_BOTTOM,
     MARGIN_LEFT,
@@ -16,33 +16,32 @@ from stages.publishing.html.charts import (
     Shape,
     compact,
 )
-from stages.publishing.html.numbers import count, number
-from stages.publishing.scaling.figure import Target
+from stages.publishing.html.numbers import count
+from stages.publishing.scaling.plan import Target
 
-Study = Mapping[str, Any]
 STYLES: tuple[tuple[str, Shape], ...] = (("c2", "circle"), ("c4", "square"), ("c3", "circle"), ("c5", "square"))
 OTHERS: tuple[str, Shape] = ("c0", "circle")  # recipes past the fourth
 CURVES = 12  # isoFLOP budgets drawn
+LIMIT = 2000  # marks of a chart
 LETTER, LINE = 11.5, 18.0  # width and height of a label's letters as a phone shows them, in units of the drawing
 
 
 def style(study: Study, recipe: str) -> tuple[str, Shape]:
-    names = [view["name"] for view in study["recipes"]]
+    names = [view.name for view in study.recipes]
     place = names.index(recipe)
     return STYLES[place] if place < len(STYLES) else OTHERS
 
 
-def note(point: Mapping[str, Any]) -> str:
-    sizes = f"{compact(point['N'])} parameters, {compact(point['D'])} tokens"
-    return f"{point['run']}: {sizes}, loss {point['loss']:.4g}"
+def note(name: str, N: float, D: float, loss: float) -> str:
+    return f"{name}: {compact(N)} parameters, {compact(D)} tokens, loss {loss:.4g}"
 
 
 def radius(count: int) -> float:
     return 4.5 if count < 30 else 3.2 if count < 300 else 2.2
 
 
-def sample(points: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    return [points[place] for place in drawn([point.get("recipe", "") for point in points])]
+def sample(runs: Sequence[Run]) -> list[Run]:
+    return [runs[place] for place in drawn([run.recipe for run in runs])]
 
 
 def compute_chart(study: Study, target: Target | None) -> str:
@@ -54,53 +53,50 @@ def compute_chart(study: Study, target: Target | None) -> str:
         width=760,
         height=440,
     )
-    size = radius(len(study["points"]))
-    shown = sample(study["points"])
-    for view in study["recipes"]:
-        colour, shape = style(study, view["name"])
-        if view["law"]:
-            band = view["frontier"]
-            plot.band(band["C"], band["low"], band["high"], colour)
-            plot.line(band["C"], band["loss"], f"{colour} dashed", f"least loss of {view['name'] or 'these runs'}")
-        members = [point for point in shown if point["recipe"] == view["name"]]
-        xs, ys = [6 * point["N"] * point["D"] for point in members], [point["loss"] for point in members]
-        plot.points(xs, ys, colour, shape, [note(point) for point in members], radius=size)
+    size = radius(len(study.runs))
+    shown = sample(study.runs)
+    for view in study.recipes:
+        colour, shape = style(study, view.name)
+        if band := view.frontier:
+            ends = zip(band.C, band.low, band.high, strict=True)
+            if known := [(C, low, high) for C, low, high in ends if low is not None and high is not None]:
+                xs, lows, highs = zip(*known, strict=True)
+                plot.band(xs, lows, highs, colour)
+            plot.line(band.C, band.loss, f"{colour} dashed", f"least loss of {view.name or 'these runs'}")
+        members = [run for run in shown if run.recipe == view.name]
+        spent, losses = [6 * run.N * run.D for run in members], [run.loss for run in members]
+        plot.points(
+            spent, losses, colour, shape, [note(run.run, run.N, run.D, run.loss) for run in members], radius=size
+        )
     if target:
         target.draw(plot)
     return plot.svg()
 
 
-def drawn_budgets(minima: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+def drawn_budgets(minima: Sequence[Minimum]) -> list[Minimum]:
     """At most `CURVES` of those with a curve: accepted ones first, then those with most sizes; by compute."""
-    curves = [minimum for minimum in minima if len(minimum["tried"]) > 2]
-    ranked = sorted(curves, key=lambda minimum: (bool(minimum["reason"]), -len(minimum["tried"]), minimum["C"]))
-    return sorted(ranked[:CURVES], key=lambda minimum: minimum["C"])
+    curves = [minimum for minimum in minima if len(minimum.tried) > 2]
+    ranked = sorted(curves, key=lambda minimum: (bool(minimum.reason), -len(minimum.tried), minimum.C))
+    return sorted(ranked[:CURVES], key=lambda minimum: minimum.C)
 
 
-def labelled(minima: Sequence[Mapping[str, Any]], plot: Plot) -> list[Mapping[str, Any]]:
+def labelled(minima: Sequence[Minimum], plot: Plot) -> list[Minimum]:
     """Those whose FLOPs can stand at the end of their curve without lying on another's; accepted ones first."""
     (left, right), (low, high) = plot.x.padded(plot.pad), plot.y.padded(plot.pad)
     taken: list[tuple[float, float, float]] = []
     found = []
-    for minimum in sorted(minima, key=lambda minimum: (bool(minimum["reason"]), minimum["C"])):
-        n, loss = max(minimum["tried"])
+    for minimum in sorted(minima, key=lambda minimum: (bool(minimum.reason), minimum.C)):
+        n, loss = max(minimum.tried)
         x = (plot.width - MARGIN_LEFT - MARGIN_RIGHT) * math.log(n / left) / math.log(right / left)
         y = (plot.height - MARGIN_TOP - MARGIN_BOTTOM) * (loss - low) / (high - low)
-        end = x + LETTER * len(compact(minimum["C"]))
+        end = x + LETTER * len(compact(minimum.C))
         if all(end < start or x > stop or abs(y - line) > LINE for start, stop, line in taken):
             taken.append((x, end, y))
             found.append(minimum)
     return found
 
 
-def sampled(minima: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """Budgets with the runs that are drawn of them."""
-    runs = [(place, run) for place, minimum in enumerate(minima) for run in minimum["tried"]]
-    kept = [runs[i] for i in drawn([str(place) for place, _ in runs])]
-    return [{**minimum, "tried": [run for at, run in kept if at == place]} for place, minimum in enumerate(minima)]
-
-
-def isoflop_chart(view: Mapping[str, Any]) -> str:
+def isoflop_chart(view: Isoflop) -> str:
     """One curve a budget: loss against size, the parabola, and its lowest point where it is accepted."""
     plot = Plot(
         Axis("parameters", log=True),
@@ -109,25 +105,26 @@ def isoflop_chart(view: Mapping[str, Any]) -> str:
         width=760,
         height=420,
     )
-    minima = sampled(drawn_budgets(view["minima"]))
-    dot = min(3.0, radius(sum(len(minimum["tried"]) for minimum in minima)))
-    for minimum in minima:
-        tried = sorted(minimum["tried"])
-        sizes, losses = [n for n, _ in tried], [loss for _, loss in tried]
-        accepted = not minimum["reason"]
-        colour = "c2" if accepted else "c0"
-        words = f"{compact(minimum['C'])} FLOPs" + ("" if accepted else f": {minimum['reason']}")
-        plot.points(sizes, losses, colour, "circle", [words] * len(sizes), radius=dot)
-        if accepted and number(minimum["curvature"]) is not None:
+    budgets = drawn_budgets(view.minima)
+    runs = [(place, run) for place, minimum in enumerate(budgets) for run in minimum.tried]
+    kept = [runs[i] for i in drawn([str(place) for place, _ in runs])]
+    dot = min(3.0, radius(len(runs)))
+    for place, minimum in enumerate(budgets):
+        tried = sorted(run for at, run in kept if at == place)
+        sizes, reached = [n for n, _ in tried], [loss for _, loss in tried]
+        colour = "c2" if minimum.accepted else "c0"
+        words = f"{compact(minimum.C)} FLOPs" + ("" if minimum.accepted else f": {minimum.reason}")
+        plot.points(sizes, reached, colour, "circle", [words] * len(sizes), radius=dot)
+        if minimum.N is not None and minimum.loss is not None and minimum.curvature is not None:
             steps = [sizes[0] * (sizes[-1] / sizes[0]) ** (i / 40) for i in range(41)]
-            curve = [minimum["loss"] + minimum["curvature"] * math.log(n / minimum["N"]) ** 2 for n in steps]
+            curve = [minimum.loss + minimum.curvature * math.log(n / minimum.N) ** 2 for n in steps]
             plot.line(steps, curve, f"{colour} thin", words)
-            plot.points([minimum["N"]], [minimum["loss"]], "c1", "square", [f"best size at {words}"], radius=4)
+            plot.points([minimum.N], [minimum.loss], "c1", "square", [f"best size at {words}"], radius=4)
         else:
-            plot.line(sizes, losses, f"{colour} thin", words)
-    for minimum in labelled(minima, plot):
-        n, loss = max(minimum["tried"])
-        plot.text(n, loss, compact(minimum["C"]), "c0" if minimum["reason"] else "c2", dx=6)
+            plot.line(sizes, reached, f"{colour} thin", words)
+    for minimum in labelled(budgets, plot):
+        n, loss = max(minimum.tried)
+        plot.text(n, loss, compact(minimum.C), "c2" if minimum.accepted else "c0", dx=6)
     return plot.svg()
 
 
@@ -136,20 +133,21 @@ def residual_chart(study: Study, x: str, label: str) -> str:
     plot = Plot(
         Axis(label, log=True), Axis("above the law, % of the loss"), f"Residuals against {label}", width=380, height=250
     )
-    fitted = [point for point in study["points"] if point["residual"] is not None]
+    fitted = [run for run in study.runs if run.residual is not None]
     shown = sample(fitted)
     if fitted:
-        ends = [min(point[x] for point in fitted), max(point[x] for point in fitted)]
+        ends = [min(getattr(run, x) for run in fitted), max(getattr(run, x) for run in fitted)]
         plot.line(ends, [0.0, 0.0], "c0 dashed", "the law")
-    for view in study["recipes"]:
-        colour, shape = style(study, view["name"])
-        members = [point for point in shown if point["recipe"] == view["name"]]
-        xs, ys = [point[x] for point in members], [100 * math.expm1(point["residual"]) for point in members]
-        plot.points(xs, ys, colour, shape, [note(point) for point in members], radius=radius(len(fitted)) * 0.8)
+    for view in study.recipes:
+        colour, shape = style(study, view.name)
+        members = [run for run in shown if run.recipe == view.name]
+        xs, ys = [getattr(run, x) for run in members], [100 * math.expm1(run.residual or 0.0) for run in members]
+        words = [note(run.run, run.N, run.D, run.loss) for run in members]
+        plot.points(xs, ys, colour, shape, words, radius=radius(len(fitted)) * 0.8)
     return plot.svg()
 
 
-def withheld_chart(points: Sequence[Mapping[str, Any]], target: Target | None) -> str:
+def withheld_chart(held: Withheld, target: Target | None) -> str:
     """Reached beside predicted, for runs of most compute under a law fitted without them, and for the planned run."""
     plot = Plot(
         Axis("predicted loss"),
@@ -158,66 +156,18 @@ def withheld_chart(points: Sequence[Mapping[str, Any]], target: Target | None) -
         width=380,
         height=320,
     )
-    shown = sample(points)
-    xs, ys = [point["predicted"] for point in shown], [point["loss"] for point in shown]
+    runs = [held.runs[place] for place in drawn([""] * len(held.runs))]
+    shown = [(run, run.predicted.value) for run in runs if run.predicted.value is not None]
+    xs, ys = [predicted for _, predicted in shown], [run.loss for run, _ in shown]
     for axis in (plot.x, plot.y):  # one scale, so that the diagonal is one
         axis.take([*xs, *ys, *((target.predicted, target.reached) if target else ())])
-    size = radius(len(points))
-    plot.points(xs, ys, "c1", "circle", [f"{note(p)}; predicted {p['predicted']:.4g}" for p in shown], radius=size)
+    words = [f"{note(run.run, run.N, run.D, run.loss)}; predicted {predicted:.4g}" for run, predicted in shown]
+    plot.points(xs, ys, "c1", "circle", words, radius=radius(len(held.runs)))
     if target:
-        words = f"planned run: predicted {target.predicted:.3f}, reached {target.reached:.3f}"
-        plot.points([target.predicted], [target.reached], "c3", "square", [words], radius=5)
+        said = f"planned run: predicted {target.predicted:.3f}, reached {target.reached:.3f}"
+        plot.points([target.predicted], [target.reached], "c3", "square", [said], radius=5)
     plot.diagonal("ident")
     return plot.svg()
-
-
-def multiplier_chart(joint: Mapping[str, Any], pair: Mapping[str, Any], name: str) -> str:
-    """How many times the compute the second recipe needs, against the compute of the first."""
-    plot = Plot(
-        Axis("compute of the first recipe, FLOPs", log=True),
-        Axis("compute needed for the same loss, times", log=True),
-        f"Compute {name} needs for the loss of the first recipe",
-        width=560,
-        height=300,
-    )
-    grid, value, low, high = (list(column) for column in zip(*pair["multiplier"], strict=True))
-    plot.band(grid, low, high, "c4")
-    plot.line(grid, value, "c4", "compute multiplier")
-    plot.line([grid[0], grid[-1]], [1.0, 1.0], "c0 dashed", "no difference")
-    plot.rule(joint["range"][1], "vrule", "")
-    plot.text(joint["range"][1], max(high), "both were run up to here", "c0", dx=-6, anchor="end")
-    return plot.svg()
-
-
-def knob_chart(view: Mapping[str, Any]) -> str:
-    """The best value of a knob at each scale, against parameters."""
-    plot = Plot(
-        Axis("parameters", log=True), Axis(f"best {view['knob']}", log=True), f"Best {view['knob']} against parameters",
-        width=380, height=250,
-    )  # fmt: skip
-    cells = [cell for cell in view["cells"] if not cell["reason"]]
-    words = [f"{compact(cell['D'])} tokens: {cell['value']:.3g}" for cell in cells]
-    plot.points([cell["N"] for cell in cells], [cell["value"] for cell in cells], "c2", "circle", words)
-    return plot.svg()
-
-
-def aspect_chart(view: Mapping[str, Any]) -> str:
-    """Residuals of the law against width over depth."""
-    plot = Plot(
-        Axis("width / depth", log=True), Axis("above the law, % of the loss"), "Residuals against width over depth",
-        width=380, height=250,
-    )  # fmt: skip
-    places = drawn([""] * len(view["ratios"]))
-    residuals = [100 * math.expm1(view["residuals"][place]) for place in places]
-    ratios = [view["ratios"][place] for place in places]
-    plot.points(ratios, residuals, "c2", "circle", radius=radius(len(view["ratios"])) * 0.8)
-    plot.line([min(view["ratios"]), max(view["ratios"])], [0.0, 0.0], "c0 dashed", "the law")
-    if view["best"]:
-        plot.rule(view["best"][0], "vrule c1", f"best: {view['best'][0]:.3g}")
-    return plot.svg()
-
-
-LIMIT = 2000  # marks of a chart
 
 
 def drawn(groups: Sequence[str], limit: int = LIMIT) -> list[int]:
@@ -237,3 +187,14 @@ def drawn(groups: Sequence[str], limit: int = LIMIT) -> list[int]:
 def drawn_words(runs: int, limit: int = LIMIT) -> str:
     """For a caption: nothing where all are drawn."""
     return f" {count(limit)} of {count(runs)} runs are drawn, picked at random." if runs > limit else ""
+
+
+def between(interval: Interval | None, digits: int = 3) -> str:
+    """An interval in brackets, or nothing where an end isn't known."""
+    if interval is None or any(end is None or not math.isfinite(end) for end in interval):
+        return ""
+    return f"  ({' – '.join(compact(end, digits) for end in interval if end is not None)})".replace("-", "−")
+
+
+def signed(value: float, digits: int = 2) -> str:
+    return f"{value:+.{digits}f}".replace("-", "−")

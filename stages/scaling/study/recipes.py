@@ -11,7 +11,7 @@ from stages.base.contracts.study import Cells, Differences, Factor, Hypothesis, 
 from stages.base.errors import InputError
 from stages.base.seeds import derive
 from stages.base.stats import paired_interval
-from stages.scaling.laws.law import NAMES, Law, Runs, frontiers, losses
+from stages.scaling.laws.law import NAMES, Law, Runs, frontiers
 from stages.scaling.laws.parametric import (
     CELLS,
     Bootstrap,
@@ -277,6 +277,7 @@ def _laws(theta: np.ndarray, names: tuple[str, ...], centre: tuple[float, float]
         B = np.exp(column[f"b{number}"] + beta * centre[1])
         laws.append(np.stack([A, B, np.exp(column["e"]), alpha, beta], axis=-1))
     return np.stack(laws, axis=1)
+
 
 def _joint(found: Comparison) -> Joint:
     """Both hypotheses; multipliers on a grid from the least compute that both were run at to ten times the most."""

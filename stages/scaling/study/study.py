@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
@@ -24,6 +25,8 @@ TARGETS = (1.0, 10.0, 100.0)  # budgets of the plan, in units of the largest com
 RATIOS = (20.0, 150.0)  # tokens per parameter shown beside the best
 GRID = 49
 RESAMPLES = 100  # of isoFLOP tables
+POWERS: tuple[Literal["C"], Literal["N"], Literal["D"]] = ("C", "N", "D")
+TUNED = {"lr", "batch", "width", "depth"}
 DELTAS = (1e-4, 1e-3, 1e-2, 1e-1)  # Huber's, tried beside the one that was chosen
 TRIMMED = 0.02  # share of the runs left out as outliers
 
@@ -66,13 +69,16 @@ def study(table: RunTable, fits: Mapping[str, RecipeFit], options: Options) -> S
             rivals.append(view)
             if second:
                 laws.setdefault(name, second)
+    tuned = {name: fit for name, fit in fits.items() if TUNED & set(fit.runs.extra)}
     return Study(
         level=options.level,
         recipes=recipes,
         rivals=rivals,
-        knobs=[view for name in fits for view in knobs(name, fits[name].runs, options.level)],
+        knobs=[view for name, fit in tuned.items() for view in knobs(name, fit.runs, options.level)],
         aspects=[
-            view for name in laws if (view := aspect(name, fits[name].runs, laws[name], options.level)) is not None
+            aspect(name, fit.runs, laws[name], options.level)
+            for name, fit in tuned.items()
+            if {"width", "depth"} <= set(fit.runs.extra) and name in laws
         ],
         runs=_runs(table, laws),
         warnings=list(table.warnings),
@@ -142,7 +148,7 @@ def _describe(name: str, fit: RecipeFit, options: Options) -> contract.Recipe:
         n=len(table.loss),
         largest=float(table.C.max()),
         isoflop=isoflop,
-        power_laws=[_power_law(table, x, floor, options) for x in ("C", "N", "D") for floor in (False, True)],
+        power_laws=[_power_law(table, x, floor, options) for x in POWERS for floor in (False, True)],
         reason=fit.reason,
     )
     if law is None:
@@ -152,8 +158,8 @@ def _describe(name: str, fit: RecipeFit, options: Options) -> contract.Recipe:
             "law": _law(law, level),
             "frontier": _frontier(law, 6 * table.N * table.D, level),
             "withheld": fit.withheld,
-            "sensitivity": list(_sensitivity(table, law)),
-            "plan": list(_plan(law, float(table.C.max()), isoflop[0], level)),
+            "sensitivity": tuple(_sensitivity(table, law)),
+            "plan": tuple(_plan(law, float(table.C.max()), isoflop[0], level)),
         }
     )
 
@@ -200,24 +206,19 @@ def _isoflop(table: RunTable, method: Method, options: Options) -> Isoflop:
     return Isoflop(method=method, a=fit.a, k=fit.k, interval=interval, reason=fit.reason, minima=minima)
 
 
-def _power_law(table: RunTable, x: str, floor: bool, options: Options) -> contract.PowerLaw:
+def _power_law(table: RunTable, x: Literal["C", "N", "D"], floor: bool, options: Options) -> contract.PowerLaw:
     column = getattr(table, x)
     rows = envelope(column, table.loss)
-    about = {"x": x, "with_floor": floor, "n": int(rows.size)}
+    view = contract.PowerLaw(x=x, with_floor=floor, n=int(rows.size))
     try:
         law = fit_power_law(
             column[rows], table.loss[rows], floor=floor, huber_delta=options.huber_delta, level=options.level,
             seed=derive(options.seed, "power law", x),
         )  # fmt: skip
     except InputError as error:
-        return contract.PowerLaw(**about, reason=str(error))
-    return contract.PowerLaw(
-        **about,
-        exponent=Measured(law.exponent, *law.interval["exponent"]),
-        scale=law.scale,
-        floor=Measured(law.floor, *law.interval["floor"]),
-        rms=law.rms,
-    )
+        return view.model_copy(update={"reason": str(error)})
+    exponent, lowest = (Measured(getattr(law, name), *law.interval[name]) for name in ("exponent", "floor"))
+    return view.model_copy(update={"exponent": exponent, "scale": law.scale, "floor": lowest, "rms": law.rms})
 
 
 def _sensitivity(table: RunTable, law: FittedLaw) -> Iterator[Variant]:

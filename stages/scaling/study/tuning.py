@@ -80,13 +80,11 @@ def _told(n: np.ndarray, d: np.ndarray) -> tuple[list[str], str]:
     return wide, ""
 
 
-def aspect(recipe: str, runs: RunTable, law: Law, level: float, seed: int = 0) -> Aspect | None:
+def aspect(recipe: str, runs: RunTable, law: Law, level: float, seed: int = 0) -> Aspect:
     """The lowest point of the law's residuals over log(width / depth), and what a wrong ratio costs.
 
-    Runs of one shape are resampled together. None for a table without widths and depths.
+    Runs of one shape are resampled together.
     """
-    if not {"width", "depth"} <= set(runs.extra):
-        return None
     width, depth = runs.extra["width"], runs.extra["depth"]
     residual = np.log(runs.loss / np.asarray(law.predict(runs.N, runs.D)))
     shapes, which = np.unique(np.column_stack([width, depth]), axis=0, return_inverse=True)

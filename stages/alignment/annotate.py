@@ -2,34 +2,33 @@
 
 import itertools
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from statistics import fmean
-from typing import Annotated, Any
+from typing import Annotated
 
 import numpy as np
-import pyarrow as pa
 from pydantic import Field
 
-from stages.alignment.answers import answer, exact_scores
-from stages.alignment.inputs import SFT, read_instructions, read_model, read_tokenizer, read_truth
-from stages.annotators.client import AnnotatorSettings, Pair, Preference, compare
+from stages.alignment.answers import Sampling, answer, exact
+from stages.alignment.inputs import read_model
+from stages.alignment.records import Instruction, Preference, of_split, read_instructions, read_truth, table_of
+from stages.annotators.client import AnnotatorSettings, Pair, compare
+from stages.annotators.client import Preference as Verdict
 from stages.annotators.grades import Grader
 from stages.annotators.truth import Truth
 from stages.base import schemas
-from stages.base.errors import InputError
-from stages.base.params import Section
 from stages.base.record import stage
 from stages.base.seeds import derive
 
 
-class AnnotateParams(Section):
-    samples: Annotated[int, Field(ge=2)]  # answers of each prompt
-    pairs: Annotated[int, Field(ge=1)]  # comparisons of each prompt, at most samples * (samples - 1) / 2
-    temperature: Annotated[float, Field(gt=0)]
-    top_p: Annotated[float, Field(gt=0, le=1)]
-    max_new_tokens: Annotated[int, Field(ge=1)]
+class AnnotateParams(Sampling):
+    samples: Annotated[int, Field(ge=2)]
+    """Answers of each prompt."""
+    pairs: Annotated[int, Field(ge=1)]
+    """Comparisons of each prompt, at most samples * (samples - 1) / 2."""
     max_drop: Annotated[float, Field(ge=0, le=1)]
+    """Largest share of all combinations of samples that may be left out."""
     annotator: AnnotatorSettings
 
 
@@ -45,35 +44,43 @@ class Candidate:
 
 
 def pair_up(
-    rows: Sequence[dict[str, Any]], texts: Sequence[Sequence[str]], pairs: int, seed: int
+    rows: Sequence[Instruction],
+    texts: Sequence[Sequence[str]],
+    pairs: int,
+    seed: int,
+    fits: Callable[[str, str], bool] = lambda prompt, text: True,
 ) -> tuple[list[Candidate], Counter[str]]:
     """Up to `pairs` pairs of each row's answers, taken in seeded order, and why the other combinations are left out:
-    `identical` answers, a pair of texts already taken (`repeated`), or more than asked for (`surplus`)."""
+    `identical` answers, a pair of texts already taken (`repeated`), one that with its end is longer than the model's
+    context (`too_long`: not `fits(prompt, text)`), or more than asked for (`surplus`)."""
     chosen: list[Candidate] = []
     drops: Counter[str] = Counter()
     for index, (row, answers) in enumerate(zip(rows, texts, strict=True)):
         combinations = list(itertools.combinations(range(len(answers)), 2))
-        order = np.random.default_rng(derive(seed, "pairs", row["id"])).permutation(len(combinations))
+        order = np.random.default_rng(derive(seed, "pairs", row.id)).permutation(len(combinations))
+        fitting = {text: fits(row.prompt, text) for text in answers}
         taken: set[frozenset[str]] = set()
         for a, b in (combinations[place] for place in order):
             both = frozenset((answers[a], answers[b]))
             if len(both) == 1:
                 drops["identical"] += 1
+            elif not all(fitting[text] for text in both):
+                drops["too_long"] += 1
             elif both in taken:
                 drops["repeated"] += 1
             elif len(taken) == pairs:
                 drops["surplus"] += 1
             else:
                 taken.add(both)
-                chosen.append(Candidate(index, Pair(f"{row['id']}-{a}-{b}", row["prompt"], answers[a], answers[b])))
+                chosen.append(Candidate(index, Pair(f"{row.id}-{a}-{b}", row.prompt, answers[a], answers[b])))
     return chosen, drops
 
 
 def label(
-    rows: Sequence[dict[str, Any]], candidates: Sequence[Candidate], verdicts: Sequence[Preference], truth: Truth
-) -> tuple[pa.Table, Counter[str]]:
-    """The PREFERENCE table, and why a pair isn't in it: a `tie`, or `no_preference` (a failed or unparsable call)."""
-    out: list[dict[str, Any]] = []
+    rows: Sequence[Instruction], candidates: Sequence[Candidate], verdicts: Sequence[Verdict], truth: Truth
+) -> tuple[list[Preference], Counter[str]]:
+    """The preferences, and why a pair isn't one: a `tie`, or `no_preference` (a failed or unparsable call)."""
+    out: list[Preference] = []
     drops: Counter[str] = Counter()
     for candidate, verdict in zip(candidates, verdicts, strict=True):
         if verdict.preference != verdict.preference:
@@ -84,82 +91,70 @@ def label(
             continue
         row, pair = rows[candidate.row], candidate.pair
         texts = (pair.output_a, pair.output_b) if verdict.preference < 1.5 else (pair.output_b, pair.output_a)
-        chosen_score, rejected_score = exact_scores(truth, [row, row], texts)
-        out.append(
-            {
-                "id": row["id"],
-                "prompt": row["prompt"],
-                "chosen": texts[0],
-                "rejected": texts[1],
-                "preference": verdict.preference,
-                "chosen_score": chosen_score,
-                "rejected_score": rejected_score,
-                "annotator": verdict.annotator,
-            }
-        )
-    return pa.Table.from_pylist(out, schema=schemas.PREFERENCE), drops
+        chosen, rejected = (found and found.score for found in exact(truth, [row, row], texts))
+        out.append(Preference(row.id, row.prompt, *texts, verdict.preference, chosen, rejected, verdict.annotator))
+    return out, drops
 
 
-def measure(preferences: pa.Table) -> dict[str, float]:
-    """How the labels stand to what is known.
+def measure(preferences: Sequence[Preference]) -> dict[str, float | None]:
+    """How the labels stand to what is known; None where nothing is.
 
     `score_agreement`: share that chose the higher exact score, of the pairs that differ in it. `chose_longer`: share
     that chose the longer answer, of the pairs that differ in length.
     """
-    rows = preferences.to_pylist()
-    scored = [row for row in rows if row["chosen_score"] is not None and row["chosen_score"] != row["rejected_score"]]
-    uneven = [row for row in rows if len(row["chosen"]) != len(row["rejected"])]
+    scores = [
+        (row.chosen_score, row.rejected_score)
+        for row in preferences
+        if row.chosen_score is not None and row.rejected_score is not None and row.chosen_score != row.rejected_score
+    ]
+    lengths = [(len(row.chosen), len(row.rejected)) for row in preferences]
     return {
-        "pairs": len(rows),
-        "pairs_that_differ_in_score": len(scored),
-        "score_agreement": _share(row["chosen_score"] > row["rejected_score"] for row in scored),
-        "chose_longer": _share(len(row["chosen"]) > len(row["rejected"]) for row in uneven),
-        "chosen_characters": _share(len(row["chosen"]) for row in rows),
-        "rejected_characters": _share(len(row["rejected"]) for row in rows),
+        "pairs": len(preferences),
+        "pairs_that_differ_in_score": len(scores),
+        "score_agreement": _mean(chosen > rejected for chosen, rejected in scores),
+        "chose_longer": _mean(chosen > rejected for chosen, rejected in lengths if chosen != rejected),
+        "chosen_characters": _mean(chosen for chosen, _ in lengths),
+        "rejected_characters": _mean(rejected for _, rejected in lengths),
     }
 
 
-def _share(values: Any) -> float:
+def _mean(values: Iterable[float]) -> float | None:
     listed = list(values)
-    return fmean(listed) if listed else float("nan")
+    return fmean(listed) if listed else None
 
 
 def main() -> None:
     with stage("alignment.annotate", AnnotateParams, seed="run.seed") as run:
         params = run.params
         instructions = read_instructions(run)
-        rows = [row for row in instructions if row["split"] == "preference"]
-        if not rows:
-            raise InputError("instructions.parquet: no row of the preference split, so nothing to annotate")
-        tokenizer = read_tokenizer(run)
-        model = read_model(run, SFT)
+        rows = of_split(instructions, "preference")
+        model, tokenizer = read_model(run, "sft")
         truth = read_truth(run)
         answers = answer(
-            model,
-            tokenizer,
-            [row["prompt"] for row in rows],
-            max_new_tokens=params.max_new_tokens,
-            temperature=params.temperature,
-            top_p=params.top_p,
-            seed=run.seed,
-            samples=params.samples,
-            label="sampling answers",
-        )
+            model, tokenizer, [row.prompt for row in rows], params,
+            seed=run.seed, samples=params.samples, label="sampling answers",
+        )  # fmt: skip
+
+        def fits(prompt: str, text: str) -> bool:
+            return len(tokenizer.encode_example(prompt, text)[0]) <= model.config.max_seq_len
+
         texts = [[given.text for given in group] for group in answers]
-        candidates, drops = pair_up(rows, texts, params.pairs, run.seed)
+        candidates, drops = pair_up(rows, texts, params.pairs, run.seed, fits)
+        grader = Grader.of(map(vars, instructions), truth)
         verdicts = compare(
             [candidate.pair for candidate in candidates],
             params.annotator,
             seed=derive(run.seed, "annotators"),
-            grader=Grader.of(instructions, truth),
+            grader=grader,
         )
         preferences, unlabelled = label(rows, candidates, verdicts, truth)
         combinations = len(rows) * params.samples * (params.samples - 1) // 2
-        run.rows(combinations, preferences.num_rows, dict(drops + unlabelled), params.max_drop)
-        run.write_table("preferences.parquet", preferences, schemas.PREFERENCE)
+        run.rows(combinations, len(preferences), dict(drops + unlabelled), params.max_drop)
+        run.write_table("preferences.parquet", table_of(preferences, schemas.PREFERENCE), schemas.PREFERENCE)
         errors = Counter(verdict.error for verdict in verdicts if verdict.error)
         run.note("errors", dict(sorted(errors.most_common(10))))
         run.note("simulated", params.annotator.provider == "simulated")
+        run.note("graded_by", grader.signals(row.prompt for row in rows))
         run.write_json("metrics.json", {"prompts": len(rows), **measure(preferences)})
 
 

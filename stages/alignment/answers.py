@@ -4,21 +4,29 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean
-from typing import Any
+from typing import Annotated
 
-from stages.alignment.batches import Exchange
-from stages.annotators.truth import Truth, score
+from pydantic import Field
+
+from stages.alignment.batches import Exchange, encode_exchange
+from stages.alignment.records import Instruction, of_split
+from stages.annotators.truth import Score, Truth, score
 from stages.base.errors import InputError
+from stages.base.params import Section
 from stages.base.seeds import derive
 from stages.lm.build import LanguageModel
 from stages.lm.chat import ChatTokenizer
 from stages.lm.generate import generate
 from stages.lm.scoring import sequence_logprobs
 
+BATCH = 32  # prompts decoded together: few enough for several processes to have some
+
+Measured = dict[str, float | None]  # None: unknown, as an exact score without truth
+
 
 @dataclass(frozen=True)
 class Answer:
-    """A decoded answer with the ids behind it. `ended`: `<|end|>` came within the bound on new tokens."""
+    """A decoded answer with the ids behind it. `ended`: the answer's end came within the bound on new tokens."""
 
     prompt_ids: tuple[int, ...]
     ids: tuple[int, ...]
@@ -26,75 +34,82 @@ class Answer:
     ended: bool
 
     def exchange(self, end: int) -> Exchange:
-        """Prompt, answer and, if the model wrote it, `<|end|>`; an answer that was cut off doesn't get one."""
+        """Prompt, answer and, if the model wrote it, its end; an answer that was cut off doesn't get one."""
         tail = (end,) if self.ended else ()
         return Exchange(self.prompt_ids + self.ids + tail, len(self.prompt_ids))
+
+
+class Sampling(Section):
+    """How answers are drawn."""
+
+    temperature: Annotated[float, Field(ge=0)]
+    """0 is greedy, 1 the model's own distribution."""
+    top_p: Annotated[float, Field(gt=0, le=1)]
+    """Mass of the most likely tokens that are drawn from; 1 for all."""
+    max_new_tokens: Annotated[int, Field(ge=1)]
+    """Longest answer."""
 
 
 def answer(
     model: LanguageModel,
     tokenizer: ChatTokenizer,
     prompts: Sequence[str],
+    sampling: Sampling,
     *,
-    max_new_tokens: int,
-    temperature: float,
-    top_p: float,
-    seed: int,
+    seed: int = 0,
     samples: int = 1,
     label: str = "answering",
 ) -> list[list[Answer]]:
     """`samples` answers of each prompt; the stream of sample k of a prompt depends on (seed, k, prompt) only.
 
-    A prompt that stands several times goes on counting k, so that no two of its answers share a stream.
-
-    Raises InputError for a prompt that leaves no room for `max_new_tokens` in the model's context.
+    A prompt that stands several times goes on counting k, so that no two of its answers share a stream. An answer ends
+    at the end of the model's context too. Raises InputError for a prompt that fills it.
     """
-    encoded = [tuple(tokenizer.encode_prompt(prompt)) for prompt in prompts]
-    room = model.config.max_seq_len - max_new_tokens
-    for prompt, ids in zip(prompts, encoded, strict=True):
-        if len(ids) > room:
-            raise InputError(
-                f"the prompt {prompt[:60]!r} is {len(ids)} tokens long; {max_new_tokens} new ones leave room for {room}"
-            )
-    repeated = [list(ids) for ids in encoded for _ in range(samples)]
+    limit = model.config.max_seq_len
     asked: Counter[str] = Counter()
-    seeds = []
+    work: list[tuple[list[int], int]] = []
     for prompt in prompts:
-        seeds += [derive(seed, asked[prompt] + k, prompt) for k in range(samples)]
+        ids = tokenizer.encode_prompt(prompt)
+        if len(ids) >= limit:
+            raise InputError(
+                f"the prompt {prompt[:60]!r} is {len(ids)} tokens long, which leaves no room for an answer in the "
+                f"model's context of {limit}"
+            )
+        work += [(ids, derive(seed, asked[prompt] + k, prompt)) for k in range(samples)]
         asked[prompt] += samples
-    generated = generate(
+    decoded = generate(
         model,
-        repeated,
-        max_new_tokens=max_new_tokens,
-        temperature=temperature,
-        top_p=top_p,
+        [ids for ids, _ in work],
+        max_new_tokens=sampling.max_new_tokens,
+        temperature=sampling.temperature,
+        top_p=sampling.top_p,
         seed=seed,
-        seeds=seeds,
+        seeds=[stream for _, stream in work],
         stop_ids=[tokenizer.end_id],
+        batch_size=BATCH,
         label=label,
     )
-    answers = [
-        Answer(tuple(start), tuple(ids), tokenizer.decode(ids).strip(), len(ids) < max_new_tokens)
-        for start, ids in zip(repeated, generated, strict=True)
-    ]
+    answers = []
+    for (start, _), new in zip(work, decoded, strict=True):
+        ended = len(new) < min(sampling.max_new_tokens, limit - len(start))
+        answers.append(Answer(tuple(start), tuple(new), tokenizer.decode(new).strip(), ended))
     return [answers[at : at + samples] for at in range(0, len(answers), samples)]
 
 
-def exact_scores(truth: Truth, rows: Sequence[dict[str, Any]], texts: Sequence[str]) -> list[int | None]:
-    """Exact score of each text as an answer to its INSTRUCTION row; None where the row names no entity."""
+def exact(truth: Truth, rows: Sequence[Instruction], texts: Sequence[str]) -> list[Score | None]:
+    """Exact score of each text as an answer to its instruction; None where nothing is known of what it asks about."""
     return [
-        score(truth, row["entity"], row["attributes"], text).score if row["entity"] else None
+        score(truth, row.entity, row.attributes, text) if row.entity in truth else None
         for row, text in zip(rows, texts, strict=True)
     ]
 
 
-def summarise(truth: Truth, rows: Sequence[dict[str, Any]], answers: Sequence[Answer]) -> dict[str, float]:
-    """Means over the answers: `exact_right`, `exact_score` (rows with an entity), `characters`, `tokens`, `ended`."""
-    known = [(row, given.text) for row, given in zip(rows, answers, strict=True) if row["entity"]]
-    scores = [score(truth, row["entity"], row["attributes"], text) for row, text in known]
+def summarise(truth: Truth, rows: Sequence[Instruction], answers: Sequence[Answer]) -> Measured:
+    """Means over the answers: `exact_right`, `exact_score` (of what is known), `characters`, `tokens`, `ended`."""
+    scores = [found for found in exact(truth, rows, [given.text for given in answers]) if found is not None]
     return {
-        "exact_right": fmean(result.right for result in scores) if scores else float("nan"),
-        "exact_score": fmean(result.score for result in scores) if scores else float("nan"),
+        "exact_right": fmean(found.right for found in scores) if scores else None,
+        "exact_score": fmean(found.score for found in scores) if scores else None,
         "characters": fmean(len(given.text) for given in answers),
         "tokens": fmean(len(given.ids) for given in answers),
         "ended": fmean(given.ended for given in answers),
@@ -102,32 +117,30 @@ def summarise(truth: Truth, rows: Sequence[dict[str, Any]], answers: Sequence[An
 
 
 class Validation:
-    """The validation split, answered greedily; a seeded sample of it measures the distance from a reference model."""
+    """The validation split: answered greedily, its own responses' loss, and the distance from a reference model."""
 
     def __init__(
-        self, tokenizer: ChatTokenizer, truth: Truth, instructions: Sequence[dict[str, Any]], max_new_tokens: int
+        self, tokenizer: ChatTokenizer, truth: Truth, instructions: Sequence[Instruction], max_new_tokens: int
     ) -> None:
-        self.rows = [row for row in instructions if row["split"] == "validation"]
-        if not self.rows:
-            raise InputError("instructions.parquet: no row of the validation split; choices are made on it")
+        self.rows = of_split(instructions, "validation")
         self.tokenizer, self.truth, self.max_new_tokens = tokenizer, truth, max_new_tokens
+        self.knows_truth = any(row.entity in truth for row in self.rows)
 
-    def greedy(self, model: LanguageModel) -> dict[str, float]:
-        """`summarise` of the greedy answers."""
-        training = model.training
-        model.eval()
-        given = answer(
-            model,
-            self.tokenizer,
-            [row["prompt"] for row in self.rows],
-            max_new_tokens=self.max_new_tokens,
-            temperature=0.0,
-            top_p=1.0,
-            seed=0,
-            label="validation",
-        )
-        model.train(training)
-        return summarise(self.truth, self.rows, [first for (first,) in given])
+    def answers(self, model: LanguageModel, temperature: float = 0.0, seed: int = 0) -> list[Answer]:
+        """One of each prompt."""
+        prompts = [row.prompt for row in self.rows]
+        sampling = Sampling(temperature=temperature, top_p=1.0, max_new_tokens=self.max_new_tokens)
+        return [first for (first,) in answer(model, self.tokenizer, prompts, sampling, seed=seed, label="validation")]
+
+    def summary(self, answers: Sequence[Answer]) -> Measured:
+        return summarise(self.truth, self.rows, answers)
+
+    def loss(self, model: LanguageModel) -> float:
+        """Mean negative log-likelihood of the responses' tokens, their ends included, in nats."""
+        limit = model.config.max_seq_len
+        exchanges = [encode_exchange(self.tokenizer, row.prompt, row.response, limit) for row in self.rows]
+        total = sum(sequence_logprobs(model, [exchange.scored for exchange in exchanges]))
+        return -total / sum(exchange.answer_length for exchange in exchanges)
 
     def divergence(self, model: LanguageModel, reference: LanguageModel, seed: int) -> float:
         """KL(model || reference) per answer in nats, by the plain estimator.
@@ -135,18 +148,7 @@ class Validation:
         That is the mean of log p - log p_ref over one answer a prompt, sampled from `model` at temperature 1; being
         unbiased, it may come out slightly negative where the models are close.
         """
-        given = answer(
-            model,
-            self.tokenizer,
-            [row["prompt"] for row in self.rows],
-            max_new_tokens=self.max_new_tokens,
-            temperature=1.0,
-            top_p=1.0,
-            seed=seed,
-            label="divergence",
-        )
-        end = self.tokenizer.end_id
-        pairs = [(list(exchange.ids), exchange.start) for exchange in (first.exchange(end) for (first,) in given)]
-        pairs = [(ids, start) for ids, start in pairs if start < len(ids)]
-        own, other = sequence_logprobs(model, pairs), sequence_logprobs(reference, pairs)
+        exchanges = [given.exchange(self.tokenizer.end_id) for given in self.answers(model, 1.0, seed)]
+        scored = [exchange.scored for exchange in exchanges if exchange.answer_length]
+        own, other = sequence_logprobs(model, scored), sequence_logprobs(reference, scored)
         return fmean(a - b for a, b in zip(own, other, strict=True))

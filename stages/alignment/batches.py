@@ -14,13 +14,22 @@ from stages.lm.chat import ChatTokenizer
 
 @dataclass(frozen=True)
 class Exchange:
-    """`<|bos|><|user|>prompt<|assistant|>answer<|end|>` and where the answer starts; the answer includes `<|end|>`."""
+    """Ids of a prompt and its answer in the chat format, and where the answer starts; its end is part of it."""
 
     ids: tuple[int, ...]
     start: int
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    @property
+    def answer_length(self) -> int:
+        return len(self.ids) - self.start
+
+    @property
+    def scored(self) -> tuple[list[int], int]:
+        """As `lm.scoring` reads it."""
+        return list(self.ids), self.start
 
 
 def encode_exchange(tokenizer: ChatTokenizer, prompt: str, answer: str, max_length: int) -> Exchange:

@@ -8,25 +8,18 @@ from typing import Annotated
 import pyarrow as pa
 from pydantic import Field
 
-from stages.alignment.answers import Answer, answer, exact_scores, summarise
-from stages.alignment.inputs import (
-    SFT,
-    read_instructions,
-    read_model,
-    read_tokenizer,
-    read_truth,
-)
+from stages.alignment.answers import Answer, Sampling, answer, exact, summarise
+from stages.alignment.inputs import read_model
+from stages.alignment.records import read_instructions, read_truth
 from stages.alignment.scalar import read_reward_model, rewards_of
+from stages.alignment.selection import validated
 from stages.base import schemas
-from stages.base.params import Section
 from stages.base.record import stage
 
 
-class BestOfNParams(Section):
+class BestOfNParams(Sampling):
     n: Annotated[int, Field(ge=1)]
-    temperature: Annotated[float, Field(gt=0)]
-    top_p: Annotated[float, Field(gt=0, le=1)]
-    max_new_tokens: Annotated[int, Field(ge=1)]
+    """Answers of each prompt."""
 
 
 PARAMS = {"alignment.best_of_n": BestOfNParams}
@@ -51,30 +44,19 @@ def kl_bound(n: int) -> float:
 def main() -> None:
     with stage("alignment.best_of_n", BestOfNParams, seed="run.seed") as run:
         params = run.params
-        instructions = read_instructions(run)
-        rows = [row for row in instructions if row["split"] in SPLITS]
-        tokenizer = read_tokenizer(run)
-        model = read_model(run, SFT)
+        rows = [row for row in read_instructions(run) if row.split in SPLITS]
+        model, tokenizer = read_model(run, "sft")
         reward_model = read_reward_model(run)
         truth = read_truth(run)
-        groups = answer(
-            model,
-            tokenizer,
-            [row["prompt"] for row in rows],
-            max_new_tokens=params.max_new_tokens,
-            temperature=params.temperature,
-            top_p=params.top_p,
-            seed=run.seed,
-            samples=params.n,
-            label=f"best of {params.n}",
-        )
+        prompts = [row.prompt for row in rows]
+        groups = answer(model, tokenizer, prompts, params, seed=run.seed, samples=params.n, label=f"best of {params.n}")
         exchanges = [given.exchange(tokenizer.end_id) for group in groups for given in group]
         chosen = pick(groups, rewards_of(reward_model, exchanges, tokenizer.pad_id))
         outputs = [
             {
-                "id": row["id"],
-                "split": row["split"],
-                "prompt": row["prompt"],
+                "id": row.id,
+                "split": row.split,
+                "prompt": row.prompt,
                 "output": given.text,
                 "tokens": len(given.ids),
             }
@@ -82,18 +64,19 @@ def main() -> None:
         ]
         run.write_table("outputs.parquet", pa.Table.from_pylist(outputs, schema=schemas.OUTPUT), schemas.OUTPUT)
         run.rows(len(rows), len(outputs), {}, max_drop=0.0)
-        mine = [index for index, row in enumerate(rows) if row["split"] == "validation"]
+        mine = [index for index, row in enumerate(rows) if row.split == "validation"]
         shown = [rows[index] for index in mine]
-        samples = [exact_scores(truth, shown, [groups[index][k].text for index in mine]) for k in range(params.n)]
-        oracle = [max(scores) for scores in zip(*samples, strict=True) if scores[0] is not None]
+        samples = [exact(truth, shown, [groups[index][k].text for index in mine]) for k in range(params.n)]
+        oracle = [max(s.score for s in scores if s) for scores in zip(*samples, strict=True) if any(scores)]
+        picked, first = [chosen[i] for i in mine], [groups[i][0] for i in mine]
         run.write_json(
             "metrics.json",
             {
                 "n": params.n,
                 "kl_bound": kl_bound(params.n),
-                **{f"validation_{k}": v for k, v in summarise(truth, shown, [chosen[i] for i in mine]).items()},
-                **{f"validation_one_{k}": v for k, v in summarise(truth, shown, [groups[i][0] for i in mine]).items()},
-                "validation_oracle_exact_score": fmean(oracle) if oracle else float("nan"),
+                **(validated(summarise(truth, shown, picked)) if mine else {}),
+                **(validated(summarise(truth, shown, first), "one_") if mine else {}),
+                "validation_oracle_exact_score": fmean(oracle) if oracle else None,
             },
         )
 

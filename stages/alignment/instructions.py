@@ -1,112 +1,169 @@
-"""Instructions for every split: the atlas questions with their reference answers, and files of one's own."""
+"""Instructions from one place, for every split: `python -m stages.alignment.instructions <key>`.
 
+Kind `truth` takes the questions that a source of the corpus left, with what is known of the entities that they ask
+about; kind `jsonl` a file of one's own.
+"""
+
+import sys
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
-import pyarrow as pa
-from pydantic import Field
+from pydantic import Field, RootModel, field_validator
 
+from stages.alignment.jsonl import Row, read_rows
+from stages.alignment.records import Instruction, table_of
+from stages.annotators.truth import Truth
 from stages.base import schemas
 from stages.base.errors import InputError
-from stages.base.files import read_jsonl
 from stages.base.params import Section
 from stages.base.record import stage
 from stages.base.seeds import derive
 
 SPLITS = ("sft", "preference", "validation", "test")
-QUESTIONS = "data/corpus/atlas/questions.parquet"
+NOTHING_KNOWN: dict[str, Any] = {"attributes": {}, "entities": {}}
+Share = Annotated[float, Field(gt=0, lt=1)]
 
 
-class InstructionsParams(Section):
-    filler_share: Annotated[float, Field(ge=0, le=1)]  # of the sft questions that have a filler sentence
-    sources: list[str]  # JSON Lines files of one's own: {"prompt", "response"[, "id", "split", "entity", "attributes"]}
+class TruthSource(Section):
+    """What a source of the corpus left of questions and truth."""
+
+    kind: Literal["truth"]
+    path: str
+    """A folder with questions.parquet and truth.json."""
+    filler_share: Annotated[float, Field(ge=0, le=1)]
+    """Share of the sft questions with a filler sentence that carry it in their response."""
 
 
-PARAMS = {"alignment.instructions": InstructionsParams}
+class FileSource(Section):
+    """A file of one's own, of which nothing more is known."""
+
+    kind: Literal["jsonl"]
+    path: str
+    """One {"prompt", "response"} a line, with "id", "split", "entity" and "attributes" if you like."""
+    splits: dict[Literal["preference", "validation", "test"], Share] | None = None
+    """Shares of the rows that go to other splits than sft, drawn by id, where the file gives no splits."""
+
+    @field_validator("splits")
+    @classmethod
+    def _leave_some(cls, splits: Mapping[str, float] | None) -> Mapping[str, float] | None:
+        if splits and sum(splits.values()) >= 1:
+            raise ValueError("the shares must leave one for sft")
+        return splits
 
 
-def from_questions(questions: list[dict[str, Any]], filler_share: float, seed: int) -> list[dict[str, Any]]:
-    """INSTRUCTION rows of QUESTION rows, in order.
+class InstructionSource(RootModel[Annotated[TruthSource | FileSource, Field(discriminator="kind")]]):
+    """Instructions from one place, of either kind."""
+
+
+PARAMS = {"alignment.instructions.sources.*": InstructionSource}
+
+
+def from_questions(
+    questions: Sequence[dict[str, Any]], filler_share: float, seed: int, origin: str
+) -> list[Instruction]:
+    """Instructions of QUESTION rows, in order.
 
     The response is the reference; a share of the sft rows that have a filler sentence carry it at the end. The draw
     hangs on the row's id alone, so adding a question changes no other.
     """
-    rows = []
-    for question in questions:
-        response = question["reference"]
-        if question["split"] == "sft" and question["filler"]:
-            draw = derive(seed, "filler", question["id"]) / 2**63
-            if draw < filler_share:
-                response = f"{response} {question['filler']}"
-        rows.append(
-            {
-                "id": question["id"],
-                "split": question["split"],
-                "origin": "atlas",
-                "entity": question["entity"],
-                "attributes": list(question["attributes"]),
-                "prompt": question["prompt"],
-                "response": response,
-            }
+
+    def response(question: dict[str, Any]) -> str:
+        padded = question["split"] == "sft" and question["filler"]
+        if padded and derive(seed, "filler", question["id"]) / 2**63 < filler_share:
+            return f"{question['reference']} {question['filler']}"
+        return question["reference"]
+
+    return [
+        Instruction(
+            question["id"], question["split"], origin, question["entity"], list(question["attributes"]),
+            question["prompt"], response(question),
         )
-    return rows
+        for question in questions
+    ]  # fmt: skip
 
 
-def from_file(path: Path) -> list[dict[str, Any]]:
-    """INSTRUCTION rows of a JSON Lines file; the split is sft and the id `<file stem>-<line>` unless given.
+def known_of(instructions: Sequence[Instruction], truth: Mapping[str, Any]) -> dict[str, Any]:
+    """Of `truth.json` what concerns the entities that are asked about; all values of the attributes, which are what
+    wrong answers are known by."""
+    asked = {row.entity for row in instructions}
+    return {
+        "attributes": truth["attributes"],
+        "entities": {name: known for name, known in truth["entities"].items() if name in asked},
+    }
 
-    Raises InputError naming the line of a row without a prompt or response, with a value of a wrong type, or with an
-    unknown key.
+
+def from_file(path: Path, shares: Mapping[Any, float] | None, seed: int, origin: str) -> list[Instruction]:
+    """Instructions of a JSON Lines file; the id is `<origin>-<line>` unless given.
+
+    A row's split is its own, or sft; where no row gives one, ids are divided by `shares`. Raises InputError naming the
+    line of a row without prompt or response, with a wrong type, an unknown key or an id that stands above already.
     """
-    rows = []
-    known = {"id", "split", "entity", "attributes", "prompt", "response"}
-    for number, row in enumerate(read_jsonl(path), 1):
-        place = f"{path}: row {number}"
-        if not isinstance(row, dict):
-            raise InputError(f"{place}: must be an object with `prompt` and `response`")
-        unknown = sorted(set(row) - known)
-        if unknown:
-            raise InputError(f"{place}: unknown key `{unknown[0]}`; known: {', '.join(sorted(known))}")
-        attributes = row.get("attributes", [])
-        if not isinstance(attributes, list) or not all(isinstance(name, str) for name in attributes):
-            raise InputError(f"{place}: `attributes` must be a list of strings")
-        texts = {key: row.get(key, default) for key, default in _defaults(path, number).items()}
-        for key, value in texts.items():
-            if not isinstance(value, str):
-                raise InputError(f"{place}: `{key}` must be a string")
-        for key in ("prompt", "response"):
-            if not texts[key].strip():
-                raise InputError(f"{place}: `{key}` is missing or empty")
-        if texts["split"] not in SPLITS:
-            raise InputError(f"{place}: `split` is {texts['split']!r}, must be one of {', '.join(SPLITS)}")
-        rows.append({**texts, "origin": "file", "attributes": attributes})
-    return rows
+    rows = read_rows(path, ("prompt", "response"), ("id", "split", "entity", "attributes"))
+    places: dict[str, str] = {}
+    for row in rows:
+        name = _id_of(row, origin)
+        if name in places:
+            raise InputError(f"{row.place}: the id `{name}` stands at {places[name]} already")
+        places[name] = row.place
+        if row.text("split", "sft") not in SPLITS:
+            raise InputError(f"{row.place}: `split` is {row.text('split')!r}, must be one of {', '.join(SPLITS)}")
+    drawn: Mapping[str, str] = {}
+    if shares and not any("split" in row.values for row in rows):
+        if len(rows) <= len(shares):
+            raise InputError(f"{path}: {len(rows)} rows can't be divided into {len(shares) + 1} splits; add some")
+        drawn = divide(list(places), shares, seed)
+    return [
+        Instruction(
+            name, drawn.get(name) or row.text("split", "sft"), origin, row.text("entity", ""), row.texts("attributes"),
+            row.text("prompt"), row.text("response"),
+        )
+        for name, row in zip(places, rows, strict=True)
+    ]  # fmt: skip
 
 
-def _defaults(path: Path, number: int) -> dict[str, str]:
-    return {"id": f"{path.stem}-{number}", "split": "sft", "entity": "", "prompt": "", "response": ""}
+def _id_of(row: Row, origin: str) -> str:
+    return row.text("id") if "id" in row.values else f"{origin}-{row.number}"
 
 
-def gather(groups: list[list[dict[str, Any]]]) -> pa.Table:
-    """One INSTRUCTION table of all groups, in order. Raises InputError for an id that occurs twice."""
-    rows = [row for group in groups for row in group]
-    twice = [name for name, count in Counter(row["id"] for row in rows).items() if count > 1]
-    if twice:
-        raise InputError(f"instruction id `{twice[0]}` occurs more than once; ids must differ over all sources")
-    return pa.Table.from_pylist(rows, schema=schemas.INSTRUCTION)
+def divide(names: Sequence[str], shares: Mapping[str, float], seed: int) -> dict[str, str]:
+    """The split of each name: by its hash, so that adding a row moves no other. A split that few rows left empty takes
+    one from the largest."""
+    place = {name: derive(seed, "split", name) / 2**63 for name in names}
+    ordered = sorted(names, key=place.__getitem__)
+    splits = dict.fromkeys(ordered, "sft")
+    start = 0.0
+    for split, share in sorted(shares.items()):
+        splits |= {name: split for name in ordered if start <= place[name] < start + share}
+        start += share
+    for split in [*sorted(shares), "sft"]:
+        if split not in splits.values():
+            largest = Counter(splits.values()).most_common(1)[0][0]
+            splits[next(name for name in ordered if splits[name] == largest)] = split
+    return splits
 
 
-def main() -> None:
-    with stage("alignment.instructions", InstructionsParams, seed="corpus.seed") as run:
-        questions = run.read_table(QUESTIONS, schemas.QUESTION).to_pylist()
-        own = [from_file(run.input(path)) for path in run.params.sources]
-        table = gather([from_questions(questions, run.params.filler_share, run.seed), *own])
+def main(key: str) -> None:
+    section = f"alignment.instructions.sources.{key}"
+    with stage("alignment.instructions", InstructionSource, item=key, section=section, seed="corpus.seed") as run:
+        params, truth = run.params.root, NOTHING_KNOWN
+        if isinstance(params, FileSource):
+            rows = from_file(run.input(params.path), params.splits, run.seed, key)
+        else:
+            questions = run.read_table(f"{params.path}/questions.parquet", schemas.QUESTION).to_pylist()
+            if not questions:
+                raise InputError(f"{params.path}/questions.parquet: no questions; this source knows no truth")
+            rows = from_questions(questions, params.filler_share, run.seed, key)
+            truth = known_of(rows, run.read_json(f"{params.path}/truth.json"))
+            Truth.from_json(truth, f"{params.path}/truth.json")
+        table = table_of(rows, schemas.INSTRUCTION)
         run.write_table("instructions.parquet", table, schemas.INSTRUCTION)
-        splits = Counter(table.column("split").to_pylist())
+        run.write_json("truth.json", truth)
+        splits = Counter(row.split for row in rows)
         run.write_json("metrics.json", {f"{split}_rows": splits[split] for split in SPLITS})
-        run.rows(len(questions) + sum(map(len, own)), table.num_rows, {}, max_drop=0.0)
+        run.rows(len(rows), table.num_rows, {}, max_drop=0.0)
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1])

@@ -7,50 +7,64 @@ from typing import Annotated, Any
 import numpy as np
 import torch
 from pydantic import Field
-from torch import nn
+from torch import Tensor, nn
 
-from stages.alignment.answers import Answer, Validation, answer
-from stages.alignment.inputs import (
-    SFT,
-    read_instructions,
-    read_model,
-    read_tokenizer,
-    read_truth,
-)
+from stages.alignment.answers import Answer, Measured, Sampling, Validation, answer
+from stages.alignment.inputs import read_model
 from stages.alignment.losses import masked_mean, ppo_policy_loss, ppo_value_loss
+from stages.alignment.records import Instruction, of_split, read_instructions, read_truth
 from stages.alignment.rollout import Rollout, collect, spread_logprobs
 from stages.alignment.scalar import ScalarModel, read_reward_model, rewards_of
+from stages.alignment.selection import EXACT_RIGHT, MEAN_REWARD, Selection, validated
+from stages.alignment.tuning import Report, evenly, optimise, sharded
 from stages.base.params import Section
+from stages.base.recipe import Run
 from stages.base.record import stage
 from stages.base.seeds import derive
 from stages.lm.build import LanguageModel
 from stages.lm.chat import ChatTokenizer
 from stages.lm.checkpoint import save_model
 from stages.lm.device import environment
-from stages.lm.loop import train
 from stages.lm.optim import build_optimizer
+from stages.lm.shards import ShardedGradient
 
 
 class PpoParams(Section):
     iterations: Annotated[int, Field(ge=1)]
-    rollouts: Annotated[int, Field(ge=2)]  # prompts answered in each iteration
-    epochs: Annotated[int, Field(ge=1)]  # passes over an iteration's rollouts
+    """Rounds of answering and learning from the answers."""
+    rollouts: Annotated[int, Field(ge=2)]
+    """Prompts answered in each iteration."""
+    epochs: Annotated[int, Field(ge=1)]
+    """Passes over an iteration's rollouts."""
     minibatch_size: Annotated[int, Field(ge=1)]
+    """Rollouts of a step."""
     lr: Annotated[float, Field(gt=0)]
+    """Of the policy, constant."""
     value_lr: Annotated[float, Field(gt=0)]
-    kl: Annotated[float, Field(ge=0)]  # weight of the per-token penalty, against scores of standard deviation 1
+    """Of the value function."""
+    kl: Annotated[float, Field(ge=0)]
+    """Weight of the per-token penalty, against scores of standard deviation 1."""
     gamma: Annotated[float, Field(gt=0, le=1)]
+    """Discount of a token's later rewards."""
     lam: Annotated[float, Field(ge=0, le=1)]
+    """Of generalized advantage estimation: 0 trusts the values, 1 the rewards."""
     clip_ratio: Annotated[float, Field(gt=0)]
+    """How far a token's probability may move for free, as a share."""
     clip_value: Annotated[float, Field(gt=0)]
+    """How far a value may move for free."""
     value_weight: Annotated[float, Field(ge=0)]
-    missing_end_penalty: Annotated[float, Field(ge=0)]  # taken from the score of an answer that was cut off
-    clip: Annotated[float, Field(ge=0)]  # largest gradient norm, policy and critic together
+    """Of the value loss beside the policy's."""
+    missing_end_penalty: Annotated[float, Field(ge=0)]
+    """Taken from the score of an answer that was cut off, in standard deviations of the reward."""
+    clip: Annotated[float, Field(ge=0)]
+    """Largest gradient norm, policy and value function together; 0 for none."""
     validations: Annotated[int, Field(ge=1)]
+    """Checkpoints compared, after whole iterations, the last one included."""
     max_new_tokens: Annotated[int, Field(ge=1)]
+    """Longest answer."""
 
 
-PARAMS = {"alignment.ppo": PpoParams}
+PARAMS = {"alignment.ppo": PpoParams, "run": Run}
 RewardFunction = Callable[[Sequence[Answer]], list[float]]
 
 
@@ -89,8 +103,8 @@ def minibatches(count: int, size: int, epochs: int, seed: int) -> list[list[int]
     return [order[at : at + size] for order in orders for at in range(0, count, size)]
 
 
-def update_loss(model: ActorCritic, batch: Rollout, params: PpoParams) -> tuple[torch.Tensor, dict[str, float]]:
-    """Policy loss + value_weight * value loss of one minibatch, and what to log of it."""
+def update_loss(model: ActorCritic, batch: Rollout, params: PpoParams) -> tuple[Tensor, Report]:
+    """Policy loss + value_weight * value loss of one minibatch, means over its tokens, and what to log of it."""
     logprobs = spread_logprobs(model.policy, batch.tokens, batch.mask)
     values = model.critic(batch.tokens[:, :-1])
     policy = ppo_policy_loss(logprobs, batch.logprobs, batch.advantages, batch.mask, params.clip_ratio)
@@ -106,76 +120,100 @@ def update_loss(model: ActorCritic, batch: Rollout, params: PpoParams) -> tuple[
     }
 
 
-def improve(
-    model: ActorCritic,
-    reference: LanguageModel,
-    tokenizer: ChatTokenizer,
-    prompts: Sequence[str],
-    reward: RewardFunction,
-    params: PpoParams,
-    seed: int,
-    on_checkpoint: Callable[[int], None],
-    name: str,
-) -> list[dict[str, float]]:
-    """Train `model` in place; one row an update.
+def prompts_of(instructions: Sequence[Instruction]) -> list[str]:
+    """Those of the preference split; of the sft split where there is none."""
+    found = [row.prompt for row in instructions if row.split == "preference"]
+    return found or [row.prompt for row in of_split(instructions, "sft")]
+
+
+class Improvement:
+    """An actor-critic on its way through iterations of answering and learning from the answers.
 
     Answers are sampled at temperature 1 from the whole distribution, because the ratios and the KL penalty are those of
-    the model's own distribution. `on_checkpoint(step)` is called `validations` times, after whole iterations, the last
-    one included.
+    the model's own distribution.
     """
-    standardised = Standardised(reward, params.missing_end_penalty)
-    updates = len(minibatches(params.rollouts, params.minibatch_size, params.epochs, 0))
-    marks = {round(params.iterations * (k + 1) / params.validations) * updates for k in range(params.validations)} - {0}
-    state: dict[str, Any] = {}
 
-    def roll_out(iteration: int) -> None:
+    def __init__(
+        self,
+        model: ActorCritic,
+        reference: LanguageModel,
+        tokenizer: ChatTokenizer,
+        prompts: Sequence[str],
+        reward: RewardFunction,
+        params: PpoParams,
+        *,
+        seed: int,
+        shards: int,
+    ) -> None:
+        self.model, self.reference, self.tokenizer, self.prompts = model, reference, tokenizer, prompts
+        self.params, self.seed, self.shards = params, seed, shards
+        self.scores = Standardised(reward, params.missing_end_penalty)
+        self.updates = len(minibatches(params.rollouts, params.minibatch_size, params.epochs, 0))
+        self._gradient: ShardedGradient | None = None
+
+    def train(self, name: str, on_checkpoint: Callable[[int], None]) -> list[Report]:
+        """Train the model in place; one row an update. `on_checkpoint(step)` is called after whole iterations."""
+        params = self.params
+        optimizer = build_optimizer(self.model, params.lr, kind="adamw")
+        split_rates(optimizer, self.model, params.lr, params.value_lr)
+        try:
+            return optimise(
+                self.model,
+                optimizer,
+                self._step,
+                params.iterations * self.updates,
+                lambda step: 1.0,
+                params.clip,
+                name=name,
+                checkpoints={done * self.updates for done in evenly(params.iterations, params.validations)},
+                on_checkpoint=on_checkpoint,
+            )
+        finally:
+            self._close()
+
+    def _step(self, step: int) -> Report:
+        iteration, update = divmod(step, self.updates)
+        report = self._roll_out(iteration) if update == 0 else {}
+        assert self._gradient is not None
+        return self._gradient(update) | report
+
+    def _roll_out(self, iteration: int) -> Report:
+        """Answer prompts; the updates that follow learn from the answers. Returns what to log."""
+        params, seed = self.params, self.seed
         order = np.random.default_rng(derive(seed, "prompts", iteration)).permutation(
-            np.arange(max(params.rollouts, len(prompts))) % len(prompts)
+            np.arange(max(params.rollouts, len(self.prompts))) % len(self.prompts)
         )
-        model.eval()
+        self._close()
+        self.model.eval()
         groups = answer(
-            model.policy,
-            tokenizer,
-            [prompts[index] for index in order[: params.rollouts]],
-            max_new_tokens=params.max_new_tokens,
-            temperature=1.0,
-            top_p=1.0,
+            self.model.policy,
+            self.tokenizer,
+            [self.prompts[index] for index in order[: params.rollouts]],
+            Sampling(temperature=1.0, top_p=1.0, max_new_tokens=params.max_new_tokens),
             seed=derive(seed, "answers", iteration),
         )
         answers = [given for (given,) in groups]
-        scores, raw = standardised(answers)
+        scores, raw = self.scores(answers)
         rollout, found = collect(
-            model.policy, reference, model.critic, answers, scores, tokenizer.pad_id, tokenizer.end_id,
-            kl=params.kl, gamma=params.gamma, lam=params.lam,
+            self.model.policy, self.reference, self.model.critic, answers, scores,
+            self.tokenizer.pad_id, self.tokenizer.end_id, kl=params.kl, gamma=params.gamma, lam=params.lam,
         )  # fmt: skip
-        model.train()
-        state["rollout"] = rollout
-        state["report"] = {"iteration": iteration, "reward": raw, "score": fmean(scores), **found}
-        state["batches"] = minibatches(
+        self.model.train()
+        batches = minibatches(
             params.rollouts, params.minibatch_size, params.epochs, derive(seed, "minibatches", iteration)
         )
 
-    def loss(current: Any, step: int) -> tuple[torch.Tensor, dict[str, float]]:
-        iteration, update = divmod(step, updates)
-        if update == 0:
-            roll_out(iteration)
-        found, report = update_loss(current, state["rollout"].rows(state["batches"][update]), params)
-        return found, report | (state["report"] if update == 0 else {})
+        def loss(batch: list[int]) -> tuple[Tensor, Report]:
+            return update_loss(self.model, rollout.rows(batch), params)
 
-    optimizer = build_optimizer(model, params.lr, kind="adamw")
-    split_rates(optimizer, model, params.lr, params.value_lr)
-    result = train(
-        model,
-        optimizer,
-        lambda step: 1.0,
-        loss,
-        params.iterations * updates,
-        name=name,
-        clip=params.clip,
-        on_step=lambda done: on_checkpoint(done - 1) if done in marks else None,
-    )
-    model.eval()
-    return result.rows
+        # Its processes are forked here, so that they have the rollout.
+        self._gradient = sharded(self.model, loss, batches, rollout.mask.sum(dim=1).tolist(), self.shards)
+        return {"iteration": iteration, "reward": raw, "score": fmean(scores), **found}
+
+    def _close(self) -> None:
+        if self._gradient is not None:
+            self._gradient.close()
+            self._gradient = None
 
 
 def split_rates(optimizer: torch.optim.Optimizer, model: ActorCritic, lr: float, value_lr: float) -> None:
@@ -191,45 +229,45 @@ def split_rates(optimizer: torch.optim.Optimizer, model: ActorCritic, lr: float,
 
 
 def main() -> None:
-    with stage("alignment.ppo", PpoParams, seed="run.seed") as run:
+    with stage("alignment.ppo", PpoParams, seed="run") as run:
         params = run.params
         instructions = read_instructions(run)
-        tokenizer = read_tokenizer(run)
-        reference, reward_model = read_model(run, SFT), read_reward_model(run)
-        model = ActorCritic(read_model(run, SFT), read_reward_model(run))
-        truth = read_truth(run)
-        validation = Validation(tokenizer, truth, instructions, params.max_new_tokens)
-        prompts = [row["prompt"] for row in instructions if row["split"] == "preference"]
-        checkpoints: list[dict[str, float]] = []
-        best: dict[str, Any] = {}
+        (reference, tokenizer), (policy, _) = read_model(run, "sft"), read_model(run, "sft")
+        reward_model = read_reward_model(run)
+        model = ActorCritic(policy, read_reward_model(run))
+        validation = Validation(tokenizer, read_truth(run), instructions, params.max_new_tokens)
 
         def reward(answers: Sequence[Answer]) -> list[float]:
-            return rewards_of(reward_model, [given.exchange(tokenizer.end_id) for given in answers], tokenizer.pad_id)
+            exchanges = [given.exchange(tokenizer.end_id) for given in answers]
+            return rewards_of(reward_model, exchanges, tokenizer.pad_id)
 
-        def keep_best(step: int) -> None:
-            found = validation.greedy(model.policy)
-            if not checkpoints or found["exact_score"] > max(row["exact_score"] for row in checkpoints):
-                best.update({key: value.detach().clone() for key, value in model.policy.state_dict().items()})
-            checkpoints.append({"step": step, **found})
+        def measure() -> Measured:
+            given = validation.answers(policy)
+            return {"reward": fmean(reward(given)), **validation.summary(given)}
 
-        steps = improve(model, reference, tokenizer, prompts, reward, params, run.seed, keep_best, "alignment.ppo")
-        model.policy.load_state_dict(best)
-        chosen = max(checkpoints, key=lambda row: (row["exact_score"], -row["step"]))
-        at = {row["step"]: {f"validation_{k}": v for k, v in row.items() if k != "step"} for row in checkpoints}
-        save_model(run.output(""), model.policy)
-        run.write_jsonl("steps.jsonl", [row | at.get(row["step"], {}) for row in steps])
+        metric = EXACT_RIGHT if validation.knows_truth else MEAN_REWARD
+        selection = Selection(policy, metric, measure)
+        before = measure()
+        improvement = Improvement(
+            model, reference, tokenizer, prompts_of(instructions), reward, params,
+            seed=run.seed, shards=run.section("run", Run).shards,
+        )  # fmt: skip
+        steps = improvement.train(run.name, selection.visit)
+        selection.restore()
+        save_model(run.model_folder("ppo"), policy, tokenizer)
+        run.write_jsonl("steps.jsonl", selection.joined(steps))
         rewards = [row["reward"] for row in steps if "reward" in row]
         run.write_json(
             "metrics.json",
             {
                 "first_reward": rewards[0],
                 "last_reward": rewards[-1],
-                "best_step": chosen["step"],
-                "validation_kl_to_sft": validation.divergence(model.policy, reference, derive(run.seed, "divergence")),
-                **{f"validation_{key}": value for key, value in chosen.items() if key != "step"},
-                **{f"validation_sft_{key}": value for key, value in validation.greedy(reference).items()},
+                **selection.metrics(),
+                "validation_kl_to_sft": validation.divergence(policy, reference, derive(run.seed, "divergence")),
+                **validated(before, "sft_"),
             },
         )
+        run.note("chosen_by", metric.name)
         run.note("environment", environment())
 
 

@@ -9,11 +9,11 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from stages.alignment.batches import Exchange, pad
-from stages.alignment.inputs import MODEL_FILES
 from stages.base.errors import InputError
 from stages.base.files import atomic_path
 from stages.base.record import StageRun
 from stages.lm.build import LanguageModel
+from stages.lm.chat import ChatTokenizer
 from stages.lm.checkpoint import load_model, save_model
 from stages.lm.device import autocast
 
@@ -50,9 +50,9 @@ class ScalarModel(nn.Module):
         return self(tokens)[torch.arange(len(tokens), device=tokens.device), ends]
 
 
-def save_scalar(folder: Path, model: ScalarModel) -> None:
+def save_scalar(folder: Path, model: ScalarModel, tokenizer: ChatTokenizer) -> None:
     """A model folder plus `head.safetensors` (weight [1, C], bias [1]; the pooling in its metadata)."""
-    save_model(folder, model.decoder)
+    save_model(folder, model.decoder, tokenizer)
     tensors = {
         name: value.detach().float().cpu().contiguous() for name, value in sorted(model.head.state_dict().items())
     }
@@ -76,10 +76,8 @@ def load_scalar(folder: Path) -> ScalarModel:
 
 
 def read_reward_model(run: StageRun[Any]) -> ScalarModel:
-    """The reward model, its files registered in the run's record."""
-    for name in (*MODEL_FILES, HEAD):
-        run.input(f"{REWARD}/{name}")
-    return load_scalar(Path(REWARD))
+    """The reward model, registered in the run's record."""
+    return load_scalar(run.input(REWARD))
 
 
 @torch.inference_mode()

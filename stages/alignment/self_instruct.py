@@ -9,10 +9,11 @@ import numpy as np
 import pyarrow as pa
 from pydantic import Field
 
-from stages.alignment.inputs import BASE, read_instructions, read_model, read_tokenizer
+from stages.alignment.answers import Sampling
+from stages.alignment.inputs import read_model
 from stages.alignment.novelty import Novelty
+from stages.alignment.records import Instruction, of_split, read_instructions, table_of
 from stages.base import schemas
-from stages.base.params import Section
 from stages.base.record import stage
 from stages.base.seeds import derive
 from stages.lm.build import LanguageModel
@@ -20,20 +21,24 @@ from stages.lm.chat import ChatTokenizer
 from stages.lm.generate import generate
 
 
-class SelfInstructParams(Section):
+class SelfInstructParams(Sampling):
     candidates: Annotated[int, Field(ge=1)]
-    rounds: Annotated[int, Field(ge=1)]  # after each, what was kept may serve as an example
-    seed_shots: Annotated[int, Field(ge=1)]  # examples a prompt from the sft instructions
-    machine_shots: Annotated[int, Field(ge=0)]  # and from what was kept; the paper: 6 and 2
-    temperature: Annotated[float, Field(gt=0)]
-    top_p: Annotated[float, Field(gt=0, le=1)]
-    max_new_tokens: Annotated[int, Field(ge=1)]
-    overlap: Annotated[float, Field(gt=0, le=1)]  # highest ROUGE-L to anything kept
+    """Instructions that are written, over all rounds."""
+    rounds: Annotated[int, Field(ge=1)]
+    """After each, what was kept may serve as an example."""
+    seed_shots: Annotated[int, Field(ge=1)]
+    """Examples of a prompt from the sft instructions."""
+    machine_shots: Annotated[int, Field(ge=0)]
+    """And from what was kept; the paper has 6 and 2."""
+    overlap: Annotated[float, Field(gt=0, le=1)]
+    """Highest ROUGE-L to anything kept."""
     min_words: Annotated[int, Field(ge=1)]
+    """Of an instruction."""
     max_words: Annotated[int, Field(ge=1)]
+    """Of an instruction."""
 
 
-PARAMS = {"alignment.self_instruct": SelfInstructParams}
+PARAMS = {"alignment.self_instruct": SelfInstructParams, "alignment.base": str}
 
 LABEL = re.compile(r"\b(Question|Answer):")
 Example = tuple[str, str]  # prompt, response
@@ -119,32 +124,22 @@ def writer(model: LanguageModel, tokenizer: ChatTokenizer, params: SelfInstructP
     return write
 
 
-def to_rows(examples: Sequence[Example]) -> pa.Table:
-    """INSTRUCTION rows of origin self_instruct; no truth is known of them."""
-    rows = [
-        {
-            "id": f"self_instruct-{number}",
-            "split": "sft",
-            "origin": "self_instruct",
-            "entity": "",
-            "attributes": [],
-            "prompt": prompt,
-            "response": response,
-        }
+def to_rows(examples: Sequence[Example]) -> list[Instruction]:
+    """Sft instructions of origin self_instruct; no truth is known of them."""
+    origin = "self_instruct"
+    return [
+        Instruction(f"{origin}-{number}", "sft", origin, "", [], prompt, response)
         for number, (prompt, response) in enumerate(examples)
     ]
-    return pa.Table.from_pylist(rows, schema=schemas.INSTRUCTION)
 
 
 def main() -> None:
     with stage("alignment.self_instruct", SelfInstructParams, seed="run.seed") as run:
         params = run.params
-        instructions = read_instructions(run)
-        seeds = [(row["prompt"], row["response"]) for row in instructions if row["split"] == "sft"]
-        tokenizer = read_tokenizer(run)
-        model = read_model(run, BASE)
+        seeds = [(row.prompt, row.response) for row in of_split(read_instructions(run), "sft")]
+        model, tokenizer = read_model(run, run.section("alignment.base", str))
         kept, drops = propose(seeds, writer(model, tokenizer, params, run.seed), params, run.seed)
-        run.write_table("generated.parquet", to_rows(kept), schemas.INSTRUCTION)
+        run.write_table("generated.parquet", table_of(to_rows(kept), schemas.INSTRUCTION), schemas.INSTRUCTION)
         run.write_table("drops.parquet", pa.Table.from_pylist(drops, schema=DROPS), DROPS)
         reasons = Counter(row["reason"] for row in drops)
         run.write_json(

@@ -1,0 +1,48 @@
+"""Preferences as pairs of exchanges, some held out from training."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import fmean
+
+from stages.alignment.batches import Exchange, encode_exchange
+from stages.alignment.records import Preference
+from stages.base.errors import InputError
+from stages.base.seeds import derive
+from stages.lm.chat import ChatTokenizer
+
+
+@dataclass(frozen=True)
+class Pair:
+    chosen: Exchange
+    rejected: Exchange
+
+    def __len__(self) -> int:
+        return max(len(self.chosen), len(self.rejected))
+
+
+def encode_pairs(tokenizer: ChatTokenizer, preferences: Sequence[Preference], max_length: int) -> list[Pair]:
+    """Raises InputError for an exchange longer than the model's context."""
+    return [
+        Pair(
+            encode_exchange(tokenizer, row.prompt, row.chosen, max_length),
+            encode_exchange(tokenizer, row.prompt, row.rejected, max_length),
+        )
+        for row in preferences
+    ]
+
+
+def hold_out(preferences: Sequence[Preference], share: float, seed: int) -> tuple[list[Preference], list[Preference]]:
+    """Those to train on, and about `share` of the prompts' held out: all pairs of a prompt fall on one side, and on
+    each side falls one. Raises InputError for a single prompt."""
+    place = {row.prompt: derive(seed, "held_out", row.prompt) / 2**63 for row in preferences}
+    if len(place) < 2:
+        raise InputError(f"preferences: {len(place)} prompt, of which none can be held out; add pairs of others")
+    ordered = sorted(place, key=place.__getitem__)
+    away = {prompt for prompt in ordered[1:-1] if place[prompt] < share} | {ordered[0]}
+    kept = [row for row in preferences if row.prompt not in away]
+    return kept, [row for row in preferences if row.prompt in away]
+
+
+def accuracy(margins: Sequence[float]) -> float:
+    """Share of the pairs whose chosen answer is ahead; a draw is half of one."""
+    return fmean(0.5 if margin == 0 else float(margin > 0) for margin in margins)

@@ -1,0 +1,128 @@
+"""One tuning run: batches of similar lengths, optimizer, rate schedule, clipping, and pauses for validation."""
+
+import contextlib
+from collections.abc import Callable, Collection, Sequence
+from typing import Annotated
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from stages.alignment.batches import bucketed
+from stages.base.params import Section
+from stages.base.workers import worker_count
+from stages.lm.loop import train
+from stages.lm.optim import build_optimizer
+from stages.lm.rates import Kind, Rates, cosine
+from stages.lm.shards import ShardedGradient, possible_processes
+
+Report = dict[str, float]
+BatchLoss = Callable[[list[int]], tuple[Tensor, Report]]  # indices of examples → means over them; "tokens" is a sum
+
+
+class TuningParams(Section):
+    """How weights are tuned on examples."""
+
+    epochs: Annotated[int, Field(ge=1)]
+    """Passes over the examples."""
+    batch_size: Annotated[int, Field(ge=1)]
+    """Examples (SFT) or pairs (DPO, reward) of a step."""
+    lr: Annotated[float, Field(gt=0)]
+    """Peak learning rate; half a cosine from there to zero."""
+    weight_decay: Annotated[float, Field(ge=0)]
+    """Decoupled, of matrices."""
+    warmup: Annotated[float, Field(ge=0, le=1)]
+    """Share of the steps over which the rate rises."""
+    clip: Annotated[float, Field(ge=0)]
+    """Largest gradient norm, 0 for none."""
+
+
+def tune(
+    model: nn.Module,
+    loss: BatchLoss,
+    lengths: Sequence[int],
+    weights: Sequence[float],
+    params: TuningParams,
+    *,
+    seed: int,
+    shards: int,
+    name: str,
+    kind: Kind = "adamw",
+    rates: Rates | None = None,
+    validations: int = 0,
+    on_checkpoint: Callable[[int], None] | None = None,
+) -> list[Report]:
+    """Train `model` in place on examples of these lengths, every example once an epoch; one row a step.
+
+    weights: how much of a batch's mean each example is. shards: parts of a batch whose gradients are summed in a fixed
+    order, by as many processes as there are workers. `on_checkpoint(step)` is called `validations` times at equal
+    distances, the last step included.
+    """
+    batches = [batch for epoch in range(params.epochs) for batch in bucketed(lengths, params.batch_size, seed, epoch)]
+    steps, warmup = len(batches), round(params.warmup * len(batches))
+    with contextlib.closing(sharded(model, loss, batches, weights, shards)) as gradient:
+        return optimise(
+            model,
+            build_optimizer(model, rates or params.lr, kind=kind, weight_decay=params.weight_decay),
+            gradient,
+            steps,
+            lambda step: cosine(step, steps, warmup),
+            params.clip,
+            name=name,
+            checkpoints=evenly(steps, validations),
+            on_checkpoint=on_checkpoint,
+        )
+
+
+def sharded(
+    model: nn.Module, loss: BatchLoss, batches: Sequence[list[int]], weights: Sequence[float], shards: int
+) -> ShardedGradient:
+    """What leaves the gradient of `batches[step]` on the parameters, and reports its means."""
+
+    def compute(step: int, shard: int) -> Report:
+        batch = batches[step]
+        part = batch[shard::shards]
+        share = sum(weights[index] for index in part) / sum(weights[index] for index in batch)
+        mean, report = loss(part or batch[:1])  # an empty part has the names of the numbers, too, but no share
+        (mean * share).backward()
+        tokens = report.pop("tokens")
+        return {"loss": mean.item() * share, "tokens": tokens} | {key: value * share for key, value in report.items()}
+
+    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    return ShardedGradient(parameters, compute, shards, possible_processes(worker_count()))
+
+
+def evenly(steps: int, count: int) -> set[int]:
+    """How many of `steps` are done at each of `count` checkpoints; fewer where there are fewer steps."""
+    return {round(steps * (k + 1) / count) for k in range(count)} - {0}
+
+
+def optimise(
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    gradient: Callable[[int], Report],
+    steps: int,
+    schedule: Callable[[int], float],
+    clip: float,
+    *,
+    name: str,
+    checkpoints: Collection[int],
+    on_checkpoint: Callable[[int], None] | None,
+) -> list[Report]:
+    """Train `model` in place and leave it in eval mode; one row a step.
+
+    `gradient(step)` leaves a step's gradient on the parameters. `on_checkpoint(step)` is called when as many steps are
+    done as `checkpoints` says, the model in eval mode.
+    """
+
+    def pause(done: int) -> None:
+        if on_checkpoint is not None and done in checkpoints:
+            model.eval()
+            on_checkpoint(done - 1)
+            model.train()
+
+    rows = train(
+        model, optimizer, schedule, lambda _, step: (None, gradient(step)), steps, name=name, clip=clip, on_step=pause
+    ).rows
+    model.eval()
+    return rows

@@ -64,6 +64,18 @@ class Recipe(Section):
     """Epsilon of RMSNorm."""
 
 
+class Shape(Section):
+    """Of a decoder; an LSTM uses n_layer and d_model only."""
+
+    n_layer: Count
+    d_model: Count
+    n_head: Count
+    n_kv_head: Count
+    """Heads of keys and values; a divisor of n_head."""
+    d_ff: Count
+    """Width of SwiGLU's inner layer."""
+
+
 class Run(Section):
     """What everything trained has in common beside the recipe."""
 

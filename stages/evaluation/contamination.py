@@ -12,6 +12,7 @@ from stages.base.artifacts import EVALUATED, MODELS, PACK, PACKED, TASKS, TRAIN,
 from stages.base.contracts.contamination import Contamination, Ordering, Overlap, Planted, Power, SplitAccuracy
 from stages.base.contracts.pack import Pack
 from stages.base.params import Section
+from stages.base.recipe import Recipe
 from stages.base.record import StageRun, stage
 from stages.base.seeds import derive
 from stages.evaluation.items import ITEM
@@ -52,7 +53,7 @@ class ContaminationParams(Section):
     probe: ProbeParams
 
 
-PARAMS: dict[str, type[Section]] = {"evaluation.contamination": ContaminationParams}
+PARAMS: dict[str, type[Section]] = {"evaluation.contamination": ContaminationParams, "recipe": Recipe}
 MODEL = "base"  # the one that was trained on this corpus
 PROTOCOL = "cloze"
 JUDGED = "test-instructions"  # no key of a task has a hyphen
@@ -133,7 +134,7 @@ def probe_power(run: StageRun[ContaminationParams], tokenizer: ChatTokenizer, ex
         return Power(planted=[], detects_from_copies=None, reason=str(error))
     background = sample_rows(packed.rows, params.probe.background_tokens, run.seed)
     rows = planted_rows(background, sets, tokenizer, run.seed)
-    probe = train_probe(rows, pack.vocab_size, tokenizer.pad_id, params.probe, run.seed)
+    probe = train_probe(rows, pack, params.probe, run.section("recipe", Recipe), run.seed)
     logprob = model_logprob(probe, tokenizer)
     found = []
     for index, planted in enumerate(sets):

@@ -10,24 +10,19 @@ from dataclasses import dataclass
 from typing import Annotated
 
 import numpy as np
-import torch
 from pydantic import AfterValidator, Field
 
+from stages.base.contracts.pack import Pack
 from stages.base.errors import InputError
-from stages.base.params import Section
+from stages.base.recipe import Recipe, Shape
 from stages.base.seeds import derive
 from stages.lm.build import LanguageModel, build_model
 from stages.lm.chat import ChatTokenizer
 from stages.lm.config import ModelConfig
 from stages.lm.data import batch_rows
 from stages.lm.device import device
-from stages.lm.loop import train
-from stages.lm.loss import next_token_loss
-from stages.lm.optim import build_optimizer
-from stages.lm.rates import Rates, cosine
-
-Count = Annotated[int, Field(ge=1)]
-Positive = Annotated[float, Field(gt=0)]
+from stages.lm.packed_training import Batches, PackedTraining
+from stages.lm.rates import wsd
 
 
 def _distinct(copies: list[int]) -> list[int]:
@@ -36,23 +31,15 @@ def _distinct(copies: list[int]) -> list[int]:
     return copies
 
 
-class ProbeParams(Section):
-    copies: Annotated[
-        list[Annotated[int, Field(ge=0)]], Field(min_length=1), AfterValidator(_distinct)
-    ]  # one planted set for each
-    examples: Annotated[int, Field(ge=4)]  # questions in each set
-    background_tokens: Annotated[int, Field(ge=0)]  # of ordinary training text among the sets
-    n_layer: Count
-    d_model: Count
-    n_head: Count
-    n_kv_head: Count
-    d_ff: Count
-    rope_theta: Positive
-    norm_eps: Positive
-    rows_per_step: Count
-    lr: Positive  # Muon
-    adam_lr: Positive
-    warmup: Annotated[float, Field(ge=0, lt=1)]  # share of the steps
+class ProbeParams(Shape):
+    """The probe's shape, and what it reads; it is trained by the recipe."""
+
+    copies: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1), AfterValidator(_distinct)]
+    """One planted set for each number of copies."""
+    examples: Annotated[int, Field(ge=4)]
+    """Questions in each set."""
+    background_tokens: Annotated[int, Field(ge=0)]
+    """Of ordinary training text among the sets."""
 
 
 class TooFewQuestions(InputError):
@@ -104,37 +91,22 @@ def sample_rows(rows: np.ndarray, tokens: int, seed: int) -> np.ndarray:
     return np.array(rows[np.sort(np.random.default_rng(derive(seed, "background")).permutation(len(rows))[:count])])
 
 
-def train_probe(rows: np.ndarray, vocab_size: int, pad: int, params: ProbeParams, seed: int) -> LanguageModel:
-    """A decoder that has read each row once, in eval mode."""
-    config = ModelConfig(
-        arch="transformer",
-        vocab_size=vocab_size,
-        n_layer=params.n_layer,
-        d_model=params.d_model,
-        n_head=params.n_head,
-        n_kv_head=params.n_kv_head,
-        d_ff=params.d_ff,
-        max_seq_len=rows.shape[1] - 1,
-        rope_theta=params.rope_theta,
-        tie_embeddings=True,
-        qk_norm=True,
-        norm_eps=params.norm_eps,
-    )
-    model = build_model(config, derive(seed, "weights")).to(device())
-    optimizer = build_optimizer(model, Rates.uniform(params.lr, params.adam_lr))
-    steps = -(-len(rows) // params.rows_per_step)
+def train_probe(rows: np.ndarray, pack: Pack, params: ProbeParams, recipe: Recipe, seed: int) -> LanguageModel:
+    """A decoder that has read each row [n, width] about once, in eval mode."""
+    seq_len = rows.shape[1] - 1
+    model = build_model(
+        ModelConfig.of("transformer", params, recipe, pack.vocab_size, seq_len), derive(seed, "weights")
+    ).to(device())
+    batch = max(1, round(recipe.batch_tokens / seq_len))
+    steps = -(-len(rows) // batch)
+    warmup, cooldown = min(recipe.warmup_steps, steps // 2), max(1, round(recipe.cooldown * steps))
 
-    def loss(model: LanguageModel, step: int) -> tuple[torch.Tensor, dict[str, float]]:
-        chosen = batch_rows(derive(seed, "batches"), step, params.rows_per_step, len(rows))
-        batch = torch.from_numpy(rows[chosen].astype(np.int64)).to(device())
-        return next_token_loss(model, batch, batch != pad)
+    def chosen(step: int) -> np.ndarray:
+        return rows[batch_rows(derive(seed, "batches"), step, batch, len(rows))]
 
-    train(
-        model,
-        optimizer,
-        lambda step: cosine(step, steps, int(params.warmup * steps), floor=0.1),
-        loss,
-        steps,
-        name="evaluation.contamination.probe",
-    )
+    batches = Batches(chosen, batch, seq_len, pack.pad_id, pack.bos_id)
+    with PackedTraining(model, recipe, batches, steps) as training:
+        training.train(
+            lambda step: wsd(step, steps, warmup, cooldown), steps, name="evaluation.contamination.probe", facts={}
+        )
     return model.eval()

@@ -1,9 +1,12 @@
 """The shape of a language model: one frozen, validated record that every checkpoint carries."""
 
 from dataclasses import asdict, dataclass, fields
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from stages.base.errors import ParamError
+
+if TYPE_CHECKING:
+    from stages.base.recipe import Recipe, Shape
 
 ARCHITECTURES = ("transformer", "lstm")
 LONGEST = 1 << 20  # positions: tables of angles are made for all of them
@@ -56,6 +59,24 @@ class ModelConfig:
         if missing or unknown:
             raise ParamError(f"model config: missing {missing or 'nothing'}, unknown {unknown or 'nothing'}")
         return cls(**values)
+
+    @classmethod
+    def of(cls, arch: str, shape: "Shape", recipe: "Recipe", vocab_size: int, seq_len: int) -> "ModelConfig":
+        """A model to be trained by a recipe. Raises ParamError for a shape that can't be built."""
+        return cls(
+            arch=arch,
+            vocab_size=vocab_size,
+            n_layer=shape.n_layer,
+            d_model=shape.d_model,
+            n_head=shape.n_head,
+            n_kv_head=shape.n_kv_head,
+            d_ff=shape.d_ff,
+            max_seq_len=seq_len,
+            rope_theta=recipe.rope_theta,
+            tie_embeddings=recipe.tie_embeddings,
+            qk_norm=recipe.qk_norm,
+            norm_eps=recipe.norm_eps,
+        )
 
     def non_embedding_count(self) -> int:
         """Parameters apart from the input embedding and the output head (Kaplan et al. 2020's N)."""

@@ -14,8 +14,8 @@ from torch import Tensor
 from stages.lm import distributed
 from stages.lm.device import compute_dtype
 
-# Rows at once: on a CPU what stays in its cache; on CUDA, where the gradient of the head is read and written once a chunk,
-# more.
+# Rows at once: on a CPU what stays in its cache; on CUDA more, as the gradient of the head is read and written once a
+# chunk.
 CHUNK = {"cpu": 512, "cuda": 8192}
 
 # (logits [n, V], targets [n, 1], z_loss) → losses [n, 1] in fp32, and their gradient [n, V] in the logits' dtype

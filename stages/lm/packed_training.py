@@ -1,4 +1,4 @@
-"""A training run on packed rows: what the ladder, pretraining, its finishes and the contamination probe have in common."""
+"""A training run on packed rows: what the ladder, pretraining, its finishes and the contamination probe share."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -45,10 +45,10 @@ class Batches:
 class PackedTraining:
     """A model on its way through `steps` batches, by a recipe.
 
-    Made, it has checked the memory (ResourceError naming `at_fault`), compiled the model where that is wanted and works,
-    and built the optimizer, at the peak rate `lr`. `shards`: parts of a batch whose gradients are summed in a fixed
-    order (`lm.shards`), by as many processes as there are cores for; started by torchrun, its processes share the rows
-    instead. micro_rows: rows computed at once, by default the recipe's. silent: no progress line.
+    Made, it has checked the memory (ResourceError naming `at_fault`), compiled the model where that is wanted and
+    works, and built the optimizer, at the peak rate `lr` (the recipe's). shards: parts of a batch whose gradients are
+    summed in a fixed order (`lm.shards`), by as many processes as there are cores for; started by torchrun, its
+    processes share the rows instead. micro_rows: rows computed at once (the recipe's). silent: no progress line.
     """
 
     def __init__(
@@ -106,8 +106,9 @@ class PackedTraining:
         log: Path | None = None,
         on_step: Callable[[int], None] | None = None,
     ) -> TrainResult:
-        """Steps `first` to `until` − 1, at schedule(step) of the peak rate. facts: what the run is a function of, beside
-        the machine (`StageRun.facts`); a checkpoint of other facts is another run's. The rest is `lm.loop.train`'s.
+        """Steps `first` to `until` − 1, at schedule(step) of the peak rate. facts: what the run is a function of,
+        beside the machine (`StageRun.facts`); a checkpoint of other facts is another run's. The rest is
+        `lm.loop.train`'s.
         """
         return train(
             self.model,

@@ -1,8 +1,8 @@
-"""The gradient of a batch as the sum, in a fixed order, of those of its shards: the same bits in one process or several.
+"""The gradient of a batch as the sum, in a fixed order, of those of its shards: the same bits by any processes.
 
-Sums of floating-point numbers depend on their order. So a batch is cut into a number of shards that params set, whatever
-computes them; each is computed in one thread, and they are added one after another. On a CPU forked helpers compute
-some of them at the same time: they read the weights, and leave gradients, in memory that they share with the trainer.
+Sums of floating-point numbers depend on their order. So a batch is cut into a number of shards that params set,
+whatever computes them; each is computed in one thread, and they are added one after another. On a CPU forked helpers
+compute some at the same time: they read the weights, and leave gradients, in memory that they share with the trainer.
 """
 
 import mmap
@@ -10,7 +10,7 @@ import multiprocessing
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -40,7 +40,7 @@ class ShardedGradient:
     place only, and `close` when done.
     """
 
-    def __init__(self, parameters: list[Tensor], compute: Compute, shards: int, processes: int) -> None:
+    def __init__(self, parameters: Sequence[Tensor], compute: Compute, shards: int, processes: int) -> None:
         self.parameters, self.compute, self.shards = parameters, compute, shards
         self.processes = min(processes, shards)
         self._helpers: list[tuple[Any, Connection]] = []
@@ -138,15 +138,13 @@ class ShardedGradient:
         )
 
 
-def _shared_like(tensors: list[Tensor]) -> list[Tensor]:
-    """Tensors of these shapes in memory that forked processes share (not in /dev/shm, which containers keep small), each
-    at 64 bytes' alignment, as torch allocates: matrix products may round otherwise at another one.
+def _shared_like(tensors: Sequence[Tensor]) -> list[Tensor]:
+    """Tensors of these shapes in memory that forked processes share (not in /dev/shm, which containers keep small),
+    each at 64 bytes' alignment, as torch allocates: matrix products may round otherwise at another one.
     """
     starts, size = [], 0
     for tensor in tensors:
         starts.append(size)
         size += -(-tensor.numel() // 16) * 16
     flat = torch.frombuffer(mmap.mmap(-1, 4 * size), dtype=torch.float32)
-    return [
-        flat[start : start + tensor.numel()].view_as(tensor) for start, tensor in zip(starts, tensors, strict=True)
-    ]
+    return [flat[start : start + tensor.numel()].view_as(tensor) for start, tensor in zip(starts, tensors, strict=True)]

@@ -5,39 +5,27 @@ from typing import Annotated, Any
 import numpy as np
 from pydantic import Field
 
+from stages.base.artifacts import PACKED
 from stages.base.params import Section
 from stages.base.record import StageRun, stage
 from stages.lm import distributed
 from stages.lm.checkpoint import load_model, load_optimizer
 from stages.lm.data import PackedRows
-from stages.lm.device import training_dtype
-from stages.lm.flops import flops_per_token
-from stages.lm.loop import train
-from stages.lm.optim import optimizer_for
+from stages.lm.packed_training import PackedTraining
 from stages.lm.rates import wsd
-from stages.pretraining.recipe import (
-    PretrainParams,
-    loss_on,
-    loss_options,
-    note_environment,
-    read_material,
-    run_fingerprint,
-    saved,
-    training_facts,
-)
-from stages.pretraining.samples import continuations, read_tokenizer
-from stages.pretraining.validation import PACK, measure
+from stages.pretraining.material import SHARED, read_material, read_tokenizer, write_measures, write_model
+from stages.pretraining.samples import continuations
 
 
 class AnnealParams(Section):
-    tokens: Annotated[int, Field(gt=0)]  # over which the rate falls to zero
-    share: Annotated[float, Field(ge=0, le=1)]  # of each batch's rows that come from the anneal mixture
+    tokens: Annotated[int, Field(gt=0)]
+    """Over which the rate falls to zero."""
+    share: Annotated[float, Field(ge=0, le=1)]
+    """Of each batch's rows that come from the anneal mixture."""
 
 
-PARAMS: dict[str, type[Section]] = {"pretraining.anneal": AnnealParams, "pretraining.pretrain": PretrainParams}
-NAME = "pretraining.anneal"
-TRUNK = "data/pretraining/pretrain/trunk"
-TRUNK_METRICS = "data/pretraining/pretrain/metrics.json"
+PARAMS: dict[str, type[Section]] = {"pretraining.anneal": AnnealParams} | SHARED
+PRETRAINED = "data/pretraining/pretrain"
 
 
 def mixed_rows(
@@ -52,62 +40,47 @@ def mixed_rows(
     return ordinary % train_rows, np.arange(before, after) % anneal_rows
 
 
-def cool_down(run: StageRun[Any], module: str, params: AnnealParams, label: str) -> None:
-    """Train from the trunk to a rate of zero on the mixture that params ask for; write the model and its measures."""
+def cool_down(run: StageRun[Any], params: AnnealParams, key: str, label: str) -> None:
+    """Train from the trunk to a rate of zero on the mixture that params ask for; write data/models/<key>/ and its
+    measures.
+    """
     material = read_material(run)
-    recipe, pack, plan, data = material.recipe, material.pack, material.plan, material.data
-    better, tokenizer = PackedRows.of(run.input(f"{PACK}/anneal.bin"), pack), read_tokenizer(run, pack)
-    pretrained = run.read_json(TRUNK_METRICS)
-    trunk = run.input(TRUNK)
+    pack, data, rows = material.pack, material.data, material.rows
+    better, tokenizer = PackedRows.of(run.input(f"{PACKED}/anneal.bin"), pack), read_tokenizer(run, pack)
+    pretrained, trunk = run.read_json(f"{PRETRAINED}/metrics.json"), run.input(f"{PRETRAINED}/trunk")
     model = load_model(trunk)
-    distributed.shard(model)
-    steps, first = max(1, round(params.tokens / (plan.rows * pack["seq_len"]))), int(pretrained["trunk_steps"])
-    options = loss_options(model, recipe, pack, steps, recipe.micro_rows, pack["seq_len"])
-    identity = run_fingerprint(
-        run,
-        module,
-        {"pretraining.anneal": params, "pretraining.pretrain": recipe},
-        {"pack": pack, "lr": plan.lr, "rows": plan.rows, "trunk": pretrained, "compiled": bool(options["compiled"])},
-    )
-    optimizer = optimizer_for(model, recipe, plan.lr)
-    load_optimizer(trunk / "optimizer.safetensors", optimizer)
+    steps, first = max(1, round(params.tokens / (rows * pack.seq_len))), int(pretrained["trunk_steps"])
 
     def batch(step: int) -> np.ndarray:
-        ordinary, chosen = mixed_rows(step, plan.rows, params.share, len(data), len(better), first)
+        ordinary, chosen = mixed_rows(step, rows, params.share, len(data), len(better), first)
         return np.concatenate([data.rows[ordinary], better.rows[chosen]])
 
-    result = train(
-        model,
-        optimizer,
-        lambda step: wsd(step, steps, 0, steps),
-        loss_on(batch, pack["pad_id"], **options),
-        steps,
-        name=f"{run.name}@{run.item}" if run.item else run.name,
-        fingerprint=identity,
-        checkpoint_every=recipe.checkpoint_every,
-        clip=recipe.clip,
-        dtype=training_dtype(recipe.precision),
-        label=label,
-        flops_per_token=flops_per_token(plan.config, pack["seq_len"]),
-    )
-    model = saved(run, model)
-    if distributed.rank() > 0:
+    with PackedTraining(
+        model, material.recipe, material.batches(batch), steps, lr=material.plan.lr, shards=material.shards
+    ) as training:
+        load_optimizer(trunk / "optimizer.safetensors", training.optimizer)
+        result = training.train(
+            lambda step: wsd(step, steps, 0, steps),
+            steps,
+            name=f"{run.name}@{run.item}" if run.item else run.name,
+            facts=run.facts(),
+            checkpoint_every=material.params.checkpoint_every,
+            label=label,
+        )
+    written = write_model(run, key, model, tokenizer)
+    if written is None:
         return
-    tokens = steps * plan.rows * pack["seq_len"]
-    metrics = training_facts(model.config, tokens, result.rows)
-    metrics |= measure(model, material.validation, pack, recipe.document_mask)
-    metrics["pretrain_validation_loss"] = pretrained["validation_loss"]
-    run.write_json("metrics.json", metrics)
-    run.write_jsonl("steps.jsonl", result.rows)
-    run.write_json("samples.json", continuations(model, tokenizer, material.validation, pack, recipe.samples))
-    note_environment(run)
+    before = pretrained["validation_loss"]
+    write_measures(run, written, material, result.rows, steps * rows * pack.seq_len, pretrain_validation_loss=before)
+    samples = continuations(written, tokenizer, material.validation, pack, material.params.samples)
+    run.write_json("samples.json", samples)
     result.discard()
 
 
 def main() -> None:
     distributed.launch("stages.pretraining.anneal")
-    with stage(NAME, AnnealParams, seed="run.seed", parallel=True) as run, distributed.processes():
-        cool_down(run, "stages.pretraining.anneal", run.params, "annealing")
+    with stage("pretraining.anneal", AnnealParams, seed="run", parallel=True) as run, distributed.processes():
+        cool_down(run, run.params, "base", "annealing")
 
 
 if __name__ == "__main__":

@@ -13,35 +13,36 @@ from stages.base.params import Section
 from stages.base.record import stage
 from stages.lm import distributed
 from stages.pretraining.anneal import AnnealParams, cool_down
-from stages.pretraining.recipe import PretrainParams
+from stages.pretraining.material import SHARED
 
 
 class BranchParams(Section):
-    tokens: Annotated[int, Field(gt=0)]  # of every branch, so that they can be compared
+    tokens: Annotated[int, Field(gt=0)]
+    """Of every branch, so that they can be compared."""
 
 
 class MixtureParams(Section):
-    share: Annotated[float, Field(ge=0, le=1)]  # of each batch's rows that come from the anneal mixture
+    share: Annotated[float, Field(ge=0, le=1)]
+    """Of each batch's rows that come from the anneal mixture."""
 
 
 PARAMS: dict[str, type[Section]] = {
     "pretraining.branch": BranchParams,
     "pretraining.branches.*": MixtureParams,
-    "pretraining.pretrain": PretrainParams,
+    **SHARED,
 }
-NAME = "pretraining.branch"
 
 
 def main() -> None:
     distributed.launch("stages.pretraining.branch")
     key = sys.argv[1]
     with (
-        stage(NAME, BranchParams, item=key, seed="run.seed", parallel=True) as run,
+        stage("pretraining.branch", BranchParams, item=key, seed="run", parallel=True) as run,
         distributed.processes(),
     ):
         mixture = run.section(f"pretraining.branches.{key}", MixtureParams)
         params = AnnealParams(tokens=run.params.tokens, share=mixture.share)
-        cool_down(run, "stages.pretraining.branch", params, f"branch {key}")
+        cool_down(run, params, f"branch_{key}", f"branch {key}")
 
 
 if __name__ == "__main__":

@@ -8,92 +8,66 @@ from stages.lm import distributed
 from stages.lm.build import build_model
 from stages.lm.checkpoint import save_model, save_optimizer
 from stages.lm.data import in_order
-from stages.lm.device import device, training_dtype
-from stages.lm.flops import flops_per_token
-from stages.lm.loop import train
-from stages.lm.optim import optimizer_for
+from stages.lm.device import device
+from stages.lm.packed_training import PackedTraining
 from stages.lm.rates import wsd
-from stages.pretraining.recipe import (
+from stages.pretraining.material import (
+    SHARED,
     PretrainParams,
-    loss_on,
-    loss_options,
-    note_environment,
     read_material,
-    run_fingerprint,
-    saved,
-    training_facts,
+    read_tokenizer,
+    write_measures,
+    write_model,
 )
-from stages.pretraining.samples import continuations, read_tokenizer
-from stages.pretraining.validation import measure
+from stages.pretraining.samples import continuations
 
-PARAMS: dict[str, type[Section]] = {"pretraining.pretrain": PretrainParams}
+PARAMS: dict[str, type[Section]] = SHARED
 NAME = "pretraining.pretrain"
 
 
 def main() -> None:
     distributed.launch("stages.pretraining.pretrain")
-    with stage(NAME, PretrainParams, seed="run.seed", parallel=True) as run, distributed.processes():
+    with stage(NAME, PretrainParams, seed="run", parallel=True) as run, distributed.processes():
         material = read_material(run)
-        params, pack, plan, data = run.params, material.pack, material.plan, material.data
-        tokenizer = read_tokenizer(run, pack)
-        steps = plan.steps
-        cooldown = min(max(params.min_cooldown_steps, round(params.cooldown * steps)), steps)
-        model = build_model(plan.config, run.seed).to(device())
-        distributed.shard(model)
-        options = loss_options(model, params, pack, steps, params.micro_rows, pack["seq_len"])
-        identity = run_fingerprint(
-            run,
-            "stages.pretraining.pretrain",
-            {NAME: params},
-            {
-                "plan": vars(plan) | {"config": plan.config.to_dict()},
-                "pack": pack,
-                "compiled": bool(options["compiled"]),
-            },
-        )
-        optimizer = optimizer_for(model, params, plan.lr)
+        recipe, plan, rows, data = material.recipe, material.plan, material.rows, material.data
+        tokenizer = read_tokenizer(run, material.pack)
+        steps = max(1, round(plan.tokens / (rows * material.pack.seq_len)))
+        cooldown = min(max(recipe.min_cooldown_steps, round(recipe.cooldown * steps)), steps)
+        model = build_model(material.config, run.seed).to(device())
 
         def batch(step: int) -> np.ndarray:
-            return data.rows[in_order(step, plan.rows, len(data))]
+            return data.rows[in_order(step, rows, len(data))]
 
-        loss = loss_on(batch, pack["pad_id"], **options)
-        # Two runs in a row, so that the trunk is a finished thing that a killed cooldown finds again.
         results = []
-        for phase, first, last in (("trunk", 0, steps - cooldown), ("cooldown", steps - cooldown, steps)):
-            results.append(
-                train(
-                    model,
-                    optimizer,
-                    lambda step: wsd(step, steps, params.warmup_steps, cooldown),
-                    loss,
-                    last,
-                    first=first,
-                    name=f"{NAME}@{phase}",
-                    fingerprint=identity,
-                    checkpoint_every=params.checkpoint_every,
-                    clip=params.clip,
-                    dtype=training_dtype(params.precision),
-                    label=f"pretraining ({phase})",
-                    flops_per_token=flops_per_token(plan.config, pack["seq_len"]),
+        with PackedTraining(
+            model, recipe, material.batches(batch), steps, lr=plan.lr, shards=material.shards
+        ) as training:
+            # Two runs in a row, so that the trunk is a finished thing that a killed cooldown finds again.
+            for phase, first, last in (("trunk", 0, steps - cooldown), ("cooldown", steps - cooldown, steps)):
+                results.append(
+                    training.train(
+                        lambda step: wsd(step, steps, recipe.warmup_steps, cooldown),
+                        last,
+                        first=first,
+                        name=f"{NAME}@{phase}",
+                        facts=run.facts(),
+                        checkpoint_every=material.params.checkpoint_every,
+                        label=f"pretraining ({phase})",
+                    )
                 )
-            )
-            if phase == "trunk":
-                save_model(run.output("trunk/config.json").parent, model)
-                save_optimizer(run.output("trunk/optimizer.safetensors"), optimizer)
-        model = saved(run, model)
-        if distributed.rank() > 0:
+                if phase == "trunk":
+                    save_model(run.output("trunk/config.json").parent, model)
+                    save_optimizer(run.output("trunk/optimizer.safetensors"), training.optimizer)
+        written = write_model(run, "pretrain", model, tokenizer)
+        if written is None:
             return
-        rows = results[0].rows + results[1].rows
-        metrics = training_facts(plan.config, steps * plan.rows * pack["seq_len"], rows) | measure(
-            model, material.validation, pack, params.document_mask
-        )
-        metrics |= {"lr": plan.lr, "epochs": steps * plan.rows / len(data), "trunk_steps": steps - cooldown}
-        if plan.predicted is not None:
-            metrics |= {"predicted_loss": plan.predicted}
-        run.write_json("metrics.json", metrics)
-        run.write_jsonl("steps.jsonl", rows)
-        run.write_json("samples.json", continuations(model, tokenizer, material.validation, pack, params.samples))
-        note_environment(run)
+        tokens = steps * rows * material.pack.seq_len
+        write_measures(
+            run, written, material, results[0].rows + results[1].rows, tokens,
+            lr=plan.lr, epochs=steps * rows / len(data), trunk_steps=steps - cooldown, predicted_loss=plan.predicted_loss,
+        )  # fmt: skip
+        samples = continuations(written, tokenizer, material.validation, material.pack, material.params.samples)
+        run.write_json("samples.json", samples)
         for result in results:
             result.discard()
 

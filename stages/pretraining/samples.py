@@ -1,29 +1,15 @@
 """What a model makes of the beginnings of held-out documents: a few greedy continuations, for a reader to look at."""
 
-from typing import Any
-
-from stages.base.errors import InputError
-from stages.base.files import sha256_file
-from stages.base.record import StageRun
+from stages.base.contracts.pack import Pack
 from stages.lm.build import LanguageModel
-from stages.lm.chat import ChatTokenizer, load_tokenizer
+from stages.lm.chat import ChatTokenizer
 from stages.lm.generate import generate
-from stages.pretraining.recipe import SampleParams
-from stages.pretraining.validation import PACK, Validation
-
-TOKENIZER = "data/tokens/tokenizer"
-
-
-def read_tokenizer(run: StageRun[Any], pack: dict[str, Any]) -> ChatTokenizer:
-    """Raises InputError if the rows were packed with another one."""
-    path = run.input(TOKENIZER)
-    if sha256_file(path / "tokenizer.json") != pack["tokenizer_sha256"]:
-        raise InputError(f"{PACK}: packed with another tokenizer than {path}; run tokens.pack again")
-    return load_tokenizer(path)
+from stages.pretraining.material import SampleParams
+from stages.pretraining.validation import Validation
 
 
 def continuations(
-    model: LanguageModel, tokenizer: ChatTokenizer, validation: Validation, pack: dict[str, Any], params: SampleParams
+    model: LanguageModel, tokenizer: ChatTokenizer, validation: Validation, pack: Pack, params: SampleParams
 ) -> list[dict[str, str]]:
     """source, prompt, continuation (the model's) and reference (the document's) of each source's first documents that
     are long enough.
@@ -40,12 +26,12 @@ def continuations(
             chosen.append((source, ids[: params.prompt_tokens], ids[params.prompt_tokens :][: params.new_tokens]))
     answers = generate(
         model,
-        [[pack["bos_id"], *prompt] for _, prompt, _ in chosen],
+        [[pack.bos_id, *prompt] for _, prompt, _ in chosen],
         max_new_tokens=params.new_tokens,
         temperature=0.0,
         top_p=1.0,
         seed=0,
-        stop_ids=[pack["bos_id"]],
+        stop_ids=[pack.bos_id],
         label="sampling",
     )
     return [

@@ -1,22 +1,25 @@
 """Spend the budget once: from the fitted law to a model, its tokens, its learning rate and the loss to expect."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import Field, model_validator
 
+from stages.base.artifacts import FIT, PACK
+from stages.base.contracts import plan as contract
+from stages.base.contracts.fit import Fit
+from stages.base.contracts.pack import Pack
 from stages.base.errors import InputError
 from stages.base.params import Section
+from stages.base.recipe import Shape
 from stages.base.record import stage
 from stages.base.seeds import derive
+from stages.lm.accelerators import named
 from stages.lm.config import ModelConfig
 from stages.scaling.budget.alternatives import alternatives
 from stages.scaling.budget.cost import Attention, estimate
-from stages.scaling.budget.next_dollar import NextDollar, next_dollar
+from stages.scaling.budget.next_dollar import next_dollar
 from stages.scaling.budget.repetition import Stream
-from stages.scaling.budget.shapes import Recipe, Shape, active_params, model_config, train_flops
-from stages.scaling.devices import device
 from stages.scaling.laws.law import Forecast
 
 Positive = Annotated[float, Field(gt=0)]
@@ -28,9 +31,12 @@ class Budget(Section):
 
     flops: Positive | None
     device: str | None
+    """A key of `lm.accelerators`."""
     count: Annotated[int, Field(ge=1)] | None
+    """Devices."""
     hours: Positive | None
     mfu: Annotated[float, Field(gt=0, le=1)] | None
+    """Share of the devices' peak that the run will realise."""
 
     @model_validator(mode="after")
     def _one_way(self) -> "Budget":
@@ -45,18 +51,23 @@ class Budget(Section):
         if self.flops is not None:
             return self.flops
         assert self.device is not None and self.count and self.hours and self.mfu
-        return device(self.device).peak_tflops * 1e12 * self.mfu * self.hours * 3600 * self.count
+        return named(self.device).peak_tflops * 1e12 * self.mfu * self.hours * 3600 * self.count
 
 
-class PlanParams(Recipe):
+class PlanParams(Section):
     budget: Budget
     shapes: Annotated[dict[str, Shape], Field(min_length=1)]
-    batch_tokens: Annotated[int, Field(ge=1)]
-    max_passes: Annotated[float, Field(gt=0)]  # over the packed stream
-    data_decay: Positive  # R*_D of Muennighoff et al. 2023: how slowly repeated tokens lose their worth
-    inference_tokens: Positive  # served over the model's life, for the inference-aware alternative
-    usd_per_million_tokens: Positive  # of new text, cleaned: what the next dollar could buy instead of compute
+    """Candidates; what else makes a model, and how it is trained, is the ladder's recipe."""
+    max_passes: Positive
+    """Over the packed stream."""
+    data_decay: Positive
+    """R*_D of Muennighoff et al. 2023: how slowly repeated tokens lose their worth."""
+    inference_tokens: Positive
+    """Served over the model's life, for the inference-aware alternative."""
+    usd_per_million_tokens: Positive
+    """Of new text, cleaned: what the next dollar could buy instead of compute."""
     cost_device: str
+    """A key of `lm.accelerators`, for the bill."""
 
 
 PARAMS: dict[str, type[Section]] = {"scaling.plan": PlanParams}
@@ -74,37 +85,39 @@ class Candidate:
     capped: bool  # by the data and max_passes, not by the budget
 
 
-def candidates(
-    params: PlanParams, forecast: Forecast, stream: Stream, vocab_size: int, seq_len: int
-) -> list[Candidate]:
+def batch_tokens(fit: Fit, seq_len: int) -> int:
+    """Tokens of a batch of the ladder: whole rows."""
+    return max(1, round(fit.recipe.batch_tokens / seq_len)) * seq_len
+
+
+def candidates(params: PlanParams, fit: Fit, stream: Stream, vocab_size: int, seq_len: int) -> list[Candidate]:
     """Every shape with the tokens that the budget, or else the data, allows, in whole batches."""
-    budget, batch = params.budget.total(), max(1, round(params.batch_tokens / seq_len)) * seq_len
+    forecast, budget, batch = Forecast.of(fit), params.budget.total(), batch_tokens(fit, seq_len)
     most = int(params.max_passes * stream.tokens // batch)
     found = []
     for key, shape in sorted(params.shapes.items()):
-        config = model_config("transformer", shape, params, vocab_size, seq_len)
-        affordable = int(budget / train_flops(config, 1, seq_len) / batch)
+        config = ModelConfig.of("transformer", shape, fit.recipe, vocab_size, seq_len)
+        affordable = int(budget / config.flops_per_token(seq_len) / batch)
         tokens = min(affordable, most) * batch
         if not tokens:
             continue
-        n = float(config.param_count() if forecast.count == "total" else config.non_embedding_count())
-        fresh = float(stream.fresh(tokens))
-        loss, flops = float(forecast.law.predict(n, fresh)), train_flops(config, tokens, seq_len)
+        n = float(config.param_count() if fit.count == "total" else config.non_embedding_count())
+        fresh, flops = float(stream.fresh(tokens)), config.flops_per_token(seq_len) * tokens
+        loss = float(forecast.law.predict(n, fresh))
         found.append(Candidate(key, config, n, tokens, fresh, flops, loss, affordable > most))
     if not found:
         raise InputError(
             f"a budget of {budget:.3g} FLOPs and {params.max_passes:g} passes over the data buy not one step of any "
-            "shape; raise `scaling.plan.budget` or lower `scaling.plan.batch_tokens`"
+            "shape; raise `scaling.plan.budget` or lower `recipe.batch_tokens`"
         )
     return found
 
 
-def make_plan(fit: Mapping[str, Any], pack: Mapping[str, Any], params: PlanParams, seed: int) -> dict[str, Any]:
-    """plan.json; see docs/scaling.md for its keys. Raises InputError if the budget buys nothing."""
-    forecast, recipe = Forecast.of(fit), shared_recipe(fit)
-    stream = Stream.of(pack, params.data_decay)
-    budget, seq_len = params.budget.total(), pack["seq_len"]
-    found = candidates(params, forecast, stream, pack["vocab_size"], seq_len)
+def make_plan(fit: Fit, pack: Pack, params: PlanParams, seed: int) -> contract.Plan:
+    """Raises InputError if the budget buys nothing."""
+    forecast, stream = Forecast.of(fit), Stream.of(pack, params.data_decay)
+    budget, seq_len = params.budget.total(), pack.seq_len
+    found = candidates(params, fit, stream, pack.vocab_size, seq_len)
     best = min(found, key=lambda candidate: (candidate.loss, candidate.key))
     # The law's papers count 6·N·D, with embeddings where N has them and without attention; a plan's FLOPs are those of
     # its matrix products. What is compared with the plan by the law alone has the budget in the law's measure.
@@ -113,65 +126,58 @@ def make_plan(fit: Mapping[str, Any], pack: Mapping[str, Any], params: PlanParam
     attention = Attention(best.config.n_layer, best.config.n_head * best.config.head_dim, seq_len)
     bill = estimate(
         best.config.param_count(), best.tokens, device=params.cost_device, attention=attention,
-        active_params=active_params(best.config),
+        active_params=best.config.matmul_count(),
     )  # fmt: skip
     spend = float(bill.rent_usd) * budget / best.flops
     dollar = next_dollar(forecast.law, stream, in_law, params.max_passes, spend, params.usd_per_million_tokens)
-    return {
-        "model": best.config.to_dict(),
-        "shape": best.key,
-        "n_params": best.config.param_count(),
-        "n_nonembedding": best.config.non_embedding_count(),
-        "tokens": best.tokens,
-        "batch_tokens": max(1, round(params.batch_tokens / seq_len)) * seq_len,
-        "lr": recipe["lr"],
-        "recipe": recipe,
-        "tokenizer_sha256": pack["tokenizer_sha256"],
-        "predicted_loss": best.loss,
-        "interval": list(forecast.interval(best.n, best.fresh, derive(seed, "interval"))),
-        "level": fit["level"],
-        "tokens_per_parameter": best.tokens / best.config.param_count(),
-        "budget_flops": budget,
-        "planned_flops": best.flops,
-        "optimum": {"n": optimum.N, "tokens": optimum.D, "loss": forecast.law.predict(*optimum)},
-        "data": {
-            "unique_tokens": stream.unique,
-            "stream_tokens": int(stream.tokens),
-            "passes": best.tokens / stream.tokens,
-            "fresh_tokens": best.fresh,
-            "decay": stream.decay,
-        },
-        "candidates": [
-            {"shape": c.key, "n": c.n, "tokens": c.tokens, "fresh_tokens": c.fresh, "flops": c.flops, "loss": c.loss,
-             "capped_by_data": c.capped}
+    return contract.Plan(
+        model=best.config.to_dict(),
+        shape=best.key,
+        n_params=best.config.param_count(),
+        n_nonembedding=best.config.non_embedding_count(),
+        tokens=best.tokens,
+        batch_tokens=batch_tokens(fit, seq_len),
+        lr=fit.recipe.lr,
+        recipe=fit.recipe,
+        tokenizer_sha256=pack.tokenizer_sha256,
+        predicted_loss=best.loss,
+        interval=list(forecast.interval(best.n, best.fresh, derive(seed, "interval"))),
+        level=fit.level,
+        tokens_per_parameter=best.tokens / best.config.param_count(),
+        budget_flops=budget,
+        planned_flops=best.flops,
+        optimum=contract.Optimum(n=optimum.N, tokens=optimum.D, loss=float(forecast.law.predict(*optimum))),
+        data=contract.Data(
+            unique_tokens=stream.unique,
+            stream_tokens=int(stream.tokens),
+            passes=best.tokens / stream.tokens,
+            fresh_tokens=best.fresh,
+            decay=stream.decay,
+        ),
+        candidates=[
+            contract.Candidate(
+                shape=c.key, n=c.n, tokens=c.tokens, fresh_tokens=c.fresh, flops=c.flops, loss=c.loss,
+                capped_by_data=c.capped,
+            )
             for c in found
         ],
-        "alternatives": alternatives(
+        alternatives=alternatives(
             forecast, stream, in_law, params.max_passes, (best.n, best.tokens), params.inference_tokens, seed
         ),
-        "next_dollar": dollar.as_dict(),
-        "cost": bill.as_dict(),
-        "reasons": reasons(best, found, fit, budget, optimum.D, stream, params, dollar),
-    }  # fmt: skip
-
-
-def shared_recipe(fit: Mapping[str, Any]) -> dict[str, Any]:
-    """What all points of the ladder were trained by. Raises InputError if they differ."""
-    recipes = [point["recipe"] for point in fit["points"]]
-    if any(recipe != recipes[0] for recipe in recipes):
-        raise InputError("fit.json: the ladder's points have different recipes; rerun the ladder")
-    return dict(recipes[0])
+        next_dollar=dollar,
+        cost=bill.as_dict(),
+        reasons=reasons(best, found, fit, budget, optimum.D, stream, dollar),
+    )  # fmt: skip
 
 
 def reasons(
     best: Candidate,
     found: list[Candidate],
-    fit: Mapping[str, Any],
+    fit: Fit,
     budget: float,
     optimal_tokens: float,
     stream: Stream,
-    params: PlanParams,
-    dollar: NextDollar,
+    dollar: contract.NextDollar,
 ) -> list[str]:
     """Why this plan, in sentences for the report."""
     passes = best.tokens / stream.tokens
@@ -198,15 +204,14 @@ def reasons(
             f"{1 - best.flops / budget:.0%} of the budget is left unspent: the data end first. Add larger shapes to "
             "`scaling.plan.shapes` or documents to the corpus, or raise `scaling.plan.max_passes`."
         )
-    largest = max(point["flops"] for point in fit["points"])
-    said.append(f"The law is extrapolated {best.flops / largest:.3g}-fold in compute beyond the ladder's largest run.")
-    error = fit["withheld"]["mean_abs_error"]
-    if error is not None:
-        said.append(f"Without the ladder's largest run, the law missed that run by {error:.2%}.")
+    fold = best.flops / fit.largest_flops
+    said.append(f"The law is extrapolated {fold:.3g}-fold in compute beyond the ladder's largest run.")
+    if fit.withheld_error is not None:
+        said.append(f"Without the ladder's largest run, the law missed that run by {fit.withheld_error:.2%}.")
     return said
 
 
-def _on_the_next_dollar(dollar: NextDollar) -> str:
+def _on_the_next_dollar(dollar: contract.NextDollar) -> str:
     price = dollar.break_even_usd_per_million_tokens
     slopes = (
         f"One percent more compute would lower the loss by {dollar.compute_percent:.2g}, one percent more unique text "
@@ -223,8 +228,8 @@ def _on_the_next_dollar(dollar: NextDollar) -> str:
 
 def main() -> None:
     with stage("scaling.plan", PlanParams, seed="run.seed") as run:
-        fit, pack = run.read_json("data/scaling/fit/fit.json"), run.read_json("data/tokens/pack/pack.json")
-        run.write_json("plan.json", make_plan(fit, pack, run.params, run.seed))
+        fit, pack = run.read_contract(FIT, Fit), run.read_contract(PACK, Pack)
+        run.write_contract("plan.json", make_plan(fit, pack, run.params, run.seed))
 
 
 if __name__ == "__main__":

@@ -1,8 +1,6 @@
 """What the same budget would give at other ratios of tokens to parameters, side by side, by the law alone."""
 
-from dataclasses import asdict, dataclass
-from typing import Any
-
+from stages.base.contracts.plan import Alternative
 from stages.base.errors import InputError
 from stages.base.seeds import derive
 from stages.scaling.budget.next_dollar import best_with
@@ -13,29 +11,6 @@ from stages.scaling.laws.law import Forecast
 RATIOS = (20, 150)  # tokens per parameter: Hoffmann's rule of thumb, and what a model made to be served is trained at
 
 
-@dataclass(frozen=True)
-class Alternative:
-    """N is continuous and costs are 6·N·D and 2·N·T, as in the papers: attention and whole batches are left out.
-
-    `allowed`: it doesn't read the stream more often than the plan may.
-    """
-
-    name: str
-    n: float
-    tokens: float
-    passes: float  # over the packed stream
-    tokens_per_parameter: float
-    flops: float
-    serving_flops: float
-    total_flops: float
-    loss: float
-    interval: tuple[float, float]
-    allowed: bool
-
-    def as_dict(self) -> dict[str, Any]:
-        return asdict(self) | {"interval": list(self.interval)}
-
-
 def alternatives(
     forecast: Forecast,
     stream: Stream,
@@ -44,7 +19,7 @@ def alternatives(
     planned: tuple[float, float],
     inference_tokens: float,
     seed: int,
-) -> list[dict[str, Any]]:
+) -> list[Alternative]:
     """The plan (N, D), fixed ratios, the training-optimal runs with fresh and with this data, and the run of the plan's
     loss that is cheapest to train and to serve.
 
@@ -59,8 +34,9 @@ def alternatives(
         passes = tokens / stream.tokens
         allowed = unlimited or passes <= max_passes * (1 + 1e-9)
         return Alternative(
-            name, n, tokens, passes, tokens / n, training, serving, training + serving, loss, interval, allowed
-        )
+            name=name, n=n, tokens=tokens, passes=passes, tokens_per_parameter=tokens / n, flops=training,
+            serving_flops=serving, total_flops=training + serving, loss=loss, interval=list(interval), allowed=allowed,
+        )  # fmt: skip
 
     law = forecast.law
     rows = [row("as planned", *planned)]
@@ -69,10 +45,9 @@ def alternatives(
         rows.append(row(f"{ratio} tokens per parameter", n, ratio * n))
     rows.append(row("compute-optimal, all data fresh", *law.optimum(budget), unlimited=True))
     rows.append(row("compute-optimal, this data", *best_with(law, stream, budget, max_passes)[0]))
-    out = [line.as_dict() for line in rows]
     try:
         served = serve_optimum(law, rows[0].loss, inference_tokens, stream, max_passes)
     except InputError:
-        return out
+        return rows
     last = row(f"equal loss, {inference_tokens:.3g} tokens served", served.N, served.D)
-    return [*out, last.as_dict() | {"saves": 1 - last.total_flops / rows[0].total_flops}]
+    return [*rows, last.model_copy(update={"saves": 1 - last.total_flops / rows[0].total_flops})]

@@ -1,10 +1,8 @@
 """What one more percent, and one more dollar, of compute or of data would buy."""
 
-from dataclasses import asdict, dataclass
-from typing import Any, Literal
-
 import numpy as np
 
+from stages.base.contracts.plan import NextDollar
 from stages.scaling.budget.repetition import Stream
 from stages.scaling.laws.law import Law, Optimum
 
@@ -12,22 +10,6 @@ GRID = 2001
 REFINEMENTS = 3
 SPAN = 1e3  # sizes tried: this many times below and above the law's own optimum
 STEP = 0.02  # relative change of the budget or the data by which the slopes are taken
-
-
-@dataclass(frozen=True)
-class NextDollar:
-    """Losses are nats a token that one percent more takes off, sizes and tokens chosen anew each time."""
-
-    compute_percent: float
-    data_percent: float
-    compute_usd: float  # what the whole budget costs
-    unique_tokens: float
-    usd_per_million_tokens: float  # assumed price of new text
-    break_even_usd_per_million_tokens: float | None  # below it, new text is the better buy; None: at any price
-    buys_more: Literal["compute", "data"]
-
-    def as_dict(self) -> dict[str, Any]:
-        return asdict(self)
 
 
 def best_with(law: Law, stream: Stream, C: float, max_passes: float) -> tuple[Optimum, float]:

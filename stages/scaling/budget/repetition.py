@@ -2,12 +2,11 @@
 Models", equations 5 and 6).
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
+from stages.base.contracts.pack import Pack
 from stages.base.errors import InputError
 from stages.scaling.laws.law import Law, Optimum
 
@@ -80,12 +79,12 @@ class Stream:
     decay: float = DATA_DECAY
 
     @classmethod
-    def of(cls, pack: Mapping[str, Any], decay: float) -> "Stream":
+    def of(cls, pack: Pack, decay: float) -> "Stream":
         """Of pack.json. Raises InputError if it doesn't say which sources the stream is made of."""
-        sources = tuple((row["tokens"], row["unique_tokens"]) for _, row in sorted(pack["train"]["sources"].items()))
+        sources = tuple((row.tokens, row.unique_tokens) for _, row in sorted(pack.train.sources.items()))
         if not sources or any(not 0 < unique <= seen for seen, unique in sources):
             raise InputError("data/tokens/pack/pack.json: sources of `train` without tokens; run tokens.pack again")
-        return cls(float(pack["train"]["rows"] * pack["seq_len"]), sources, decay)
+        return cls(float(pack.train.rows * pack.seq_len), sources, decay)
 
     @property
     def unique(self) -> float:

@@ -91,7 +91,7 @@ def label(
             continue
         row, pair = rows[candidate.row], candidate.pair
         texts = (pair.output_a, pair.output_b) if verdict.preference < 1.5 else (pair.output_b, pair.output_a)
-        chosen, rejected = (found and found.score for found in exact(truth, [row, row], texts))
+        chosen, rejected = (found.score if found else None for found in exact(truth, [row, row], texts))
         out.append(Preference(row.id, row.prompt, *texts, verdict.preference, chosen, rejected, verdict.annotator))
     return out, drops
 

@@ -92,6 +92,12 @@ class ChatTokenizer:
             ids.append(self.end_id)
         return ids, [place >= len(start) for place in range(len(ids))]
 
+    def check_template(self) -> None:
+        """InputError for a template that fails, leaves answers out or hides where they begin."""
+        ids, learned = self.encode_example("Where?", "There.")
+        if "There." not in self.decode([number for number, known in zip(ids, learned, strict=True) if known]):
+            raise InputError(f"{self.template.where}: the chat template leaves answers out; mend it there")
+
     def decode(self, ids: list[int]) -> str:
         """Text of ids, special tokens left out; bytes that are no UTF-8 become U+FFFD."""
         return self.tokenizer.decode(ids, skip_special_tokens=True)
@@ -217,9 +223,13 @@ def write_tokenizer(
     folder.mkdir(parents=True, exist_ok=True)
     with atomic_path(folder / "tokenizer.json") as temporary:
         temporary.write_text(tokenizer.to_str() + "\n", encoding="utf-8")
+    added = sorted(tokenizer.get_added_tokens_decoder().items())
     config = {
         "tokenizer_class": "PreTrainedTokenizerFast",
         **tokens,
+        "additional_special_tokens": [
+            token.content for _, token in added if token.special and token.content not in tokens.values()
+        ],
         "chat_template": template,
         "clean_up_tokenization_spaces": False,
         "padding_side": "left",

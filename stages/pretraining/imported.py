@@ -1,0 +1,77 @@
+"""A model of somebody else's as a folder of `data/models/`: `python -m stages.pretraining.imported <key>`."""
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import AfterValidator
+
+from stages.base.errors import InputError
+from stages.base.files import read_json, write_json
+from stages.base.params import Section
+from stages.base.record import stage
+
+
+def _is_model_folder(path: str) -> str:
+    if not Path(path, "config.json").is_file():
+        raise ValueError(f"{path} is no model folder: it has no config.json; download one that transformers loads")
+    return path
+
+
+class ImportedParams(Section):
+    path: Annotated[str, AfterValidator(_is_model_folder)]
+    """Hugging Face folder on this machine: config.json, safetensors, tokenizer.json, tokenizer_config.json."""
+
+
+SAMPLING = ("do_sample", "temperature", "top_p", "top_k")  # what is kept of their config of generation
+PARAMS: dict[str, type[Section]] = {"models.import.*": ImportedParams}
+
+
+def bring_in(source: Path, folder: Path) -> dict[str, Any]:
+    """Write the model of `source` into `folder`, and say what it is.
+
+    Weights stay in their dtype, in one file; config and tokenizer are written anew from what was understood of them, so
+    that nothing else comes along. InputError for what can't be read (`hf`, `chat`) and a tokenizer that has more tokens
+    than the model.
+    """
+    from stages.lm.chat import PLAIN, load_tokenizer
+    from stages.lm.hf import generation_config, hf_config, read_config, read_weights, write_weights
+
+    config, tokenizer = read_config(source), load_tokenizer(source)
+    tokenizer.check_template()
+    if tokenizer.vocab_size > config.vocab_size:
+        raise InputError(
+            f"{source}: the tokenizer has {tokenizer.vocab_size} tokens, the model {config.vocab_size} rows for them; "
+            "bring the tokenizer that it was trained with"
+        )
+    weights = read_weights(source, config)
+    dtype = str(next(iter(weights.values())).dtype).removeprefix("torch.")
+    write_weights(folder, weights)
+    write_json(folder / "config.json", hf_config(config, tokenizer, dtype))
+    tokenizer.save(folder, config.max_seq_len)
+    theirs = source / "generation_config.json"
+    sampling = read_json(theirs) if theirs.is_file() else {}
+    named = [name for name in SAMPLING if isinstance(sampling, dict) and isinstance(sampling.get(name), int | float)]
+    write_json(
+        folder / "generation_config.json",
+        generation_config(config, tokenizer) | {name: sampling[name] for name in named},
+    )
+    return {
+        "n_params": config.param_count(),
+        "vocab_size": config.vocab_size,
+        "max_seq_len": config.max_seq_len,
+        "dtype": dtype,
+        "chat_template": "plain" if tokenizer.template.source == PLAIN else "own",
+    }
+
+
+def main() -> None:
+    if len(sys.argv) != 2:
+        sys.exit("usage: python -m stages.pretraining.imported <key of models.import>")
+    key = sys.argv[1]
+    with stage("pretraining.imported", ImportedParams, item=key, section=f"models.import.{key}") as run:
+        run.write_json("metrics.json", bring_in(run.input(run.params.path), run.model_folder(key)))
+
+
+if __name__ == "__main__":
+    main()

@@ -7,7 +7,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from stages.scaling.fit import bootstrap, fit_isoflop, fit_parametric
+from stages.scaling.laws.isoflop import fit_isoflop
+from stages.scaling.laws.parametric import bootstrap, fit_parametric
 
 
 @pytest.fixture(scope="module")

@@ -4,9 +4,8 @@ import numpy as np
 import pytest
 
 from stages.base.errors import InputError
-from stages.scaling.fit import Law
-from stages.scaling.laws.runs import Runs
-from stages.scaling.laws.two_recipes import compare
+from stages.scaling.laws.law import Law, Runs
+from stages.scaling.study.recipes import compare
 
 FIRST = Law(406.4, 410.7, 1.69, 0.34, 0.28)
 SCALED = Law(406.4 * 1.3, 410.7 * 1.3, 1.69, 0.34, 0.28)

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from stages.base.errors import InputError
-from stages.scaling.fit import Law, fit_isoflop
-from stages.scaling.laws.isoflop import isoflop_exponents
+from stages.scaling.laws.isoflop import fit_isoflop, isoflop_exponents
+from stages.scaling.laws.law import Law
 
 LAW = Law(A=406.4, B=410.7, E=1.69, alpha=0.34, beta=0.28)
 

@@ -10,12 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stages.base.errors import InputError
-from stages.scaling.fit import Law, Prior, bootstrap, fit_parametric, posterior
-from stages.scaling.laws import estimate as belief
 from stages.scaling.laws import parametric
-from stages.scaling.laws.estimate import Options, believe
-from stages.scaling.laws.parametric import Bootstrap
-from stages.scaling.laws.runs import Runs
+from stages.scaling.laws.law import Law, Runs
+from stages.scaling.laws.parametric import Bootstrap, Options, Prior, bootstrap, fit_law, fit_parametric, posterior
 from stages.scaling.laws.solver import Problem, projected_starts
 
 TRUTH = Law(A=406.4, B=410.7, E=1.69, alpha=0.34, beta=0.28)
@@ -91,7 +88,7 @@ def test_a_prior_identifies_what_few_runs_cannot() -> None:
         loss = np.asarray(truth.predict(n, d)) * np.exp(0.01 * rng.standard_normal(6))
         fit = fit_parametric(n, d, loss, huber_delta=0.05, prior=prior)
         assert 0.1 < fit.alpha < 0.7 and 0.1 < fit.beta < 0.9 and fit.E > 0.2
-        draws = posterior(n, d, loss, prior=prior, resamples=200, seed=1, huber_delta=0.05)
+        draws = posterior(Runs(n, d, loss), fit, prior, resamples=200, seed=1)
         low, high = np.quantile(draws.predict(1.2e6, 2.4e6), [0.05, 0.95])
         covered += low <= truth.predict(1.2e6, 2.4e6) <= high
     assert covered >= 7
@@ -109,7 +106,7 @@ def test_a_loss_that_rises_makes_no_law(loss: Callable, along: str, recwarn: pyt
     n, d, _ = grid(TRUTH)
     noise = np.exp(0.005 * np.random.default_rng(0).standard_normal(n.size))
     with pytest.raises(InputError, match=f"the loss doesn't fall with {along}, so there"):
-        believe(Runs(n, d, loss(n, d) * noise), Options(draws=50))
+        fit_law(Runs(n, d, loss(n, d) * noise), Options(draws=50))
     assert not recwarn.list
 
 
@@ -136,11 +133,11 @@ def test_draws_without_an_optimum_are_left_out(monkeypatch: pytest.MonkeyPatch) 
         draws[: round(share * len(draws)), 3] = -0.1
         return replace(honest, draws=draws)
 
-    monkeypatch.setattr(belief, "bootstrap", lambda *runs, **options: some_rise(0.2))
-    assert len(believe(Runs(n, d, loss), Options(draws=50)).draws.draws) == 40
-    monkeypatch.setattr(belief, "bootstrap", lambda *runs, **options: some_rise(0.6))
+    monkeypatch.setattr(parametric, "bootstrap", lambda *runs, **options: some_rise(0.2))
+    assert len(fit_law(Runs(n, d, loss), Options(draws=50)).draws.draws) == 40
+    monkeypatch.setattr(parametric, "bootstrap", lambda *runs, **options: some_rise(0.6))
     with pytest.raises(InputError, match="30 of 50 laws drawn from these runs don't fall"):
-        believe(Runs(n, d, loss), Options(draws=50))
+        fit_law(Runs(n, d, loss), Options(draws=50))
 
 
 def test_flops_of_integer_columns_do_not_overflow() -> None:
@@ -171,7 +168,7 @@ def test_few_runs_without_a_clear_fall_still_make_a_law_with_a_prior() -> None:
     """A toy ladder's points scatter more than they fall; its law then says what the prior says."""
     n, d = np.array([1e5, 1e5, 2e5, 2e5, 3e5]), np.array([1e6, 2e6, 1e6, 2e6, 3e6])
     runs = Runs(n, d, np.array([5.0, 5.01, 5.02, 4.99, 5.0]))
-    belief = believe(runs, Options(draws=50))
-    assert belief.prior is not None and belief.fit.alpha > 0 and belief.fit.beta > 0
+    law = fit_law(runs, Options(draws=50))
+    assert law.prior is not None and law.fit.alpha > 0 and law.fit.beta > 0
     with pytest.raises(InputError, match="doesn't fall"):
-        believe(Runs(*(np.tile(column, 6) for column in runs)), Options(draws=50))
+        fit_law(Runs(*(np.tile(column, 6) for column in runs)), Options(draws=50))

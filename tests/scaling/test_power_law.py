@@ -3,9 +3,11 @@
 import numpy as np
 import pytest
 
+from stages.base.contracts.study import Aspect, Knob
 from stages.base.errors import InputError
-from stages.scaling.laws.power_law import envelope, fit_power_law
-from stages.scaling.study.tuning import best_aspect, best_knob
+from stages.scaling.laws.law import Law, envelope, fit_power_law
+from stages.scaling.study.tuning import aspect, knobs
+from stages.scaling.tables.table import RunTable
 
 X = np.geomspace(1e6, 1e9, 9)
 
@@ -54,43 +56,60 @@ def sweep(ds: tuple[float, ...] = (1e9, 1e10, 5e10)) -> np.ndarray:
     return np.array(rows).T
 
 
+def table(n: np.ndarray, d: np.ndarray, loss: np.ndarray, **extra: np.ndarray) -> RunTable:
+    names = ("",) * n.size
+    return RunTable(n, d, 6 * n * d, loss, names, names, extra, tuple(range(n.size)))
+
+
+def best_rate(n: np.ndarray, d: np.ndarray, rate: np.ndarray, loss: np.ndarray) -> Knob:
+    (found,) = knobs("", table(n, d, loss, lr=rate), 0.95)
+    return found
+
+
 def test_the_best_rates_law_comes_back() -> None:
-    law = best_knob(*sweep())
+    law = best_rate(*sweep())
+    assert law.n_exponent and law.d_exponent
     assert (law.n_exponent.value, law.d_exponent.value) == pytest.approx((-0.713, 0.307), abs=1e-5)
-    assert law.predict(1e10, 1e11) == pytest.approx(1.79 * 1e10**-0.713 * 1e11**0.307, rel=1e-4)
+    assert [cell.value for cell in law.cells] == pytest.approx([1.79 * c.N**-0.713 * c.D**0.307 for c in law.cells])
 
 
 def test_worse_batches_beside_a_rate_dont_move_its_best() -> None:
     """Each rate was also run with a bad batch: the profile takes the better of both."""
     n, d, rate, loss = sweep()
-    twice = best_knob(np.tile(n, 2), np.tile(d, 2), np.tile(rate, 2), np.concatenate([loss, loss + 0.3 * rate**0.1]))
-    assert twice.n_exponent.value == pytest.approx(-0.713, abs=1e-5)
+    twice = best_rate(np.tile(n, 2), np.tile(d, 2), np.tile(rate, 2), np.concatenate([loss, loss + 0.3 * rate**0.1]))
+    assert twice.n_exponent and twice.n_exponent.value == pytest.approx(-0.713, abs=1e-5)
 
 
 def test_cells_without_a_best_rate_are_refused_with_their_reason() -> None:
     n, d, rate, loss = sweep()
-    edge = (n == 1e8) & (rate < 1.5 * 1.79 * n**-0.713 * d**0.307)
-    law = best_knob(
-        n[edge | (n > 1e8)], d[edge | (n > 1e8)], rate[edge | (n > 1e8)], (loss + 0.0 * n)[edge | (n > 1e8)]
-    )
-    one_size = best_knob(*sweep((1e9,)))
-    assert law.n_exponent is not None and one_size.d_exponent is None
+    kept = (n > 1e8) | (rate < 1.5 * 1.79 * n**-0.713 * d**0.307)
+    assert best_rate(n[kept], d[kept], rate[kept], loss[kept]).n_exponent
+    assert best_rate(*sweep((1e9,))).d_exponent is None
     falling = np.where(n == 1e8, 3 - 0.1 * np.log(rate), loss)
-    refused = [cell.reason for cell in best_knob(n, d, rate, falling).cells if cell.N < 1.5e8]
+    refused = [cell.reason for cell in best_rate(n, d, rate, falling).cells if cell.N < 1.5e8]
     assert len(refused) == 3 and all(refused)
 
 
 def test_no_exponents_are_told_apart_on_a_ray() -> None:
     rows = [(n, 20 * n, n**-0.5 * m, 2 + np.log(m) ** 2) for n in (1e8, 1e9, 1e10) for m in (0.5, 1.0, 2.0)]
-    law = best_knob(*np.array(rows).T)
+    law = best_rate(*np.array(rows).T)
     assert law.d_exponent is None and "move together" in law.reason
-    assert law.n_exponent.value == pytest.approx(-0.5, abs=1e-6)
+    assert law.n_exponent and law.n_exponent.value == pytest.approx(-0.5, abs=1e-6)
+
+
+def proportions(residual: np.ndarray) -> Aspect:
+    """Of runs that lie so far above a law, in log loss."""
+    law, same = Law(406.4, 410.7, 1.69, 0.34, 0.28), np.full(WIDTH.size, 1e9)
+    loss = np.asarray(law.predict(same, 20 * same)) * np.exp(residual)
+    return aspect("", table(same, 20 * same, loss, width=WIDTH, depth=DEPTH), law, 0.95)
+
+
+WIDTH, DEPTH = np.array([256.0, 512, 768, 1024, 1536, 2048]), np.array([32.0, 24, 16, 12, 8, 4])
 
 
 def test_the_best_proportions_come_back() -> None:
-    width, depth = np.array([256, 512, 768, 1024, 1536, 2048]), np.array([32, 24, 16, 12, 8, 4])
-    u = np.log(width / depth)
-    found = best_aspect(width, depth, 0.01 * (u - np.log(40)) ** 2)
-    assert found.best.value == pytest.approx(40, rel=1e-6)
-    assert found.cost.value == pytest.approx(np.expm1(0.01 * np.log(4) ** 2), rel=1e-6)
-    assert "no best ratio" in best_aspect(width, depth, 0.01 * u).reason
+    u = np.log(WIDTH / DEPTH)
+    found = proportions(0.01 * (u - np.log(40)) ** 2)
+    assert found.best and found.best.value == pytest.approx(40, rel=1e-6)
+    assert found.cost and found.cost.value == pytest.approx(np.expm1(0.01 * np.log(4) ** 2), rel=1e-6)
+    assert "no best ratio" in proportions(0.01 * u).reason

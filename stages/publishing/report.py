@@ -10,10 +10,9 @@ from stages.base.contracts.point import Ladder
 from stages.base.record import StageRun, stage
 from stages.publishing.html.site import STAGES, SiteParams, Summary, publish_page
 from stages.publishing.index.lecture import claims
-from stages.publishing.index.plan import lead, scaling_summary
+from stages.publishing.index.plan import cost_view, lead, scaling_summary
 from stages.publishing.leaderboard.headline import headline
 from stages.publishing.leaderboard.table import leaderboard_view
-from stages.publishing.scaling.plan import plan_view
 
 PARAMS: dict[str, Any] = {"publishing.site": SiteParams}
 ORDER = ("corpus", "scaling", "training", "evaluation", "leaderboard")  # of the pipeline
@@ -46,7 +45,7 @@ def main() -> None:
             "board": leaderboard_view(board, None),
             "lines": [{"page": page, "line": summaries[page].line} for page in run.params.pages],
             "claims": claims(run.params.pages),
-            "plan": plan_view(plan),
+            "cost": cost_view(plan),
             "lineage": {
                 "example": board.rows[0].model,
                 "seeds": seeds,

@@ -1,9 +1,7 @@
 """The corpus page: it says what the steps' files say, refuses files that disagree, and quotes a crawl as words."""
 
 import hashlib
-import json
 import math
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -15,112 +13,11 @@ from stages.base.files import read_json, write_json
 from stages.base.tables import write_table
 from stages.publishing import corpus_report
 from stages.publishing.corpus.steps import STEPS, tokens
+from tests.publishing.crawl import CORPUS, DROPS, PAGES, drop_rows, histogram
 from tests.publishing.html_page import Page
 
 PAGE = Path("reports/corpus.html")
-CORPUS = Path("data/corpus")
-HOSTILE = '<script>alert("x")</script><img src=x onerror=alert(1)> & "quoted" \u202egnp.exe\x07'
-BYTES_PER_TOKEN = 4.0
-# step → (rule, reason, source, how many)
-DROPS: dict[str, list[tuple[str, str, str, int]]] = {
-    "ingest": [("ingest", "too_large", "web", 3)],
-    "extract": [("extract", "timed_out", "web", 1), ("extract", "empty", "atlas", 4)],
-    "screen": [("undesirable", "gambling", "web", 1500), ("undesirable", "gambling", "atlas", 7)],
-    "dedup": [("exact_duplicate", "same_text", "atlas", 9)],
-    "heuristics": [("gopher_quality", "gopher_short_doc", "web", 5), ("c4_quality", "javascript", "web", 2)],
-    "quality": [("quality", "below_min_score", "atlas", 6)],
-    "domains": [],
-    "decontaminate": [("contamination", "ngram_overlap", "atlas", 2)],
-    "mix": [],
-}
-PAGES = 4000
-NOTES: dict[str, dict[str, Any]] = {
-    "ingest": {
-        "problems": {"web": {"truncated": {"count": 60, "first": [f"crawl-{HOSTILE}.warc.gz@{i}" for i in (7, 9)]}}}
-    },
-    "extract": {"wall_clock_drops": ["https://slow.invalid/"]},
-}
-
-
-def drop_rows(step: str) -> list[dict[str, Any]]:
-    rows = []
-    for rule, reason, source, number in DROPS[step]:
-        for index in range(number):
-            name = f"{step}-{reason}-{source}-{index}"
-            rows.append(
-                {
-                    "id": hashlib.sha256(name.encode()).hexdigest()[:16],
-                    "source": source,
-                    "url": f"https://{source}.invalid/{name}" if index else f"javascript:{HOSTILE}{'/long' * 100}",
-                    "rule": rule,
-                    "reason": reason,
-                    "duplicate_of": f"twin{index}" if step == "dedup" else "",
-                    "sample": "" if step == "extract" else f"text of {name} {HOSTILE} {'more ' * 200}"[:300],
-                }
-            )
-    return rows
-
-
-def histogram(**more: Any) -> dict[str, Any]:
-    return {
-        "edges": [0.0, 0.25, 0.5, 1.0],
-        "counts": {"web": [10, 20, 30], "atlas": [0, 1, 99]},
-        "dropped": {"web": [10, 2, 0]},
-        "threshold": {"web": 0.25, "atlas": None},
-        **more,
-    }
-
-
-@pytest.fixture
-def crawl(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Folders of all steps, as small as the page allows; PAGES came in."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("TRAINYARD_TRACK", "off")
-    left = PAGES
-    for step in STEPS:
-        rows = drop_rows(step)
-        write_table(CORPUS / step / "drops.parquet", pa.Table.from_pylist(rows, schema=schemas.DROP), schemas.DROP)
-        counts = Counter(f"{row['rule']}/{row['reason']}" for row in rows)
-        record = {"rows": {"in": left, "out": left - len(rows), "dropped": counts}, "notes": NOTES.get(step, {})}
-        write_json(CORPUS / step / "record.json", record)
-        left -= len(rows)
-        write_json(CORPUS / step / "metrics.json", {"documents_out": left, "bytes_out": 1000 * left})
-    add("screen", pii_email_replaced=63, pii_email_precision=0.75, pii_email_planted=240, pii_email_recall=0.975)
-    add("screen", spam_recall=0.5, licence_planted=0, licence_recall=None)
-    add("dedup", edition_planted=40, edition_kept=1.0, duplicate_precision=0.9524)
-    add("quality", web_auc=0.871, web_positives=1867, web_negatives=200, web_calibration_error=None)
-    add("domains", labelled=15, classified=0, accuracy=0.9, majority_accuracy=0.66)
-    add("mix", share_news_target=0.7)
-    sizes = {"maths": {"documents": 10, "bytes": 3000}, "news": {"documents": 5, "bytes": 1000}}
-    write_json(CORPUS / "domains" / "histograms.json", {"domains": sizes})
-    sizes["maths"]["bytes_read"], sizes["news"]["bytes_read"] = 2000, 6000
-    write_json(CORPUS / "mix" / "histograms.json", {"domains": sizes})
-    for step in ("screen", "heuristics"):
-        write_json(CORPUS / step / "histograms.json", {f"{step}_score": histogram()})
-    calibration = {"web": {"mean_score": [0.1, 0.9, None], "share_positive": [0.2, 0.8, None], "count": [7, 5, 0]}}
-    quality = histogram(threshold=0.5, dropped={"web": 6})  # a number: not told bin by bin
-    write_json(CORPUS / "quality" / "histograms.json", {"quality": quality, "quality_calibration": calibration})
-    licences = {HOSTILE: {"documents": 1234, "dropped": 0}, "proprietary": {"documents": 17, "dropped": 17}}
-    write_json(
-        CORPUS / "screen" / "legality.json",
-        {"licences": licences, "signals": {"meta:noai": {"documents": 3, "dropped": 3}}, "robots": {}},
-    )
-    write_json("data/tokens/tokenizer/metrics.json", {"bytes_per_token": BYTES_PER_TOKEN})
-    twins = [
-        {**dict.fromkeys(schemas.DOCUMENT.names), "id": f"twin{i}", "url": f"https://kept.invalid/{i}"}
-        for i in range(9)
-    ]
-    table = pa.Table.from_pylist(twins, schema=schemas.DOCUMENT)
-    write_table(CORPUS / "extract" / "documents.parquet", table, schemas.DOCUMENT)
-    Path("params.yaml").write_text(
-        json.dumps({"publishing": {"corpus_report": {"title": "Trainyard", "samples_per_reason": 2}}})
-    )
-    return tmp_path
-
-
-def add(step: str, **metrics: float | None) -> None:
-    path = CORPUS / step / "metrics.json"
-    write_json(path, read_json(path) | metrics)
+SITE = {f"{name}.html" for name in ("index", "leaderboard", "training", "evaluation", "scaling", "corpus")}
 
 
 def note(step: str, **notes: Any) -> None:
@@ -149,7 +46,7 @@ def test_the_page_is_well_formed_and_loads_nothing(crawl: Path) -> None:
     for tag, attributes in page.tags:
         for name in ("src", "href", "srcset", "data", "action"):
             target = attributes.get(name) or ""
-            assert target in ("", "data:,", "index.html") or target[1:] in identifiers, (tag, target)
+            assert target in ("", "data:,", *SITE) or target[1:] in identifiers, (tag, target)
         assert not [name for name in attributes if name.startswith("on")]
     css = PAGE.read_text().split("<style>")[1].split("</style>")[0]
     assert "@import" not in css and "url(" not in css and "http" not in css
@@ -183,7 +80,6 @@ def test_every_count_is_that_of_the_files(crawl: Path) -> None:
         "97.5\u202f% lowest recall of planted cases: pii email",
         "email 63 97.5\u202f% 75.0\u202f%",
         "screen spam recall – 50.0\u202f%",
-        "screen licence recall 0 –",
         "kept, as it should be",
         "95.2\u202f%",
         "0.871",
@@ -303,6 +199,29 @@ def test_a_crawl_without_drops_or_classifier_has_a_page(crawl: Path) -> None:
         "enough linked pages",
     ):
         assert words in page.text
+
+
+def test_planted_defects_are_followed_to_the_end(crawl: Path) -> None:
+    """By hand: of three spam pages that came in one is left, and so is the boilerplate line. Page 8 of the
+    atlas has no part in any defect, and is gone.
+    """
+    page = made()
+    for words in ("spam 3 2 66.7", "exact duplicate 1 1 100.0", "pii 1 1", "boilerplate 1 0 0.0", "edition 1 1 100.0"):
+        assert words in page.text, words
+    assert "Of the 1 pages of atlas without a planted defect the filters dropped 1" in page.text
+    told = read_json("data/publishing/corpus_report/summary.json")
+    assert "71.4" in told["line"] and told["metrics"] == {"pages_in": PAGES, "documents_out": 2461}
+
+
+def test_where_nothing_is_planted_that_is_said(crawl: Path) -> None:
+    write_table(CORPUS / "ingest/planted.parquet", schemas.PLANTED.empty_table(), schemas.PLANTED)
+    for step in STEPS:
+        metrics = read_json(CORPUS / step / "metrics.json")
+        kept = {k: v for k, v in metrics.items() if not k.endswith(("_planted", "_recall", "_precision", "_kept"))}
+        write_json(CORPUS / step / "metrics.json", kept)
+    page = made()
+    assert "No source has planted cases" in page.text and "nothing was planted" in page.text
+    assert "email 63 unknown unknown" in page.text
 
 
 def test_tokens_are_an_estimate_to_three_digits() -> None:

@@ -81,12 +81,10 @@ def measured(steps: Sequence[Step]) -> list[Measured]:
                 kept = number(step.metrics.get(f"{kind}_kept"))
                 share = number(step.metrics.get(f"{kind}_recall")) if kept is None else kept
                 measure = "recall" if kept is None else "kept, as it should be"
-                if cases := number(step.metrics[key]):
-                    found.append(Measured(step.name, label(kind), measure, int(cases), share))
+                found.append(Measured(step.name, label(kind), measure, int(number(step.metrics[key]) or 0), share))
             elif what == "precision" or (what == "recall" and f"{kind}_planted" not in step.metrics):
-                if (share := number(step.metrics[key])) is not None:
-                    found.append(Measured(step.name, label(kind), what, None, share))
-    return found
+                found.append(Measured(step.name, label(kind), what, None, number(step.metrics[key])))
+    return [row for row in found if row.cases or row.share is not None]
 
 
 def worst(rows: Sequence[Measured]) -> Measured | None:

@@ -39,10 +39,10 @@ class Summary(Contract):
 
     line: str
     """One sentence."""
-    stations: list[Figure] = []
+    stations: list[Figure] = Field(default_factory=list)
     """Stops of the pipeline, in its order."""
-    tiles: list[Figure] = []
-    metrics: dict[str, float] = {}
+    tiles: list[Figure] = Field(default_factory=list)
+    metrics: dict[str, int | float] = Field(default_factory=dict)
     """For reports/metrics.json: few, and of names that no result changes."""
 
 

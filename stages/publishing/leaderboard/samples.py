@@ -7,7 +7,6 @@ import pyarrow as pa
 
 from stages.base.errors import InputError
 from stages.base.seeds import derive
-from stages.publishing.html.quoted import quoted
 
 LONGEST = 700  # characters of an answer on the page
 
@@ -26,8 +25,8 @@ def samples_view(
 ) -> list[dict[str, Any]]:
     """One entry a question: prompt, a correct answer where one is known, and each model's answer with its exact score.
 
-    Parameters: `questions`: INSTRUCTION rows; `outputs`, `exact`: model → OUTPUT rows, EXACT rows of the questions whose
-    truth is known. Raises InputError where no question has an answer of every model.
+    Parameters: `questions`: INSTRUCTION rows; `outputs`, `exact`: model → its OUTPUT rows, and EXACT rows where truth
+    is known. Raises InputError where no question has an answer of every model.
     """
     known = {row["id"]: row for row in questions}
     answers = {

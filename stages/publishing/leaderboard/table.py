@@ -17,8 +17,8 @@ ABOUT = {
     "endpoint": "a server's model, asked with {source}",
 }
 ONE_RUN = (
-    "Every model was trained once. The intervals say how sure the numbers of these models are, given so many questions; "
-    "another seed would train somewhat different models, and that spread is not in them."
+    "Every model was trained once. The intervals say how sure the numbers of these very models are, given so many "
+    "questions; another seed would train somewhat different models, and that spread is not in them."
 )
 
 
@@ -137,7 +137,9 @@ def comparisons_view(comparisons: Sequence[Comparison]) -> dict[str, Any] | None
         table.append([f"{row.model} − {row.against}", difference.text, difference.range or "–", word])
     if not table:
         return None
-    what = " and ".join({"right": "exactly right answers", "win_rate": "win rate"}[metric] for metric in sorted(metrics))
+    what = " and ".join(
+        {"right": "exactly right answers", "win_rate": "win rate"}[metric] for metric in sorted(metrics)
+    )
     return {"head": ["Difference", "Points", "95 % interval", ""], "rows": table, "what": what}
 
 

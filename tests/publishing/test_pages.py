@@ -1,0 +1,229 @@
+"""The pages: they say what the files say, list what the files list, and trust nothing from a model."""
+
+import csv
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from stages.base.errors import InputError
+from stages.base.files import read_json, write_json
+from stages.publishing import board, corpus_report, evaluation_report, report, training_report
+from stages.publishing.index.plan import scaling_summary
+from stages.publishing.leaderboard.files import as_csv, published_rows
+from stages.publishing.leaderboard.headline import headline
+from stages.publishing.training.continuations import continuations_view
+from tests.contracts import evaluation, judging, plan
+from tests.publishing.html_page import Page
+
+SITE = {f"{name}.html" for name in ("index", "leaderboard", "training", "evaluation", "scaling", "corpus")}
+SetParam = Callable[[str, Any], None]
+
+
+def made(page: str) -> Page:
+    return Page(Path(f"reports/{page}.html").read_text(encoding="utf-8"))
+
+
+def make_all() -> None:
+    for page in (board, training_report, evaluation_report, corpus_report, report):
+        page.main()
+
+
+@pytest.mark.parametrize("name", ["leaderboard", "training", "evaluation", "index"])
+def test_a_page_is_well_formed_and_loads_nothing(project: Path, name: str) -> None:
+    make_all()
+    page, text = made(name), Path(f"reports/{name}.html").read_text()
+    assert not page.open  # and no tag closed another: `Page` asserts it
+    assert not [tag for tag, _ in page.tags if tag in ("script", "iframe", "object", "embed", "img")]
+    identifiers = {attributes.get("id") for _, attributes in page.tags}
+    for tag, attributes in page.tags:
+        for kind in ("src", "href", "srcset", "data"):
+            target = attributes.get(kind) or ""
+            file, _, section = target.partition("#")
+            assert file in ("", "data:,", *SITE) and (file or not section or section in identifiers), (tag, target)
+        assert not [kind for kind in attributes if kind.startswith("on")]
+    css = text.split("<style>")[1].split("</style>")[0]
+    assert "@import" not in css and "url(" not in css and "http" not in css
+    assert "prefers-color-scheme: dark" in css
+
+
+def test_links_between_pages_lead_to_sections_that_are_there(project: Path) -> None:
+    make_all()
+    for _, attributes in made("index").tags:
+        file, _, section = (attributes.get("href") or "").partition("#")
+        if section and file and file != "scaling.html":
+            assert f'id="{section}"' in Path(f"reports/{file}").read_text(), attributes["href"]
+
+
+def test_words_of_models_and_prompts_stay_words(judged: Path, set_param: SetParam) -> None:
+    set_param("publishing.board.prompts", 8)  # all of them, the hostile one too
+    board.main()
+    assert 'dpo says <script>alert("x")</script>' in made("leaderboard").text
+    text = Path("reports/leaderboard.html").read_text()
+    assert "<script" not in text and "onerror=alert(1)>" not in text
+    assert text.count("A correct answer:") == 7, "none is shown where none is known"
+
+
+def test_the_board_needs_judging_and_questions_only(judged: Path) -> None:
+    board.main()
+    inputs = read_json("data/publishing/board/record.json")["inputs"]
+    assert {path.split("/")[1] for path in inputs} == {"judging", "alignment"}
+    for words in ("66.4", "57.2", "simulated annotators", "gets 66\u202f% of unseen", "another seed"):
+        assert " ".join(words.split()) in made("leaderboard").text, words
+
+
+def test_without_truth_the_board_goes_by_win_rates(judged: Path) -> None:
+    rows = [judging.row(name, right=None, right_low=None, right_high=None) for name in judging.MODELS]
+    found = judging.leaderboard(rows=rows, comparisons=[])
+    write_json("data/judging/leaderboard/leaderboard.json", found.model_dump(mode="json"))
+    board.main()
+    page = made("leaderboard")
+    assert "DPO wins 56\u202f% of comparisons with sft" in Path("reports/leaderboard.html").read_text()
+    assert "Exactly right" not in page.text, "neither the column nor how to read it"
+    assert not [name for name in read_json("data/publishing/board/summary.json")["metrics"] if "right" in name]
+
+
+def test_a_misspelt_model_is_named(judged: Path, set_param: SetParam, capsys: pytest.CaptureFixture[str]) -> None:
+    set_param("publishing.board.side_by_side", ["stf"])
+    with pytest.raises(SystemExit) as stopped:
+        board.main()
+    assert stopped.value.code == 2
+    assert "no `stf` on the leaderboard; did you mean `sft`?" in capsys.readouterr().err
+    assert not Path("reports/leaderboard.html").exists()
+
+
+def test_csv_and_json_hold_the_leaderboard_under_the_names_of_alpaca_eval(judged: Path) -> None:
+    board.main()
+    with Path("reports/leaderboard.csv").open(newline="") as handle:
+        rows = list(csv.DictReader(handle))
+    published = read_json("reports/leaderboard.json")
+    official = (
+        "win_rate standard_error n_wins n_wins_base n_draws n_total discrete_win_rate avg_length "
+        "length_controlled_winrate lc_standard_error"
+    )
+    assert set(official.split()) <= set(rows[0])
+    assert [row["model"] for row in rows] == list(judging.MODELS)
+    for row, full, truth in zip(rows, published["rows"], judging.leaderboard().rows, strict=True):
+        assert float(row["length_controlled_winrate"]) == pytest.approx(truth.lc_win_rate, rel=1e-5)
+        assert full["length_controlled_winrate"] == truth.lc_win_rate and full["lineage"] == truth.lineage
+        assert row["control"] == ("yes" if truth.control else "no")
+        assert row["judge_simulated"] == "yes" and "simulated" in row["judge"], "wherever the number goes"
+
+
+def test_a_row_without_numbers_is_shown_as_such() -> None:
+    row = judging.row("a", kind="endpoint", win_rate=None, source="prompts/standard.txt")
+    assert as_csv(published_rows(judging.leaderboard(rows=[row]))).splitlines()[1].startswith("1,a,endpoint,no,no,no,,")
+
+
+@pytest.mark.parametrize(("low", "words"), [(10.0, "8\u202f%"), (-1.0, "not clearly fewer")])
+def test_the_headline_does_not_flatter(low: float, words: str) -> None:
+    rows = [
+        judging.row("sft", right=12.0, right_low=8.0),
+        judging.row("constant", right=8.0, right_high=11.0),
+    ]
+    compared = judging.leaderboard().comparisons[0].model_copy(update={"model": "sft", "low": low})
+    assert words in headline(judging.leaderboard(rows=rows, comparisons=[compared]))
+
+
+def test_held_out_text_is_continued_beside_the_document(project: Path) -> None:
+    training_report.main()
+    page = made("training")
+    assert "docs def load(path): \ufffd</p><script>alert(2)</script> …" in page.text
+    assert "the document as it was written pretrain pretrain <b>goes on anneal anneal <b>goes on" in page.text
+    rows = read_json("data/pretraining/anneal/samples.json")
+    with pytest.raises(InputError, match="pretrain and anneal continue other documents"):
+        continuations_view({"pretrain": rows[1:], "anneal": rows[:1]})
+
+
+def test_curves_are_drawn_and_left_for_dvc(project: Path, set_param: SetParam) -> None:
+    write_json("data/pretraining/branch/all_best/metrics.json", {"validation_loss": 2.5})
+    set_param("pretraining.branches", {"all_best": {"share": 1.0}})
+    training_report.main()
+    page, curves = made("training"), read_json("data/publishing/training_report/curves.json")
+    assert sum(tag == "svg" for tag, _ in page.tags) == 8
+    assert "all best 2.5000" in page.text and "On 75 held-out pairs: 55.0% as annotated" in page.text
+    assert curves["anneal_loss"][0]["step"] == 600, "the anneal starts at the end of the trunk"
+    assert 120 < len(curves["pretraining_loss"]) <= 240
+
+
+def test_evaluation_shows_changes_protocols_and_controls(project: Path) -> None:
+    evaluation_report.main()
+    text = made("evaluation").text
+    for words in (
+        "ppo 1.370 (+0.060)", "chance (control) 25.0 25.0 25.0", "55.0 (49.0 – 61.0)", "p = 0.430",
+        "noticed 4 or more copies", "ppo lost most by tuning: +0.060 bits per byte",
+    ):  # fmt: skip
+        assert words in text, words
+
+
+def test_what_is_unknown_of_contamination_is_said(project: Path) -> None:
+    found = evaluation.contamination(
+        ordering=[{"task": "own", "examples": 3, "p_value": None, "t": None, "differences": [], "verdict": "unknown",
+                   "reason": "3 questions are too few"}],
+        power={"planted": [], "detects_from_copies": None, "reason": "nothing to plant"}, overlap=[], accuracy=[],
+    )  # fmt: skip
+    write_json("data/evaluation/contamination/contamination.json", found.model_dump(mode="json"))
+    evaluation_report.main()
+    page = made("evaluation")
+    assert "unknown: 3 questions are too few" in page.text and "isn't known: nothing to plant" in page.text
+    assert read_json("data/publishing/evaluation_report/summary.json")["tiles"][-1]["value"] == "unknown"
+
+
+def test_the_front_page_is_made_of_what_the_pages_say(project: Path) -> None:
+    make_all()
+    page = made("index")
+    for words in (
+        "66.4", "2.768", "2.741", "10 small models", "2 461 documents kept", "8 contestants", "inside the interval",
+        "CS229", "trainyard trace best_of_n",
+    ):  # fmt: skip
+        assert words in page.text, words
+    for name in ("board", "corpus_report", "evaluation_report"):
+        assert " ".join(read_json(f"data/publishing/{name}/summary.json")["line"].split()) in page.text
+
+
+def test_metrics_are_few_flat_and_of_stable_names(project: Path) -> None:
+    make_all()
+    metrics = read_json("reports/metrics.json")
+    assert len(metrics) <= 25 and all(isinstance(value, int | float) for value in metrics.values())
+    assert set(metrics) == {
+        "pages_in", "documents_out", "predicted_loss", "reached_loss",
+        "bpb_base", "bpb_sft", "bpb_dpo", "bpb_ppo", "atlas_facts_acc_base",
+        "right_base", "right_sft", "right_dpo", "right_ppo",
+        *(f"{name}_{model}{end}" for model in ("dpo", "ppo") for name, end in (
+            ("win_rate", ""), ("lc_win_rate", ""), ("lc_win_rate", "_low"), ("lc_win_rate", "_high"))),
+    }  # fmt: skip
+
+
+def test_pages_that_params_leave_out_are_nowhere(project: Path, set_param: SetParam) -> None:
+    make_all()
+    set_param("publishing.site.pages", ["leaderboard", "scaling"])
+    for page in (board, report):
+        page.main()
+    for name in ("leaderboard", "index"):
+        links = {attributes.get("href") or "" for _, attributes in made(name).tags}
+        assert not [link for link in links if link.startswith(("corpus", "training", "evaluation"))]
+    set_param("publishing.site.pages", ["leaderboard"])
+    board.main()
+    links = {attributes.get("href") or "" for _, attributes in made("leaderboard").tags}
+    assert not [link for link in links if link.endswith(".html") and link != "leaderboard.html"], "no front page"
+
+
+def test_twice_gives_the_same_bytes_and_the_record_says_so(project: Path) -> None:
+    def hashes() -> list[str]:
+        make_all()
+        return [hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(Path("reports").iterdir())]
+
+    first = hashes()
+    assert hashes() == first
+    record = read_json("data/publishing/report/record.json")
+    page = Path("reports/index.html")
+    assert record["outputs"]["reports/index.html"] == hashlib.sha256(page.read_bytes()).hexdigest()
+    assert "data/judging/leaderboard/leaderboard.json" in record["inputs"]
+
+
+def test_a_run_outside_the_interval_is_told_so() -> None:
+    assert "2.900, outside the interval" in scaling_summary(plan.plan(), 2.9, 10).line
+    assert json.loads(scaling_summary(plan.plan(), 2.9, 10).model_dump_json())["metrics"]["reached_loss"] == 2.9

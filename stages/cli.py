@@ -6,7 +6,20 @@ import sys
 from collections.abc import Sequence
 
 from stages.base.errors import TrainyardError
-from stages.commands import alpaca_eval, chat, check, configure, cost, doctor, explain, extend, scaling, trace, track, where
+from stages.commands import (
+    alpaca_eval,
+    chat,
+    check,
+    configure,
+    cost,
+    doctor,
+    explain,
+    extend,
+    scaling,
+    trace,
+    track,
+    where,
+)
 
 COMMANDS = (chat, extend, trace, alpaca_eval, scaling, cost, doctor, configure, explain, check, track, where)
 

@@ -6,9 +6,10 @@ from collections.abc import Callable, Sequence
 import pytest
 import torch
 
-from stages.alignment.answers import Answer, answer
+from stages.alignment.answers import Answer, Sampling, answer
 from stages.alignment.best_of_n import kl_bound, pick
-from stages.alignment.ppo import ActorCritic, PpoParams, improve, minibatches, split_rates
+from stages.alignment.ppo import ActorCritic, Improvement, PpoParams, minibatches, prompts_of, split_rates
+from stages.alignment.records import Instruction
 from stages.alignment.rollout import collect
 from stages.alignment.scalar import ScalarModel
 from stages.lm.build import LanguageModel
@@ -30,20 +31,32 @@ def small_letters(answers: Sequence[Answer]) -> list[float]:
     return [sum(letter.islower() for letter in given.text) / 6 for given in answers]
 
 
-def test_ppo_improves_a_toy_reward(tokenizer: ChatTokenizer, make_model: Callable[..., LanguageModel]) -> None:
+def test_ppo_improves_a_toy_reward(
+    tokenizer: ChatTokenizer, make_model: Callable[..., LanguageModel], monkeypatch: pytest.MonkeyPatch
+) -> None:
     marks: list[int] = []
 
-    def run() -> list[dict[str, float]]:
+    def run(workers: str) -> list[dict[str, float]]:
+        monkeypatch.setenv("TRAINYARD_WORKERS", workers)
         model = ActorCritic(make_model(), ScalarModel(make_model(), "last"))
         prompts = [f"{k}?" for k in range(40)]
-        return improve(model, make_model(), tokenizer, prompts, small_letters, ppo_params(), 3, marks.append, "test")
+        improvement = Improvement(
+            model, make_model(), tokenizer, prompts, small_letters, ppo_params(), seed=3, shards=2
+        )
+        return improvement.train("test", marks.append)
 
-    rows = run()
+    rows = run("1")
     rewards = [row["reward"] for row in rows if "reward" in row]
     assert len(rewards) == 12 and len(rows) == 48
     assert marks == [15, 31, 47]
     assert sum(rewards[-3:]) / 3 > 2 * max(sum(rewards[:2]) / 2, 0.05)
-    assert rows == run()  # bitwise repeatable
+    assert rows == run("2")  # bitwise, in any number of processes
+
+
+def test_prompts_are_those_of_the_preference_split_if_there_is_one() -> None:
+    rows = [Instruction(split, split, "own", "", [], split, "") for split in ("sft", "preference", "test")]
+    assert prompts_of(rows) == ["preference"]
+    assert prompts_of(rows[:1]) == ["sft"]
 
 
 def test_rollout_numbers_are_those_of_single_sequences(
@@ -51,7 +64,8 @@ def test_rollout_numbers_are_those_of_single_sequences(
 ) -> None:
     policy, reference, critic = make_model(seed=0), make_model(seed=1), ScalarModel(make_model(seed=2), "last")
     torch.nn.init.normal_(critic.head.weight, generator=torch.Generator().manual_seed(0))
-    groups = answer(policy, tokenizer, ["a?", "bcd?", "e?"], max_new_tokens=5, temperature=1.0, top_p=1.0, seed=4)
+    sampling = Sampling(temperature=1.0, top_p=1.0, max_new_tokens=5)
+    groups = answer(policy, tokenizer, ["a?", "bcd?", "e?"], sampling, seed=4)
     answers = [given for (given,) in groups]
     answers.append(Answer(answers[0].prompt_ids, (), "", True))  # ended at once: only <|end|> was sampled
     scores = [1.0, -2.0, 0.5, 3.0]

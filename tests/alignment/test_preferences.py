@@ -1,5 +1,6 @@
 """From answers to preferences to a reward model and DPO, on planted rules."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,56 +11,101 @@ import torch
 
 from stages.alignment.annotate import label, measure, pair_up
 from stages.alignment.batches import Exchange, encode_exchange
-from stages.alignment.dpo import DpoParams, batch_loss, compare_pairs, optimise
-from stages.alignment.reward import RewardParams, encode_pairs, evaluate, fit, is_held_out
+from stages.alignment.dpo import DpoParams, batch_loss, compare_pairs, fine_tune, preferred
+from stages.alignment.pairs import accuracy, encode_pairs, hold_out
+from stages.alignment.preferences import from_file
+from stages.alignment.records import Instruction, Preference
+from stages.alignment.reward import RewardParams, fit, margins_of, score_accuracy
 from stages.alignment.scalar import ScalarModel, load_scalar, rewards_of, save_scalar
-from stages.annotators.client import Preference
+from stages.annotators.client import Preference as Verdict
 from stages.annotators.truth import Truth
+from stages.base.errors import InputError
 from stages.lm.build import LanguageModel
 from stages.lm.chat import ChatTokenizer
 
 TRUTH = Truth({"province": ["Anthar", "Belmor"]}, {"Ost": {"province": "Anthar"}})
+TUNING = {"batch_size": 16, "weight_decay": 0.0, "warmup": 0.1, "clip": 1.0}
 
 
-def row(name: str) -> dict[str, Any]:
-    return {"id": name, "split": "preference", "entity": "Ost", "attributes": ["province"], "prompt": f"{name}?"}
+def row(name: str, entity: str = "Ost") -> Instruction:
+    return Instruction(name, "preference", "atlas", entity, ["province"], f"{name}?", "")
 
 
 def test_pairs_are_counted_to_the_last() -> None:
-    texts = [["a", "a", "b", "c"], ["x", "x", "x", "x"], ["a", "b", "a", "b"]]
-    chosen, drops = pair_up([row("p"), row("q"), row("r")], texts, pairs=2, seed=1)
-    assert len(chosen) + sum(drops.values()) == 3 * 6
-    assert [candidate.row for candidate in chosen] == [0, 0, 2]
-    assert drops["identical"] == 1 + 6 + 2 and drops["repeated"] >= 3
+    texts = [["a", "a", "b", "c"], ["x", "x", "x", "x"], ["a", "b", "a", "b"], ["a", "long", "b", "a"]]
+    rows = [row(name) for name in "pqrs"]
+    chosen, drops = pair_up(rows, texts, 2, 1, lambda prompt, text: text != "long")
+    assert len(chosen) + sum(drops.values()) == 4 * 6
+    assert [candidate.row for candidate in chosen] == [0, 0, 2, 3]
+    assert drops["identical"] == 1 + 6 + 2 + 1 and drops["repeated"] >= 3 and drops["too_long"] == 3
     assert all(candidate.pair.output_a != candidate.pair.output_b for candidate in chosen)
 
 
 def test_labels_and_what_they_are_measured_by() -> None:
-    rows = [row(name) for name in "pqrst"]
-    texts = [["Anthar", "Belmor indeed"]] * 5
-    chosen, _ = pair_up(rows, texts, pairs=1, seed=1)
-    preferences = [1.2, 1.9, 1.5, float("nan"), 1.0]
+    rows = [row(name) for name in "pqrst"] + [row("unknown", entity="Elsewhere")]
+    chosen, _ = pair_up(rows, [["Anthar", "Belmor indeed"]] * 6, pairs=1, seed=1)
+    preferences = [1.2, 1.9, 1.5, float("nan"), 1.0, 1.9]
     verdicts = [
-        Preference(candidate.pair.id, preference, "simulated-0", "")
+        Verdict(candidate.pair.id, preference, "simulated-0", "")
         for candidate, preference in zip(chosen, preferences, strict=True)
     ]
-    table, drops = label(rows, chosen, verdicts, TRUTH)
+    found, drops = label(rows, chosen, verdicts, TRUTH)
     assert dict(drops) == {"tie": 1, "no_preference": 1}
-    assert table.column("chosen").to_pylist() == ["Anthar", "Belmor indeed", "Anthar"]
-    assert table.column("chosen_score").to_pylist() == [1, -1, 1]
-    found = measure(table)
-    assert found["score_agreement"] == pytest.approx(2 / 3)
-    assert found["chose_longer"] == pytest.approx(1 / 3)
+    assert [one.chosen for one in found] == ["Anthar", "Belmor indeed", "Anthar", "Belmor indeed"]
+    assert [one.chosen_score for one in found] == [1, -1, 1, None]
+    numbers = measure(found)
+    assert numbers["score_agreement"] == pytest.approx(2 / 3)
+    assert numbers["chose_longer"] == 0.5
+    assert measure(found[3:])["score_agreement"] is None
 
 
-def planted(count: int, seed: int) -> list[dict[str, Any]]:
+def test_own_pairs_are_read_or_named(tmp_path: Path) -> None:
+    path = tmp_path / "pairs.jsonl"
+    good = {"prompt": "p", "chosen": "yes", "rejected": "no"}
+    path.write_text(json.dumps(good) + "\n" + json.dumps(good | {"id": "i", "rejected": "never"}) + "\n")
+    first, second = from_file(path, "own")
+    assert (first.id, first.chosen, first.chosen_score, first.annotator) == ("own-1", "yes", None, "own")
+    assert second.id == "i"
+    for bad, word in (
+        ({"prompt": "p", "chosen": "yes"}, "rejected"),
+        (good | {"rejected": "yes"}, "same"),
+        (good | {"score": 1}, "score"),
+        (good | {"id": "own-1", "prompt": "q"}, "another prompt"),
+        (good | {"chosen": ["yes"]}, "chosen"),
+    ):
+        path.write_text(json.dumps(good) + "\n" + json.dumps(bad) + "\n")
+        with pytest.raises(InputError, match=rf"pairs\.jsonl:2: .*{word}"):
+            from_file(path, "own")
+
+
+def planted(count: int, seed: int) -> list[Preference]:
     """Preferences that follow one rule: the answer that says "yes" wins."""
     rng = np.random.default_rng(seed)
     letters = [chr(97 + k) for k in rng.integers(0, 26, size=2 * count)]
     return [
-        {"id": f"i{n}", "prompt": f"{a}{b}?", "chosen": f"{b} yes {a}", "rejected": f"{b} not {a}"}
+        Preference(f"i{n}", f"{a}{b}?", f"{b} yes {a}", f"{b} not {a}", 1.0, None, None, "planted")
         for n, (a, b) in enumerate(zip(letters[::2], letters[1::2], strict=True))
     ]
+
+
+def test_held_out_is_by_prompt_and_near_its_share() -> None:
+    rows = [Preference(f"i{n}", f"{n % 500}?", "a", "b", 1.0, None, None, "") for n in range(1000)]
+    kept, away = hold_out(rows, 0.2, 7)
+    assert len(kept) + len(away) == 1000 and 150 < len(away) < 250
+    assert not {one.prompt for one in kept} & {one.prompt for one in away}
+    assert hold_out(rows[::-1], 0.2, 7)[1] == away[::-1]
+    for share in (0.001, 0.999):
+        assert all(hold_out(rows[:2], share, 7))
+    with pytest.raises(InputError, match="1 prompt"):
+        hold_out(rows[:1], 0.2, 7)
+
+
+def test_an_exact_score_says_which_of_two_is_better() -> None:
+    one = Preference("i", "p", "a", "b", 1.0, 1, -1, "")
+    other = Preference("j", "p", "a", "b", 1.0, -1, 0, "")
+    assert score_accuracy([one, other], [0.5, 0.5]) == 0.5
+    assert score_accuracy([Preference("k", "p", "a", "b", 1.0, None, None, "")], [0.5]) is None
+    assert accuracy([1.0, -1.0, 0.0, 2.0]) == 0.625
 
 
 @pytest.mark.parametrize("pooling", ["last", "mean"])
@@ -68,23 +114,14 @@ def test_reward_model_learns_a_planted_rule(
 ) -> None:
     padding = tokenizer.pad_id
     model = ScalarModel(make_model(), pooling)
-    params = RewardParams(
-        pooling=pooling,
-        epochs=4,
-        batch_size=16,
-        lr=3e-3,
-        weight_decay=0.0,
-        warmup=0.1,
-        clip=1.0,
-        centring=0.01,
-        held_out=0.2,
-    )
+    params = RewardParams(pooling=pooling, epochs=4, lr=3e-3, centring=0.01, held_out=0.2, **TUNING)
     unseen = encode_pairs(tokenizer, planted(60, seed=1), 64)
-    assert evaluate(model, unseen, padding)["margin"] == 0.0  # a zero head: all rewards are equal
-    fit(model, encode_pairs(tokenizer, planted(160, seed=0), 64), params, padding, 3, "test")
-    assert evaluate(model, unseen, padding)["accuracy"] > 0.95
-    save_scalar(tmp_path / "reward", model)
-    exchanges = [exchange for pair in unseen for exchange in pair]
+    assert set(margins_of(model, unseen, padding)) == {0.0}  # a zero head: all rewards are equal
+    training = encode_pairs(tokenizer, planted(160, seed=0), 64)
+    fit(model, training, params, padding, seed=3, shards=2, name="test")
+    assert accuracy(margins_of(model, unseen, padding)) > 0.95
+    save_scalar(tmp_path / "reward", model, tokenizer)
+    exchanges = [pair.chosen for pair in unseen]
     assert rewards_of(load_scalar(tmp_path / "reward"), exchanges, padding) == rewards_of(model, exchanges, padding)
 
 
@@ -92,41 +129,34 @@ def test_reward_model_learns_a_planted_rule(
 def test_reward_does_not_depend_on_padding(
     pooling: str, tokenizer: ChatTokenizer, make_model: Callable[..., LanguageModel]
 ) -> None:
-    padding = tokenizer.pad_id
     model = ScalarModel(make_model(), pooling)
     torch.nn.init.normal_(model.head.weight, generator=torch.Generator().manual_seed(0))
     exchanges = [encode_exchange(tokenizer, "p", "a" * length, 64) for length in (9, 1, 30)]
     exchanges.append(Exchange(exchanges[0].ids[:-1], exchanges[0].start))  # cut off: no <|end|>
-    together = rewards_of(model, exchanges, padding)
+    together = rewards_of(model, exchanges, tokenizer.pad_id)
     with torch.no_grad():
         answers = [model(torch.tensor([exchange.ids]))[0, exchange.start :] for exchange in exchanges]
     alone = [float(values[-1] if pooling == "last" else values.mean()) for values in answers]
     assert together == pytest.approx(alone, rel=1e-4, abs=1e-5)
 
 
-def test_held_out_is_by_prompt_and_near_its_share() -> None:
-    away = [is_held_out(f"i{n}", 0.2, 7) for n in range(1000)]
-    assert 150 < sum(away) < 250
-    assert away == [is_held_out(f"i{n}", 0.2, 7) for n in range(1000)]
-
-
 def dpo_params(**changes: Any) -> DpoParams:
-    values: dict[str, Any] = {
-        "betas": [0.1], "epochs": 3, "batch_size": 16, "lr": 1e-3, "weight_decay": 0.0, "warmup": 0.1, "clip": 1.0,
-        "nll_weight": 0.0, "validations": 1, "max_new_tokens": 8,
-    }  # fmt: skip
-    return DpoParams(**(values | changes))
+    values = TUNING | {"betas": [0.1], "epochs": 3, "lr": 1e-3, "nll_weight": 0.0, "held_out": 0.1}
+    return DpoParams(**(values | {"validations": 1, "max_new_tokens": 8} | changes))
 
 
 def test_dpo_starts_at_ln_2(tokenizer: ChatTokenizer, make_model: Callable[..., LanguageModel]) -> None:
-    pairs = compare_pairs(make_model(), tokenizer, planted(8, seed=0))
+    pairs = compare_pairs(make_model(), encode_pairs(tokenizer, planted(8, seed=0), 64))
     loss, report = batch_loss(make_model(), pairs, 0.1, 0.0, tokenizer.pad_id)
     assert loss.item() == pytest.approx(np.log(2), abs=1e-5)
     assert report["margin"] == pytest.approx(0.0, abs=1e-4)
+    assert preferred(make_model(), pairs) == pytest.approx(
+        {"preference_accuracy": 0.5, "preference_loss": np.log(2)}, abs=1e-4
+    )
 
 
 def test_dpo_batch_against_single_sequences(tokenizer: ChatTokenizer, make_model: Callable[..., LanguageModel]) -> None:
-    """The padded batch against log-softmax sums of each sequence alone, in numpy."""
+    """The padded batch against log-softmax sums of each sequence alone, in numpy; with the chosen answers' loss."""
     policy, reference, preferences = make_model(seed=1), make_model(seed=0), planted(6, seed=2)
 
     def logprob(model: LanguageModel, prompt: str, text: str) -> float:
@@ -136,25 +166,26 @@ def test_dpo_batch_against_single_sequences(tokenizer: ChatTokenizer, make_model
         logits -= np.log(np.exp(logits).sum(axis=1, keepdims=True))
         return sum(logits[t - 1, exchange.ids[t]] for t in range(exchange.start, len(exchange)))
 
-    margins = [
-        0.3 * sum(
-            sign * (logprob(policy, item["prompt"], item[side]) - logprob(reference, item["prompt"], item[side]))
-            for sign, side in ((1, "chosen"), (-1, "rejected"))
-        )
-        for item in preferences
-    ]  # fmt: skip
-    pairs = compare_pairs(reference, tokenizer, preferences)
-    loss, report = batch_loss(policy, pairs, 0.3, 0.0, tokenizer.pad_id)
-    assert loss.item() == pytest.approx(np.mean(np.log1p(np.exp(-np.array(margins)))), rel=1e-4)
+    chosen, rejected = (
+        np.array([[logprob(model, one.prompt, text) for model in (policy, reference)] for one, text in sides])
+        for sides in ([(one, one.chosen) for one in preferences], [(one, one.rejected) for one in preferences])
+    )
+    margins = 0.3 * ((chosen[:, 0] - chosen[:, 1]) - (rejected[:, 0] - rejected[:, 1]))
+    pairs = compare_pairs(reference, encode_pairs(tokenizer, preferences, 64))
+    nll = -np.mean([value / one.pair.chosen.answer_length for value, one in zip(chosen[:, 0], pairs, strict=True)])
+    loss, report = batch_loss(policy, pairs, 0.3, 0.5, tokenizer.pad_id)
+    assert loss.item() == pytest.approx(np.mean(np.log1p(np.exp(-margins))) + 0.5 * nll, rel=1e-4)
     assert report["margin"] == pytest.approx(np.mean(margins), rel=1e-3, abs=1e-4)
 
 
 def test_dpo_learns_a_planted_rule(tokenizer: ChatTokenizer, make_model: Callable[..., LanguageModel]) -> None:
-    padding = tokenizer.pad_id
-    reference, model, marks = make_model(), make_model(), []
-    pairs = compare_pairs(reference, tokenizer, planted(96, seed=0))
-    steps = optimise(model, pairs, dpo_params(validations=3), 0.1, padding, 3, marks.append, "test")
+    reference, model = make_model(), make_model()
+    marks: list[int] = []
+    pairs = compare_pairs(reference, encode_pairs(tokenizer, planted(96, seed=0), 64))
+    steps = fine_tune(
+        model, pairs, dpo_params(validations=3), 0.1, tokenizer.pad_id,
+        seed=3, shards=2, name="test", on_checkpoint=marks.append,
+    )  # fmt: skip
     assert marks == [5, 11, 17] and len(steps) == 18
-    with torch.no_grad():
-        unseen = compare_pairs(reference, tokenizer, planted(40, seed=1))
-        assert batch_loss(model, unseen, 0.1, 0.0, padding)[1]["accuracy"] > 0.95
+    unseen = compare_pairs(reference, encode_pairs(tokenizer, planted(40, seed=1), 64))
+    assert preferred(model, unseen)["preference_accuracy"] > 0.95

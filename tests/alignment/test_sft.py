@@ -1,4 +1,5 @@
-"""SFT: batches lose nothing, padding costs nothing, the loss is the answer's own, the best checkpoint is kept."""
+"""SFT and what all tuning shares: batches lose nothing, padding costs nothing, shards and processes change nothing, the
+best checkpoint is kept."""
 
 from collections.abc import Callable
 
@@ -8,13 +9,26 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from stages.alignment.answers import Measured, Sampling, Validation, answer
 from stages.alignment.batches import bucketed, encode_exchange, pad
+from stages.alignment.records import Instruction
+from stages.alignment.selection import EXACT_RIGHT, VALIDATION_LOSS, Metric, Selection
 from stages.alignment.sft import SftParams, completion_loss, fine_tune, mix
+from stages.alignment.tuning import Report
+from stages.annotators.truth import Truth
 from stages.base.errors import InputError
 from stages.lm.build import LanguageModel
 from stages.lm.chat import ChatTokenizer
 
 EXCHANGES = [("Where is A?", "In Anthar."), ("B?", "No."), ("Which craft has C?", "C has the craft of pottery.")]
+PARAMS = SftParams(
+    epochs=8, batch_size=4, optimizer="adamw", lr=3e-3, adam_lr=3e-3, weight_decay=0.0, warmup=0.1, clip=1.0,
+    validations=4, max_new_tokens=8, self_instruct_share=0.0,
+)  # fmt: skip
+
+
+def instruction(name: str, split: str = "sft", entity: str = "") -> Instruction:
+    return Instruction(name, split, "own", entity, ["province"] if entity else [], f"{name}?", "In Anthar.")
 
 
 @settings(max_examples=40, deadline=None)
@@ -47,11 +61,11 @@ def test_padded_batch_is_the_token_mean_of_single_examples(
         torch.testing.assert_close(ours.grad, theirs.grad, rtol=1e-3, atol=1e-6)
 
 
-def test_prompts_are_not_learned(tokenizer: ChatTokenizer, make_model: Callable[..., LanguageModel]) -> None:
+def test_prompts_are_not_learned(tokenizer: ChatTokenizer) -> None:
     """The prompt is context only: there are as many targets as the answer has tokens, `<|end|>` included."""
     exchange = encode_exchange(tokenizer, "abc", "de", 64)
     _, mask = pad([exchange], tokenizer.pad_id)
-    assert int(mask.sum()) == 3
+    assert int(mask.sum()) == exchange.answer_length == 3
     assert exchange.start == 2 + 3 + 1
 
 
@@ -60,35 +74,107 @@ def test_too_long_is_refused_not_cut(tokenizer: ChatTokenizer) -> None:
         encode_exchange(tokenizer, "x" * 60, "y", 64)
 
 
+def tuned(
+    tokenizer: ChatTokenizer, model: LanguageModel, shards: int, on_checkpoint: Callable[[int], None] = lambda _: None
+) -> list[Report]:
+    exchanges = [encode_exchange(tokenizer, prompt, text, 64) for prompt, text in EXCHANGES * 3]  # 4, 4 and 1 a step
+    return fine_tune(
+        model, exchanges, tokenizer.pad_id, PARAMS, seed=3, shards=shards, name="test", on_checkpoint=on_checkpoint
+    )
+
+
 def test_training_learns_and_keeps_the_best_checkpoint(
     tokenizer: ChatTokenizer, make_model: Callable[..., LanguageModel]
 ) -> None:
-    exchanges = [encode_exchange(tokenizer, prompt, text, 64) for prompt, text in EXCHANGES] * 4
-    params = SftParams(
-        epochs=8, batch_size=4, optimizer="adamw", lr=3e-3, adam_lr=3e-3, weight_decay=0.0, warmup=0.1, clip=1.0,
-        validations=4, max_new_tokens=8, self_instruct_share=0.0,
-    )  # fmt: skip
-    rights, seen = iter([0.1, 0.7, 0.7, 0.2]), []
+    model, seen = make_model(), []
+    rights = iter([0.1, 0.7, 0.7, 0.2])
 
-    def validate(model: LanguageModel) -> dict[str, float]:
+    def measure() -> Measured:
+        assert not model.training
         seen.append({key: value.clone() for key, value in model.state_dict().items()})
-        return {"exact_right": next(rights)}
+        return {"exact_right": next(rights), "loss": None}
 
-    model = make_model()
-    steps, checkpoints = fine_tune(model, tokenizer, exchanges, params, 3, validate, "test")
+    selection = Selection(model, EXACT_RIGHT, measure)
+    steps = tuned(tokenizer, model, 2, selection.visit)
     assert steps[-1]["loss"] < 0.6 * steps[0]["loss"]
-    assert [row["exact_right"] for row in checkpoints] == [0.1, 0.7, 0.7, 0.2]
-    assert checkpoints[-1]["step"] == len(steps) - 1
+    assert [checkpoint.step for checkpoint in selection.checkpoints] == [5, 11, 17, 23]
+    assert selection.restore().step == 11
     for key, value in model.state_dict().items():
         assert torch.equal(value, seen[1][key])
+    assert selection.metrics() == {
+        "chosen_by": "exact_right", "best_step": 11, "validation_exact_right": 0.7, "validation_loss": None
+    }  # fmt: skip
+    rows = selection.joined(steps)
+    assert len(rows) == 24 and [row["step"] for row in rows if "validation_loss" in row] == [5, 11, 17, 23]
 
-    again = make_model()
-    rights = iter([0.1, 0.7, 0.7, 0.2])
-    assert fine_tune(again, tokenizer, exchanges, params, 3, validate, "test")[0] == steps
+
+@pytest.mark.parametrize(("metric", "best"), [(EXACT_RIGHT, 1), (VALIDATION_LOSS, 2)])
+def test_each_metric_has_its_direction(metric: Metric, best: int) -> None:
+    found: list[Measured] = [{metric.name: value} for value in (2.0, 3.0, 1.0, 3.0, 1.0)]
+    selection = Selection(torch.nn.Linear(1, 1), metric, iter(found).__next__)
+    for step in range(5):
+        selection.visit(step)
+    assert selection.best is not None and selection.best.step == best
+
+
+def test_processes_change_no_bit_and_shards_only_the_rounding(
+    tokenizer: ChatTokenizer, make_model: Callable[..., LanguageModel], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    results = {}
+    for shards, workers in ((1, 1), (4, 1), (4, 2), (4, 4)):
+        monkeypatch.setenv("TRAINYARD_WORKERS", str(workers))
+        model = make_model()
+        results[shards, workers] = (tuned(tokenizer, model, shards), list(model.parameters()))
+    steps, weights = results[4, 1]
+    for workers in (2, 4):
+        assert results[4, workers][0] == steps
+        assert all(torch.equal(a, b) for a, b in zip(results[4, workers][1], weights, strict=True))
+    for row, whole in zip(steps[:6], results[1, 1][0][:6], strict=True):  # later steps add up the rounding
+        assert row == pytest.approx(whole, rel=1e-3)
+
+
+def test_answers_are_the_same_in_any_number_of_processes(
+    tokenizer: ChatTokenizer, make_model: Callable[..., LanguageModel], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sampling = Sampling(temperature=1.0, top_p=0.9, max_new_tokens=8)
+    prompts = [f"{n}?" for n in range(40)]
+    found = []
+    for workers in ("1", "2", "4"):
+        monkeypatch.setenv("TRAINYARD_WORKERS", workers)
+        found.append(answer(make_model(), tokenizer, prompts, sampling, seed=5, samples=3))
+    assert found[0] == found[1] == found[2]
+    assert [len(group) for group in found[0]] == [3] * 40
+    assert len({given.ids for group in found[0] for given in group}) > 100
+
+
+def test_an_answer_ends_with_the_context(tokenizer: ChatTokenizer, make_model: Callable[..., LanguageModel]) -> None:
+    sampling = Sampling(temperature=0.0, top_p=1.0, max_new_tokens=30)
+    ((given,),) = answer(make_model(), tokenizer, ["x" * 55], sampling)
+    assert len(given.prompt_ids) + len(given.ids) == 64 and not given.ended
+    with pytest.raises(InputError, match="no room"):
+        answer(make_model(), tokenizer, ["x" * 61], sampling)
+
+
+def test_validation_without_truth(tokenizer: ChatTokenizer, make_model: Callable[..., LanguageModel]) -> None:
+    """The loss is that of single examples; exact scores are unknown."""
+    rows = [instruction(name, "validation", entity="Ost") for name in ("a", "bcd")] + [instruction("e")]
+    model = make_model()
+    validation = Validation(tokenizer, Truth({}, {}), rows, 8)
+    assert not validation.knows_truth
+    exchanges = [encode_exchange(tokenizer, row.prompt, row.response, 64) for row in rows[:2]]
+    with torch.no_grad():
+        losses = [float(completion_loss(model, *pad([exchange], 0))[0]) for exchange in exchanges]
+    assert validation.loss(model) == pytest.approx(sum(losses) / 2, rel=1e-5)  # equally many tokens
+    found = validation.summary(validation.answers(model))
+    assert found["exact_right"] is None and found["exact_score"] is None and found["tokens"] is not None
+    known = Truth({"province": ["Anthar"]}, {"Ost": {"province": "Anthar"}})
+    assert Validation(tokenizer, known, rows, 8).knows_truth
+    with pytest.raises(InputError, match="validation split"):
+        Validation(tokenizer, known, rows[2:], 8)
 
 
 def test_machine_share() -> None:
-    human, machine = [{"id": f"h{i}"} for i in range(10)], [{"id": f"m{i}"} for i in range(8)]
+    human, machine = [instruction(f"h{i}") for i in range(10)], [instruction(f"m{i}") for i in range(8)]
     assert mix(human, machine, 0.0, 1) == human
     assert len(mix(human, machine, 0.5, 1)) == 15
     assert len(mix(human, machine, 3.0, 1)) == 18

@@ -3,19 +3,15 @@
 `record.json` holds what `trainyard trace` follows from a leaderboard row back to source documents.
 """
 
-import contextlib
-import fcntl
 import hashlib
 import os
 import resource
 import shutil
-import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
-from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
@@ -26,6 +22,7 @@ from stages.base.artifacts import MODELS
 from stages.base.closure import code_digest
 from stages.base.contracts import Contract
 from stages.base.errors import DataLossError, InputError, ParamError, ResourceError, TrainyardError
+from stages.base.followers import followed
 from stages.base.params import lookup, parse, read_params
 from stages.base.seeds import derive
 from stages.base.store import SIDE
@@ -254,7 +251,6 @@ def stage(
     """
     folder = DATA.joinpath(*name.split("."), *([item] if item else []))
     start = time.monotonic()
-    active = SIDE / "active" / str(os.getpid())
     run: StageRun[P] | None = None
     try:
         if process_count() > 1 and not parallel:
@@ -265,13 +261,11 @@ def stage(
             return
         for parent in (folder.parent, Path(MODELS)):
             _remove_leftovers(parent)
-        active.parent.mkdir(parents=True, exist_ok=True)
-        active.write_text(name)
         run = StageRun(name, item, model, seed, _staging(folder), section)
-        _start_followers()
-        yield run
-        files.write_json(run.output("record.json"), run.record(folder))
-        run.appear(folder)
+        with followed(name):
+            yield run
+            files.write_json(run.output("record.json"), run.record(folder))
+            run.appear(folder)
         _write_timing(name, item, time.monotonic() - start)
     except TrainyardError as error:
         print(f"trainyard: {name}{f'@{item}' if item else ''}: {error}", file=sys.stderr)
@@ -284,7 +278,6 @@ def stage(
     finally:
         if run is not None:
             run.discard()
-        active.unlink(missing_ok=True)
 
 
 def _staging(folder: Path) -> Path:
@@ -318,28 +311,3 @@ def _write_timing(name: str, item: str | None, wall: float) -> None:
             "finished": time.time(),
         },
     )
-
-
-def _start_followers() -> None:
-    """Launch the modules that pyproject.toml names as followers of a run (the tracker), unless they hold their lock."""
-    if os.environ.get("TRAINYARD_TRACK", "on") == "off":
-        return
-    try:
-        followers = distribution("trainyard").entry_points.select(group="trainyard.followers")
-    except PackageNotFoundError:  # a checkout that isn't installed
-        return
-    for follower in followers:
-        with (
-            contextlib.suppress(OSError),  # held by a follower, or no locks here: none ever stops a run
-            (SIDE / f"{follower.name}.lock").open("ab") as lock,
-            (SIDE / f"{follower.name}.log").open("ab") as log,
-        ):
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            fcntl.flock(lock, fcntl.LOCK_UN)
-            subprocess.Popen(
-                [sys.executable, "-m", follower.value, "--follow"],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            )

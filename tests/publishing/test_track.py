@@ -16,15 +16,15 @@ from stages.publishing.lineage.records import read_record
 from stages.publishing.tracking import shipping
 
 ROOT = Path(__file__).resolve().parents[2]
-MODULE = "publishing.trace"  # any real module: its closure's digest goes into the record
+MODULE = "publishing.board"  # any real module: the digest of its closure goes into the record
 
 
 def finished_stage(root: Path, lr: float = 0.1, loss: float = 2.5) -> Path:
-    (root / "params.yaml").write_text(f"publishing:\n  trace: {{lr: {lr}, deep: {{words: [a, b]}}}}\n")
-    folder = root / "data" / "publishing" / "trace"
+    (root / "params.yaml").write_text(f"publishing:\n  board: {{lr: {lr}, deep: {{words: [a, b]}}}}\n")
+    folder = root / "data" / "publishing" / "board"
     write_json(folder / "metrics.json", {"loss": loss, "odd@name(%)": 1, "undefined": None})
     write_jsonl(folder / "steps.jsonl", [{"step": i, "loss": 3 - i / 1000} for i in range(1200)])
-    outputs = {f"data/publishing/trace/{name}": sha256_file(folder / name) for name in ("metrics.json", "steps.jsonl")}
+    outputs = {f"data/publishing/board/{name}": sha256_file(folder / name) for name in ("metrics.json", "steps.jsonl")}
     write_json(
         folder / "record.json",
         {
@@ -115,7 +115,7 @@ def test_stale_records_are_not_current(tmp_path: Path, monkeypatch: pytest.Monke
     write_json(folder / "record.json", {**record, "code": "0" * 64})
     assert shipping.current_records(code) == [], "the code has changed"
     write_json(folder / "record.json", record)
-    (tmp_path / "params.yaml").write_text("publishing:\n  trace: {lr: 0.3, deep: {words: [a, b]}}\n")
+    (tmp_path / "params.yaml").write_text("publishing:\n  board: {lr: 0.3, deep: {words: [a, b]}}\n")
     assert shipping.current_records(code) == [], "the params have changed"
 
 
@@ -124,9 +124,9 @@ def test_what_reads_a_stale_record_is_stale(tmp_path: Path, monkeypatch: pytest.
     folder = finished_stage(tmp_path)
     upstream = json.loads((folder / "record.json").read_text())
     below = tmp_path / "data" / "publishing" / "report"
-    code = code_digest("stages.publishing.lineage.records")
-    reader = {**upstream, "stage": "publishing.lineage", "params": {}, "outputs": {}, "code": code}
-    path = "data/publishing/trace/metrics.json"
+    code = code_digest("stages.publishing.report")
+    reader = {**upstream, "stage": "publishing.report", "params": {}, "outputs": {}, "code": code}
+    path = "data/publishing/board/metrics.json"
     write_json(below / "record.json", {**reader, "inputs": {path: upstream["outputs"][path]}})
     assert len(shipping.current_records(ROOT / "stages")) == 2
     write_json(below / "record.json", {**reader, "inputs": {path: "f" * 64}})

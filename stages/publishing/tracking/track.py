@@ -9,6 +9,8 @@ Only this module imports mlflow, and only when there is something to ship (3 s).
 
 import fcntl
 import os
+import shutil
+import subprocess
 import sys
 import time
 import traceback
@@ -19,6 +21,7 @@ from typing import Any
 
 from stages.base.errors import TrainyardError
 from stages.base.files import read_json
+from stages.base.followers import NAME, copies
 from stages.base.params import read_params
 from stages.base.store import SIDE, git, project_store
 from stages.publishing.lineage.records import Record, read_records
@@ -154,10 +157,10 @@ def _rows_by_model(value: Any) -> Any:
 
 
 def _context() -> dict[str, str]:
-    """Git commit and DVC experiment name: set by DVC only inside `dvc exp run`."""
+    """Git commit and the name that DVC gave the experiment."""
     tags = {
         "mlflow.source.git.commit": git("rev-parse", "--verify", "HEAD"),
-        "experiment": os.environ.get("DVC_EXP_NAME", ""),
+        "experiment": NAME.read_text() if NAME.exists() else os.environ.get("DVC_EXP_NAME", ""),
     }
     return {name: value for name, value in tags.items() if value}
 
@@ -244,6 +247,8 @@ def follow() -> None:
                     print("track: retrying; `trainyard track` ships what is missing", file=sys.stderr, flush=True)
                     shipper, retry_at = None, now + RETRY_SECONDS
             elif now - last_active > QUIET_SECONDS:
+                if state == shipped and NAME.exists():  # the copy of a workspace has served its purpose
+                    shutil.rmtree(Path.cwd(), ignore_errors=True)
                 return  # never right after shipping: what finished meanwhile has to be looked at first
             time.sleep(POLL_SECONDS)
 
@@ -265,6 +270,10 @@ def ship_now() -> int:
             print(f"trainyard: track: {tracking_uri()}: {reason}", file=sys.stderr)
             return 1
     print(f"shipped {sent} stage(s)")
+    for copy in copies():
+        follower = [sys.executable, "-m", "stages.publishing.tracking.track", "--follow"]
+        if subprocess.run(follower, cwd=copy, check=False).returncode == 0 and not copy.exists():
+            print(f"shipped experiment workspace {copy.name}")
     stale = len(read_records()) - len(shipping.current_records(CODE))
     if stale:
         print(f"{stale} older than params.yaml or the code were left out: `dvc repro` makes them again")

@@ -196,16 +196,16 @@ def test_no_law_is_said_with_its_reason(tmp_path: Path) -> None:
 
 
 def test_what_isnt_there_is_left_out() -> None:
-    """A ladder without LSTMs, no plan, no run that was planned, and a plan that predicts nothing."""
+    """A ladder without LSTMs, no plan, and a plan whose run hasn't been made."""
     transformers = [point for point in scaling.points() if point.arch == "transformer"]
     _, alone = analyse(transformers, scaling.fit_params(), seed=1)
     html = scaling_page(alone, "t")
     assert "lstm" not in html.lower() and "reached" not in html.split('<section id="withheld">')[0]
     for section in ("rivals", "knobs", "plan"):
         assert f'id="{section}"' not in html and f'href="#{section}"' not in html
-    by_hand, _ = scaling_view(alone, plan(predicted_loss=None), 2.7)
-    assert by_hand["plan"] and all(name != "predicted loss" for name, _ in by_hand["plan"]["facts"])
-    assert "predicted" not in by_hand["headline"]["claim"]
+    planned, sections = scaling_view(alone, plan())
+    assert planned["plan"]["facts"] and ("plan", "Plan") in sections
+    assert "predicted" not in planned["headline"]["claim"]
 
 
 @pytest.mark.parametrize(("reached", "where"), [(2.741, "inside its"), (2.9, "outside its")])

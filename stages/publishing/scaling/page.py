@@ -50,7 +50,8 @@ def scaling_view(
 
     `plan`: made by this study's law; `reached`: loss of its run.
     """
-    first, target = study.recipes[0], Target.of(plan, reached) if plan else None
+    first = study.recipes[0]
+    target = Target.of(plan, reached) if plan and reached is not None else None
     law, isoflop = first.law, first.isoflop[0]
     residuals = [
         {"svg": charts.residual_chart(study, x, label)}

@@ -20,10 +20,7 @@ class Target:
     reached: float
 
     @classmethod
-    def of(cls, plan: Plan, reached: float | None) -> "Target | None":
-        """None where nothing was predicted, as in a plan made by hand, or nothing reached."""
-        if plan.predicted_loss is None or reached is None:
-            return None
+    def of(cls, plan: Plan, reached: float) -> "Target":
         planned = next(row for row in plan.alternatives if row.name == "as planned")
         low, high = plan.interval
         return cls(planned.n, planned.tokens, plan.planned_flops, plan.predicted_loss, low, high, reached)
@@ -43,7 +40,8 @@ class Target:
 
 def plan_facts(plan: Plan) -> list[tuple[str, str]]:
     model, data = plan.model, plan.data
-    facts = [
+    low, high = plan.interval
+    return [
         (
             "budget",
             f"{compact(plan.budget_flops)} FLOPs, {100 * plan.planned_flops / plan.budget_flops:.0f} % of it spent",
@@ -61,8 +59,5 @@ def plan_facts(plan: Plan) -> list[tuple[str, str]]:
             "best by the law, all data fresh",
             f"{compact(plan.optimum.n)} parameters, {compact(plan.optimum.tokens)} tokens",
         ),
+        ("predicted loss", f"{plan.predicted_loss:.4f}  ({low:.4f} – {high:.4f})"),
     ]
-    if plan.predicted_loss is not None:
-        low, high = plan.interval
-        facts.append(("predicted loss", f"{plan.predicted_loss:.4f}  ({low:.4f} – {high:.4f})"))
-    return facts

@@ -184,7 +184,9 @@ def split_accuracy(task: str, items: list[dict[str, Any]], dirty: set[str]) -> S
         "dirty": [right for id, right in answers.items() if id in dirty],
     }
     counts: dict[str, Any] = {f"{name}_questions": len(values) for name, values in parts.items()}
-    means = {f"{name}_acc": float(np.mean(values)) if values else None for name, values in parts.items()}
+    means: dict[str, Any] = {
+        f"{name}_acc": float(np.mean(values)) if values else None for name, values in parts.items()
+    }
     return SplitAccuracy(task=task, protocol=PROTOCOL, **counts, **means)
 
 

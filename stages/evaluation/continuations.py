@@ -5,7 +5,6 @@ once, each continuation once: with five examples and four choices that is most o
 scoring each sequence by itself, up to rounding.
 """
 
-import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -15,6 +14,7 @@ from torch import Tensor
 from stages.base.errors import InputError
 from stages.lm.build import LanguageModel
 from stages.lm.device import autocast
+from stages.lm.incremental import IncrementalDecoder
 from stages.lm.loss import linear_logprobs
 from stages.lm.scoring import sequence_logprobs
 from stages.lm.transformer import Decoder
@@ -50,15 +50,13 @@ def score_group(model: LanguageModel, requests: Sequence[Request]) -> list[list[
     longest = own + max(len(c) for r in requests for c in r.continuations)
     if not isinstance(model, Decoder) or longest > model.config.max_seq_len:
         return score_separately(model, requests)
-    home = model.head_weight.device
     shared = common_prefix([request.context for request in requests])
-    with autocast():
-        trunk = model.new_cache(1, longest)
-        model.hidden(torch.tensor([requests[0].context[:shared]], device=home), trunk)
-        size = max(1, BATCH_TOKENS // longest)
-        out: list[list[float]] = []
-        for start in range(0, len(requests), size):
-            out += _score_batch(model, trunk, shared, requests[start : start + size])
+    trunk = IncrementalDecoder(model)
+    trunk.read([requests[0].context[:shared]])
+    size = max(1, BATCH_TOKENS // longest)
+    out: list[list[float]] = []
+    for start in range(0, len(requests), size):
+        out += _score_batch(model.head_weight, trunk, shared, requests[start : start + size])
     return out
 
 
@@ -69,27 +67,25 @@ def common_prefix(contexts: Sequence[list[int]]) -> int:
     return next((i for i in range(most) if first[i] != last[i]), most)
 
 
-def _score_batch(model: Decoder, trunk: object, shared: int, requests: Sequence[Request]) -> list[list[float]]:
-    home = model.head_weight.device
-    branch = copy.copy(trunk)
-    branch.select(torch.zeros(len(requests), dtype=torch.int64, device=home))  # type: ignore[attr-defined]
+def _score_batch(
+    head: Tensor, trunk: IncrementalDecoder, shared: int, requests: Sequence[Request]
+) -> list[list[float]]:
+    home = head.device
     queries, lengths = _padded([request.context[shared:] for request in requests], home)
-    positions = shared + torch.arange(queries.shape[1], device=home).expand_as(queries)
-    hidden = model.hidden(queries, branch, positions)  # type: ignore[arg-type]
+    branch = trunk.fork(torch.zeros(len(requests), dtype=torch.int64, device=home))
+    hidden = branch.read_on(queries, lengths)
     ends = hidden[torch.arange(len(requests), device=home), lengths - 1]
 
     counts = torch.tensor([len(request.continuations) for request in requests], device=home)
     owners = torch.repeat_interleave(torch.arange(len(requests), device=home), counts)
     tokens, sizes = _padded([c for request in requests for c in request.continuations], home)
     values = torch.zeros(tokens.shape, dtype=torch.float64, device=home)
-    values[:, 0] = linear_logprobs(ends[owners], model.head_weight, tokens[:, 0]).double()
-    if tokens.shape[1] > 1:
-        # Padding of the queries is overwritten or lies ahead of what a token may see.
-        branch.select(owners)  # type: ignore[attr-defined]
-        places = shared + lengths[owners, None] + torch.arange(tokens.shape[1] - 1, device=home)
-        hidden = model.hidden(tokens[:, :-1], branch, places)  # type: ignore[arg-type]
-        real = torch.arange(1, tokens.shape[1], device=home) < sizes[:, None]
-        values[:, 1:][real] = linear_logprobs(hidden[real], model.head_weight, tokens[:, 1:][real]).double()
+    with autocast():
+        values[:, 0] = linear_logprobs(ends[owners], head, tokens[:, 0]).double()
+        if tokens.shape[1] > 1:
+            hidden = branch.fork(owners).read_on(tokens[:, :-1])
+            real = torch.arange(1, tokens.shape[1], device=home) < sizes[:, None]
+            values[:, 1:][real] = linear_logprobs(hidden[real], head, tokens[:, 1:][real]).double()
     sums = iter(values.sum(dim=1).tolist())
     return [[next(sums) for _ in request.continuations] for request in requests]
 

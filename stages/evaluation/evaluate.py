@@ -121,7 +121,7 @@ def do_tasks(run: StageRun[EvaluateParams], model: LanguageModel, tokens: ChatTo
         if not questions:
             raise InputError(f"{path}: no questions in split `{run.params.split}`; see `evaluation.evaluate.split`")
         examples = [row for row in table.to_pylist() if row["split"] == "development"]
-        protocols = {}
+        protocols: dict[str, Accuracy] = {}
         for protocol, shots in sorted(run.params.shots.items()):
             answers, too_long = answer(model, tokens, questions, examples, protocol, shots, skip_too_long=True)
             protocols[protocol] = accuracy(answers, len(too_long))

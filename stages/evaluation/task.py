@@ -66,7 +66,7 @@ class TableTask(Section):
     choice, answer (letter, or index from 0). id, subject and split (development, validation, test) may be left out."""
 
 
-TaskParams = Annotated[TruthTask | MmluTask | TableTask, Field(discriminator="kind")]
+TaskParams: Any = Annotated[TruthTask | MmluTask | TableTask, Field(discriminator="kind")]
 PARAMS: dict[str, Any] = {"evaluation.tasks.*": TaskParams}
 
 

@@ -12,25 +12,30 @@ import numpy as np
 from pydantic import Field
 
 from stages.annotators.client import Pair, compare, shows_b_first
-from stages.annotators.truth import load_truth, question_lookup, score
+from stages.annotators.grades import EXACT, Grader
+from stages.annotators.truth import Truth
 from stages.base import schemas
+from stages.base.artifacts import BASELINE, RESPONSES, read_instructions, read_truth
+from stages.base.contracts.agreement import Agreement, Annotator, Pool
 from stages.base.errors import InputError
 from stages.base.params import Section
 from stages.base.record import stage
 from stages.base.seeds import derive
-from stages.judging.judge import BASELINE, INSTRUCTIONS, TRUTH, JudgeParams, RunSeed, judge_seed, paired_outputs
-from stages.judging.models import Models
+from stages.judging.judge import JudgeParams, judge_seed, paired_outputs
 from stages.judging.statistics.problems import side_preference
 
 Row = dict[str, Any]
+MEANS = ("agreement", "truth_agreement", "prefers_longer", "prefers_first")
 
 
 class AgreementParams(Section):
     pairs: Annotated[int, Field(ge=2)]
-    min_length_gap: Annotated[int, Field(ge=0)]  # characters; closer pairs say nothing about a length preference
+    """Comparisons that every annotator judges."""
+    min_length_gap: Annotated[int, Field(ge=0)]
+    """Characters; closer pairs say nothing about a preference for length."""
 
 
-PARAMS = {"judging.agreement": AgreementParams}
+PARAMS: dict[str, Any] = {"judging.agreement": AgreementParams}
 
 
 @dataclass(frozen=True)
@@ -59,38 +64,34 @@ def majority(votes: np.ndarray) -> np.ndarray:
     return discrete(1.5 + 0.5 * np.sign(np.nansum(votes - 1.5, axis=1)))
 
 
-def annotator_table(names: list[str], votes: np.ndarray, sample: Sample) -> list[Row]:
-    """One row an annotator; votes [n_pairs, n_annotators] are 1, 2 or NaN; percentages.
-
-    agreement: with the majority of the others. truth_agreement: with the exact score. prefers_longer / prefers_first:
-    how often the longer answer, or the one shown first, wins (50 is unbiased where quality doesn't depend on it).
-    one_sided: it all but always says the same side, whatever stands there: its votes are no judgements.
-    """
+def annotator_table(names: list[str], votes: np.ndarray, sample: Sample) -> list[Annotator]:
+    """One row an annotator; votes [n_pairs, n_annotators] are 1, 2 or NaN."""
     return [
-        {
-            "annotator": name,
-            "agreement": matches(votes[:, k], majority(np.delete(votes, k, axis=1))) if len(names) > 1 else math.nan,
-            "truth_agreement": matches(votes[:, k], sample.truth),
-            "prefers_longer": matches(votes[:, k], sample.longer),
-            "prefers_first": matches(votes[:, k], sample.first),
-            "one_sided": side_preference(votes[:, k], sample.first == 2).one_sided,
-            "n": int((~np.isnan(votes[:, k])).sum()),
-        }
+        Annotator(
+            annotator=name,
+            agreement=matches(votes[:, k], majority(np.delete(votes, k, axis=1))) if len(names) > 1 else None,
+            truth_agreement=matches(votes[:, k], sample.truth),
+            prefers_longer=matches(votes[:, k], sample.longer),
+            prefers_first=matches(votes[:, k], sample.first),
+            one_sided=side_preference(votes[:, k], sample.first == 2).one_sided,
+            n=int((~np.isnan(votes[:, k])).sum()),
+        )
         for k, name in enumerate(names)
     ]
 
 
-def pool_summary(rows: list[Row], votes: np.ndarray, sample: Sample) -> Row:
-    """The pool as one judge, with AlpacaEval's terms.
-
-    bias: error of the pool's majority against the truth (what more annotators would not mend); variance: disagreement
-    of one annotator with the majority of the others (what they would).
-    """
-    means = {
-        key: float(np.nanmean(values)) if not np.isnan(values := [row[key] for row in rows]).all() else math.nan
-        for key in ("agreement", "truth_agreement", "prefers_longer", "prefers_first")
-    }
-    return means | {"bias": 100 - matches(majority(votes), sample.truth), "variance": 100 - means["agreement"]}
+def pool_summary(rows: list[Annotator], votes: np.ndarray, sample: Sample) -> Pool:
+    """The annotators as one judge. More of them mend its variance, not its bias."""
+    means: dict[str, float | None] = {}
+    for name in MEANS:
+        known = [value for row in rows if (value := getattr(row, name)) is not None]
+        means[name] = sum(known) / len(known) if known else None
+    agreement = means["agreement"]
+    return Pool(
+        **means,
+        bias=100 - matches(majority(votes), sample.truth),
+        variance=None if agreement is None else 100 - agreement,
+    )
 
 
 def draw_sample(pairs: list[Row], count: int, seed: int) -> list[Row]:
@@ -99,17 +100,29 @@ def draw_sample(pairs: list[Row], count: int, seed: int) -> list[Row]:
     return [pairs[i] for i in sorted(chosen.tolist())]
 
 
+def describe(drawn: list[Row], grader: Grader, min_length_gap: int, seed: int) -> Sample:
+    pairs = [Pair(row["id"], row["prompt"], row["a"], row["b"]) for row in drawn]
+    better, longer = [], []
+    for pair in pairs:
+        scores = [
+            grader(pair.prompt, text) if grader.knows(pair.prompt) else 0 for text in (pair.output_a, pair.output_b)
+        ]
+        better.append(1.5 + 0.5 * np.sign(scores[1] - scores[0]))
+        gap = len(pair.output_b) - len(pair.output_a)
+        longer.append(1.5 + 0.5 * np.sign(gap) if abs(gap) > min_length_gap else math.nan)
+    first = np.array([2.0 if shows_b_first(seed, pair.id) else 1.0 for pair in pairs])
+    return Sample(pairs, discrete(np.array(better)), discrete(np.array(longer)), first)
+
+
 def main() -> None:
     with stage("judging.agreement", AgreementParams) as run:
         judge = run.section("judging.judge", JudgeParams).annotator
-        models = sorted(run.section("judging.models", Models).specs)
-        seed = judge_seed(run.section("run", RunSeed).seed)
-        instructions = run.read_table(INSTRUCTIONS, schemas.INSTRUCTION).to_pylist()
-        questions, truth = question_lookup(instructions), load_truth(run.input(TRUTH))
+        seed = judge_seed(run.root_seed("run.seed"))
+        grader = Grader.of(read_instructions(run), Truth.from_json(read_truth(run)))
         baseline = run.read_table(BASELINE, schemas.OUTPUT).to_pylist()
         candidates = []
-        for model in models:
-            outputs = run.read_table(f"data/judging/respond/{model}/outputs.parquet", schemas.OUTPUT).to_pylist()
+        for model in sorted(run.items(RESPONSES)):
+            outputs = run.read_table(f"{RESPONSES}/{model}/outputs.parquet", schemas.OUTPUT).to_pylist()
             candidates += [
                 {"id": f"{model}/{ours['id']}", "prompt": ours["prompt"], "a": theirs["output"], "b": ours["output"]}
                 for ours, theirs in paired_outputs(outputs, baseline)
@@ -118,50 +131,33 @@ def main() -> None:
         drawn = draw_sample(candidates, run.params.pairs, derive(seed, "agreement"))
         if not drawn:
             raise InputError("no model's validation answers differ from the baseline's: there is nothing to annotate")
-        sample = describe(drawn, questions, truth, run.params.min_length_gap, seed)
+        sample = describe(drawn, grader, run.params.min_length_gap, seed)
         simulated = judge.provider == "simulated"
         members: list[int | None] = list(range(judge.pool.annotators)) if simulated else [None]
-        columns = [
-            compare(sample.pairs, judge, seed=seed, truth=truth, questions=questions, annotator=member)
-            for member in members
-        ]
+        columns = [compare(sample.pairs, judge, seed=seed, grader=grader, annotator=member) for member in members]
         votes = discrete(np.array([[p.preference for p in column] for column in columns]).T)
         names = [f"simulated-{member}" for member in members] if simulated else [judge.model]
         rows = annotator_table(names, votes, sample)
-        label = "simulated annotators: not people, not a language model" if simulated else judge.model
-        run.write_json(
-            "agreement.json",
-            {
-                "simulated": simulated,
-                "label": label,
-                "n_pairs": len(drawn),
-                "n_annotators": len(names),
-                "min_length_gap": run.params.min_length_gap,
-                "rows": rows,
-                "pool": pool_summary(rows, votes, sample),
-                "notes": [
-                    f"{row['annotator']} says the same side in nearly every comparison, whatever stands there"
-                    for row in rows
-                    if row["one_sided"]
-                ],
-            },
-        )
-
-
-def describe(drawn: list[Row], questions: dict, truth: Any, min_length_gap: int, seed: int) -> Sample:
-    pairs = [Pair(row["id"], row["prompt"], row["a"], row["b"]) for row in drawn]
-    better, longer = [], []
-    for pair in pairs:
-        question = questions[pair.prompt]
-        scores = [
-            score(truth, question.entity, question.attributes, text).score if question.entity else 0
-            for text in (pair.output_a, pair.output_b)
+        signal = grader.signals(pair.prompt for pair in sample.pairs)
+        notes = [f"The simulated annotators went by {signal}."] if simulated and signal != EXACT else []
+        notes += [
+            f"{row.annotator} says the same side in nearly every comparison, whatever stands there"
+            for row in rows
+            if row.one_sided
         ]
-        better.append(1.5 + 0.5 * np.sign(scores[1] - scores[0]))
-        gap = len(pair.output_b) - len(pair.output_a)
-        longer.append(1.5 + 0.5 * np.sign(gap) if abs(gap) > min_length_gap else math.nan)
-    first = np.array([2.0 if shows_b_first(seed, pair.id) else 1.0 for pair in pairs])
-    return Sample(pairs, discrete(np.array(better)), discrete(np.array(longer)), first)
+        run.write_contract(
+            "agreement.json",
+            Agreement(
+                simulated=simulated,
+                label="simulated annotators: not people, not a language model" if simulated else judge.model,
+                n_pairs=len(drawn),
+                n_annotators=len(names),
+                min_length_gap=run.params.min_length_gap,
+                rows=rows,
+                pool=pool_summary(rows, votes, sample),
+                notes=notes,
+            ),
+        )
 
 
 if __name__ == "__main__":

@@ -1,33 +1,61 @@
-"""Controls: answerers that know nothing about the prompt's entity, printed beside every comparison.
+"""Controls: answerers that know nothing about what a prompt asks for, printed beside every comparison.
 
-None of them is told what is true of the entity it is asked about; `shuffled` deals out the split's references, each to
+None of them is told what is right for the prompt it answers; `shuffled` deals out the split's references, each to
 another question.
 """
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from scipy import sparse
 
-from stages.annotators.truth import Question, Truth, fold
+from stages.annotators.truth import Question, Truth, fold, question_lookup
+from stages.base.errors import InputError
+
+if TYPE_CHECKING:
+    from scipy import sparse
+
+Row = dict[str, Any]
+
+
+def control_answers(
+    kind: str, instructions: Sequence[Row], asked: Sequence[Row], truth: Truth, seed: int
+) -> tuple[list[str], str]:
+    """(Answers to the asked INSTRUCTION rows, what they are, in words); made of the rows of the sft split, but for
+    `shuffled`. Raises InputError where there are none."""
+    shown = [row for row in instructions if row["split"] == "sft"]
+    if not shown and kind != "shuffled":
+        raise InputError(f"control `{kind}`: no instructions of the sft split, which it answers from")
+    if kind == "shuffled":
+        references: dict[str, list[str]] = defaultdict(list)
+        for row in asked:
+            references[row["split"]].append(row["response"])
+        dealt = {split: iter(answers) for split, answers in shuffled_answers(references, seed).items()}
+        return [next(dealt[row["split"]]) for row in asked], "reference answers of other prompts of the same split"
+    if kind == "nearest_neighbour":
+        nearest = nearest_neighbours([row["prompt"] for row in shown], [row["prompt"] for row in asked])
+        return [shown[i]["response"] for i in nearest], "the answer to the most similar sft prompt"
+    questions = [question for question in question_lookup(shown).values() if question.entity in truth]
+    answer = constant_answer(truth, questions, [row["response"] for row in shown])
+    how = "scores best on average over the sft questions" if questions else "is the most frequent"
+    return [answer] * len(asked), f"the one sft answer that {how}"
 
 
 def constant_answer(truth: Truth, questions: Sequence[Question], answers: Sequence[str]) -> str:
-    """The one answer that scores best on average over all questions; of equals the most frequent, then the first.
+    """The one answer that scores best on average over questions with known truth; of equals, and where there are no
+    such questions, the most frequent, then the first.
 
-    Questions without a known entity are left out. The score is linear in the values an answer mentions: value v adds
-    (questions that ask for it where it is true) + (questions whose entity has it) - (questions),
-    so each answer is read once.
+    The score is linear in the values an answer mentions: value v adds (questions that ask for it where it is true)
+    + (questions whose entity has it) - (questions), so each answer is read once.
     """
-    known = [question for question in questions if question.entity]
     gain: Counter[str] = Counter()
-    for question in known:
+    for question in questions:
         facts = truth.true_values(question.entity)
         gain.update(fold(facts[name]) for name in question.attributes)
         gain.update({fold(value) for value in facts.values()})
     frequency = Counter(answers)
-    totals = {answer: sum(gain[value] - len(known) for value in truth.mentions(answer)) for answer in frequency}
+    totals = {answer: sum(gain[value] - len(questions) for value in truth.mentions(answer)) for answer in frequency}
     return min(totals, key=lambda answer: (-totals[answer], -frequency[answer], answer))
 
 
@@ -72,7 +100,11 @@ def nearest_neighbours(known: Sequence[str], asked: Sequence[str], orders: tuple
     return np.asarray(similarity.toarray().argmax(1), dtype=np.int64)
 
 
-def _counts(texts: Sequence[str], orders: tuple[int, int], vocabulary: dict[str, int], grow: bool) -> sparse.csr_array:
+def _counts(
+    texts: Sequence[str], orders: tuple[int, int], vocabulary: dict[str, int], grow: bool
+) -> "sparse.csr_array":
+    from scipy import sparse
+
     rows, columns = [], []
     for row, text in enumerate(texts):
         padded = f" {text.lower()} "
@@ -87,7 +119,9 @@ def _counts(texts: Sequence[str], orders: tuple[int, int], vocabulary: dict[str,
     return sparse.csr_array((ones, (rows, columns)), shape=(len(texts), len(vocabulary)))
 
 
-def _unit(matrix: sparse.sparray) -> sparse.csr_array:
+def _unit(matrix: "sparse.sparray") -> "sparse.csr_array":
+    from scipy import sparse
+
     matrix = sparse.csr_array(matrix)
     norms = np.sqrt(np.asarray((matrix * matrix).sum(1)).ravel())
     return sparse.csr_array(sparse.diags_array(1 / np.where(norms > 0, norms, 1)) @ matrix)

@@ -9,8 +9,10 @@ import pyarrow as pa
 from pydantic import Field
 
 from stages.annotators.client import AnnotatorSettings, Pair, Preference, compare
-from stages.annotators.truth import Truth, load_truth, question_lookup, score
+from stages.annotators.grades import Grader
+from stages.annotators.truth import Truth, score
 from stages.base import schemas
+from stages.base.artifacts import BASELINE, RESPONSES, read_instructions, read_truth
 from stages.base.errors import InputError
 from stages.base.params import Section
 from stages.base.record import stage
@@ -19,23 +21,16 @@ from stages.judging.alpaca_eval import files as alpaca_eval
 from stages.judging.baseline import BaselineParams
 from stages.judging.statistics.plain_counts import prefers_first
 
-INSTRUCTIONS = "data/alignment/instructions/instructions.parquet"
-TRUTH = "data/corpus/atlas/truth.json"
-BASELINE = "data/judging/baseline/outputs.parquet"
-
 Row = dict[str, Any]
 
 
 class JudgeParams(Section):
     annotator: AnnotatorSettings
-    max_missing: Annotated[float, Field(ge=0, le=1)]  # share of comparisons that may end without a preference
+    max_missing: Annotated[float, Field(ge=0, le=1)]
+    """Share of comparisons that may end without a preference."""
 
 
-class RunSeed(Section):
-    seed: Annotated[int, Field(ge=0)]
-
-
-PARAMS = {"judging.judge": JudgeParams, "judging.baseline": BaselineParams}
+PARAMS: dict[str, Any] = {"judging.judge": JudgeParams, "judging.baseline": BaselineParams}
 
 
 def judge_seed(root_seed: int) -> int:
@@ -82,7 +77,7 @@ def exact_rows(model: str, outputs: list[Row], instructions: dict[str, Row], tru
     rows = []
     for output in outputs:
         asked = instructions[output["id"]]
-        if not asked["entity"]:
+        if asked["entity"] not in truth:
             continue
         result = score(truth, asked["entity"], asked["attributes"], output["output"])
         rows.append(
@@ -135,17 +130,15 @@ def main() -> None:
     item = sys.argv[1]
     with stage("judging.judge", JudgeParams, item=item) as run:
         baseline = run.section("judging.baseline", BaselineParams).model
-        seed = judge_seed(run.section("run", RunSeed).seed)
-        instructions = run.read_table(INSTRUCTIONS, schemas.INSTRUCTION).to_pylist()
-        truth = load_truth(run.input(TRUTH))
-        outputs = run.read_table(f"data/judging/respond/{item}/outputs.parquet", schemas.OUTPUT).to_pylist()
+        instructions = read_instructions(run)
+        truth = Truth.from_json(read_truth(run))
+        outputs = run.read_table(f"{RESPONSES}/{item}/outputs.parquet", schemas.OUTPUT).to_pylist()
         pairs = paired_outputs(outputs, run.read_table(BASELINE, schemas.OUTPUT).to_pylist())
         preferences = compare(
             [Pair(ours["id"], ours["prompt"], theirs["output"], ours["output"]) for ours, theirs in pairs],
             run.params.annotator,
-            seed=seed,
-            truth=truth,
-            questions=question_lookup(instructions),
+            seed=judge_seed(run.root_seed("run.seed")),
+            grader=Grader.of(instructions, truth),
         )
         annotations = annotation_rows(item, baseline, pairs, preferences, positions(instructions))
         named = Counter(row["annotator"] for row in annotations if row["annotator"] not in ("", "identical"))

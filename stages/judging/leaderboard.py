@@ -1,22 +1,26 @@
-"""The leaderboard: every model of `judging.models`, and no other, with intervals, on the test split.
+"""The leaderboard: every model and answerer that is judged, and no other, with intervals, on the test split.
 
 Validation numbers stand beside them, because the choice among tuned models is made there.
 """
 
 import math
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from stages.annotators.client import AnnotatorSettings
+from stages.annotators.grades import EXACT, signals
 from stages.base import schemas
+from stages.base.artifacts import JUDGED, MODELS, RESPONSES
+from stages.base.contracts.leaderboard import COVERAGE, Choice, Judge, Leaderboard, Standing
+from stages.base.contracts.leaderboard import Row as BoardRow
 from stages.base.errors import InputError, ParamError
 from stages.base.files import sha256_file
 from stages.base.params import Section
 from stages.base.record import stage
 from stages.judging.baseline import BaselineParams
 from stages.judging.judge import JudgeParams
-from stages.judging.models import CONTROL_KINDS, Models, ModelSpec
+from stages.judging.models import CONTROL_KINDS, Answerer
 from stages.judging.scores import Judged, difference, gamed_rows, numbers, ratings, strength_columns
 from stages.judging.statistics.correlation import correlations
 from stages.judging.statistics.plain_counts import counts
@@ -28,50 +32,70 @@ FEWEST, ONE_SIDED = 20, 40.0  # verdicts; points from 50 beyond which a judge do
 
 
 class LeaderboardParams(Section):
-    subject: str  # the model whose exact score is compared with each of `against`
+    subject: str
+    """The model that is compared with each of `against`."""
     against: list[str]
-    choose_by: Literal["right", "lc_win_rate", "win_rate", "mean_score"]  # on validation, among the tuned models
+    """Models that are no candidates for the choice, controls among them."""
+    choose_by: Literal["right", "lc_win_rate", "win_rate", "mean_score"]
+    """On validation, among the tuned models; lc_win_rate where no truth is known."""
 
 
-PARAMS = {"judging.leaderboard": LeaderboardParams}
+PARAMS: dict[str, Any] = {"judging.leaderboard": LeaderboardParams}
 
 
-def judge_facts(settings: AnnotatorSettings, judged: Mapping[str, Mapping[str, Judged]]) -> Row:
+def entrant(key: str, answerers: Mapping[str, Any], imported: Mapping[str, Any]) -> Row:
+    """Of a row: model, kind, source, control."""
+    if key in answerers:
+        kind, source = answerers[key].kind, answerers[key].path
+    else:
+        kind, source = "imported" if key in imported else "trained", f"{MODELS}/{key}"
+    return {"model": key, "kind": kind, "source": source, "control": kind in CONTROL_KINDS}
+
+
+def judge_facts(settings: AnnotatorSettings, judged: Mapping[str, Mapping[str, Judged]]) -> Judge:
     """How the judge is named wherever its numbers appear, and the versions of it that answered."""
+    every = [one for models in judged.values() for one in models.values()]
     if settings.provider == "simulated":
+        known = {row["id"] for one in every for row in one.exact}
+        asked = {row["id"] for one in every for row in one.annotations}
         pool = settings.pool
-        return {
-            "simulated": True,
-            "provider": "simulated",
-            "model": "simulated-pool",
-            "label": f"{pool.annotators} simulated annotators (length bias {pool.length_bias:g}, "
+        return Judge(
+            simulated=True,
+            provider="simulated",
+            model="simulated-pool",
+            label=f"{pool.annotators} simulated annotators (length bias {pool.length_bias:g}, "
             f"label noise {pool.label_noise:g}, noise {pool.noise:g})",
-            "versions": {},
-        }
-    rows = [row for models in judged.values() for one in models.values() for row in one.annotations]
-    versions = Counter(row["annotator"] for row in rows if row["annotator"] not in ("", "identical"))
-    return {
-        "simulated": False,
-        "provider": settings.provider,
-        "model": settings.model,
-        "label": settings.model,
-        "versions": dict(sorted(versions.items())),
-    }
+            signal=signals(Counter(identifier in known for identifier in asked)),
+            versions={},
+        )
+    named = Counter(row["annotator"] for one in every for row in one.annotations)
+    versions = {name: count for name, count in sorted(named.items()) if name not in ("", "identical")}
+    return Judge(
+        simulated=False,
+        provider=settings.provider,
+        model=settings.model,
+        label=settings.model,
+        signal="",
+        versions=versions,
+    )
 
 
-def judge_notes(rows: list[Row], annotations: list[Row], judge: Row) -> list[str]:
+def judge_notes(rows: Sequence[BoardRow], annotations: list[Row], judge: Judge) -> list[str]:
     """What a reader must know of the verdicts before believing a rate made of them."""
     notes = []
-    if len(judge["versions"]) > 1:
-        told = ", ".join(f"{name} ({count})" for name, count in judge["versions"].items())
+    if judge.signal not in ("", EXACT):
+        notes.append(f"The simulated annotators went by {judge.signal}.")
+    if len(judge.versions) > 1:
+        told = ", ".join(f"{name} ({count})" for name, count in judge.versions.items())
         notes.append(f"The judge changed while it judged: its replies name {told}.")
     lost = Counter(row["model"] for row in annotations if math.isnan(row["preference"]))
     if lost:
         told = ", ".join(f"{model} {count}" for model, count in sorted(lost.items()))
         notes.append(f"Comparisons without a preference are left out; their rows say why: {told}.")
-    sided = [row for row in rows if row["n_total"] >= FEWEST and abs(row["prefers_first"] - 50) > ONE_SIDED]
+    leaning = {row.model: row.prefers_first for row in rows if row.n_total >= FEWEST and row.prefers_first is not None}
+    sided = [f"{model} {share:.0f} %" for model, share in leaning.items() if abs(share - 50) > ONE_SIDED]
     if sided:
-        told = ", ".join(f"{row['model']} {row['prefers_first']:.0f} %" for row in sided)
+        told = ", ".join(sided)
         notes.append(f"The judge goes by the place: the answer shown first wins against {told}.")
     said = [row for row in annotations if row["annotator"] not in ("", "identical") and not row["error"]]
     read = sum(not row["weighted"] for row in said)
@@ -80,99 +104,107 @@ def judge_notes(rows: list[Row], annotations: list[Row], judge: Row) -> list[str
     return notes
 
 
-def choose(rows: list[Row], untuned: list[str], by: str) -> str | None:
+def choose(rows: Sequence[BoardRow], untuned: Sequence[str], by: str) -> Choice | None:
     """The tuned model that is best on validation; ties go to the first by name. None if there is none.
 
-    Tuned is what answers (no control) and isn't named in `untuned`. Without a number on validation none is chosen.
+    Tuned is what answers (no control) and isn't named in `untuned`. Where none has the number, as no truth is known,
+    the length-controlled win rate decides.
     """
-    tuned = [row for row in rows if not row["control"] and row["model"] not in untuned]
-    tuned = [row for row in tuned if not math.isnan(row["validation"][by])]
-    best = min(tuned, key=lambda row: (-row["validation"][by], row["model"]), default=None)
-    return best["model"] if best else None
+    tuned = [row for row in rows if not row.control and row.model not in untuned]
+    for metric in dict.fromkeys([by, "lc_win_rate"]):
+        known = {row.model: number for row in tuned if (number := getattr(row.validation, metric)) is not None}
+        if known:
+            best = min(known, key=lambda model: (-known[model], model))
+            return Choice(model=best, split="validation", by=metric)  # type: ignore[arg-type]
+    return None
 
 
 def standings(
-    specs: Mapping[str, ModelSpec], judged: dict[str, dict[str, Judged]], baseline: str, params: LeaderboardParams
-) -> Row:
-    """Rows sorted by length-controlled win rate on test, the comparisons and the choice.
+    entrants: Sequence[Row],
+    judged: dict[str, dict[str, Judged]],
+    baseline: str,
+    judge: Judge,
+    params: LeaderboardParams,
+) -> Leaderboard:
+    """Rows sorted by length-controlled win rate on test, the comparisons, the choice and what must be known of them.
 
-    specs: model → spec; judged: split → model → its rows.
+    entrants: as `entrant` gives them, with their lineage; judged: split → model → its rows.
     """
-    baseline_outputs = f"data/judging/respond/{baseline}/outputs.parquet"
-    gaming = sorted(m for m, spec in specs.items() if spec.kind == "padded" and spec.source == baseline_outputs)
-    per_split, notes = {}, []
+    answers = f"{RESPONSES}/{baseline}/outputs.parquet"
+    gaming = sorted(one["model"] for one in entrants if one["kind"] == "padded" and one["source"] == answers)
+    found: dict[str, dict[str, Standing]] = {}
+    notes = [COVERAGE]
     for split in SPLITS:
         gamed = gamed_rows({model: judged[split][model] for model in gaming})
-        per_split[split] = {
-            model: numbers(judged[split][model], gamed) | counts(judged[split][model].annotations)
-            for model in sorted(specs)
-        }
-    if gamed is None:
-        notes.append("No `padded` control of the baseline: rates of very short or long models are uncertain.")
-    for split in SPLITS:
         fitted = ratings(judged[split], baseline)
-        for model, row in per_split[split].items():
-            row |= strength_columns(fitted, model)
+        found[split] = {
+            model: Standing(**numbers(one, gamed), **counts(one.annotations), **strength_columns(fitted, model))
+            for model, one in judged[split].items()
+        }
         if fitted and fitted.regularised:
             notes.append(f"Bradley–Terry on {split}: a model won or lost everything, so a tie per pair was added.")
+    if gamed is None:
+        notes.append("No `padded` control of the baseline: rates of very short or long models are uncertain.")
     rows = [
-        {
-            "model": model,
-            "kind": spec.kind,
-            "control": spec.kind in CONTROL_KINDS,
-            "baseline": model == baseline,
-            **per_split["test"][model],
-            "validation": per_split["validation"][model],
-        }
-        for model, spec in specs.items()
+        BoardRow(
+            **one,
+            **found["test"][one["model"]].model_dump(),
+            baseline=one["model"] == baseline,
+            chosen=False,
+            rank=0,
+            validation=found["validation"][one["model"]],
+        )
+        for one in entrants
     ]
-    rows.sort(key=lambda row: (-row["lc_win_rate"], row["model"]))
+    rows.sort(key=lambda row: (math.inf if row.lc_win_rate is None else -row.lc_win_rate, row.model))
     chosen = choose(rows, params.against, params.choose_by)
-    for rank, row in enumerate(rows, 1):
-        row["rank"], row["chosen"] = rank, row["model"] == chosen
+    if chosen and chosen.by != params.choose_by:
+        notes.append(
+            f"`{chosen.model}` was chosen by {chosen.by}, as no truth is known and `{params.choose_by}` has none."
+        )
+    best = chosen.model if chosen else None
+    rows = [row.model_copy(update={"rank": n, "chosen": row.model == best}) for n, row in enumerate(rows, 1)]
     compared = [(params.subject, other) for other in params.against]
-    if chosen and chosen != params.subject:
-        compared.append((chosen, params.subject))
-    return {
-        "baseline": baseline,
-        "chosen": {"model": chosen, "split": "validation", "by": params.choose_by} if chosen else None,
-        "rows": rows,
-        "comparisons": [difference(judged["test"], *pair) | {"split": "test"} for pair in compared],
-        "correlations": correlations(rows, CORRELATED),
-        "notes": notes,
-    }
+    if best and best != params.subject:
+        compared.append((best, params.subject))
+    every = [row for models in judged.values() for one in models.values() for row in one.annotations]
+    return Leaderboard(
+        baseline=baseline,
+        judge=judge,
+        chosen=chosen,
+        rows=rows,
+        comparisons=[difference(judged["test"], *pair, "test") for pair in compared],
+        correlations=correlations([row.model_dump() for row in rows], CORRELATED),
+        notes=notes + judge_notes(rows, every, judge),
+    )
 
 
 def main() -> None:
     with stage("judging.leaderboard", LeaderboardParams) as run:
-        specs = run.section("judging.models", Models).specs
+        answerers = run.section("judging.answerers", dict[str, Answerer])
+        imported = run.section("models.import", dict[str, Any])
         baseline = run.section("judging.baseline", BaselineParams).model
         settings = run.section("judging.judge", JudgeParams).annotator
+        keys = run.items(JUDGED)
         for name in [baseline, run.params.subject, *run.params.against]:
-            if name not in specs:
-                raise ParamError(
-                    f"params.yaml: `{name}` is compared with, but isn't in `judging.models`; add it or drop it"
-                )
+            if name not in keys:
+                raise ParamError(f"params.yaml: `{name}` is compared with, but isn't judged; add it or drop it")
+        entrants: list[Row] = []
         judged: dict[str, dict[str, Judged]] = {split: {} for split in SPLITS}
-        for model in specs:
-            folder = f"data/judging/judge/{model}"
-            annotations = run.read_table(f"{folder}/annotations.parquet", schemas.ANNOTATION).to_pylist()
-            exact = run.read_table(f"{folder}/exact.parquet", schemas.EXACT).to_pylist()
+        for key in keys:
+            path = f"{JUDGED}/{key}/annotations.parquet"
+            annotations = run.read_table(path, schemas.ANNOTATION).to_pylist()
+            exact = run.read_table(f"{JUDGED}/{key}/exact.parquet", schemas.EXACT).to_pylist()
             for split in SPLITS:
-                judged[split][model] = Judged(
+                judged[split][key] = Judged(
                     *([r for r in rows if r["split"] == split] for rows in (annotations, exact))
                 )
-                if not judged[split][model].annotations:
-                    raise InputError(
-                        f"{folder}/annotations.parquet: no {split} rows; the leaderboard needs both splits"
-                    )
+                if not judged[split][key].annotations:
+                    raise InputError(f"{path}: no {split} rows; the leaderboard needs both splits")
+            # What the row's numbers were computed from; `trainyard trace` goes on from there.
+            entrants.append(entrant(key, answerers, imported) | {"lineage": sha256_file(path)[:16]})
         judge = judge_facts(settings, judged)
-        result = standings(specs, judged, baseline, run.params) | {"judge": judge}
-        annotations = [row for models in judged.values() for one in models.values() for row in one.annotations]
-        result["notes"] += judge_notes(result["rows"], annotations, judge)
-        for row in result["rows"]:  # what the row's numbers were computed from; `trainyard trace` goes on from there
-            row["lineage"] = sha256_file(f"data/judging/judge/{row['model']}/annotations.parquet")[:16]
-        run.write_json("leaderboard.json", result)
+        run.write_contract("leaderboard.json", standings(entrants, judged, baseline, judge, run.params))
 
 
 if __name__ == "__main__":

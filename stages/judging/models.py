@@ -1,39 +1,51 @@
-"""`judging.models`: what stands on the leaderboard, and where its answers come from."""
+"""What stands on the leaderboard beside the models of data/models: `judging.answerers`, answers without weights."""
 
-from typing import Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import ConfigDict, model_validator
+from pydantic import Field
 
 from stages.annotators.server import ServerSettings
-from stages.base.params import Section, parse
+from stages.base.params import Section
 
-Kind = Literal[
-    "checkpoint", "huggingface", "endpoint", "outputs", "constant", "shuffled", "nearest_neighbour", "padded"
-]
 CONTROL_KINDS = ("constant", "shuffled", "nearest_neighbour", "padded")
 
 
-class ModelSpec(Section):
-    kind: Kind
-    # A model folder, a Hugging Face folder that we exported, the prompt template that an endpoint is asked with,
-    # outputs (parquet, or AlpacaEval's JSON; a parquet table for `padded`), or the truth file.
-    source: str
-    endpoint: ServerSettings | None = None  # of kind `endpoint`, and of no other
-
-    @model_validator(mode="after")
-    def _endpoint_where_one_is_asked(self) -> "ModelSpec":
-        if (self.kind == "endpoint") != (self.endpoint is not None):
-            raise ValueError("a model has `endpoint:` settings if and only if its kind is `endpoint`")
-        return self
+class Trained(Section):
+    """A model that the pipeline trains: evaluated, judged and published; its key names the folder in data/models."""
 
 
-class Models(Section):
-    """The whole of `judging.models`; its fields are the models' names."""
+class Outputs(Section):
+    """Answers that are there already."""
 
-    model_config = ConfigDict(extra="allow")
+    kind: Literal["outputs"]
+    path: str
+    """A table (schema OUTPUT, found by instruction id) or AlpacaEval's outputs (.json, by the instruction's text)."""
 
-    @property
-    def specs(self) -> dict[str, ModelSpec]:
-        """name → spec, in the order of params.yaml. Raises ParamError for a bad one."""
-        values: dict[str, Any] = self.model_extra or {}
-        return {name: parse(f"judging.models.{name}", value, ModelSpec) for name, value in values.items()}
+
+class Endpoint(Section):
+    """A model on any OpenAI-compatible server."""
+
+    kind: Literal["endpoint"]
+    path: str
+    """The prompt template that it is asked with: standard.txt, concise.txt or verbose.txt of stages/judging/prompts, or
+    one of your own."""
+    endpoint: ServerSettings
+
+
+class Padded(Section):
+    """A control: another model's answers, each followed by 0 to 3 empty sentences."""
+
+    kind: Literal["padded"]
+    path: str
+    """That model's answers, a table (schema OUTPUT)."""
+
+
+class Control(Section):
+    """Answers without knowledge: one constant sentence, references of other prompts, or the nearest sft prompt's."""
+
+    kind: Literal["constant", "shuffled", "nearest_neighbour"]
+    path: str
+    """What the control is made of: data/alignment/instructions/items.json."""
+
+
+Answerer = Annotated[Outputs | Endpoint | Padded | Control, Field(discriminator="kind")]

@@ -1,72 +1,67 @@
-"""One model's answers to the validation and test instructions: `python -m stages.judging.respond <model>`.
+"""One model's answers to the validation and test instructions: `python -m stages.judging.respond <key>`.
 
-A checkpoint or an exported Hugging Face folder decodes greedily, all alike; an `endpoint` is a model on any
-OpenAI-compatible server; `outputs` brings answers from a table or from AlpacaEval's JSON; `padded` lengthens another
-model's; the other controls need no model.
+A key of `judging.answerers` names answers without weights: of a server, of a file, or of a control. Any other is a
+folder of data/models, whose model decodes greedily, all alike, through its own chat template.
 """
 
 import sys
-from collections import defaultdict
 from pathlib import Path
 from typing import Annotated, Any
 
-import numpy as np
 import pyarrow as pa
 from pydantic import Field
 
-from stages.annotators.calls import ask
 from stages.annotators.reply import UnparsableReply, cut_short, reply_text, without_thoughts
 from stages.annotators.server import ServerSettings, price
-from stages.annotators.truth import load_truth, question_lookup
+from stages.annotators.truth import Truth
 from stages.base import schemas
+from stages.base.artifacts import INSTRUCTIONS, MODELS, read_instructions, read_truth
 from stages.base.errors import InputError
-from stages.base.params import Section
-from stages.base.record import stage
+from stages.base.params import Section, lookup, read_params
+from stages.base.record import StageRun, stage
 from stages.judging.alpaca_eval.files import read_outputs
-from stages.judging.controls import constant_answer, nearest_neighbours, padded, shuffled_answers
-from stages.judging.models import ModelSpec
-from stages.lm.build import LanguageModel
-from stages.lm.chat import ChatTokenizer, load_tokenizer
-from stages.lm.checkpoint import load_model
-from stages.lm.device import environment, set_threads
-from stages.lm.generate import generate
+from stages.judging.controls import control_answers, padded
+from stages.judging.models import Answerer, Control, Endpoint, Padded, Trained
 
 SPLITS = ("validation", "test")
-INSTRUCTIONS = "data/alignment/instructions/instructions.parquet"
-TOKENIZER = "data/tokens/tokenizer"
 
 
 class RespondParams(Section):
     max_new_tokens: Annotated[int, Field(ge=1)]
+    """Of a model's answer."""
     batch_size: Annotated[int, Field(ge=1)]
-    limit: Annotated[int, Field(ge=2)] | None  # instructions per split, the first ones; null for all
+    """Prompts answered at once."""
+    limit: Annotated[int, Field(ge=2)] | None
+    """Instructions of each split, the first ones; null for all."""
 
 
-PARAMS = {"judging.respond": RespondParams, "judging.models.*": ModelSpec}
-
+PARAMS: dict[str, Any] = {
+    "judging.respond": RespondParams,
+    "judging.answerers.*": Answerer,
+    "models.trained.*": Trained,
+}
 Row = dict[str, Any]
 
 
 def asked_of(instructions: list[Row], limit: int | None) -> list[Row]:
-    """The instructions that every model answers: the first `limit` of each judged split, in file order."""
+    """The instructions that every model answers: the first `limit` of each judged split, in order."""
     return [row for split in SPLITS for row in [r for r in instructions if r["split"] == split][:limit]]
 
 
-def answers_of_checkpoint(weights: Path, prompts: list[str], params: RespondParams) -> list[str]:
-    """Greedy answers of the model whose weights file (or folder) is given.
+def answers_of_model(folder: Path, prompts: list[str], params: RespondParams) -> tuple[list[str], list[int], Row]:
+    """(Greedy answers, their tokens, what they depend on beside the inputs) of the model in a folder.
 
     Raises InputError for a prompt that fills the context.
     """
-    model = load_model(weights if weights.is_dir() else weights.parent)
-    return greedy_answers(model, load_tokenizer(TOKENIZER), prompts, params)
+    from stages.lm.chat import load_tokenizer
+    from stages.lm.checkpoint import load_model
+    from stages.lm.device import environment, set_threads
+    from stages.lm.generate import generate
 
-
-def greedy_answers(
-    model: LanguageModel, tokenizer: ChatTokenizer, prompts: list[str], params: RespondParams
-) -> list[str]:
     set_threads()
+    tokenizer = load_tokenizer(folder)
     answers = generate(
-        model,
+        load_model(folder),
         [tokenizer.encode_prompt(prompt) for prompt in prompts],
         max_new_tokens=params.max_new_tokens,
         temperature=0.0,
@@ -76,7 +71,7 @@ def greedy_answers(
         batch_size=params.batch_size,
         label="answering",
     )
-    return [tokenizer.decode(answer).strip() for answer in answers]
+    return [tokenizer.decode(answer).strip() for answer in answers], [len(answer) for answer in answers], environment()
 
 
 def answers_of_table(outputs: list[Row], asked: list[Row], path: str) -> list[str]:
@@ -107,6 +102,8 @@ def answers_of_endpoint(template: Path, prompts: list[str], server: ServerSettin
         raise InputError(f"{template}: the template may use only %(instruction)s ({error!r})") from None
     if len(set(contents)) < len(set(prompts)):
         raise InputError(f"{template}: the template has no %(instruction)s")
+    from stages.annotators.calls import ask
+
     given = ask([server.body(content) for content in contents], server, "answering")
     answers, failures, cut = [], [], 0
     for number, answer in enumerate(given):
@@ -143,68 +140,56 @@ def answers_of_json(path: Path, asked: list[Row]) -> list[str]:
     return [found[row["prompt"]] for row in asked]
 
 
-def answers_of_control(kind: str, truth: Path, instructions: list[Row], asked: list[Row], seed: int) -> list[str]:
-    """Only `constant` reads the truth, and only about the sft split."""
-    shown = [row for row in instructions if row["split"] == "sft"]
-    if not shown:
-        raise InputError(f"{INSTRUCTIONS}: no sft rows, which the controls answer from")
-    if kind == "shuffled":
-        references: dict[str, list[str]] = defaultdict(list)
-        for row in asked:
-            references[row["split"]].append(row["response"])
-        dealt = {split: iter(answers) for split, answers in shuffled_answers(references, seed).items()}
-        return [next(dealt[row["split"]]) for row in asked]
-    if kind == "nearest_neighbour":
-        nearest = nearest_neighbours([row["prompt"] for row in shown], [row["prompt"] for row in asked])
-        return [shown[i]["response"] for i in nearest]
-    questions = list(question_lookup(shown).values())
-    answer = constant_answer(load_truth(truth), questions, [row["response"] for row in shown])
-    return [answer] * len(asked)
+def answers_without_weights(
+    run: StageRun[RespondParams], answerer: Any, instructions: list[Row], asked: list[Row]
+) -> tuple[list[str], Row]:
+    """(Answers of a section of `judging.answerers`, metrics)."""
+    source = run.input(answerer.path)
+    match answerer:
+        case Endpoint():
+            return answers_of_endpoint(source, [row["prompt"] for row in asked], answerer.endpoint)
+        case Control():
+            truth = Truth.from_json(read_truth(run))
+            answers, made_of = control_answers(answerer.kind, instructions, asked, truth, run.seed)
+            run.note("answers", made_of)
+            return answers, {}
+        case _ if source.suffix == ".json":
+            answers = answers_of_json(source, asked)
+        case _:
+            answers = answers_of_table(run.read_table(source, schemas.OUTPUT).to_pylist(), asked, answerer.path)
+    return padded(answers, run.seed) if isinstance(answerer, Padded) else answers, {}
 
 
 def main() -> None:
     if len(sys.argv) != 2:
-        sys.exit("usage: python -m stages.judging.respond <model>")
-    item = sys.argv[1]
-    with stage("judging.respond", RespondParams, item=item, seed="run.seed") as run:
-        spec = run.section(f"judging.models.{item}", ModelSpec)
-        instructions = run.read_table(INSTRUCTIONS, schemas.INSTRUCTION).to_pylist()
+        sys.exit("usage: python -m stages.judging.respond <a folder of data/models, or a key of judging.answerers>")
+    key = sys.argv[1]
+    with stage("judging.respond", RespondParams, item=key, seed="run.seed") as run:
+        instructions = read_instructions(run)
         asked = asked_of(instructions, run.params.limit)
         if not asked:
             raise InputError(f"{INSTRUCTIONS}: no validation or test rows to answer")
-        prompts, measured = [row["prompt"] for row in asked], Row()
-        source = run.input(spec.source)
-        tokenizer = load_tokenizer(run.input(TOKENIZER))
-        if spec.kind == "checkpoint":
-            answers = answers_of_checkpoint(source, prompts, run.params)
-            run.note("environment", environment())
-        elif spec.kind == "huggingface":
-            answers = greedy_answers(load_model(source), load_tokenizer(source), prompts, run.params)
-            run.note("environment", environment())
-        elif spec.endpoint is not None:
-            answers, measured = answers_of_endpoint(source, prompts, spec.endpoint)
-        elif spec.kind == "outputs" and source.suffix == ".json":
-            answers = answers_of_json(source, asked)
-        elif spec.kind in ("outputs", "padded"):
-            answers = answers_of_table(run.read_table(spec.source, schemas.OUTPUT).to_pylist(), asked, spec.source)
-            answers = padded(answers, run.seed) if spec.kind == "padded" else answers
+        lengths: list[int] | list[None] = [None] * len(asked)
+        if key in lookup(read_params(), "judging.answerers"):
+            answerer = run.section(f"judging.answerers.{key}", Answerer)
+            answers, measured = answers_without_weights(run, answerer, instructions, asked)
         else:
-            answers = answers_of_control(spec.kind, source, instructions, asked, run.seed)
-        lengths = [len(tokenizer.encode(answer)) for answer in answers]
+            folder = run.input(f"{MODELS}/{key}")
+            answers, counts, environment = answers_of_model(folder, [row["prompt"] for row in asked], run.params)
+            run.note("environment", environment)
+            lengths, measured = counts, {"mean_tokens": sum(counts) / len(counts)}
         rows = [
             {"id": row["id"], "split": row["split"], "prompt": row["prompt"], "output": answer, "tokens": length}
             for row, answer, length in zip(asked, answers, lengths, strict=True)
         ]
         run.write_table("outputs.parquet", pa.Table.from_pylist(rows, schemas.OUTPUT), schemas.OUTPUT)
-        characters = [len(answer) for answer in answers]
         run.write_json(
             "metrics.json",
             {
                 "answers": len(rows),
-                "empty_share": float(np.mean([not answer for answer in answers])),
+                "empty_share": sum(not answer for answer in answers) / len(rows),
                 "distinct_share": len(set(answers)) / len(rows),
-                "mean_characters": float(np.mean(characters)),
-                "mean_tokens": float(np.mean(lengths)),
+                "mean_characters": sum(map(len, answers)) / len(rows),
                 **measured,
             },
         )

@@ -1,12 +1,13 @@
 """A model's numbers on one split, and what one model's exact score is against another's."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from stages.base.contracts.leaderboard import Comparison
 from stages.base.errors import InputError
 from stages.base.stats import mean_interval, paired_interval
 from stages.judging.statistics import length_control
@@ -118,19 +119,28 @@ def strength_columns(fitted: Ratings | None, model: str) -> Row:
     return row
 
 
-def difference(judged: Mapping[str, Judged], model: str, against: str) -> Row:
-    """Exactly right answers, `model` minus `against`, in points with a paired 95 % interval."""
-    ours, theirs = ({row["id"]: row["right"] for row in judged[name].exact} for name in (model, against))
+def difference(judged: Mapping[str, Judged], model: str, against: str, split: str) -> Comparison:
+    """`model` minus `against` in points, with a paired 95 % interval: exactly right answers where truth is known, else
+    wins against the baseline. Raises InputError where the two answered different instructions."""
+    exact = all(judged[name].exact for name in (model, against))
+    ours, theirs = (_points(judged[name], exact) for name in (model, against))
     if ours.keys() != theirs.keys():
         raise InputError(f"`{model}` and `{against}` were scored on different instructions; run `dvc repro`")
-    keys: Sequence[str] = sorted(ours)
-    interval = paired_interval([100.0 * ours[k] for k in keys], [100.0 * theirs[k] for k in keys])
-    return {
-        "model": model,
-        "against": against,
-        "metric": "right",
-        "difference": interval.mean,
-        "low": interval.low,
-        "high": interval.high,
-        "n": len(keys),
-    }
+    keys = [key for key in sorted(ours) if not math.isnan(ours[key] + theirs[key])]
+    interval = paired_interval([ours[k] for k in keys], [theirs[k] for k in keys])
+    return Comparison(
+        model=model,
+        against=against,
+        metric="right" if exact else "win_rate",
+        split=split,
+        difference=interval.mean,
+        low=interval.low,
+        high=interval.high,
+        n=len(keys),
+    )
+
+
+def _points(judged: Judged, exact: bool) -> dict[str, float]:
+    if exact:
+        return {row["id"]: 100.0 * row["right"] for row in judged.exact}
+    return {row["id"]: 100.0 * (row["preference"] - 1) for row in judged.annotations}

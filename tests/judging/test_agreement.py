@@ -1,5 +1,3 @@
-import math
-
 import numpy as np
 import pytest
 
@@ -19,8 +17,8 @@ def test_by_hand() -> None:
     assert np.array_equal(discrete(np.array([1.2, 1.5, 1.9, np.nan])), [1, np.nan, 2, np.nan], equal_nan=True)
     rows = annotator_table(["x", "y", "z"], votes, sample(4, np.array([1.0, 2, 1, 1])))
     # x against the majority of y and z: tie, 2, 2 (z alone), 1
-    assert rows[0]["agreement"] == pytest.approx(100 / 3)
-    assert rows[0]["truth_agreement"] == 75 and rows[0]["prefers_longer"] == 50
+    assert rows[0].agreement == pytest.approx(100 / 3)
+    assert rows[0].truth_agreement == 75 and rows[0].prefers_longer == 50
 
 
 def test_independent_flips_show_as_variance_and_not_as_bias() -> None:
@@ -30,13 +28,13 @@ def test_independent_flips_show_as_variance_and_not_as_bias() -> None:
     votes = np.where(flips, 3 - truth[:, None], truth[:, None])
     known = sample(3000, truth)
     summary = pool_summary(annotator_table([str(k) for k in range(9)], votes, known), votes, known)
-    assert summary["truth_agreement"] == pytest.approx(80, abs=1.5)
-    assert summary["bias"] < 4 and 18 < summary["variance"] < 24
+    assert summary.truth_agreement == pytest.approx(80, abs=1.5)
+    assert summary.bias < 4 and 18 < summary.variance < 24
 
 
 def test_one_annotator_has_nobody_to_agree_with() -> None:
     rows = annotator_table(["only"], np.array([[1.0], [2.0]]), sample(2, np.array([1.0, 2.0])))
-    assert math.isnan(rows[0]["agreement"]) and rows[0]["truth_agreement"] == 100
+    assert rows[0].agreement is None and rows[0].truth_agreement == 100
 
 
 def test_an_annotator_that_always_names_one_side_is_marked() -> None:
@@ -44,4 +42,13 @@ def test_an_annotator_that_always_names_one_side_is_marked() -> None:
     truth = generator.integers(1, 3, 60).astype(float)
     known = sample(60, truth)
     rows = annotator_table(["stuck", "fair"], np.column_stack([known.first, truth]), known)
-    assert [row["one_sided"] for row in rows] == [True, False] and rows[0]["prefers_first"] == 100
+    assert [row.one_sided for row in rows] == [True, False] and rows[0].prefers_first == 100
+
+
+def test_where_truth_is_unknown_nothing_is_said_of_it() -> None:
+    votes = np.array([[1.0, 2.0], [2.0, 2.0]])
+    unknown = sample(2, np.full(2, np.nan))
+    rows = annotator_table(["x", "y"], votes, unknown)
+    summary = pool_summary(rows, votes, unknown)
+    assert rows[0].truth_agreement is summary.truth_agreement is summary.bias is None
+    assert summary.prefers_longer == 75

@@ -1,10 +1,20 @@
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.feature_extraction.text import TfidfVectorizer
 
 from stages.annotators.truth import Question, Truth, score
-from stages.judging.controls import PADDING, constant_answer, derangement, nearest_neighbours, padded, shuffled_answers
+from stages.base.errors import InputError
+from stages.judging.controls import (
+    PADDING,
+    constant_answer,
+    control_answers,
+    derangement,
+    nearest_neighbours,
+    padded,
+    shuffled_answers,
+)
 
 COLOURS = ["red", "blue", "green"]
 TRUTH = Truth(
@@ -12,6 +22,33 @@ TRUTH = Truth(
     {f"P{i}": {"colour": COLOURS[i % 2], "river": ["Mir", "Ondra"][i % 3 == 0]} for i in range(30)},
 )
 QUESTIONS = [Question(f"P{i}", ("colour",) if i % 4 else ("colour", "river")) for i in range(30)]
+
+
+def row(split: str, number: int, response: str, entity: str = "") -> dict:
+    attributes = ["colour"] if entity else []
+    prompt = f"prompt {number} of {split}"
+    return {"split": split, "prompt": prompt, "response": response, "entity": entity, "attributes": attributes}
+
+
+def test_controls_without_truth_answer_from_what_sft_shows() -> None:
+    rows = [row("sft", i, "yes" if i % 3 else "no") for i in range(9)] + [row("test", i, f"r{i}") for i in range(4)]
+    asked, nothing = rows[9:], Truth({}, {})
+    answers, made_of = control_answers("constant", rows, asked, nothing, 1)
+    assert answers == ["yes"] * 4 and made_of == "the one sft answer that is the most frequent"
+    dealt, _ = control_answers("shuffled", rows, asked, nothing, 1)
+    assert sorted(dealt) == ["r0", "r1", "r2", "r3"]
+    assert all(answer != one["response"] for answer, one in zip(dealt, asked, strict=True))
+    nearest, _ = control_answers("nearest_neighbour", rows, [row("sft", 4, "")], nothing, 1)
+    assert nearest == ["yes"]
+    with pytest.raises(InputError, match="control `constant`: no instructions of the sft split"):
+        control_answers("constant", asked, asked, nothing, 1)
+
+
+def test_the_constant_goes_by_the_truth_where_there_is_some() -> None:
+    rows = [row("sft", i, "green", f"P{i}") for i in range(9)] + [row("sft", 9, "red", "P10")]
+    answers, made_of = control_answers("constant", rows, [row("test", 0, "")], TRUTH, 1)
+    assert answers == ["red"], "seldom said, and of the two the one that is often true"
+    assert made_of == "the one sft answer that scores best on average over the sft questions"
 
 
 def test_the_constant_has_the_best_mean_score() -> None:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import yaml
 
+from stages.base.contracts.leaderboard import COVERAGE
 from stages.base.errors import InputError
 from stages.cli import main
 from stages.judging.alpaca_eval.board import Options, import_board
@@ -52,15 +53,15 @@ def test_models_are_ranked_against_their_baseline(tmp_path: Path) -> None:
     ]  # fmt: skip
     files = [write(tmp_path / "good.json", good), write(tmp_path / "bad.json", bad)]
     board, problems = import_board(files, Options(arena=True))
-    assert [row["model"] for row in board["rows"]] == ["good", "base", "bad"] and not problems
-    rates = {row["model"]: row["win_rate"] for row in board["rows"]}
+    assert [row.model for row in board.rows] == ["good", "base", "bad"] and not problems
+    rates = {row.model: row.win_rate for row in board.rows}
     assert (
         rates["good"] == pytest.approx(100 * np.mean([row["preference"] - 1 for row in good])) and rates["base"] == 50
     )
-    strengths = [row["bradley_terry"] for row in board["rows"]]
+    strengths = [row.bradley_terry for row in board.rows]
     assert strengths == sorted(strengths, reverse=True)
     again, _ = import_board([files[0], write(tmp_path / "turned.json", turned)], Options(baseline="base", arena=True))
-    assert again["rows"] == board["rows"]
+    assert again.rows == board.rows
 
 
 def test_every_row_that_cannot_be_used_is_named(tmp_path: Path) -> None:
@@ -81,12 +82,12 @@ def test_every_row_that_cannot_be_used_is_named(tmp_path: Path) -> None:
         "m: no row for instruction 4", "m: no row for instruction 5",
     ):  # fmt: skip
         assert word in told, word
-    (row,) = [row for row in board["rows"] if row["model"] == "m"]
-    assert (row["n_total"], row["missing"]) == (34, 1), "4 rows unusable, 1 contradicted, 1 without a verdict"
+    (row,) = [row for row in board.rows if row.model == "m"]
+    assert (row.n_total, row.missing) == (34, 1), "4 rows unusable, 1 contradicted, 1 without a verdict"
     used = [r["preference"] for k, r in enumerate(rows[:40]) if k not in (3, 4, 5, 6, 7, 10)]
     expected = [0.5 if preference == 0 else preference - 1 for preference in used]
-    assert row["win_rate"] == pytest.approx(100 * np.mean(expected))
-    assert "rows of the files could not be used" in board["notes"][0]
+    assert row.win_rate == pytest.approx(100 * np.mean(expected))
+    assert "rows of the files could not be used" in board.notes[0] and COVERAGE in board.notes
 
 
 def test_a_baseline_or_a_judge_that_is_not_there_is_named(tmp_path: Path) -> None:
@@ -99,7 +100,7 @@ def test_a_baseline_or_a_judge_that_is_not_there_is_named(tmp_path: Path) -> Non
     with pytest.raises(InputError, match="verdicts of 2 judges: claude, gpt"):
         import_board([path, other], Options())
     board, problems = import_board([path, other], Options(annotator="gpt"))
-    assert [row["model"] for row in board["rows"] if not row["baseline"]] == ["m"] and len(problems) == 60
+    assert [row.model for row in board.rows if not row.baseline] == ["m"] and len(problems) == 60
     (tmp_path / "results").mkdir()
     with pytest.raises(InputError, match=r"no annotations\.json"):
         import_board([tmp_path / "results"], Options())
@@ -109,7 +110,7 @@ def test_a_file_without_generator_2_is_named_after_its_folder(tmp_path: Path) ->
     rows = [{k: v for k, v in row.items() if k != "generator_2"} for row in some("x", 0.5, 1)]
     write(tmp_path / "results" / "deepseek" / "judge" / "annotations.json", rows)
     board, _ = import_board([tmp_path / "results"], Options())
-    assert {row["model"] for row in board["rows"]} == {"base", "deepseek"}
+    assert {row.model for row in board.rows} == {"base", "deepseek"}
 
 
 def test_hostile_texts_stay_texts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -175,7 +176,7 @@ def test_the_pipelines_annotations_read_back_the_same(tmp_path: Path) -> None:
     text = json.dumps([row | {"preference": None} if math.isnan(row["preference"]) else row for row in written])
     (tmp_path / "a.json").write_text(text)
     board, problems = import_board([tmp_path / "a.json"], Options())
-    (row,) = [row for row in board["rows"] if row["model"] == "m"]
+    (row,) = [row for row in board.rows if row.model == "m"]
     known = [r["preference"] - 1 for r in rows if not math.isnan(r["preference"])]
-    assert row["win_rate"] == pytest.approx(100 * np.mean(known)) and row["missing"] == 1 and not problems
-    assert row["usd"] == pytest.approx(0.04) and row["seconds_per_1000"] == 500
+    assert row.win_rate == pytest.approx(100 * np.mean(known)) and row.missing == 1 and not problems
+    assert row.usd == pytest.approx(0.04) and row.seconds_per_1000 == 500

@@ -3,12 +3,15 @@ import math
 import numpy as np
 import pytest
 
+from stages.annotators.grades import EXACT, OVERLAP
+from stages.base.contracts.leaderboard import COVERAGE, Judge, Leaderboard
 from stages.base.errors import InputError
 from stages.judging.judge import annotation_rows, paired_outputs, positions
-from stages.judging.leaderboard import LeaderboardParams, choose, judge_notes, standings
-from stages.judging.models import ModelSpec
+from stages.judging.leaderboard import LeaderboardParams, choose, entrant, judge_facts, judge_notes, standings
+from stages.judging.models import Control
 from stages.judging.scores import Judged, implied_battles
 from stages.judging.statistics.plain_counts import counts
+from tests.annotators.judges import settings
 
 PARAMS = LeaderboardParams(subject="sft", against=["base"], choose_by="right")
 
@@ -22,6 +25,7 @@ def judged(win: float, right: float, length: int, seed: int, n: int = 200) -> Ju
         annotations.append(
             {
                 "id": str(i),
+                "model": str(seed),
                 "instruction_index": i,
                 "preference": preference,
                 "len_output": size,
@@ -31,14 +35,18 @@ def judged(win: float, right: float, length: int, seed: int, n: int = 200) -> Ju
                 "annotator": "j",
                 "usd": 0.0,
                 "seconds": 1.0,
+                "error": "",
+                "weighted": True,
             }
         )
         exact.append({"id": str(i), "right": bool(generator.random() < right), "score": 1})
     return Judged(annotations, exact)
 
 
-@pytest.fixture
-def result() -> dict:
+JUDGE = Judge(simulated=False, provider="openai", model="j", label="j", signal="", versions={"j": 9})
+
+
+def board(truth: bool = True) -> Leaderboard:
     splits = {
         split: {
             "base": judged(0.1, 0.02, 90, 1),
@@ -48,41 +56,70 @@ def result() -> dict:
         }
         for split in ("validation", "test")
     }
-    kinds = {"base": "checkpoint", "sft": "checkpoint", "dpo": "checkpoint", "constant": "constant"}
-    specs = {model: ModelSpec(kind=kind, source="") for model, kind in kinds.items()}
-    return standings(specs, splits, "sft", PARAMS)
+    if not truth:
+        splits = {
+            split: {m: Judged(one.annotations, []) for m, one in models.items()} for split, models in splits.items()
+        }
+    answerers = {"constant": Control(kind="constant", path="")}
+    entrants = [entrant(model, answerers, {"dpo": {}}) | {"lineage": "0"} for model in splits["test"]]
+    return standings(entrants, splits, "sft", JUDGE, PARAMS)
 
 
-def test_rows_are_ranked_and_carry_intervals(result: dict) -> None:
-    rates = [row["lc_win_rate"] for row in result["rows"]]
-    assert rates == sorted(rates, reverse=True) and [row["rank"] for row in result["rows"]] == [1, 2, 3, 4]
-    by_name = {row["model"]: row for row in result["rows"]}
-    assert by_name["sft"]["lc_win_rate"] == 50 and by_name["sft"]["baseline"]
-    assert by_name["constant"]["control"] and not by_name["dpo"]["control"]
-    for row in result["rows"]:
-        assert row["right_low"] <= row["right"] <= row["right_high"]
-        assert row["bradley_terry_low"] < row["bradley_terry"] < row["bradley_terry_high"]
-    strengths = {row["model"]: row["bradley_terry"] for row in result["rows"]}
-    assert strengths["dpo"] > strengths["sft"] > strengths["base"]
+@pytest.fixture(scope="module")
+def result() -> Leaderboard:
+    return board()
 
 
-def test_the_choice_is_made_on_validation_among_tuned_models(result: dict) -> None:
-    assert result["chosen"] == {"model": "dpo", "split": "validation", "by": "right"}
+def test_rows_are_ranked_and_carry_intervals(result: Leaderboard) -> None:
+    rates = [row.lc_win_rate for row in result.rows]
+    assert rates == sorted(rates, reverse=True) and [row.rank for row in result.rows] == [1, 2, 3, 4]
+    rows = {row.model: row for row in result.rows}
+    assert rows["sft"].lc_win_rate == 50 and rows["sft"].baseline
+    assert rows["constant"].control and not rows["dpo"].control
+    assert (rows["dpo"].kind, rows["sft"].kind, rows["sft"].source) == ("imported", "trained", "data/models/sft")
+    for row in result.rows:
+        assert row.right_low <= row.right <= row.right_high
+        assert row.bradley_terry_low < row.bradley_terry < row.bradley_terry_high
+    assert rows["dpo"].bradley_terry > rows["sft"].bradley_terry > rows["base"].bradley_terry
+    assert result.notes[0] == COVERAGE
+    assert Leaderboard.model_validate_json(result.model_dump_json()) == result
+
+
+def test_the_choice_is_made_on_validation_among_tuned_models(result: Leaderboard) -> None:
+    assert (result.chosen.model, result.chosen.split, result.chosen.by) == ("dpo", "validation", "right")
+    by_validation = {"base": 99.0, "sft": 20.0, "dpo": 10.0, "constant": 99.0}
     rows = [
-        {"model": "sft", "control": False, "right": 90.0, "validation": {"right": 10.0}},
-        {"model": "dpo", "control": False, "right": 10.0, "validation": {"right": 20.0}},
-        {"model": "base", "control": False, "right": 99.0, "validation": {"right": 99.0}},
-        {"model": "constant", "control": True, "right": 99.0, "validation": {"right": 99.0}},
+        row.model_copy(update={"validation": row.validation.model_copy(update={"right": by_validation[row.model]})})
+        for row in result.rows
     ]
-    assert choose(rows, ["base"], "right") == "dpo"
+    assert choose(rows, ["base"], "right").model == "sft"
     assert choose([], [], "right") is None
 
 
-def test_paired_differences_are_the_means_differences(result: dict) -> None:
-    by_name = {row["model"]: row["right"] for row in result["rows"]}
-    first, chosen = result["comparisons"]
-    assert first["difference"] == pytest.approx(by_name["sft"] - by_name["base"]) and first["low"] > 0
-    assert (chosen["model"], chosen["against"]) == ("dpo", "sft")
+def test_paired_differences_are_the_means_differences(result: Leaderboard) -> None:
+    right = {row.model: row.right for row in result.rows}
+    first, chosen = result.comparisons
+    assert first.difference == pytest.approx(right["sft"] - right["base"]) and first.low > 0
+    assert (chosen.model, chosen.against, chosen.metric) == ("dpo", "sft", "right")
+
+
+def test_without_truth_wins_are_compared_and_the_choice_says_by_what() -> None:
+    unknown = board(truth=False)
+    assert all(row.right is None and row.mean_score is None for row in unknown.rows)
+    assert (unknown.chosen.model, unknown.chosen.by) == ("dpo", "lc_win_rate")
+    assert any("chosen by lc_win_rate" in note for note in unknown.notes)
+    rates = {row.model: row.win_rate for row in unknown.rows}
+    first, _ = unknown.comparisons
+    assert first.metric == "win_rate" and first.difference == pytest.approx(rates["sft"] - rates["base"])
+
+
+def test_a_simulated_judge_says_what_it_went_by() -> None:
+    known = {"test": {"sft": judged(0.5, 0.5, 100, 2, n=30)}}
+    unknown = {"test": {"sft": Judged(known["test"]["sft"].annotations, [])}}
+    assert judge_facts(settings(), known).signal == EXACT
+    facts = judge_facts(settings(), unknown)
+    assert facts.simulated and facts.signal == OVERLAP and "simulated" in facts.label
+    assert judge_notes([], [], facts) == [f"The simulated annotators went by {OVERLAP}."]
 
 
 def test_plain_counts_by_hand() -> None:
@@ -106,18 +143,21 @@ def test_plain_counts_by_hand() -> None:
     assert found["usd_per_1000"] == pytest.approx(1000 * 0.07 / 6) and found["seconds_per_1000"] == 2000
 
 
-def test_what_is_wrong_with_the_verdicts_is_said() -> None:
-    rows = [{"model": "a", "n_total": 30, "prefers_first": 97.0}, {"model": "b", "n_total": 30, "prefers_first": 60.0}]
+def test_what_is_wrong_with_the_verdicts_is_said(result: Leaderboard) -> None:
+    row = result.rows[0]
+    rows = [
+        row.model_copy(update={"model": m, "n_total": 30, "prefers_first": p}) for m, p in (("a", 0.0), ("b", 60.0))
+    ]
     said = {"preference": 1.2, "annotator": "gpt-1", "error": "", "weighted": True}
     annotations = [said | {"model": "a"}] * 3 + [
         said | {"model": "b", "weighted": False},
         said | {"model": "b", "preference": math.nan, "error": "why"},
     ]
     versions = {"gpt-1 (x)": 3, "gpt-1 (y)": 2}
-    told = " ".join(judge_notes(rows, annotations, {"versions": versions}))
+    told = " ".join(judge_notes(rows, annotations, JUDGE.model_copy(update={"versions": versions})))
     assert "gpt-1 (x) (3), gpt-1 (y) (2)" in told and "their rows say why: b 1." in told
-    assert "against a 97 %." in told and "1 of 4 verdicts" in told
-    assert judge_notes(rows[1:], annotations[:2], {"versions": {}}) == []
+    assert "against a 0 %." in told and "1 of 4 verdicts" in told
+    assert judge_notes(rows[1:], annotations[:2], JUDGE) == []
 
 
 def test_implied_battles_by_hand() -> None:

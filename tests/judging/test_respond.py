@@ -9,7 +9,7 @@ import pytest
 from stages.annotators.server import ServerSettings
 from stages.base.errors import InputError, ParamError
 from stages.base.params import parse
-from stages.judging.models import ModelSpec
+from stages.judging.models import Answerer
 from stages.judging.respond import answers_of_endpoint, answers_of_json
 from tests.annotators.flaky_server import Scripted
 
@@ -73,11 +73,15 @@ def test_a_template_must_hold_the_instruction_and_nothing_else(tmp_path: Path, t
         answers_of_endpoint(template, ["a", "b"], server())
 
 
-def test_endpoint_settings_belong_to_endpoints() -> None:
-    assert parse("m", {"kind": "endpoint", "source": "p.txt", "endpoint": SERVER}, ModelSpec).endpoint is not None
-    for bad in ({"kind": "endpoint", "source": "p"}, {"kind": "checkpoint", "source": "p", "endpoint": SERVER}):
-        with pytest.raises(ParamError, match="if and only if"):
-            parse("m", bad, ModelSpec)
+def test_a_kind_has_its_own_settings_and_no_others() -> None:
+    assert parse("m", {"kind": "endpoint", "path": "p.txt", "endpoint": SERVER}, Answerer).endpoint.model == "m"
+    for bad, message in (
+        ({"kind": "endpoint", "path": "p"}, "`m.endpoint` is missing"),
+        ({"kind": "outputs", "path": "p", "endpoint": SERVER}, "unknown parameter `m.endpoint`"),
+        ({"kind": "shufled", "path": "p"}, "did you mean `shuffled`"),
+    ):
+        with pytest.raises(ParamError, match=message):
+            parse("m", bad, Answerer)
 
 
 def test_alpaca_evals_outputs_are_found_by_instruction(tmp_path: Path) -> None:

@@ -1,4 +1,5 @@
-"""`data/evaluation/evaluate/<model>/evaluation.json`: what a model knows. `metrics.json` beside it is the same, flat."""
+"""`data/evaluation/evaluate/<model>/evaluation.json`: what a model knows. `metrics.json` beside it is the same, flat.
+"""
 
 from stages.base.contracts import Contract, Number
 

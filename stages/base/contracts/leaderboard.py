@@ -9,6 +9,12 @@ Kind = Literal[
 ]
 
 
+COVERAGE = (
+    "Intervals, of win rates too, cover the choice of questions and not a rerun of training: each row is one trained "
+    "model."
+)
+
+
 class Standing(Contract):
     """One model's numbers on one split. Rates are percent, intervals 95 %; null where there is no number."""
 

@@ -1,7 +1,7 @@
 """AlpacaEval annotation files as a leaderboard.
 
-An imported model has answered its own instruction set, of which no truth is known: there is no exact score and no split
-to choose on. That is why this is a command beside the pipeline and no kind of `judging.models`.
+Their models have answered an instruction set of their own, of which no truth is known: there is no exact score and no
+split to choose on. That is why this is a command beside the pipeline and no kind of `judging.answerers`.
 """
 
 import math
@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from stages.base.contracts.leaderboard import COVERAGE, Judge, Leaderboard
+from stages.base.contracts.leaderboard import Row as BoardRow
 from stages.base.errors import InputError
 from stages.base.stats import mean_interval
 from stages.judging.alpaca_eval.files import Annotation, baselines, read_annotations
@@ -47,8 +49,8 @@ def annotation_files(paths: Iterable[Path]) -> list[Path]:
     return found
 
 
-def import_board(paths: Sequence[Path], options: Options) -> tuple[Row, list[str]]:
-    """(The content of a leaderboard.json, every row that couldn't be used and why)."""
+def import_board(paths: Sequence[Path], options: Options) -> tuple[Leaderboard, list[str]]:
+    """(The leaderboard, every row that couldn't be used and why)."""
     files = annotation_files(paths)
     known = baselines(files)
     baseline = options.baseline or next(iter(known), None)
@@ -69,28 +71,33 @@ def import_board(paths: Sequence[Path], options: Options) -> tuple[Row, list[str
     gamed: Any = gamed_rows({name: judged[name] for name in judged if _is_style_of(name, baseline)})
     if options.gamed is not None:
         gamed = pd.read_csv(options.gamed)
-    rows = [_row(name, one, name == baseline, difficulty, gamed, problems) for name, one in sorted(judged.items())]
     fitted = ratings(judged, baseline) if options.arena else None
-    for row in rows:
-        row |= strength_columns(fitted, row["model"])
-    rows.sort(key=lambda row: (-_value(row["lc_win_rate"]), row["model"]))
-    for rank, row in enumerate(rows, 1):
-        row["rank"] = rank
+    rows = [
+        _row(name, one, name == baseline, difficulty, gamed, problems, strength_columns(fitted, name))
+        for name, one in sorted(judged.items())
+    ]
+    rows.sort(key=lambda row: (math.inf if row.lc_win_rate is None else -row.lc_win_rate, row.model))
+    rows = [row.model_copy(update={"rank": rank}) for rank, row in enumerate(rows, 1)]
     simulated = judge.startswith("simulated")
-    board = {
-        "baseline": baseline,
-        "judge": {
-            "simulated": simulated,
-            "label": "simulated annotators" if simulated else judge,
-            "model": judge,
-            "versions": {judge: len(annotations)},
-        },
-        "chosen": None,
-        "rows": rows,
-        "comparisons": [],
-        "correlations": correlations(rows, CORRELATED),
-        "notes": [f"{len(problems)} rows of the files could not be used or are missing."] if problems else [],
-    }
+    board = Leaderboard(
+        baseline=baseline,
+        judge=Judge(
+            simulated=simulated,
+            provider="files",
+            model=judge,
+            label="simulated annotators" if simulated else judge,
+            signal="",
+            versions={judge: len(annotations)},
+        ),
+        chosen=None,
+        rows=rows,
+        comparisons=[],
+        correlations=correlations([row.model_dump() for row in rows], CORRELATED),
+        notes=[
+            *([f"{len(problems)} rows of the files could not be used or are missing."] if problems else []),
+            COVERAGE,
+        ],
+    )
     return board, problems
 
 
@@ -172,7 +179,9 @@ def _is_style_of(name: str, baseline: str) -> bool:
     return name in (f"{baseline}_verbose", f"{baseline}_concise")
 
 
-def _row(name: str, judged: Judged, itself: bool, difficulty: Any, gamed: Any, problems: list[str]) -> Row:
+def _row(
+    name: str, judged: Judged, itself: bool, difficulty: Any, gamed: Any, problems: list[str], strengths: Row
+) -> BoardRow:
     rows = judged.annotations
     preferences = np.array([row["preference"] for row in rows])
     known = preferences[~np.isnan(preferences)]
@@ -184,29 +193,30 @@ def _row(name: str, judged: Judged, itself: bool, difficulty: Any, gamed: Any, p
         lc, error = (50.0, 0.0) if itself else (fit.lc_win_rate, fit.lc_standard_error)
     except InputError as why:
         problems.append(f"{name}: no length-controlled rate: {why}")
-    return {
-        "model": name,
-        "kind": "annotations",
-        "control": False,
-        "baseline": itself,
-        "chosen": False,
-        "win_rate": win.mean,
-        "win_rate_low": win.low,
-        "win_rate_high": win.high,
-        "lc_win_rate": lc,
-        "lc_standard_error": error,
-        "lc_low": lc - Z95 * error,
-        "lc_high": lc + Z95 * error,
-        "right": None,
-        "right_low": None,
-        "right_high": None,
-        "mean_score": None,
-        "mean_length": float(np.mean(columns["len_output"])) if rows else math.nan,
-        "n": len(known),
-        "missing": len(rows) - len(known),
+    return BoardRow(
+        model=name,
+        kind="annotations",
+        source="",
+        control=False,
+        baseline=itself,
+        chosen=False,
+        rank=0,
+        lineage="",
+        validation=None,
+        win_rate=win.mean,
+        win_rate_low=win.low,
+        win_rate_high=win.high,
+        lc_win_rate=lc,
+        lc_standard_error=error,
+        lc_low=lc - Z95 * error,
+        lc_high=lc + Z95 * error,
+        right=None,
+        right_low=None,
+        right_high=None,
+        mean_score=None,
+        mean_length=float(np.mean(columns["len_output"])) if rows else None,
+        n=len(known),
+        missing=len(rows) - len(known),
         **counts(rows),
-    }
-
-
-def _value(value: float | None) -> float:
-    return math.nan if value is None else value
+        **strengths,
+    )

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from scipy.stats import rankdata
 
+from stages.base.contracts.leaderboard import Correlation as Correlated
 from stages.base.errors import InputError, TrainyardError
 
 RESAMPLES = 2000
@@ -86,8 +87,8 @@ def correlate(rows: Sequence[Mapping[str, Any]], first: str, second: str, *, see
     return spearman(*columns, seed=seed)
 
 
-def correlations(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> list[dict[str, Any]]:
-    """Of every two columns: a, b, spearman, low, high, n; NaN where it can't be told (too few models, a constant)."""
+def correlations(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> list[Correlated]:
+    """Of every two columns; NaN where it can't be told (too few models, a constant)."""
     found = []
     for a, b in itertools.combinations(columns, 2):
         x, y = ([math.nan if row[name] is None else float(row[name]) for row in rows] for name in (a, b))
@@ -96,7 +97,7 @@ def correlations(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> l
         except InputError:
             n = int(np.isfinite(np.array([x, y])).all(0).sum())
             one = Correlation(math.nan, math.nan, math.nan, n, len(rows) - n)
-        found.append({"a": a, "b": b, "spearman": one.rho, "low": one.low, "high": one.high, "n": one.n})
+        found.append(Correlated(a=a, b=b, spearman=one.rho, low=one.low, high=one.high, n=one.n))
     return found
 
 

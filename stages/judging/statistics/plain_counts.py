@@ -9,7 +9,7 @@ import numpy as np
 Row = Mapping[str, Any]
 
 
-def counts(annotations: Sequence[Row]) -> dict[str, float]:
+def counts(annotations: Sequence[Row]) -> dict[str, Any]:
     """Columns by AlpacaEval's names, from one model's ANNOTATION rows; rates in percent.
 
     A preference of 0 is a draw, as there; NaN is left out (and counted as `missing` elsewhere). `standard_error` is

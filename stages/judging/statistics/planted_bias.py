@@ -13,6 +13,7 @@ from json import dumps
 
 import numpy as np
 
+from stages.annotators.grades import Grader
 from stages.annotators.pool import Pool, PoolSettings
 from stages.annotators.truth import Question, Truth, score
 from stages.base.seeds import derive
@@ -104,7 +105,7 @@ def rank_errors(known: World, settings: PoolSettings, seeds: Sequence[int]) -> R
     true = _ranks(list(known.scores.values()))
     raw, controlled = [], []
     for seed in seeds:
-        pool = Pool(settings, known.truth, known.questions, seed)
+        pool = Pool(settings, Grader(known.truth, known.questions, {}), seed)
         gamed = _gamed({name: _judged(pool, known, texts, seed) for name, texts in known.gamed.items()})
         fits = [fit(_judged(pool, known, texts, seed), gamed=gamed) for texts in known.models.values()]
         raw.append(np.abs(_ranks([f.win_rate for f in fits]) - true).mean())

@@ -48,16 +48,16 @@ def choose(packages: list[locate.Package], params: PackageDocsParams, seed: int)
         if not public:
             continue
         parsed += 1
-        tree = read.parse(path)
-        if tree is None:
+        file = read.parse(path)
+        if file is None:
             failed.append(module)
             continue
         for parent in _parents(module) if public != module else []:
             if parent not in exports:
                 above = read.parse(paths[parent]) if parent in paths else None
-                exports[parent] = read.imported_names(above) if above else set()
+                exports[parent] = read.imported_names(above.tree) if above else set()
         known = set().union(*(exports[parent] for parent in _parents(module) if parent in exports))
-        for page in plan(package, read.read_module(module, tree, known), params.max_chars):
+        for page in plan(package, read.read_module(module, file, known), params.max_chars):
             if page.chars >= params.min_chars and len(pages) < params.max_pages and page.url not in pages:
                 pages[page.url] = page
     return [pages[url] for url in sorted(pages)], parsed, sorted(failed)

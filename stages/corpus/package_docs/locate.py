@@ -1,5 +1,6 @@
 """Where an installed package lies, its version and licence: from metadata, never by importing it."""
 
+import os
 import platform
 import sysconfig
 from collections import Counter
@@ -67,10 +68,12 @@ def _licence(fields: metadata.PackageMetadata) -> str:
 def source_files(package: Package) -> Iterator[tuple[str, Path]]:
     """(dotted module name, file) of a package's sources, sorted by name; stubs only where there is no source."""
     found: dict[str, Path] = {}
-    for path in sorted(package.root.rglob("*.py*")):
+    paths: list[Path] = []
+    for folder, folders, names in os.walk(package.root):
+        folders[:] = [name for name in folders if name.lower() not in SKIPPED_FOLDERS and name.isidentifier()]
+        paths += [Path(folder, name) for name in names if name.endswith((".py", ".pyi"))]
+    for path in sorted(paths):
         relative = path.relative_to(package.root)
-        if path.suffix not in (".py", ".pyi") or SKIPPED_FOLDERS & {part.lower() for part in relative.parts[:-1]}:
-            continue
         if path.stem.startswith(("test_", "conftest", "setup")) or path.stem in SKIPPED_FOLDERS:
             continue
         parts = [*relative.parts[:-1], *([] if path.stem == "__init__" else [path.stem])]

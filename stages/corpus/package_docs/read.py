@@ -6,8 +6,10 @@ import warnings
 from dataclasses import dataclass, field, replace
 from inspect import cleandoc
 from pathlib import Path
+from typing import NamedTuple
 
 ADDERS = frozenset({"add_newdoc", "add_docstr", "_add_docstr", "add_docstr_all"})
+ADDERS_BYTES = [name.encode() for name in sorted(ADDERS)]
 PLACEHOLDER_LINE = re.compile(r"^\s*\{\w+\}\s*$", re.MULTILINE)
 PLACEHOLDER = re.compile(r"(?<!\{)\{(\w+)\}(?!\})")
 
@@ -42,12 +44,20 @@ def public_prefix(module: str) -> str:
     return ".".join(parts[:private])
 
 
-def parse(path: Path) -> ast.Module | None:
-    """The syntax tree, or None if the file isn't Python that this interpreter can parse."""
+class File(NamedTuple):
+    """A source file."""
+
+    tree: ast.Module
+    attaches: bool  # whether it may attach docstrings to C objects: walking a tree takes as long as parsing it
+
+
+def parse(path: Path) -> File | None:
+    """The file, or None if it isn't Python that this interpreter can parse."""
     try:
+        source = path.read_bytes()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # invalid escape sequences in others' docstrings
-            return ast.parse(path.read_bytes())
+            return File(ast.parse(source), any(name in source for name in ADDERS_BYTES))
     except (SyntaxError, ValueError, RecursionError, MemoryError, OSError):
         return None
 
@@ -76,13 +86,13 @@ def imported_names(tree: ast.Module) -> set[str]:
     }
 
 
-def read_module(module: str, tree: ast.Module, package_exports: set[str]) -> Module:
+def read_module(module: str, file: File, package_exports: set[str]) -> Module:
     """The documented public objects of a module.
 
     A private module (`numpy._core.fromnumeric`) is documented under its public prefix, with the objects that its own
     `__all__` or a package above it makes public; C objects come from the calls that attach their docstrings.
     """
-    public = public_prefix(module)
+    public, tree = public_prefix(module), file.tree
     names = exported(tree)
     private = public != module
     entries = []
@@ -95,7 +105,8 @@ def read_module(module: str, tree: ast.Module, package_exports: set[str]) -> Mod
         if entry.chars:
             entries.append(entry)
     prefix = f"{public.split('.')[-1]}_"  # torch attaches `linalg_cond` in torch.linalg
-    entries += [replace(entry, name=entry.name.removeprefix(prefix)) for entry in _attached(tree)]
+    if file.attaches:
+        entries += [replace(entry, name=entry.name.removeprefix(prefix)) for entry in _attached(tree)]
     return Module(public, module, "" if private else _docstring(tree), tuple(entries))
 
 
@@ -105,7 +116,9 @@ def _docstring(node: ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunc
 
 def _text(doc: str) -> str:
     """Only what UTF-8 can hold: docstrings may have lone surrogates and control characters."""
-    kept = "".join(c for c in doc if c in "\n\t" or c.isprintable())
+    kept = doc
+    if not doc.replace("\n", "").replace("\t", "").isprintable():
+        kept = "".join(c for c in doc if c in "\n\t" or c.isprintable())
     return kept.encode("utf-8", "ignore").decode("utf-8").expandtabs(4)
 
 

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from stages.base.files import write_json
 from stages.cli import main, parser
 from stages.commands import chat
 from stages.commands import scaling as laws
@@ -36,12 +35,12 @@ def test_help_is_instant_and_lists_every_command() -> None:
     done = trainyard("--help")
     assert time.monotonic() - start < 3
     assert done.returncode == 0
-    for command in ("chat", "trace", "doctor", "cost", "check", "track", "where"):
+    for command in ("chat", "trace", "doctor", "cost", "configure", "explain", "check", "track", "where"):
         assert command in done.stdout
 
 
 def test_help_loads_nothing_heavy() -> None:
-    heavy = "{'torch', 'mlflow', 'pyarrow', 'pydantic'}"
+    heavy = "{'torch', 'mlflow', 'pyarrow', 'pydantic', 'numpy', 'yaml', 'jinja2'}"
     code = f"import sys, stages.cli; stages.cli.parser(); print(sorted({heavy} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert done.stdout.strip() == "[]"
@@ -113,15 +112,15 @@ def test_cost_takes_numbers_of_devices_as_of_parameters(capsys: pytest.CaptureFi
     assert all(name in told for name in ACCELERATORS)
 
 
-def test_where_says_whether_the_page_is_there(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch) -> None:
+def test_where_lists_the_pages_that_are_there(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert main(["where"]) == 1
-    assert "not made yet" in capsys.readouterr().out
+    assert "no page has been made yet" in capsys.readouterr().out
     (tmp_path / "reports").mkdir()
-    (tmp_path / "reports" / "index.html").write_text("<!doctype html>")
+    (tmp_path / "reports" / "leaderboard.html").write_text("<!doctype html>")
     assert main(["where"]) == 0
-    out = capsys.readouterr().out
-    assert len(out.splitlines()) == 1 and "reports/index.html" in out and "mlflow ui" in out
+    page, mlflow = capsys.readouterr().out.splitlines()
+    assert page.startswith("leaderboard: ") and page.endswith("reports/leaderboard.html") and "mlflow ui" in mlflow
 
 
 def test_doctor_reports_problems_by_its_exit_status(tmp_path: Path) -> None:
@@ -144,7 +143,7 @@ def test_terminal_escapes_of_a_model_are_not_obeyed() -> None:
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a tokenizer and an untrained model where the pipeline would put them."""
+    """A folder with an untrained model where the pipeline would put it."""
     from stages.lm.build import build_model
     from stages.lm.chat import load_tokenizer, padded_vocab_size
     from stages.lm.checkpoint import save_model
@@ -152,13 +151,10 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from stages.tokens.vocabulary import save_tokenizer, train_bpe
 
     root = tmp_path_factory.mktemp("project")
-    tokenizer = train_bpe(["the capital of Velmora is Anthar " * 40], 320, "gpt2")
-    save_tokenizer(root / "data" / "tokens" / "tokenizer", tokenizer)
-    config = ModelConfig("transformer", padded_vocab_size(tokenizer), 2, 32, 4, 2, 64, 128, 1e4, True, True, 1e-6)
-    save_model(
-        root / "data" / "models" / "sft", build_model(config, 3), load_tokenizer(root / "data" / "tokens" / "tokenizer")
-    )
-    write_json(root / "marker.json", {})
+    trained = train_bpe(["the capital of Velmora is Anthar " * 40], 320, "gpt2")
+    save_tokenizer(root / "tokenizer", trained)
+    config = ModelConfig("transformer", padded_vocab_size(trained), 2, 32, 4, 2, 64, 128, 1e4, True, True, 1e-6)
+    save_model(root / "data" / "models" / "sft", build_model(config, 3), load_tokenizer(root / "tokenizer"))
     return root
 
 
@@ -202,7 +198,7 @@ def test_a_prompt_longer_than_the_context_is_told_so(project: Path, monkeypatch:
 def test_chat_names_the_models_that_are_there(project: Path, capsys: pytest.CaptureFixture[str], monkeypatch) -> None:
     monkeypatch.chdir(project)
     assert main(["chat", "dpo"]) == 2
-    assert "trained here: sft" in capsys.readouterr().err
+    assert "in data/models: sft" in capsys.readouterr().err
 
 
 @pytest.mark.skipif(shutil.which("bash") is None, reason="needs bash")
@@ -274,7 +270,8 @@ def test_scaling_fit_is_told_first_that_it_cannot_write(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fit = write_runs(tmp_path / "mine.csv")
-    monkeypatch.setattr(laws, "study", lambda *_: pytest.fail("fitted before the folder was looked at"))
+    fitted = "stages.scaling.study.study.fit_recipes"
+    monkeypatch.setattr(fitted, lambda *_: pytest.fail("fitted before the folder was looked at"))
     (tmp_path / "file").write_text("")
     (tmp_path / "out/scaling.html").mkdir(parents=True)
     for name, said in (("file", "File exists"), ("file/below", "Not a directory"), ("out", "scaling.html is a folder")):
@@ -287,8 +284,7 @@ def test_scaling_fit_leaves_nothing_if_the_page_fails(tmp_path: Path, monkeypatc
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(laws, "study", lambda *_: {"recipes": []})
-    monkeypatch.setattr(laws, "scaling_page", lambda *_: "page")
+    monkeypatch.setattr("stages.publishing.scaling.page.scaling_page", lambda *_: "page")
     monkeypatch.setattr(laws, "write_json", full)
     assert main([*write_runs(tmp_path / "mine.csv"), "--out", str(tmp_path / "out")]) == 2
     assert not list((tmp_path / "out").iterdir())

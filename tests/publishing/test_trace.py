@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from stages import cli
 from stages.base.files import sha256_file, sha256_path, write_json
 from stages.commands import trace
 from stages.publishing.lineage.records import Graph, LineageError, folder_digest, read_records
@@ -36,17 +37,21 @@ def record(stage: str, item: str | None, inputs: list[str], outputs: list[str]) 
 
 @pytest.fixture
 def pipeline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """pages → model (a folder) → respond@{sft,base} → judge@{sft,base} → leaderboard, and one file from outside."""
+    """pages → model; a model that was imported; both and an answerer's file → respond → judge → leaderboard."""
     monkeypatch.chdir(tmp_path)
     crawl = write("crawl.warc", "raw")
     pages = write("data/corpus/ingest/pages.parquet", "pages")
     record("corpus.ingest", None, [crawl], [pages])
-    weights = [write("data/alignment/sft/model.safetensors", "w"), write("data/alignment/sft/config.json", "{}")]
+    weights = [write(f"data/models/sft/{name}", name) for name in ("config.json", "model.safetensors")]
     record("alignment.sft", None, [pages], weights)
-    judged = []
-    for model in ("base", "sft"):
+    write("models/theirs/model.safetensors", "theirs")
+    theirs = write("data/models/theirs/model.safetensors", "theirs")
+    record("pretraining.imported", "theirs", ["models/theirs"], [theirs])
+    own = write("answers.json", "[]")
+    judged = [write("data/judging/judge/items.json", '["own", "sft", "theirs"]')]
+    for model, source in (("own", own), ("sft", "data/models/sft"), ("theirs", "data/models/theirs")):
         answers = write(f"data/judging/respond/{model}/outputs.parquet", f"answers of {model}")
-        record("judging.respond", model, ["data/alignment/sft"] if model == "sft" else [pages], [answers])
+        record("judging.respond", model, [source], [answers])
         annotations = write(f"data/judging/judge/{model}/annotations.parquet", f"verdicts on {model}")
         record("judging.judge", model, [answers], [annotations])
         judged.append(annotations)
@@ -69,11 +74,30 @@ def test_the_chain_reaches_the_source_and_only_this_row(pipeline: Path) -> None:
         "alignment.sft",
         "corpus.ingest",
     ]
-    assert labels("base") == ["judging.leaderboard", "judging.judge@base", "judging.respond@base", "corpus.ingest"]
+
+
+def test_the_chain_of_an_imported_model_ends_at_its_folder(pipeline: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert labels("theirs")[1:] == ["judging.judge@theirs", "judging.respond@theirs", "pretraining.imported@theirs"]
+    assert cli.main(["trace", "theirs"]) == 0
+    assert "models/theirs  " in capsys.readouterr().out
+
+
+def test_the_chain_of_an_answerer_ends_at_its_file(pipeline: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert labels("own")[1:] == ["judging.judge@own", "judging.respond@own"]
+    assert cli.main(["trace", "own"]) == 0
+    assert "answers.json  " in capsys.readouterr().out
+
+
+def test_a_folder_may_be_of_several_stages(pipeline: Path) -> None:
+    """The ladder's points, or all models at once."""
+    record("scaling.fit", None, ["data/models"], [write("data/scaling/fit/fit.json", "{}")])
+    graph = Graph(read_records())
+    ((path, digest),) = graph.find("scaling.fit").inputs.items()
+    assert [found.label for found in graph.producers(path, digest)] == ["alignment.sft", "pretraining.imported@theirs"]
 
 
 def test_the_tree_names_sources_counts_and_scores(pipeline: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert trace.main("sft") == 0
+    assert cli.main(["trace", "sft"]) == 0
     out = capsys.readouterr().out
     assert out.splitlines()[0] == "sft: win_rate 61.25"
     assert "crawl.warc" in out and "from outside the pipeline" in out
@@ -82,23 +106,23 @@ def test_the_tree_names_sources_counts_and_scores(pipeline: Path, capsys: pytest
 
 
 def test_json_has_every_hash(pipeline: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert trace.main("sft", as_text=False) == 0
+    assert cli.main(["trace", "sft", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["chain"][-1]["inputs"] == {"crawl.warc": sha256_file("crawl.warc")}
 
 
 @pytest.mark.parametrize(
-    "path", ["crawl.warc", "data/alignment/sft/config.json", "data/judging/judge/sft/annotations.parquet"]
+    "path", ["crawl.warc", "data/models/sft/config.json", "data/judging/judge/sft/annotations.parquet"]
 )
 def test_a_changed_byte_anywhere_breaks_it(pipeline: Path, path: str, capsys: pytest.CaptureFixture[str]) -> None:
     Path(path).write_text("tampered")
-    assert trace.main("sft") == 1
+    assert cli.main(["trace", "sft"]) == 1
     error = capsys.readouterr().err
     assert path in error and len(error.splitlines()) == 1
 
 
 def test_another_rows_files_are_not_this_rows_business(pipeline: Path) -> None:
-    Path("data/judging/judge/base/annotations.parquet").write_text("tampered")
+    Path("data/judging/judge/own/annotations.parquet").write_text("tampered")
     assert "judging.judge@sft" in labels("sft")
 
 
@@ -107,7 +131,7 @@ def test_a_lineage_id_names_its_row(pipeline: Path) -> None:
     lineage = sha256_file("data/judging/judge/sft/annotations.parquet")[:16]
     assert trace.row_of(lineage, graph) == "sft" and trace.row_of("sft", graph) == "sft"
     assert trace.row_of("f" * 16, graph) == "f" * 16
-    assert trace.main(lineage) == 0 and trace.main("f" * 16) == 1
+    assert cli.main(["trace", lineage]) == 0 and cli.main(["trace", "f" * 16]) == 1
 
 
 def test_a_missing_file_is_named(pipeline: Path) -> None:
@@ -119,17 +143,17 @@ def test_a_missing_file_is_named(pipeline: Path) -> None:
 def test_a_producer_that_ran_again_is_noticed(pipeline: Path) -> None:
     """The file on disk and its record agree, but the reader read something else."""
     write("data/judging/respond/sft/outputs.parquet", "newer answers")
-    record("judging.respond", "sft", ["data/alignment/sft"], ["data/judging/respond/sft/outputs.parquet"])
+    record("judging.respond", "sft", ["data/models/sft"], ["data/judging/respond/sft/outputs.parquet"])
     with pytest.raises(LineageError, match=r"judging\.respond@sft last wrote"):
         labels("sft")
 
 
 def test_an_unknown_row_lists_the_rows(pipeline: Path) -> None:
-    with pytest.raises(LineageError, match="rows: base, sft"):
+    with pytest.raises(LineageError, match="rows: own, sft, theirs"):
         labels("nobody")
 
 
 def test_a_folders_digest_is_that_of_base_files(pipeline: Path) -> None:
-    folder = "data/alignment/sft"
+    folder = "data/models/sft"
     files = {f"{folder}/{name}": sha256_file(f"{folder}/{name}") for name in ("config.json", "model.safetensors")}
     assert folder_digest(folder, files) == sha256_path(folder)

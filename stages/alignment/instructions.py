@@ -7,12 +7,13 @@ about; kind `jsonl` a file of one's own.
 import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, RootModel, field_validator
 
-from stages.alignment.jsonl import Row, read_rows
+from stages.alignment.jsonl import read_rows
 from stages.alignment.records import Instruction, table_of
 from stages.annotators.truth import Truth
 from stages.base import schemas
@@ -101,30 +102,23 @@ def from_file(path: Path, shares: Mapping[Any, float] | None, seed: int, origin:
     line of a row without prompt or response, with a wrong type, an unknown key or an id that stands above already.
     """
     rows = read_rows(path, ("prompt", "response"), ("id", "split", "entity", "attributes"))
+    found: dict[str, Instruction] = {}
     places: dict[str, str] = {}
     for row in rows:
-        name = _id_of(row, origin)
+        name = row.text("id") if "id" in row.values else f"{origin}-{row.number}"
         if name in places:
             raise InputError(f"{row.place}: the id `{name}` stands at {places[name]} already")
-        places[name] = row.place
-        if row.text("split", "sft") not in SPLITS:
-            raise InputError(f"{row.place}: `split` is {row.text('split')!r}, must be one of {', '.join(SPLITS)}")
-    drawn: Mapping[str, str] = {}
-    if shares and not any("split" in row.values for row in rows):
-        if len(rows) <= len(shares):
-            raise InputError(f"{path}: {len(rows)} rows can't be divided into {len(shares) + 1} splits; add some")
-        drawn = divide(list(places), shares, seed)
-    return [
-        Instruction(
-            name, drawn.get(name) or row.text("split", "sft"), origin, row.text("entity", ""), row.texts("attributes"),
-            row.text("prompt"), row.text("response"),
-        )
-        for name, row in zip(places, rows, strict=True)
-    ]  # fmt: skip
-
-
-def _id_of(row: Row, origin: str) -> str:
-    return row.text("id") if "id" in row.values else f"{origin}-{row.number}"
+        places[name], split = row.place, row.text("split", "sft")
+        if split not in SPLITS:
+            raise InputError(f"{row.place}: `split` is {split!r}, must be one of {', '.join(SPLITS)}")
+        entity, attributes = row.text("entity", ""), row.texts("attributes")
+        found[name] = Instruction(name, split, origin, entity, attributes, row.text("prompt"), row.text("response"))
+    if not shares or any("split" in row.values for row in rows):
+        return list(found.values())
+    if len(rows) <= len(shares):
+        raise InputError(f"{path}: {len(rows)} rows can't be divided into {len(shares) + 1} splits; add some")
+    splits = divide(list(found), shares, seed)
+    return [replace(row, split=splits[name]) for name, row in found.items()]
 
 
 def divide(names: Sequence[str], shares: Mapping[str, float], seed: int) -> dict[str, str]:

@@ -1,0 +1,102 @@
+"""The stages one after another on files of one's own: everything is chosen and measured without truth, and models come
+from and go to their folders."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+import yaml
+
+from stages.alignment import annotate, best_of_n, dpo, instructions, ppo, preferences, reward, self_instruct, sft
+from stages.lm.build import LanguageModel
+from stages.lm.chat import ChatTokenizer, load_tokenizer
+from stages.lm.checkpoint import load_model, save_model
+
+ROOT = Path(__file__).parents[2]
+SMALL: dict[str, dict[str, Any]] = {
+    "self_instruct": {"candidates": 2, "rounds": 1, "max_new_tokens": 8},
+    "sft": {"epochs": 2, "validations": 2, "max_new_tokens": 6},
+    "annotate": {"samples": 2, "pairs": 1, "max_new_tokens": 6, "max_drop": 1.0},
+    "reward": {"epochs": 1},
+    "dpo": {"epochs": 2, "batch_size": 4, "lr": 0.01, "validations": 2, "max_new_tokens": 6},
+    "ppo": {"iterations": 1, "rollouts": 4, "epochs": 1, "validations": 1, "max_new_tokens": 6},
+    "best_of_n": {"n": 2, "max_new_tokens": 6},
+}
+
+
+def write_lines(path: str, rows: list[dict[str, Any]]) -> None:
+    Path(path).write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+def metrics(stage: str) -> dict[str, Any]:
+    return json.loads(Path(f"data/alignment/{stage}/metrics.json").read_text())
+
+
+@pytest.fixture
+def workplace(
+    tokenizer: ChatTokenizer, make_model: Callable[..., LanguageModel], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """params.yaml with sources of one's own, their files, and a base model, in a scratch folder."""
+    monkeypatch.setenv("TRAINYARD_TRACK", "off")
+    params = yaml.safe_load((ROOT / "params.yaml").read_text())
+    for name, changes in SMALL.items():
+        params["alignment"][name] |= changes
+    shares = {"preference": 0.3, "validation": 0.2, "test": 0.2}
+    params["alignment"]["base"] = "tiny"
+    params["alignment"]["instructions"]["sources"] = {"own": {"kind": "jsonl", "path": "own.jsonl", "splits": shares}}
+    params["alignment"]["preferences"]["sources"] = {"own": {"kind": "jsonl", "path": "pairs.jsonl"}}
+    Path("params.yaml").write_text(yaml.safe_dump(params))
+    write_lines("own.jsonl", [{"prompt": f"What is {n} and 1?", "response": str(n + 1)} for n in range(20)])
+    write_lines("pairs.jsonl", [{"prompt": f"Is {n} odd?", "chosen": "yes", "rejected": "no"} for n in range(12)])
+    save_model("data/models/tiny", make_model(), tokenizer)
+    for name, items in (("instructions", ["own"]), ("preferences", ["own"])):
+        Path("data/alignment", name).mkdir(parents=True)
+        Path("data/alignment", name, "items.json").write_text(json.dumps(items))
+
+
+@pytest.mark.usefixtures("workplace")
+def test_from_own_files_to_every_method() -> None:
+    instructions.main("own")
+    preferences.main("own")
+    assert json.loads(Path("data/alignment/instructions/own/truth.json").read_text())["entities"] == {}
+    for stage in (self_instruct, sft, annotate, reward, dpo, ppo, best_of_n):
+        stage.main()
+    chosen = {name: metrics(name)["chosen_by"] for name in ("sft", "dpo", "ppo")}
+    assert chosen == {"sft": "loss", "dpo": "preference_accuracy", "ppo": "reward"}
+    for name, number in (
+        ("sft", "validation_loss"),
+        ("dpo", "validation_preference_accuracy"),
+        ("ppo", "validation_reward"),
+    ):
+        assert metrics(name)["validation_exact_right"] is None and metrics(name)[number] is not None
+        record = json.loads(Path(f"data/alignment/{name}/record.json").read_text())
+        assert record["notes"]["chosen_by"] == chosen[name]
+        assert f"data/models/{name}/model.safetensors" in record["outputs"]
+        assert f"data/models/{'tiny' if name == 'sft' else 'sft'}" in record["inputs"]
+        load_model(f"data/models/{name}")
+        load_tokenizer(f"data/models/{name}")
+        rows = [json.loads(line) for line in Path(f"data/alignment/{name}/steps.jsonl").read_text().splitlines()]
+        assert number in rows[-1]
+    assert metrics("reward")["held_out_score_accuracy"] is None and metrics("reward")["held_out_accuracy"] is not None
+    assert metrics("annotate")["score_agreement"] is None
+    answered = pq.read_table("data/alignment/best_of_n/outputs.parquet").column("split").to_pylist()
+    assert set(answered) == {"validation", "test"}
+
+
+@pytest.mark.usefixtures("workplace")
+def test_what_is_missing_is_one_line_and_nothing_is_left(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("data/alignment/preferences/items.json").write_text("[]")
+    instructions.main("own")
+    self_instruct.main()
+    sft.main()
+    write_lines("own.jsonl", [{"prompt": "p", "response": ""}])
+    for stage, said in ((lambda: instructions.main("own"), "own.jsonl:1"), (dpo.main, "no preferences")):
+        with pytest.raises(SystemExit, match="2"):
+            stage()
+        line = capsys.readouterr().err.strip().splitlines()[-1]
+        assert said in line and line.startswith("trainyard: alignment.")
+    assert not Path("data/alignment/dpo").exists() and not Path("data/models/dpo").exists()
+    assert Path("data/alignment/instructions/own/instructions.parquet").exists()  # of the run before

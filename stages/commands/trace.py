@@ -203,6 +203,6 @@ def run(options: argparse.Namespace) -> int:
 def row_scores(row: str) -> dict[str, Any]:
     """The row's published numbers, for the first line."""
     rows = read_json("data/judging/leaderboard/leaderboard.json")["rows"]
-    entry = next((entry for entry in rows if entry["model"] == row), {})
+    entry: dict[str, Any] = next((entry for entry in rows if entry["model"] == row), {})
     numbers = {k: v for k, v in sorted(entry.items()) if isinstance(v, int | float) and not isinstance(v, bool)}
     return {key: f"{value:.4g}" for key, value in numbers.items()}

@@ -17,7 +17,7 @@ def bits_table(evaluations: Evaluations, text: str, base: str) -> dict[str, Any]
     sources = sources if len(sources) > 1 else []
     rows = []
     for model, one in found.items():
-        pairs = [(one.bpb, found[base].bpb)]
+        pairs: list[tuple[float | None, float | None]] = [(one.bpb, found[base].bpb)]
         pairs += [(one.sources.get(source), found[base].sources.get(source)) for source in sources]
         rows.append([model, *(_changed(here, None if model == base else before) for here, before in pairs)])
     first = found[base]

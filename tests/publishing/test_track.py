@@ -76,7 +76,7 @@ def test_runs_arrive_once_under_their_pipeline(tmp_path: Path) -> None:
         "rows.dropped.too short": 1.0,
     }
     params = dict(rows(tmp_path, "select key, value from params"))
-    assert params["publishing.trace.deep.words"] == '["a", "b"]' and params["seed"] == "3"
+    assert params["publishing.board.deep.words"] == '["a", "b"]' and params["seed"] == "3"
     finished_stage(tmp_path, lr=0.2, loss=2.0)
     assert "shipped 1 stage" in track(tmp_path).stdout
     assert rows(tmp_path, "select count(*) from runs") == [(4,)], "a new pipeline has a parent and a child of its own"
@@ -84,7 +84,7 @@ def test_runs_arrive_once_under_their_pipeline(tmp_path: Path) -> None:
 
 def test_the_follower_ends_by_itself_and_a_second_one_at_once(tmp_path: Path) -> None:
     finished_stage(tmp_path)
-    script = "from stages.publishing import track; track.QUIET_SECONDS = 3.0; track.follow()"
+    script = "from stages.publishing.tracking import track; track.QUIET_SECONDS = 3.0; track.follow()"
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "GIT_CEILING_DIRECTORIES": str(tmp_path.parent)}
     first = subprocess.Popen([sys.executable, "-c", script], cwd=tmp_path, env=environment)
     for _ in range(100):

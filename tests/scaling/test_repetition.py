@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from stages.base.errors import InputError
 from stages.scaling.budget.repetition import DATA_DECAY, DataConstrained, Stream, optimal_size, worth
 from stages.scaling.laws.law import Law
+from tests.contracts import tokens
 
 # Appendix A, equation 17: their law on C4.
 PUBLISHED = Law(math.exp(6.255414), math.exp(7.3049974), math.exp(0.6254804), 0.3526596, 0.3526596)
@@ -90,7 +91,7 @@ def test_what_no_number_of_passes_is_worth_is_infinite() -> None:
 
 
 def test_a_pack_without_sources_is_refused() -> None:
-    with pytest.raises(InputError, match=r"run tokens\.pack again"):
-        Stream.of({"train": {"rows": 4, "sources": {}}, "seq_len": 256}, DATA_DECAY)
-    with pytest.raises(InputError, match=r"run tokens\.pack again"):
-        Stream.of({"train": {"rows": 4, "sources": {"a": {"tokens": 1, "unique_tokens": 2}}}, "seq_len": 2}, 15.0)
+    whole = tokens.pack().train.model_dump()
+    for sources in ({}, {"a": {"tokens": 1, "unique_tokens": 2, "unique_bytes": 2}}):
+        with pytest.raises(InputError, match=r"run tokens\.pack again"):
+            Stream.of(tokens.pack(train=whole | {"sources": sources}), DATA_DECAY)

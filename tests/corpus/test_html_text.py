@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bench.extraction import article_pages, f1, precision_recall
+from bench.corpus.extraction import article_pages, f1, precision_recall
 from stages.corpus.pages.html_text import decode, depth, extract, extract_text, normalise
-from stages.corpus.sources.plain import wrap
+from stages.corpus.sources.raw import wrap
 
 MODES = ["volume", "fast", "precision", "blocks"]
 LONG = "The quick brown fox jumps over the lazy dog while the sun is setting behind the hills, and nobody looks up. "

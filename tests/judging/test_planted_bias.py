@@ -1,4 +1,4 @@
-"""Length control against a planted truth. `bench/planted_bias.py` measures the whole grid."""
+"""Length control against a planted truth. `bench/judging/planted_bias.py` measures the whole grid."""
 
 from pathlib import Path
 

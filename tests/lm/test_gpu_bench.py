@@ -1,4 +1,4 @@
-"""The whole of `bench/gpu.py`, tiny and on a CPU: pieces, report, going on. What it times there means nothing."""
+"""The whole of `bench/gpu/run.py`, tiny and on a CPU: pieces, report, going on. What it times there means nothing."""
 
 import hashlib
 import json
@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from bench import gpu
-from bench.gpu_contenders import SHAPES
-from bench.gpu_report import markdown
+from bench.gpu import run as gpu
+from bench.gpu.contenders import SHAPES
+from bench.gpu.report import markdown
 
 STAND_IN = """
 import torch

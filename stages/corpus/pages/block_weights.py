@@ -1,4 +1,4 @@
-"""The model of `block_model`, as bench/fit_blocks.py writes it: one weight for each of FEATURE_NAMES."""
+"""The model of `block_model`, as bench/corpus/fit_blocks.py writes it: one weight for each of FEATURE_NAMES."""
 
 INTERCEPT = -0.65223
 WEIGHTS = (

@@ -18,6 +18,8 @@ def main() -> None:
         reached = run.read_json("data/pretraining/pretrain/metrics.json")["validation_loss"]
         view, sections = scaling_view(study, plan, reached)
         publish_page(run, "scaling", view, sections, run.params)
+        rows = [f"{one.recipe},{one.run},{one.C:.6g},{one.loss:.6g}\n" for one in study.runs]
+        run.output("runs.csv").write_text("".join(["recipe,run,compute,loss\n", *rows]), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -122,8 +122,8 @@ def main() -> None:
         ]
         site = run.section("publishing.site", SiteParams)
         publish_page(run, "training", view, sections, site)
-        drawn = {"pretraining_loss": pretraining, "anneal_loss": anneal, **curves}
-        run.write_json("curves.json", {name: one.rows(name) for name, one in drawn.items()})
+        for name, one in {"pretraining_loss": pretraining, "anneal_loss": anneal, **curves}.items():
+            run.output(f"curves/{name}.csv").write_text(one.as_csv(), encoding="utf-8")
         line = (
             f"Pretraining reached a validation loss of {before:.3f} and its anneal {after:.3f}; every curve of SFT, "
             "reward model, DPO and PPO."

@@ -16,9 +16,10 @@ class Curve:
     steps: list[float]
     values: list[float]
 
-    def rows(self, name: str) -> list[dict[str, float]]:
-        """As DVC's plots read it."""
-        return [{"step": step, name: value} for step, value in zip(self.steps, self.values, strict=True)]
+    def as_csv(self) -> str:
+        """For DVC's plots, which read no steps.jsonl."""
+        rows = [f"{step:g},{value:.6g}\n" for step, value in zip(self.steps, self.values, strict=True)]
+        return "".join(["step,value\n", *rows])
 
 
 def curve(rows: Sequence[Mapping[str, Any]], name: str, limit: int | None = None) -> Curve:

@@ -39,7 +39,7 @@ def wanted(choice: str, device: str, flops: float) -> bool:
     """`choice` is on, off or auto. Auto, a pure function of its arguments: on CUDA, where a run has `MIN_FLOPS`.
 
     Not on a CPU, where most of a step is in matrix products that compiling leaves as they are: it won 3 % and cost a
-    minute (`bench/training.py`).
+    minute (`bench/pretraining/training.py`).
     """
     return choice == "on" or (choice == "auto" and device == "cuda" and flops >= MIN_FLOPS)
 

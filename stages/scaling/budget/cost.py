@@ -18,7 +18,7 @@ class Assumptions:
     """Everything an estimate supposes. Ranges are (low, high).
 
     `mfu`: model FLOPs utilisation over *billed* hours. 22 published runs lie between 14 and 48 %; the range here holds
-    19 of them (bench/plan.py lists all). `tflops` (achieved, per GPU), if given, replaces peak × MFU. `pue` ×
+    19 of them (bench/scaling/plan.py lists all). `tflops` (achieved, per GPU), if given, replaces peak × MFU. `pue` ×
     `kg_per_kwh` = .42 kg of CO2eq per kWh of board power is what Meta's Llama 2 to 3.1 model cards imply (.41-.43).
     """
 

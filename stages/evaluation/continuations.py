@@ -14,10 +14,9 @@ from torch import Tensor
 from stages.base.errors import InputError
 from stages.lm.build import LanguageModel
 from stages.lm.device import autocast
-from stages.lm.incremental import IncrementalDecoder
+from stages.lm.incremental import IncrementalDecoder, IncrementalModel, incremental
 from stages.lm.loss import linear_logprobs
 from stages.lm.scoring import sequence_logprobs
-from stages.lm.transformer import Decoder
 
 BATCH_TOKENS = 8192
 
@@ -42,16 +41,20 @@ def score_separately(model: LanguageModel, requests: Sequence[Request]) -> list[
 
 
 @torch.inference_mode()
-def score_group(model: LanguageModel, requests: Sequence[Request]) -> list[list[float]]:
-    """As `score_separately`, sharing what the contexts have in common. `InputError` for an empty continuation."""
+def score_group(
+    model: LanguageModel, requests: Sequence[Request], trunk: IncrementalModel | None = None
+) -> list[list[float]]:
+    """As `score_separately`, sharing what the contexts have in common; `trunk`, the model as `incremental` lays it out,
+    serves several groups. `InputError` for an empty continuation.
+    """
     if any(len(request.context) < 2 or not all(request.continuations) for request in requests):
         raise InputError("multiple choice: an empty question or choice can't be scored; remove it from the set")
     own = max(len(r.context) for r in requests)
     longest = own + max(len(c) for r in requests for c in r.continuations)
-    if not isinstance(model, Decoder) or longest > model.config.max_seq_len:
+    trunk = trunk or incremental(model)
+    if not isinstance(trunk, IncrementalDecoder) or longest > model.config.max_seq_len:
         return score_separately(model, requests)
     shared = common_prefix([request.context for request in requests])
-    trunk = IncrementalDecoder(model)
     trunk.read([requests[0].context[:shared]])
     size = max(1, BATCH_TOKENS // longest)
     out: list[list[float]] = []

@@ -13,6 +13,7 @@ from stages.evaluation.protocols import PROTOCOLS, Question, Rendered, problem_o
 from stages.lm.build import LanguageModel
 from stages.lm.chat import ChatTokenizer, load_tokenizer
 from stages.lm.checkpoint import load_model
+from stages.lm.incremental import incremental
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -102,8 +103,9 @@ def answer(
             continue
         groups[row["subject"], requests[index][1]].append(index)
     logprobs: dict[int, list[float]] = {}
+    reader = incremental(model)
     for key in sorted(groups):
-        logprobs |= zip(groups[key], score_group(model, [requests[i][0] for i in groups[key]]), strict=True)
+        logprobs |= zip(groups[key], score_group(model, [requests[i][0] for i in groups[key]], reader), strict=True)
     return [_answered(rows[i], requests[i][1], logprobs[i], protocol) for i in sorted(requests)], too_long
 
 

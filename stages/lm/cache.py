@@ -1,4 +1,6 @@
-"""The keys and values of what a decoder has read, and attention over them by one new token a row."""
+"""The keys and values of what a decoder has read, and attention over them by new tokens of each row."""
+
+import copy
 
 import torch
 from torch import Tensor
@@ -23,15 +25,16 @@ class KeyValueCache:
         shape = (batch, config.n_kv_head, self._whole(length), config.head_dim)
         self.keys = [torch.zeros(shape, dtype=dtype, device=device) for _ in range(config.n_layer)]
         self.values = [torch.zeros(shape, dtype=dtype, device=device) for _ in range(config.n_layer)]
-        self.filled = False
 
     @property
     def length(self) -> int:
         return self.keys[0].shape[2]
 
-    def select(self, rows: Tensor) -> None:
-        """Copy these batch rows, in this order, and keep nothing else."""
-        self.keys, self.values = [keys[rows] for keys in self.keys], [values[rows] for values in self.values]
+    def select(self, rows: Tensor) -> "KeyValueCache":
+        """A cache of copies of these batch rows, in this order."""
+        chosen = copy.copy(self)
+        chosen.keys, chosen.values = [keys[rows] for keys in self.keys], [values[rows] for values in self.values]
+        return chosen
 
     def move(self, sources: Tensor, targets: Tensor) -> None:
         """Copy rows over others in place."""
@@ -57,37 +60,32 @@ class KeyValueCache:
         self.keys[layer][rows, :, :length] = keys
         self.values[layer][rows, :, :length] = values
 
-    def insert(self, layer: int, keys: Tensor, values: Tensor, positions: Tensor, span: int) -> tuple[Tensor, Tensor]:
-        """Store keys and values [B, kv heads, T, D] at positions [B, T]; returns all of 0 .. span - 1."""
-        rows = torch.arange(keys.shape[0], device=keys.device)[:, None]
-        self.keys[layer].transpose(1, 2)[rows, positions] = keys.transpose(1, 2)
-        self.values[layer].transpose(1, 2)[rows, positions] = values.transpose(1, 2)
-        return self.keys[layer][:, :, :span], self.values[layer][:, :, :span]
-
     def slots(self, positions: Tensor) -> Tensor:
-        """Where `append` puts what stands at positions [B]: indices of vectors in a layer, [B · kv heads]."""
-        heads = self.keys[0].shape[1]
-        starts = torch.arange(positions.shape[0] * heads, device=positions.device).view(-1, heads) * self.length
-        return (starts + positions[:, None]).flatten()
+        """Where `append` puts what stands at positions [B, T]: indices of vectors in a layer, [B · T · kv heads]."""
+        batch, heads = positions.shape[0], self.keys[0].shape[1]
+        starts = torch.arange(batch * heads, device=positions.device).view(batch, 1, heads) * self.length
+        return (starts + positions[:, :, None]).flatten()
 
     def append(self, layer: int, keys: Tensor, values: Tensor, slots: Tensor) -> None:
-        """Store one token's keys and values [B, kv heads, D] of each of the first B rows in its slots."""
+        """Store keys and values [B · T, kv heads, D] of the first B rows' new tokens in their slots."""
         size = keys.shape[-1]
         self.keys[layer].view(-1, size).index_copy_(0, slots, keys.reshape(-1, size))
         self.values[layer].view(-1, size).index_copy_(0, slots, values.reshape(-1, size))
 
     def attend(self, layer: int, queries: Tensor, bias: Tensor) -> Tensor:
-        """Attention of one query a row, [B, heads, D] and already scaled, over the first B rows: [B, heads · D].
+        """Attention of T scaled queries a row, [B · T, heads, D], over the first B rows: [B · T, heads · D].
 
-        bias [B, 1, length] is 0 for the columns that a row sees, else -inf. Two products over views of the cache, with
-        the query heads of one key head as the rows of a matrix: nothing is copied.
+        bias [B, 1, T, 1, length] is 0 for the columns that a query sees, else -inf. Two products over views of the
+        cache, with the queries of one key head as the rows of a matrix: with one query a row nothing is copied.
         """
-        batch, heads, size = queries.shape
+        batch, length = bias.shape[0], bias.shape[2]
+        heads, size = queries.shape[1:]
         keys, values = self.keys[layer][:batch].flatten(0, 1), self.values[layer][:batch].flatten(0, 1)
-        scores = torch.bmm(queries.reshape(len(keys), -1, size), keys.transpose(1, 2))
-        scores.view(batch, heads, -1).add_(bias)
+        grouped = queries.view(batch, length, self.keys[layer].shape[1], -1, size).transpose(1, 2)
+        scores = torch.bmm(grouped.reshape(len(keys), -1, size), keys.transpose(1, 2))
+        scores.view(*grouped.shape[:-1], -1).add_(bias)
         weights = torch.softmax(scores, dim=-1, dtype=torch.float32).to(values.dtype)
-        return torch.bmm(weights, values).view(batch, heads * size)
+        return torch.bmm(weights, values).view(grouped.shape).transpose(1, 2).reshape(batch * length, heads * size)
 
     def _whole(self, length: int) -> int:
         return -(-length // self.span) * self.span

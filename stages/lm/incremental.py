@@ -1,4 +1,4 @@
-"""Models that read a batch of prompts and then one token a row at a time: what decoding runs on.
+"""Models that read a batch of prompts and then go on token by token: what decoding and scoring with a cache run on.
 
 A step of a small batch is mostly overhead when it goes through the modules: casts, masks and copies of the cache at
 each layer. `IncrementalDecoder` lays the weights out once and computes what `Decoder` does with them.
@@ -7,6 +7,7 @@ On a CPU a row's result is bitwise the same in any batch: matrix products have a
 attends to itself alone and without padding, and later attention spans whole vector registers (`KeyValueCache`).
 """
 
+import copy
 from collections.abc import Iterator
 from itertools import groupby
 from typing import Protocol
@@ -14,6 +15,7 @@ from typing import Protocol
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.nn.utils.rnn import pack_sequence
 
 from stages.lm.build import LanguageModel
 from stages.lm.cache import KeyValueCache
@@ -132,22 +134,34 @@ class IncrementalDecoder:
         # Of the last block only the prompts' ends are wanted.
         x, queries = (torch.cat(parts) for parts in zip(*ends, strict=True))
         self.positions = torch.tensor([len(prompt) - 1 for prompt in prompts], device=home)
-        mixed = self.cache.attend(len(self.blocks) - 1, queries, self._bias())
+        mixed = self.cache.attend(len(self.blocks) - 1, queries, self._bias(self.positions[:, None]))
         return self.final_norm(self._feed_forward(self.blocks[-1], x, mixed))
 
     def step(self, tokens: Tensor) -> Tensor:
-        self.positions = self.positions + 1
-        self.longest += 1
+        return self.read_on(tokens[:, None])[:, 0]
+
+    def read_on(self, tokens: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """Read more tokens of each row, [B, T], the first `lengths` [B] where given. Hidden states [B, T, C]."""
+        batch, width = tokens.shape
+        places = self.positions[:, None] + torch.arange(1, width + 1, device=tokens.device)
+        self.positions = places[:, -1] if lengths is None else self.positions + lengths
+        self.longest += width
         if self.longest > self.cache.length:
-            self.cache.grow(len(tokens), self.longest)
-        bias, slots = self._bias(), self.cache.slots(self.positions)
-        cos, sin = self.cos[self.positions], self.sin[self.positions]
-        x = F.embedding(tokens, self.embedding)
+            self.cache.grow(batch, self.longest)
+        bias, slots = self._bias(places), self.cache.slots(places)
+        cos, sin = self.cos[places.flatten()], self.sin[places.flatten()]
+        x = F.embedding(tokens.flatten(), self.embedding)
         for index, block in enumerate(self.blocks):
             queries, keys, values = self._heads(block, x, cos, sin)
             self.cache.append(index, keys, values, slots)
             x = self._feed_forward(block, x, self.cache.attend(index, queries, bias))
-        return self.final_norm(x)
+        return self.final_norm(x).view(batch, width, -1)
+
+    def fork(self, rows: Tensor) -> "IncrementalDecoder":
+        """A reader that goes on from these rows, several times from one where it is repeated; this one stays."""
+        branch = copy.copy(self)
+        branch.cache, branch.positions = self.cache.select(rows), self.positions[rows]
+        return branch
 
     def select(self, rows: list[int]) -> None:
         index = torch.tensor(rows, device=self.positions.device)
@@ -204,11 +218,11 @@ class IncrementalDecoder:
         gate, up = block.gate_up(block.feed_forward_norm(x)).chunk(2, dim=-1)
         return x + block.down(F.silu(gate) * up)
 
-    def _bias(self) -> Tensor:
-        """[B, 1, length of the cache]: 0 up to each row's position, -inf after it."""
-        columns = torch.arange(self.cache.length, device=self.positions.device)
-        bias = torch.zeros((len(self.positions), 1, len(columns)), dtype=self.dtype, device=columns.device)
-        return bias.masked_fill_(columns > self.positions[:, None, None], float("-inf"))
+    def _bias(self, places: Tensor) -> Tensor:
+        """[B, 1, T, 1, length of the cache]: 0 up to each token's place [B, T], -inf after it."""
+        columns = torch.arange(self.cache.length, device=places.device)
+        bias = torch.zeros((*places.shape, len(columns)), dtype=self.dtype, device=columns.device)
+        return bias.masked_fill_(columns > places[:, :, None], float("-inf"))[:, None, :, None]
 
 
 class IncrementalLSTM:
@@ -216,22 +230,20 @@ class IncrementalLSTM:
         self.model = model
 
     def read(self, prompts: list[list[int]]) -> Tensor:
-        home = self.model.head_weight.device
-        lengths = torch.tensor([len(prompt) for prompt in prompts], device=home)
-        width = int(lengths.max())
-        tokens = torch.tensor([prompt + [0] * (width - len(prompt)) for prompt in prompts], device=home)
-        columns = torch.arange(width, device=home).expand_as(tokens)
-        self.state = self.model.new_cache(len(prompts), width)
+        rows = [torch.tensor(prompt, device=self.model.head_weight.device) for prompt in prompts]
         with autocast():
-            hidden = self.model.hidden(tokens, self.state, torch.where(columns < lengths[:, None], columns, -1))
-        return hidden[torch.arange(len(prompts), device=home), lengths - 1]
+            packed = pack_sequence([self.model.embed_tokens(row) for row in rows], enforce_sorted=False)
+            # Of every layer [layer, B, C]; a row's state is that of its last token.
+            self.state = self.model.lstm(packed)[1]
+            return self.model.norm(self.state[0][-1])
 
     def step(self, tokens: Tensor) -> Tensor:
         with autocast():
-            return self.model.hidden(tokens[:, None], self.state)[:, 0]
+            out, self.state = self.model.lstm(self.model.embed_tokens(tokens[:, None]), self.state)
+            return self.model.norm(out)[:, 0]
 
     def select(self, rows: list[int]) -> None:
-        self.state.select(torch.tensor(rows, device=self.model.head_weight.device))
+        self.state = tuple(part[:, rows].contiguous() for part in self.state)
 
     def logits(self, hidden: Tensor) -> Tensor:
         with autocast():

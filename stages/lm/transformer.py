@@ -11,9 +11,7 @@ from torch import Tensor, nn
 
 from stages.base.errors import InputError
 from stages.lm.attention import causal_attention
-from stages.lm.cache import KeyValueCache
 from stages.lm.config import ModelConfig
-from stages.lm.device import compute_dtype
 
 
 class RMSNorm(nn.Module):
@@ -41,16 +39,7 @@ class Attention(nn.Module):
             self.k_norm = nn.Parameter(torch.ones(config.head_dim))
         self.qk_norm, self.eps = config.qk_norm, config.norm_eps
 
-    def forward(
-        self,
-        x: Tensor,
-        cos: Tensor,
-        sin: Tensor,
-        cache: KeyValueCache | None,
-        layer: int,
-        positions: Tensor | None,
-        mask: Tensor | None,
-    ) -> Tensor:
+    def forward(self, x: Tensor, cos: Tensor, sin: Tensor, mask: Tensor | None) -> Tensor:
         batch, length, _ = x.shape
         heads = self.qkv_proj(x).view(batch, length, self.n_head + 2 * self.n_kv_head, self.head_dim)
         rotated, values = heads.split((self.n_head + self.n_kv_head, self.n_kv_head), dim=2)
@@ -62,12 +51,6 @@ class Attention(nn.Module):
         rotated = torch.cat((first * cos - second * sin, second * cos + first * sin), dim=-1).to(values.dtype)
         queries, keys = rotated.split((self.n_head, self.n_kv_head), dim=2)
         queries, keys, values = queries.transpose(1, 2), keys.transpose(1, 2), values.transpose(1, 2)
-        if cache is not None:
-            if mask is None:
-                cache.prefill(layer, keys, values)
-            else:
-                assert positions is not None
-                keys, values = cache.insert(layer, keys, values, positions, mask.shape[-1])
         if mask is None:
             mixed = causal_attention(queries, keys, values)
         else:
@@ -98,18 +81,14 @@ class Block(nn.Module):
         self.post_attention_layernorm = RMSNorm(config.d_model, config.norm_eps)
         self.mlp = FeedForward(config)
 
-    def forward(
-        self,
-        x: Tensor,
-        cos: Tensor,
-        sin: Tensor,
-        cache: KeyValueCache | None,
-        layer: int,
-        positions: Tensor | None,
-        mask: Tensor | None,
-    ) -> Tensor:
-        x = x + self.self_attn(self.input_layernorm(x), cos, sin, cache, layer, positions, mask)
+    def forward(self, x: Tensor, cos: Tensor, sin: Tensor, mask: Tensor | None) -> Tensor:
+        x = x + self.self_attn(self.input_layernorm(x), cos, sin, mask)
         return x + self.mlp(self.post_attention_layernorm(x))
+
+
+def empty_embedding(config: ModelConfig) -> nn.Embedding:
+    """Without numbers yet: on the device "meta", drawing them would load torch's compiler, which takes seconds."""
+    return nn.Embedding.from_pretrained(torch.empty(config.vocab_size, config.d_model), freeze=False)
 
 
 class Decoder(nn.Module):
@@ -118,13 +97,14 @@ class Decoder(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.config = config
-        self.embed_tokens = nn.Embedding(config.vocab_size, config.d_model)
+        self.embed_tokens = empty_embedding(config)
         self.layers = nn.ModuleList(Block(config) for _ in range(config.n_layer))
         self.norm = RMSNorm(config.d_model, config.norm_eps)
         if not config.tie_embeddings:
             self.lm_head = nn.Linear(config.d_model, config.vocab_size, bias=False)
-        half = torch.arange(0, config.head_dim, 2, dtype=torch.float64) / config.head_dim
-        angles = torch.outer(torch.arange(config.max_seq_len, dtype=torch.float64), config.rope_theta**-half)
+        half = torch.arange(0, config.head_dim, 2, dtype=torch.float64, device="cpu") / config.head_dim
+        positions = torch.arange(config.max_seq_len, dtype=torch.float64, device="cpu")
+        angles = torch.outer(positions, config.rope_theta**-half)
         self.register_buffer("cos", angles.cos().float()[:, None], persistent=False)
         self.register_buffer("sin", angles.sin().float()[:, None], persistent=False)
 
@@ -133,47 +113,27 @@ class Decoder(nn.Module):
         """The output matrix [V, C]."""
         return self.embed_tokens.weight if self.config.tie_embeddings else self.lm_head.weight
 
-    def new_cache(self, batch: int, length: int) -> KeyValueCache:
-        """An empty cache, in the dtype that autocast gives to keys and values here."""
-        weight = self.embed_tokens.weight
-        return KeyValueCache(self.config, batch, length, compute_dtype(weight), weight.device)
+    def hidden(self, tokens: Tensor, documents: Tensor | None = None) -> Tensor:
+        """Hidden states after the final norm, [B, T, C]; a row may be padded on the right, as padding comes after all
+        that counts. `InputError` for more than `max_seq_len` tokens.
 
-    def hidden(
-        self,
-        tokens: Tensor,
-        cache: KeyValueCache | None = None,
-        positions: Tensor | None = None,
-        documents: Tensor | None = None,
-    ) -> Tensor:
-        """Hidden states after the final norm, [B, T, C].
-
-        Without a cache, or with an empty one, tokens stand at 0 .. T - 1 (right-padded rows are fine: padding comes
-        after all that counts). With a filled cache, `positions` [B, T] says where each token of each row stands; a
-        token sees the cached positions up to its own. `InputError` when a position reaches `max_seq_len`.
-
-        Without a cache, `documents` [B, T] says which document each token belongs to, and a token sees its own only.
-        Positions go on through a row all the same: rotary attention depends on distances alone.
+        `documents` [B, T] says which document each token belongs to, and a token sees its own only. Positions go on
+        through a row all the same: rotary attention depends on distances alone.
         """
         length = tokens.shape[1]
+        if length > self.config.max_seq_len:
+            raise InputError(
+                f"a sequence of {length} tokens is longer than the model's max_seq_len of {self.config.max_seq_len}; "
+                "shorten it or train with a larger max_seq_len"
+            )
         mask = None
-        if cache is not None and cache.filled:
-            assert positions is not None, "a filled cache needs positions"
-            span = int(positions.max()) + 1
-            self._check_length(span)
-            mask = torch.arange(span, device=tokens.device) <= positions[:, None, :, None]
-            cos, sin = self.cos[positions], self.sin[positions]  # type: ignore[index]
-        else:
-            self._check_length(length)
-            cos, sin = self.cos[:length], self.sin[:length]  # type: ignore[index]
-            if documents is not None:
-                assert cache is None, "a document mask is for whole rows, not for decoding"
-                same = documents[:, None, :, None] == documents[:, None, None, :]
-                mask = same & torch.ones((length, length), dtype=torch.bool, device=tokens.device).tril()
+        if documents is not None:
+            same = documents[:, None, :, None] == documents[:, None, None, :]
+            mask = same & torch.ones((length, length), dtype=torch.bool, device=tokens.device).tril()
+        cos, sin = self.cos[:length], self.sin[:length]  # type: ignore[index]
         x = self.embed_tokens(tokens)
-        for index, block in enumerate(self.layers):
-            x = block(x, cos, sin, cache, index, positions, mask)
-        if cache is not None:
-            cache.filled = True
+        for block in self.layers:
+            x = block(x, cos, sin, mask)
         return self.norm(x)
 
     def logits(self, hidden: Tensor) -> Tensor:
@@ -181,10 +141,3 @@ class Decoder(nn.Module):
 
     def forward(self, tokens: Tensor) -> Tensor:
         return self.logits(self.hidden(tokens))
-
-    def _check_length(self, length: int) -> None:
-        if length > self.config.max_seq_len:
-            raise InputError(
-                f"a sequence of {length} tokens is longer than the model's max_seq_len of {self.config.max_seq_len}; "
-                "shorten it or train with a larger max_seq_len"
-            )

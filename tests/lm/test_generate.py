@@ -11,7 +11,7 @@ from torch import Tensor
 from stages.base.errors import InputError
 from stages.lm.build import LanguageModel, build_model
 from stages.lm.generate import fill_gaps, generate, pick
-from stages.lm.incremental import incremental
+from stages.lm.incremental import IncrementalDecoder, incremental
 from stages.lm.scoring import sequence_logprobs, token_logprobs
 from tests.lm.conftest import shaken, tiny
 
@@ -23,6 +23,7 @@ MODELS = {
     "one key head, tied": tiny(n_kv_head=1, tie_embeddings=True),
     "as many key heads, no QK-norm": tiny(n_kv_head=4, qk_norm=False),
     "one layer": tiny(n_layer=1),
+    "wide heads, odd vocabulary": tiny(head_dim=12, vocab_size=139),
     "lstm": tiny("lstm"),
 }
 
@@ -86,19 +87,36 @@ def test_cached_ragged_decoding_equals_decoding_without_a_cache(name: str, tempe
     assert generate(model, PROMPTS, stop_ids=stops, batch_size=4, **options) == wanted
 
 
+def test_more_tokens_of_ragged_rows_and_forks_are_read_as_the_whole_text_is() -> None:
+    model = model_of("grouped")
+    texts = [[5, 6, 7, 8, 9, 10], [5, 6, 90, 91], [5, 6, 3]]
+    with torch.inference_mode():
+        trunk = IncrementalDecoder(model)
+        trunk.read([[5, 6]])
+        branch = trunk.fork(torch.tensor([0, 0, 0]))
+        rest = [text[2:] + [0] * (6 - len(text)) for text in texts]
+        hidden = branch.read_on(torch.tensor(rest), torch.tensor([len(text) - 2 for text in texts]))
+        last = branch.fork(torch.tensor([2, 0, 2])).read_on(torch.tensor([[1, 2], [3, 4], [1, 2]]))
+        again = branch.step(torch.tensor([1, 1, 1]))  # the branch goes on as if nothing had left it
+        for row, text in enumerate(texts):
+            wanted = model.hidden(torch.tensor([[*text, 1]]))[0]
+            torch.testing.assert_close(hidden[row, : len(text) - 2], wanted[2:-1], atol=1e-4, rtol=1e-4)
+            torch.testing.assert_close(again[row], wanted[-1], atol=1e-4, rtol=1e-4)
+        for row, text in enumerate(([5, 6, 3, 1, 2], [*texts[0], 3, 4], [5, 6, 3, 1, 2])):
+            torch.testing.assert_close(last[row], model.hidden(torch.tensor([text]))[0, -2:], atol=1e-4, rtol=1e-4)
+
+
 def test_the_cache_takes_the_dtype_of_autocast(monkeypatch: pytest.MonkeyPatch) -> None:
     """On CUDA the weights are float32 and the keys bfloat16; the same happens under a CPU's autocast."""
     model = shaken(build_model(tiny(), 3)).eval()
-    tokens = torch.tensor([[5, 6, 7, 8, 9, 10]])
-    with torch.inference_mode(), torch.autocast("cpu", dtype=torch.bfloat16):
-        cache = model.new_cache(1, 6)
-        model.hidden(tokens[:, :5], cache)
-        last = model.hidden(tokens[:, 5:], cache, torch.tensor([[5]]))
-        whole = model.hidden(tokens)[:, 5:]
-    assert cache.keys[0].dtype == cache.values[0].dtype == torch.bfloat16
-    torch.testing.assert_close(last, whole, atol=0.05, rtol=0.05)
-
     monkeypatch.setattr("stages.lm.incremental.autocast", lambda: torch.autocast("cpu", dtype=torch.bfloat16))
+    with torch.inference_mode(), torch.autocast("cpu", dtype=torch.bfloat16):
+        reader = IncrementalDecoder(model)
+        reader.read([[5, 6, 7, 8, 9]])
+        last = reader.step(torch.tensor([10]))
+        whole = model.hidden(torch.tensor([[5, 6, 7, 8, 9, 10]]))[:, 5]
+    assert reader.cache.keys[0].dtype == reader.cache.values[0].dtype == torch.bfloat16
+    torch.testing.assert_close(last, whole, atol=0.05, rtol=0.05)
     answers = generate(model, PROMPTS, max_new_tokens=8, temperature=0, top_p=1, seed=0, stop_ids=[], batch_size=3)
     assert [len(answer) for answer in answers] == [8] * len(PROMPTS)
 

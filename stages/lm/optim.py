@@ -49,6 +49,12 @@ def orthogonalise(matrices: Tensor) -> Tensor:
 class MuonAdamW(torch.optim.Optimizer):
     """Groups carry kind "muon" or "adamw"; `lr` is the group's own. All state is tensors, so it resumes bitwise."""
 
+    # Wrapped, they load torch's compiler, only to tell it to leave them alone: a second and more of each start.
+    add_param_group = torch.optim.Optimizer.add_param_group.__wrapped__  # type: ignore[attr-defined]
+    zero_grad = torch.optim.Optimizer.zero_grad.__wrapped__  # type: ignore[attr-defined]
+    state_dict = torch.optim.Optimizer.state_dict.__wrapped__  # type: ignore[attr-defined]
+    load_state_dict = torch.optim.Optimizer.load_state_dict.__wrapped__  # type: ignore[attr-defined]
+
     def __init__(self, groups: list[dict[str, Any]]) -> None:
         # By "fused" torch knows that a loaded `step` belongs on the parameter's device.
         defaults = {"lr": 0.0, "weight_decay": 0.0, "momentum": 0.95, "betas": (0.9, 0.95), "eps": 1e-10, "fused": True}

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-PAGES = ("index", "leaderboard", "training", "evaluation", "corpus", "scaling")
+PAGES = ("index", "leaderboard", "training", "evaluation", "scaling", "corpus", "tokenizer")
 
 
 def register(subparsers: argparse._SubParsersAction) -> None:

@@ -17,7 +17,7 @@ from tests.publishing.crawl import CORPUS, DROPS, PAGES, drop_rows, histogram
 from tests.publishing.html_page import Page
 
 PAGE = Path("reports/corpus.html")
-SITE = {f"{name}.html" for name in ("index", "leaderboard", "training", "evaluation", "scaling", "corpus")}
+SITE = {f"{name}.html" for name in ("index", "leaderboard", "training", "evaluation", "scaling", "corpus", "tokenizer")}
 
 
 def note(step: str, **notes: Any) -> None:

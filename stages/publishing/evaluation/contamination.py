@@ -37,11 +37,13 @@ def _intro(found: Contamination) -> str:
     seen = [row.task.replace("_", " ") for row in found.ordering if row.verdict == "contaminated"]
     finds = f"finds a sign that it read {', '.join(seen)}" if seen else "finds no sign that it read them"
     dirty = max((row.dirty or 0.0 for row in found.overlap), default=0.0)
-    shared = f"{percent(dirty, 1)} of a set share" if dirty else "no question shares"
+    shared = (
+        f"{percent(dirty, 1)} of a set share most of their text with it" if dirty else "None shares most of its text"
+    )
     return (
         f"Two questions about {found.model}. Does it prefer the published order of a task's questions to shuffled "
-        f"ones, as a model does that read the file (Oren et al. 2023)? The test {finds}. Which questions stand in its "
-        f"training text word for word? Of them {shared} most of their text with it."
+        f"ones, as a model does that read the file (Oren et al. 2023)? The test {finds}. And which questions stand in "
+        f"its training text word for word? {shared}."
     )
 
 

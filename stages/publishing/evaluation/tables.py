@@ -69,5 +69,5 @@ def cost_of_tuning(evaluations: Evaluations, text: str, base: str) -> str:
     before = evaluations[base].texts[text].bpb
     change, model = max((one.texts[text].bpb - before, model) for model, one in evaluations.items())
     if change > 0:
-        return f"{model} lost most by tuning: {change:+.3f} bits per byte beside {base}"
+        return f"tuning cost {model} most: {change:+.3f} bits per byte beside {base}"
     return f"no model is worse at text than {base}"

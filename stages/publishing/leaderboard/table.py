@@ -44,6 +44,7 @@ def leaderboard_view(board: Leaderboard, agreement: Agreement | None) -> dict[st
         "win_scale": Scale(floor([50.0, *wins], 10), ceiling([50.0, *wins], 10)),
         "judge_label": "simulated annotators" if board.judge.simulated else "judge",
         "judge_note": judge_note(board.judge, has_right=bool(rights)),
+        "one_run": ONE_RUN,
         "reading": _reading(board, has_right=bool(rights)),
         "comparisons": comparisons_view(board.comparisons),
         "correlations": correlations_view(board.correlations),

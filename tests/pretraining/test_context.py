@@ -1,8 +1,10 @@
 """Context extension: long documents out of packed rows, long rows of them, loss by position, the stage."""
 
 import json
+import shutil
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -15,12 +17,12 @@ from hypothesis import strategies as st
 from stages.base import schemas
 from stages.base.errors import InputError
 from stages.base.tables import write_table
-from stages.lm import memory
+from stages.lm import memory, packed_training
 from stages.lm.build import build_model
 from stages.lm.checkpoint import load_model
 from stages.lm.config import ModelConfig
 from stages.lm.extension import ntk_theta
-from stages.pretraining import context, recipe
+from stages.pretraining import context
 from stages.pretraining.long_rows import (
     bucket_edges,
     long_documents,
@@ -30,7 +32,17 @@ from stages.pretraining.long_rows import (
     single_rows,
 )
 from stages.tokens.packing import pack, shuffle_rows
-from tests.pretraining.test_pretraining import MODEL, PARAMS, finish, mixed, prepare, stage, tokenise
+from tests.pretraining.test_pretraining import (
+    MODEL,
+    PARAMS,
+    RECIPE,
+    change_plan,
+    finish,
+    mixed,
+    prepare,
+    stage,
+    tokenise,
+)
 
 BOS, PAD = 600, 601
 
@@ -112,8 +124,8 @@ CONTEXT = {
 }  # fmt: skip
 
 
-def write_params(folder: Path, context: dict, pretrain: dict = PARAMS["pretraining"]["pretrain"]) -> None:
-    values = PARAMS | {"pretraining": PARAMS["pretraining"] | {"context": context, "pretrain": pretrain}}
+def write_params(folder: Path, context: dict, **recipe: Any) -> None:
+    values = PARAMS | {"pretraining": PARAMS["pretraining"] | {"context": context}, "recipe": RECIPE | recipe}
     (folder / "params.yaml").write_text(yaml.safe_dump(values))
 
 
@@ -139,14 +151,14 @@ def test_the_stage_leaves_a_longer_model_and_its_loss_by_position(extended: Path
     for when in ("before", "untrained", "after"):
         assert all(np.isfinite(metrics[f"loss_by_position_{when}_{name}"]) for name in where)
     assert metrics["loss_by_position_after_all"] < metrics["loss_by_position_before_all"]
-    model, base = load_model(folder), load_model(extended / "data/pretraining/anneal")
+    model, base = (load_model(extended / "data/models" / key) for key in ("context", "base"))
     assert model.config.max_seq_len == 96 and metrics["steps"] == 20
     assert model.config.rope_theta == metrics["rope_theta"] == ntk_theta(base.config, 96)
     assert {"validation_loss", "base_validation_loss", "validation_loss_domain_x"} <= set(metrics)
     assert model(torch.zeros((1, 96), dtype=torch.int64)).shape == (1, 96, 320)
-    first = (folder / "model.safetensors").read_bytes()
+    first = (extended / "data/models/context/model.safetensors").read_bytes()
     finish(stage(extended, "stages.pretraining.context"))
-    assert (folder / "model.safetensors").read_bytes() == first
+    assert (extended / "data/models/context/model.safetensors").read_bytes() == first
 
 
 @pytest.mark.parametrize(
@@ -170,28 +182,31 @@ def test_the_longer_rows_are_checked_for_memory_and_compiled(
     extended: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "data/pretraining").mkdir(parents=True)
-    for name in ("corpus", "tokens", "scaling", "pretraining/anneal"):
+    (tmp_path / "data/models").mkdir()
+    for name in ("corpus", "tokens", "pretraining/anneal", "models/base"):
         (tmp_path / "data" / name).symlink_to(extended / "data" / name)
+    shutil.copytree(extended / "data/scaling", tmp_path / "data/scaling")
+    changed = {"compile": "on", "document_mask": True}
+    change_plan(tmp_path, recipe=RECIPE | changed)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("TRAINYARD_THREADS", "1")
     monkeypatch.setenv("TRAINYARD_TRACK", "off")
     shapes = []
 
     def compiler(_: object, example: torch.Tensor, documents: torch.Tensor, dtype: torch.dtype) -> None:
         assert dtype == torch.float32  # the recipe's precision
+        assert example.stride(0) == example.shape[1] + 1  # as the rows of a batch stand in memory
         shapes.append((tuple(example.shape), documents.shape == example.shape))
         raise InputError("far enough")
 
-    monkeypatch.setattr(recipe, "compiled", compiler)
-    changed = PARAMS["pretraining"]["pretrain"] | {"compile": "on", "document_mask": True}
+    monkeypatch.setattr(packed_training, "compiled", compiler)
     for seq_len in (48, 96):
-        write_params(tmp_path, CONTEXT | {"seq_len": seq_len}, changed)
+        write_params(tmp_path, CONTEXT | {"seq_len": seq_len}, **changed)
         with pytest.raises(SystemExit):
             context.main()
     assert shapes == [((2, 48), True), ((1, 96), True)]  # the tokens of four rows of 32 at once, but a whole row
     monkeypatch.setattr(memory, "available", lambda _: 1)
-    for seq_len, param in ((48, "pretraining.pretrain.micro_rows"), (96, "pretraining.context.seq_len")):
-        write_params(tmp_path, CONTEXT | {"seq_len": seq_len}, changed)
+    for seq_len, param in ((48, "recipe.micro_rows"), (96, "pretraining.context.seq_len")):
+        write_params(tmp_path, CONTEXT | {"seq_len": seq_len}, **changed)
         with pytest.raises(SystemExit):
             context.main()
         assert f"`{param}`: a training step needs" in capsys.readouterr().err

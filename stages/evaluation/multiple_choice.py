@@ -13,6 +13,7 @@ from stages.evaluation.protocols import PROTOCOLS, Question, Rendered, problem_o
 from stages.lm.build import LanguageModel
 from stages.lm.chat import ChatTokenizer, load_tokenizer
 from stages.lm.checkpoint import load_model
+from stages.lm.forks import in_forks
 from stages.lm.incremental import incremental
 
 if TYPE_CHECKING:
@@ -102,10 +103,14 @@ def answer(
             too_long.append(row["id"])
             continue
         groups[row["subject"], requests[index][1]].append(index)
+    together, reader = [groups[key] for key in sorted(groups)], incremental(model)
+
+    def scored(part: int) -> list[list[float]]:
+        return score_group(model, [requests[i][0] for i in together[part]], reader)
+
     logprobs: dict[int, list[float]] = {}
-    reader = incremental(model)
-    for key in sorted(groups):
-        logprobs |= zip(groups[key], score_group(model, [requests[i][0] for i in groups[key]], reader), strict=True)
+    for part, values in in_forks(scored, len(together)):
+        logprobs |= zip(together[part], values, strict=True)
     return [_answered(rows[i], requests[i][1], logprobs[i], protocol) for i in sorted(requests)], too_long
 
 

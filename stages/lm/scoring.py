@@ -14,6 +14,7 @@ from stages.base.errors import InputError
 from stages.lm.build import LanguageModel
 from stages.lm.data import PackedRows
 from stages.lm.device import autocast
+from stages.lm.forks import in_forks
 from stages.lm.loss import document_ids, linear_cross_entropy, linear_logprobs
 
 
@@ -23,7 +24,8 @@ def token_logprobs(
 ) -> list[list[float]]:
     """log p(ids[t] | ids[:t]) for t = start .. len(ids) - 1 of each (ids, start), in nats; start >= 1.
 
-    Sequences of similar length share a right-padded batch of at most about `batch_tokens` tokens.
+    Sequences of similar length share a right-padded batch of at most about `batch_tokens` tokens. On a CPU, batches are
+    computed by as many processes as there are workers, with the same result.
     """
     limit = model.config.max_seq_len
     for index, (ids, start) in enumerate(sequences):
@@ -33,20 +35,24 @@ def token_logprobs(
                 "and be scored from 1 at the earliest"
             )
     home = model.head_weight.device
-    out: list[list[float]] = [[] for _ in sequences]
-    for batch in _batches([len(ids) for ids, _ in sequences], batch_tokens):
-        width = max(len(sequences[i][0]) for i in batch)
+    batches = _batches([len(ids) for ids, _ in sequences], batch_tokens)
+
+    @torch.inference_mode()
+    def score(number: int) -> list[float]:
+        batch = batches[number]
+        width = max(2, *(len(sequences[i][0]) for i in batch))
         tokens = torch.zeros((len(batch), width), dtype=torch.int64)
         mask = torch.zeros((len(batch), width), dtype=torch.bool)
         for row, i in enumerate(batch):
             ids, start = sequences[i]
             tokens[row, : len(ids)] = torch.tensor(ids)
             mask[row, start : len(ids)] = True
-        if width < 2:
-            continue
-        values = masked_logprobs(model, tokens.to(home), mask.to(home)).tolist()
+        return masked_logprobs(model, tokens.to(home), mask.to(home)).tolist()
+
+    out: list[list[float]] = [[] for _ in sequences]
+    for number, values in in_forks(score, len(batches)):
         place = 0
-        for i in batch:
+        for i in batches[number]:
             ids, start = sequences[i]
             out[i] = values[place : place + len(ids) - start]
             place += len(ids) - start

@@ -18,10 +18,12 @@ from stages.evaluation import contamination, evaluate
 from stages.evaluation.items import ITEM
 from stages.lm.chat import padded_vocab_size
 from stages.lm.checkpoint import save_model
+from tests.contracts.scaling import RECIPE
 from tests.evaluation.conftest import make_model
 
 PARAMS = {
     "run": {"seed": 0},
+    "recipe": RECIPE.model_dump() | {"batch_tokens": 512, "micro_rows": 8},
     "evaluation": {
         "evaluate": {
             "bytes_per_source": 400,
@@ -48,12 +50,6 @@ PARAMS = {
                 "n_head": 2,
                 "n_kv_head": 2,
                 "d_ff": 64,
-                "rope_theta": 10000.0,
-                "norm_eps": 1e-6,
-                "rows_per_step": 8,
-                "lr": 0.02,
-                "adam_lr": 0.01,
-                "warmup": 0.02,
             },
         },
     },

@@ -1,6 +1,6 @@
 """Encode the mixture and pack it into rows that training maps into memory."""
 
-from typing import Annotated, Any
+from typing import Annotated
 
 import numpy as np
 import pyarrow as pa
@@ -8,6 +8,8 @@ import pyarrow.compute as pc
 from pydantic import Field
 
 from stages.base import schemas
+from stages.base.artifacts import TOKENIZER, VALIDATION
+from stages.base.contracts.pack import Domain, Pack, TrainShard, TrainSource, ValidationShard, ValidationSource
 from stages.base.errors import InputError
 from stages.base.files import atomic_path, sha256_file
 from stages.base.params import Section
@@ -29,15 +31,12 @@ class PackParams(Section):
 
 
 PARAMS: dict[str, type[Section]] = {"tokens.pack": PackParams}
-TOKENIZER = "data/tokens/tokenizer"
 
 
 def pack_table(
     table: pa.Table, tokenizer: ChatTokenizer, params: PackParams, seed: int, label: str
-) -> tuple[Packed, dict]:
-    """Rows of a MIXED table, and what they hold: counts, and per source the unique tokens and bytes and the tokens
-    with repeats.
-    """
+) -> tuple[Packed, TrainShard]:
+    """Rows of a MIXED table, and what they hold."""
     documents = encode_documents(tokenizer.tokenizer, table["text"].to_pylist(), f"encoding {label}")
     order = schedule_copies(table["id"].to_pylist(), table["epochs"].to_numpy().astype(np.float64), seed)
     packed = packing.pack(
@@ -52,29 +51,30 @@ def pack_table(
     lengths = np.array([len(document) for document in documents], dtype=np.int64)
     sizes = np.array([len(text.encode("utf-8")) for text in table["text"].to_pylist()], dtype=np.int64)
     sources = np.array(table["source"].to_pylist(), dtype=object)
-    facts: dict[str, Any] = {
-        "rows": len(packed.rows),
-        "tokens": packed.tokens,
-        "padding": packed.padding,
-        "utilisation": packed.utilisation,
-        "splits": packed.splits,
-        "documents": len(order),
-        "bytes": int(sizes[order].sum()),
-        "sources": {
-            source: {
-                "unique_tokens": int(lengths[sources == source].sum()),
-                "unique_bytes": int(sizes[sources == source].sum()),
-                "tokens": int(lengths[order][sources[order] == source].sum()),
-            }
-            for source in sorted(set(sources.tolist()))
-        },
-    }
     if packed.tokens != int(lengths[order].sum()):
         raise InputError(f"tokens.pack lost text: {packed.tokens} tokens packed of {int(lengths[order].sum())}")
-    return packed, facts
+    return packed, TrainShard(
+        rows=len(packed.rows),
+        tokens=packed.tokens,
+        padding=packed.padding,
+        utilisation=packed.utilisation,
+        splits=packed.splits,
+        documents=len(order),
+        bytes=int(sizes[order].sum()),
+        sources={
+            source: TrainSource(
+                unique_tokens=int(lengths[sources == source].sum()),
+                unique_bytes=int(sizes[sources == source].sum()),
+                tokens=int(lengths[order][sources[order] == source].sum()),
+            )
+            for source in sorted(set(sources.tolist()))
+        },
+    )
 
 
-def pack_by_source(table: pa.Table, tokenizer: ChatTokenizer, params: PackParams, seed: int) -> tuple[Packed, dict]:
+def pack_by_source(
+    table: pa.Table, tokenizer: ChatTokenizer, params: PackParams, seed: int
+) -> tuple[Packed, ValidationShard]:
     """Validation rows, one source after another, so that each can be measured by itself: its first row and row count
     are in `sources`. By domain they are told apart by their placements.
     """
@@ -84,21 +84,14 @@ def pack_by_source(table: pa.Table, tokenizer: ChatTokenizer, params: PackParams
     first = total = size = padding = splits = 0
     for source in sorted(set(names.tolist())):
         chosen = np.flatnonzero(names == source)
-        packed, facts = pack_table(
-            table.take(chosen), tokenizer, params, derive(seed, source), f"validation ({source})"
-        )
-        sources[source] = {
-            "first_row": first,
-            "rows": facts["rows"],
-            "tokens": facts["tokens"],
-            "bytes": facts["bytes"],
-        }
+        packed, held = pack_table(table.take(chosen), tokenizer, params, derive(seed, source), f"validation ({source})")
+        sources[source] = ValidationSource(first_row=first, rows=held.rows, tokens=held.tokens, bytes=held.bytes)
         found = packed.placements.copy()
         found["row"] += first
         found["document"] = chosen[found["document"]]
         parts.append(packed.rows)
         places.append(found)
-        first, total, size = first + facts["rows"], total + facts["tokens"], size + facts["bytes"]
+        first, total, size = first + held.rows, total + held.tokens, size + held.bytes
         padding, splits = padding + packed.padding, splits + packed.splits
     together = Packed(np.concatenate(parts), total, padding, splits, np.concatenate(places))
     tokens = np.bincount(
@@ -107,9 +100,15 @@ def pack_by_source(table: pa.Table, tokenizer: ChatTokenizer, params: PackParams
     labels = np.array([domain or "none" for domain in table["domain"].to_pylist()], dtype=object)
     for domain in sorted(set(labels.tolist())):
         chosen = labels == domain
-        domains[domain] = {"tokens": int(tokens[chosen].sum()), "bytes": int(sizes[chosen].sum())}
-    facts = {"rows": first, "tokens": total, "bytes": size, "utilisation": together.utilisation}
-    return together, facts | {"sources": sources, "domains": domains}
+        domains[domain] = Domain(tokens=int(tokens[chosen].sum()), bytes=int(sizes[chosen].sum()))
+    return together, ValidationShard(
+        rows=first,
+        tokens=total,
+        bytes=size,
+        utilisation=together.utilisation,
+        sources=sources,
+        domains=domains,
+    )
 
 
 def placement_table(placements: np.ndarray, table: pa.Table) -> pa.Table:
@@ -131,30 +130,32 @@ def main() -> None:
         path = run.input(TOKENIZER)
         tokenizer = load_tokenizer(path)
         vocab_size = padded_vocab_size(tokenizer.tokenizer)
-        facts: dict[str, Any] = {
-            "seq_len": run.params.seq_len,
-            "vocab_size": vocab_size,
-            "dtype": token_dtype(vocab_size),
-            "tokenizer_sha256": sha256_file(path / "tokenizer.json"),
-            "pad_id": tokenizer.pad_id,
-            "bos_id": tokenizer.prefix_id,
-        }
+        dtype, shards = token_dtype(vocab_size), {}
         for name in ("train", "anneal"):
             table = run.read_table(f"data/corpus/mix/{name}.parquet", schemas.MIXED)
             seed = derive(run.seed, name)
-            packed, facts[name] = pack_table(table, tokenizer, run.params, seed, name)
+            packed, shards[name] = pack_table(table, tokenizer, run.params, seed, name)
             if not len(packed.rows):
                 raise InputError(f"data/corpus/mix/{name}.parquet: no text to pack; look at corpus.mix")
-            write_shard(run, name, shuffle_rows(packed, seed), table, facts["dtype"])
-        table = run.read_table("data/corpus/mix/validation.parquet", schemas.MIXED)
+            write_shard(run, name, shuffle_rows(packed, seed), table, dtype)
+        table = run.read_table(VALIDATION, schemas.MIXED)
         if not table.num_rows:
-            raise InputError("data/corpus/mix/validation.parquet: no documents; raise corpus.mix's validation share")
-        packed, facts["validation"] = pack_by_source(table, tokenizer, run.params, run.seed)
-        write_shard(run, "validation", packed, table, facts["dtype"])
-        facts["unique_tokens"] = {
-            source: values["unique_tokens"] for source, values in facts["train"]["sources"].items()
-        }
-        run.write_json("pack.json", facts)
+            raise InputError(f"{VALIDATION}: no documents; raise `corpus.mix.sources.*.validation`")
+        packed, validation = pack_by_source(table, tokenizer, run.params, run.seed)
+        write_shard(run, "validation", packed, table, dtype)
+        held = Pack(
+            seq_len=run.params.seq_len,
+            vocab_size=vocab_size,
+            dtype=dtype,
+            tokenizer_sha256=sha256_file(path / "tokenizer.json"),
+            pad_id=tokenizer.pad_id,
+            bos_id=tokenizer.prefix_id,
+            train=shards["train"],
+            anneal=shards["anneal"],
+            validation=validation,
+            unique_tokens={source: there.unique_tokens for source, there in shards["train"].sources.items()},
+        )
+        run.write_contract("pack.json", held)
 
 
 if __name__ == "__main__":

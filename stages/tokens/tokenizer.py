@@ -9,6 +9,7 @@ from pydantic import Field
 from tokenizers import Tokenizer
 
 from stages.base import schemas
+from stages.base.artifacts import TRAIN, VALIDATION
 from stages.base.errors import InputError, ParamError
 from stages.base.params import Section
 from stages.base.record import StageRun, stage
@@ -34,7 +35,6 @@ class TokenizerParams(Section):
 
 
 PARAMS: dict[str, type[Section]] = {"tokens.tokenizer": TokenizerParams}
-TRAIN, VALIDATION = "data/corpus/mix/train.parquet", "data/corpus/mix/validation.parquet"
 
 
 def choose(sizes: np.ndarray, max_bytes: int, seed: int) -> np.ndarray:

@@ -23,7 +23,7 @@ def register(subparsers: argparse._SubParsersAction) -> None:
         "--mfu", type=float, nargs=2, metavar=("LOW", "HIGH"), help="share of the dense peak; default: .22 .44"
     )
     speed.add_argument("--tflops", type=float, help="achieved, by each device, in place of a share of its peak")
-    add("--usd-per-gpu-hour", type=float, help="default: the device's in docs/scaling.md")
+    add("--usd-per-gpu-hour", type=float, help="default: the device's in stages/lm/accelerators.py")
     add("--people", type=float, default=0.0, help="who work on it; default: not counted")
     add("--usd-per-person", type=float, default=500_000.0, help="for the project; default: 500000")
     add("--pue", type=float, default=1.1, help="energy of the building by that of the boards; default: 1.1")

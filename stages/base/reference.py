@@ -90,14 +90,20 @@ def members(schema: Schema, value: Any = None) -> list[Schema]:
     return found
 
 
+def items_of(schema: Schema) -> Schema | None:
+    """What a mapping whose keys are the user's holds; None for anything else."""
+    items = schema.get("additionalProperties") or next(iter(schema.get("patternProperties", {}).values()), None)
+    return items if isinstance(items, dict) else None
+
+
 def child(schema: Schema, key: str, value: Any, path: str) -> Schema:
     """The schema of `key` in the mapping `value` at `path`. Raises ParamError with the nearest known name."""
     known: list[str] = []
     for one in members(schema, value):
         if key in one.get("properties", {}):
             return one["properties"][key]
-        if isinstance(one.get("additionalProperties"), dict):
-            return one["additionalProperties"]
+        if items := items_of(one):
+            return items
         known += one.get("properties", {})
     where = f"{path}.{key}" if path else key
     raise ParamError(f"{PARAMS_FILE}: unknown parameter `{where}`{nearest(key, list(dict.fromkeys(known)))}")
@@ -124,8 +130,8 @@ def describe(schema: Schema) -> str:
         inner = schema.get("items")
         words = f"list of ({describe(inner)})" if inner else "list"
     elif kind == "object":
-        items = schema.get("additionalProperties")
-        words = f"mapping of names to ({describe(items)})" if isinstance(items, dict) else "section"
+        items = items_of(schema)
+        words = f"mapping of names to ({describe(items)})" if items else "section"
     else:
         words = {"number": "number", "integer": "whole number", "string": "text", "boolean": "true or false"}.get(
             str(kind), str(kind)

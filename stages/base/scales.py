@@ -13,7 +13,7 @@ import yaml
 
 from stages.base.errors import ParamError
 from stages.base.params import PARAMS_FILE, duplicate_keys, nearest, read_params
-from stages.base.reference import Schema, child, members
+from stages.base.reference import Schema, child, items_of, members
 
 SCALES = Path("scales")
 COMPLETE = SCALES / "laptop.yaml"
@@ -28,13 +28,14 @@ def scale_file(name: str) -> Path:
     return path
 
 
-def compose(name: str | None, settings: list[str], schema: Schema) -> tuple[Path, Values]:
-    """The file whose comments and order hold, and the values: of a scale, or with None of params.yaml as it is, with
-    `key=value` settings laid over. Raises ParamError naming the file or the setting."""
-    base = COMPLETE if name is not None else PARAMS_FILE
+def compose(names: list[str], settings: list[str], schema: Schema) -> tuple[Path, Values]:
+    """The file whose comments and order hold, and the values: scales laid over the complete one in turn (without any,
+    params.yaml as it is), `key=value` settings on top. Raises ParamError naming the file or the setting."""
+    base = COMPLETE if names else PARAMS_FILE
     values = read_scale(base)
-    if name is not None and (path := scale_file(name)) != base:
-        values = lay(values, read_scale(path), schema, str(path))
+    for path in map(scale_file, names):
+        if path != base:
+            values = lay(values, read_scale(path), schema, str(path))
     for setting in settings:
         values = lay(values, _setting(setting), schema, setting)
     return base, values
@@ -71,7 +72,7 @@ def lay(base: Values, over: Values, schema: Schema, source: str, path: str = "")
             inner = child(schema, str(key), kind, path)
         except ParamError as error:
             raise ParamError(str(error).replace(PARAMS_FILE.name, source, 1)) from None
-        if value is None and any(isinstance(one.get("additionalProperties"), dict) for one in members(schema, kind)):
+        if value is None and any(items_of(one) for one in members(schema, kind)):
             if key not in base:
                 raise ParamError(f"{source}: `{here}` is not there to be removed{nearest(str(key), list(base))}")
             del merged[key]

@@ -8,15 +8,15 @@ def register(subparsers: argparse._SubParsersAction) -> None:
     command = subparsers.add_parser(
         "configure",
         help="compose params.yaml for a scale and show what would change",
-        usage="trainyard configure [SCALE] [KEY=VALUE ...] [--write]",
+        usage="trainyard configure [SCALE ...] [KEY=VALUE ...] [--write]",
     )
     scales = ", ".join(sorted(path.stem for path in Path("scales").glob("*.yaml")))
     command.add_argument(
         "words",
         nargs="*",
         metavar="SCALE, KEY=VALUE",
-        help=f"a scale ({scales or 'a file of scales/'}; without one, params.yaml as it is) and values laid over it: "
-        "corpus.dedup.jaccard=0.8; an item is removed by KEY=null",
+        help=f"scales, each laid over the one before ({scales or 'files of scales/'}; without any, params.yaml as it "
+        "is), and values: corpus.dedup.jaccard=0.8; KEY=null removes an item",
     )
     command.add_argument("--write", action="store_true", help="write params.yaml")
     command.set_defaults(run=run)
@@ -30,11 +30,14 @@ def run(options: argparse.Namespace) -> int:
     from stages.base.scales import changes, compose, render
     from stages.check import check_values, declared_sections
 
-    scale, settings = None, list(options.words)
-    if settings and "=" not in settings[0]:
-        scale = settings.pop(0)
-    base, values = compose(scale, settings, params_schema(declared_sections()))
-    check_values(values)
+    scales = [word for word in options.words if "=" not in word]
+    settings = [word for word in options.words if "=" in word]
+    base, values = compose(scales, settings, params_schema(declared_sections()))
+    try:
+        check_values(values)
+    except ParamError as error:
+        hint = "; give what is missing as KEY=VALUE" if "is missing" in str(error) else ""
+        raise ParamError(str(error).replace(f"{PARAMS_FILE}: ", "") + hint) from None
     text = render(base, values)
     try:
         old = read_params()

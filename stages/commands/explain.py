@@ -35,12 +35,12 @@ def run(options: argparse.Namespace) -> int:
 
 def _inside(schema: dict[str, Any], value: Any) -> dict[str, dict[str, Any]] | None:
     """What a section or a mapping of items holds; None for a single value."""
-    from stages.base.reference import members
+    from stages.base.reference import items_of, members
 
     found: dict[str, dict[str, Any]] = {}
     for one in members(schema, value):
         found |= one.get("properties", {})
-        if isinstance(items := one.get("additionalProperties"), dict):
+        if items := items_of(one):
             found |= {key: items for key in value or {} if key not in found}
         elif one.get("type") != "object":
             return None

@@ -2,9 +2,7 @@
 
 import sys
 from pathlib import Path
-from typing import Annotated, Any
-
-from pydantic import AfterValidator
+from typing import Any
 
 from stages.base.errors import InputError
 from stages.base.files import read_json, write_json
@@ -12,14 +10,8 @@ from stages.base.params import Section
 from stages.base.record import stage
 
 
-def _is_model_folder(path: str) -> str:
-    if not Path(path, "config.json").is_file():
-        raise ValueError(f"{path} is no model folder: it has no config.json; download one that transformers loads")
-    return path
-
-
 class ImportedParams(Section):
-    path: Annotated[str, AfterValidator(_is_model_folder)]
+    path: str
     """Hugging Face folder on this machine: config.json, safetensors, tokenizer.json, tokenizer_config.json."""
 
 

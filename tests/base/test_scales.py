@@ -121,7 +121,7 @@ def test_compose_lays_settings_over_a_scale_and_names_what_is_wrong(
     Path("scales/laptop.yaml").write_text(COMPLETE)
     Path("scales/big.yaml").write_text("run: {seed: 2}\n")
     Path("scales/twice.yaml").write_text("run:\n  seed: 2\n  seed: 3\n")
-    base, values = compose("big", ["phase.step.rate.lr=0.25", "phase.sources.mine=null"], SCHEMA)
+    base, values = compose(["big"], ["phase.step.rate.lr=0.25", "phase.sources.mine=null"], SCHEMA)
     assert base == scales.COMPLETE and values["run"]["seed"] == 2
     assert values["phase"]["step"]["rate"]["lr"] == 0.25 and list(values["phase"]["sources"]) == ["other"]
     assert changes(VALUES, values) == [
@@ -131,10 +131,10 @@ def test_compose_lays_settings_over_a_scale_and_names_what_is_wrong(
         "- phase.sources.mine.path: 'here'",
     ]
     for words, message in (
-        (("bigg", []), "no such scale; did you mean `big`?"),
-        (("big", ["seed"]), "must be key=value"),
-        (("big", ["run.sed=3"]), "run.sed=3: unknown parameter `run.sed`; did you mean `seed`?"),
-        (("twice", []), "`run.seed` stands twice, on lines 2 and 3"),
+        ((["bigg"], []), "no such scale; did you mean `big`?"),
+        ((["big"], ["seed"]), "must be key=value"),
+        ((["big"], ["run.sed=3"]), "run.sed=3: unknown parameter `run.sed`; did you mean `seed`?"),
+        ((["twice"], []), "`run.seed` stands twice, on lines 2 and 3"),
     ):
         with pytest.raises(ParamError) as caught:
             compose(*words, SCHEMA)

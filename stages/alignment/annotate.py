@@ -1,9 +1,13 @@
-"""Preference data: two answers of the SFT model to one instruction, and which of them an annotator likes better."""
+"""Preference data: two answers of the SFT model to one instruction, and which of them an annotator likes better.
+
+Nobody is asked where no source of preferences takes what is annotated.
+"""
 
 import itertools
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from statistics import fmean
 from typing import Annotated
 
@@ -12,13 +16,14 @@ from pydantic import Field
 
 from stages.alignment.answers import Sampling, answer, exact
 from stages.alignment.inputs import read_model
+from stages.alignment.preferences import ANNOTATED, PreferenceSource
 from stages.alignment.records import Instruction, Preference, of_split, read_instructions, read_truth, table_of
 from stages.annotators.client import AnnotatorSettings, Pair, compare
 from stages.annotators.client import Preference as Verdict
 from stages.annotators.grades import Grader
 from stages.annotators.truth import Truth
 from stages.base import schemas
-from stages.base.record import stage
+from stages.base.record import StageRun, stage
 from stages.base.seeds import derive
 
 
@@ -32,7 +37,8 @@ class AnnotateParams(Sampling):
     annotator: AnnotatorSettings
 
 
-PARAMS = {"alignment.annotate": AnnotateParams}
+SOURCES = "alignment.preferences.sources"
+PARAMS = {"alignment.annotate": AnnotateParams, SOURCES: dict[str, PreferenceSource]}
 
 
 @dataclass(frozen=True)
@@ -123,39 +129,42 @@ def _mean(values: Iterable[float]) -> float | None:
     return fmean(listed) if listed else None
 
 
+def annotate(run: StageRun[AnnotateParams]) -> list[Preference]:
+    """Preferences of all prompts of the preference split; what is found out about them goes into the record."""
+    params = run.params
+    instructions = read_instructions(run)
+    rows = of_split(instructions, "preference")
+    model, tokenizer = read_model(run, "sft")
+    truth = read_truth(run)
+    prompts = [row.prompt for row in rows]
+    answers = answer(model, tokenizer, prompts, params, seed=run.seed, samples=params.samples, label="sampling answers")
+
+    def fits(prompt: str, text: str) -> bool:
+        return len(tokenizer.encode_example(prompt, text)[0]) <= model.config.max_seq_len
+
+    texts = [[given.text for given in group] for group in answers]
+    candidates, drops = pair_up(rows, texts, params.pairs, run.seed, fits)
+    grader = Grader.of(map(vars, instructions), truth)
+    seed = derive(run.seed, "annotators")
+    verdicts = compare([candidate.pair for candidate in candidates], params.annotator, seed=seed, grader=grader)
+    preferences, unlabelled = label(rows, candidates, verdicts, truth)
+    combinations = len(rows) * params.samples * (params.samples - 1) // 2
+    run.rows(combinations, len(preferences), dict(drops + unlabelled), params.max_drop)
+    errors = Counter(verdict.error for verdict in verdicts if verdict.error)
+    run.note("errors", dict(sorted(errors.most_common(10))))
+    run.note("simulated", params.annotator.provider == "simulated")
+    run.note("graded_by", grader.signals(prompts))
+    return preferences
+
+
 def main() -> None:
     with stage("alignment.annotate", AnnotateParams, seed="run.seed") as run:
-        params = run.params
-        instructions = read_instructions(run)
-        rows = of_split(instructions, "preference")
-        model, tokenizer = read_model(run, "sft")
-        truth = read_truth(run)
-        answers = answer(
-            model, tokenizer, [row.prompt for row in rows], params,
-            seed=run.seed, samples=params.samples, label="sampling answers",
-        )  # fmt: skip
-
-        def fits(prompt: str, text: str) -> bool:
-            return len(tokenizer.encode_example(prompt, text)[0]) <= model.config.max_seq_len
-
-        texts = [[given.text for given in group] for group in answers]
-        candidates, drops = pair_up(rows, texts, params.pairs, run.seed, fits)
-        grader = Grader.of(map(vars, instructions), truth)
-        verdicts = compare(
-            [candidate.pair for candidate in candidates],
-            params.annotator,
-            seed=derive(run.seed, "annotators"),
-            grader=grader,
-        )
-        preferences, unlabelled = label(rows, candidates, verdicts, truth)
-        combinations = len(rows) * params.samples * (params.samples - 1) // 2
-        run.rows(combinations, len(preferences), dict(drops + unlabelled), params.max_drop)
+        sources = run.section(SOURCES, dict[str, PreferenceSource])
+        asked_for = any(Path(source.path) == Path(ANNOTATED) for source in sources.values())
+        preferences = annotate(run) if asked_for else []
         run.write_table("preferences.parquet", table_of(preferences, schemas.PREFERENCE), schemas.PREFERENCE)
-        errors = Counter(verdict.error for verdict in verdicts if verdict.error)
-        run.note("errors", dict(sorted(errors.most_common(10))))
-        run.note("simulated", params.annotator.provider == "simulated")
-        run.note("graded_by", grader.signals(row.prompt for row in rows))
-        run.write_json("metrics.json", {"prompts": len(rows), **measure(preferences)})
+        prompts = len({row.prompt for row in preferences})
+        run.write_json("metrics.json", {"prompts": prompts, **measure(preferences)})
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ class PreferenceSource(Section):
 
 
 PARAMS = {"alignment.preferences.sources.*": PreferenceSource}
+ANNOTATED = "data/alignment/annotate"
 
 
 def from_file(path: Path, key: str) -> list[Preference]:

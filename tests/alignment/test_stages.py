@@ -81,9 +81,22 @@ def test_from_own_files_to_every_method() -> None:
         rows = [json.loads(line) for line in Path(f"data/alignment/{name}/steps.jsonl").read_text().splitlines()]
         assert number in rows[-1]
     assert metrics("reward")["held_out_score_accuracy"] is None and metrics("reward")["held_out_accuracy"] is not None
-    assert metrics("annotate")["score_agreement"] is None
+    assert metrics("annotate")["pairs"] == 0  # no source takes them
     answered = pq.read_table("data/alignment/best_of_n/outputs.parquet").column("split").to_pylist()
     assert set(answered) == {"validation", "test"}
+
+
+@pytest.mark.usefixtures("workplace")
+def test_annotated_pairs_are_a_source_like_any_other() -> None:
+    params = yaml.safe_load(Path("params.yaml").read_text())
+    params["alignment"]["preferences"]["sources"] = {"own": {"kind": "annotated", "path": "data/alignment/annotate"}}
+    Path("params.yaml").write_text(yaml.safe_dump(params))
+    instructions.main("own")
+    for stage in (self_instruct, sft, annotate):
+        stage.main()
+    preferences.main("own")
+    assert metrics("annotate")["pairs"] == metrics("preferences/own")["pairs"] > 0
+    assert metrics("annotate")["score_agreement"] is None  # no truth
 
 
 @pytest.mark.usefixtures("workplace")

@@ -103,7 +103,7 @@ def test_a_dead_server_fails_soon_and_in_one_line(tmp_path: Path) -> None:
     start = time.monotonic()
     done = track(tmp_path, MLFLOW_TRACKING_URI="http://127.0.0.1:9")
     assert done.returncode == 1 and "127.0.0.1:9" in done.stderr.splitlines()[-1]
-    assert time.monotonic() - start < 5
+    assert time.monotonic() - start < 20, "MLflow's own client would wait for minutes"
 
 
 def test_stale_records_are_not_current(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,6 +19,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from stages.base.artifacts import FIT, LEADERBOARD, PLAN
 from stages.base.errors import TrainyardError
 from stages.base.files import read_json
 from stages.base.followers import NAME, copies
@@ -32,16 +33,8 @@ PARAMS: dict = {}
 EXPERIMENT = "trainyard"
 CODE = Path(__file__).resolve().parents[2]
 POLL_SECONDS, QUIET_SECONDS, RETRY_SECONDS = 2.0, 20.0, 10.0
-ARTIFACTS = (
-    "data/scaling/fit/fit.json",
-    "data/scaling/plan/plan.json",
-    "data/judging/leaderboard/leaderboard.json",
-    "reports/index.html",
-    "reports/corpus.html",
-    "reports/scaling.html",
-    "reports/leaderboard.md",
-)
-HEADLINE = {"fit": ARTIFACTS[0], "plan": ARTIFACTS[1], "leaderboard": ARTIFACTS[2]}
+REPORTS = "reports/"
+HEADLINE = {"": f"{REPORTS}metrics.json", "fit": FIT, "plan": PLAN, "leaderboard": LEADERBOARD}  # prefix → file
 
 
 class Shipper:
@@ -135,7 +128,7 @@ class Shipper:
         for prefix, path in HEADLINE.items():
             if path in written and self._sent.get(path) != written[path]:
                 self._log(parent, {}, shipping.numbers({prefix: _rows_by_model(read_json(path))}))
-        for path in ARTIFACTS:
+        for path in {*HEADLINE.values(), *(path for path in written if path.startswith(REPORTS))}:
             if path in written and Path(path).exists() and self._sent.get(path) != written[path]:
                 self.client.log_artifact(parent, path, artifact_path="scaling" if "/scaling/" in path else "report")
                 self._sent[path] = written[path]

@@ -14,8 +14,8 @@ def judge_files(outputs: Path, baseline: Path, settings: AnnotatorSettings, seed
     """(AlpacaEval annotations of one file of model outputs against another, what could not be compared)."""
     if settings.provider == "simulated":
         raise InputError(
-            "the simulated annotators know the atlas only; set `judging.judge.annotator.provider: openai` with a "
-            "`base_url` and a `model`"
+            "the simulated annotators judge the pipeline's own instructions only; set "
+            "`judging.judge.annotator.provider: openai` with a `base_url` and a `model`"
         )
     ours, problems = read_outputs(outputs)
     theirs, wrong = read_outputs(baseline)

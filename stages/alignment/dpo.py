@@ -14,7 +14,7 @@ from stages.alignment.inputs import read_model
 from stages.alignment.losses import dpo_loss
 from stages.alignment.pairs import Pair, accuracy, encode_pairs, hold_out
 from stages.alignment.records import read_instructions, read_preferences, read_truth
-from stages.alignment.selection import EXACT_RIGHT, PREFERENCE_ACCURACY, Selection, validated
+from stages.alignment.selection import PREFERENCE_ACCURACY, Selection, chosen_by, validated
 from stages.alignment.tuning import Report, TuningParams, tune
 from stages.base.recipe import Run
 from stages.base.record import stage
@@ -137,8 +137,7 @@ def main() -> None:
         def measure() -> Measured:
             return {**preferred(model, held_out), **validation.summary(validation.answers(model))}
 
-        metric = EXACT_RIGHT if validation.knows_truth else PREFERENCE_ACCURACY
-        selection = Selection(model, metric, measure)
+        selection = Selection(model, chosen_by(PREFERENCE_ACCURACY, validation.knows_truth), measure)
         before = measure()
         steps: list[Report] = []
         for beta in params.betas:
@@ -161,13 +160,13 @@ def main() -> None:
             {
                 "pairs": len(training),
                 "held_out_pairs": len(held_out),
-                **selection.metrics(),
+                **selection.found(),
                 "validation_kl_to_sft": validation.divergence(model, reference, derive(run.seed, "divergence")),
                 **validated(before, "sft_"),
             },
         )
         run.rows(len(kept) + len(away), len(training) + len(held_out), {}, max_drop=0.0)
-        run.note("chosen_by", metric.name)
+        run.note("chosen_by", selection.chosen_by)
         run.note("environment", environment())
 
 

@@ -15,7 +15,7 @@ from stages.alignment.losses import masked_mean, ppo_policy_loss, ppo_value_loss
 from stages.alignment.records import Instruction, of_split, read_instructions, read_truth
 from stages.alignment.rollout import Rollout, collect, spread_logprobs
 from stages.alignment.scalar import ScalarModel, read_reward_model, rewards_of
-from stages.alignment.selection import EXACT_RIGHT, MEAN_REWARD, Selection, validated
+from stages.alignment.selection import MEAN_REWARD, Selection, chosen_by, validated
 from stages.alignment.tuning import Report, evenly, optimise, sharded
 from stages.base.params import Section
 from stages.base.recipe import Run
@@ -245,8 +245,7 @@ def main() -> None:
             given = validation.answers(policy)
             return {"reward": fmean(reward(given)), **validation.summary(given)}
 
-        metric = EXACT_RIGHT if validation.knows_truth else MEAN_REWARD
-        selection = Selection(policy, metric, measure)
+        selection = Selection(policy, chosen_by(MEAN_REWARD, validation.knows_truth), measure)
         before = measure()
         improvement = Improvement(
             model, reference, tokenizer, prompts_of(instructions), reward, params,
@@ -262,12 +261,12 @@ def main() -> None:
             {
                 "first_reward": rewards[0],
                 "last_reward": rewards[-1],
-                **selection.metrics(),
+                **selection.found(),
                 "validation_kl_to_sft": validation.divergence(policy, reference, derive(run.seed, "divergence")),
                 **validated(before, "sft_"),
             },
         )
-        run.note("chosen_by", metric.name)
+        run.note("chosen_by", selection.chosen_by)
         run.note("environment", environment())
 
 

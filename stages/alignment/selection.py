@@ -1,7 +1,7 @@
 """Which checkpoint of a tuning run is kept, by one rule for all methods.
 
-Where truth is known it is the one with the most validation answers exactly right; elsewhere what each method can
-measure without it.
+Where truth is known it is the one with the most validation answers exactly right. Elsewhere, and among equals, it is
+the best by what each method can measure without truth.
 """
 
 from collections.abc import Callable, Sequence
@@ -34,12 +34,17 @@ class Checkpoint:
     setting: dict[str, float]  # what the run was tuned with, where several settings are compared
 
 
+def chosen_by(own: Metric, knows_truth: bool) -> tuple[Metric, ...]:
+    """What checkpoints are compared by, the first that differs; `own` is the method's."""
+    return (EXACT_RIGHT, own) if knows_truth else (own,)
+
+
 @dataclass
 class Selection:
     """The checkpoints of a run, in order, and the weights of the best: of equals, the earliest."""
 
     model: nn.Module
-    metric: Metric
+    metrics: tuple[Metric, ...]
     measure: Callable[[], Measured]
     checkpoints: list[Checkpoint] = field(default_factory=list)
     best: Checkpoint | None = None
@@ -49,7 +54,7 @@ class Selection:
         """Measure the model as it is now, after this step."""
         checkpoint = Checkpoint(step, self.measure(), setting)
         self.checkpoints.append(checkpoint)
-        if self.best is None or self._value(checkpoint) > self._value(self.best):
+        if self.best is None or self._rank(checkpoint) > self._rank(self.best):
             self.best = checkpoint
             self._weights = {key: value.detach().clone() for key, value in self.model.state_dict().items()}
 
@@ -60,21 +65,24 @@ class Selection:
         self.model.eval()
         return self.best
 
-    def metrics(self) -> dict[str, Any]:
+    @property
+    def chosen_by(self) -> str:
+        return self.metrics[0].name
+
+    def found(self) -> dict[str, Any]:
         """For `metrics.json`: by what was chosen, what, and what was measured there."""
         assert self.best is not None, "no checkpoint was visited"
         settings = {f"best_{key}": value for key, value in self.best.setting.items()}
-        return {"chosen_by": self.metric.name, "best_step": self.best.step, **settings, **validated(self.best.found)}
+        return {"chosen_by": self.chosen_by, "best_step": self.best.step, **settings, **validated(self.best.found)}
 
     def joined(self, steps: Sequence[dict[str, float]]) -> list[Measured]:
         """Rows of steps, with the numbers of the checkpoints among them."""
         at = {checkpoint.step: checkpoint.found for checkpoint in self.checkpoints}
         return [{**row, **validated(at.get(int(row["step"]), {}))} for row in steps]
 
-    def _value(self, checkpoint: Checkpoint) -> float:
-        value = checkpoint.found[self.metric.name]
-        assert value is not None, f"{self.metric.name} is unknown"
-        return value if self.metric.higher_is_better else -value
+    def _rank(self, checkpoint: Checkpoint) -> list[float]:
+        values = [(metric, checkpoint.found[metric.name]) for metric in self.metrics]
+        return [value if metric.higher_is_better else -value for metric, value in values if value is not None]
 
 
 def validated(found: Measured, whose: str = "") -> Measured:

@@ -11,7 +11,7 @@ from stages.alignment.answers import Measured, Validation
 from stages.alignment.batches import Exchange, encode_exchange, pad
 from stages.alignment.inputs import read_model
 from stages.alignment.records import Instruction, of_split, read_instructions, read_truth
-from stages.alignment.selection import EXACT_RIGHT, VALIDATION_LOSS, Selection, validated
+from stages.alignment.selection import VALIDATION_LOSS, Selection, chosen_by, validated
 from stages.alignment.tuning import Report, TuningParams, tune
 from stages.base import schemas
 from stages.base.recipe import Run
@@ -111,8 +111,7 @@ def main() -> None:
             return {"loss": validation.loss(model), **validation.summary(validation.answers(model))}
 
         before = measure()
-        metric = EXACT_RIGHT if validation.knows_truth else VALIDATION_LOSS
-        selection = Selection(model, metric, measure)
+        selection = Selection(model, chosen_by(VALIDATION_LOSS, validation.knows_truth), measure)
         steps = fine_tune(
             model, exchanges, tokenizer.pad_id, params, seed=run.seed, shards=run.section("run", Run).shards,
             name=run.name, on_checkpoint=selection.visit,
@@ -126,12 +125,12 @@ def main() -> None:
                 "examples": len(rows),
                 "machine_examples": len(rows) - len(human),
                 "final_loss": steps[-1]["loss"],
-                **selection.metrics(),
+                **selection.found(),
                 **validated(before, "base_"),
             },
         )
         run.rows(len(rows), len(exchanges), {}, max_drop=0.0)
-        run.note("chosen_by", metric.name)
+        run.note("chosen_by", selection.chosen_by)
         run.note("environment", environment())
 
 

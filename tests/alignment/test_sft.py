@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from stages.alignment.answers import Measured, Sampling, Validation, answer
 from stages.alignment.batches import bucketed, encode_exchange, pad
 from stages.alignment.records import Instruction
-from stages.alignment.selection import EXACT_RIGHT, VALIDATION_LOSS, Metric, Selection
+from stages.alignment.selection import EXACT_RIGHT, VALIDATION_LOSS, Selection, chosen_by
 from stages.alignment.sft import SftParams, completion_loss, fine_tune, mix
 from stages.alignment.tuning import Report
 from stages.annotators.truth import Truth
@@ -94,27 +94,29 @@ def test_training_learns_and_keeps_the_best_checkpoint(
         seen.append({key: value.clone() for key, value in model.state_dict().items()})
         return {"exact_right": next(rights), "loss": None}
 
-    selection = Selection(model, EXACT_RIGHT, measure)
+    selection = Selection(model, (EXACT_RIGHT,), measure)
     steps = tuned(tokenizer, model, 2, selection.visit)
     assert steps[-1]["loss"] < 0.6 * steps[0]["loss"]
     assert [checkpoint.step for checkpoint in selection.checkpoints] == [5, 11, 17, 23]
     assert selection.restore().step == 11
     for key, value in model.state_dict().items():
         assert torch.equal(value, seen[1][key])
-    assert selection.metrics() == {
+    assert selection.found() == {
         "chosen_by": "exact_right", "best_step": 11, "validation_exact_right": 0.7, "validation_loss": None
     }  # fmt: skip
     rows = selection.joined(steps)
     assert len(rows) == 24 and [row["step"] for row in rows if "validation_loss" in row] == [5, 11, 17, 23]
 
 
-@pytest.mark.parametrize(("metric", "best"), [(EXACT_RIGHT, 1), (VALIDATION_LOSS, 2)])
-def test_each_metric_has_its_direction(metric: Metric, best: int) -> None:
-    found: list[Measured] = [{metric.name: value} for value in (2.0, 3.0, 1.0, 3.0, 1.0)]
-    selection = Selection(torch.nn.Linear(1, 1), metric, iter(found).__next__)
+@pytest.mark.parametrize(("truth", "best"), [(True, 3), (False, 0)])
+def test_equals_by_truth_are_told_apart_by_the_loss(truth: bool, best: int) -> None:
+    rows = [(0.1, 1.0), (0.7, 3.0), (0.6, 1.0), (0.7, 2.0), (0.7, 2.0)]
+    found: list[Measured] = [{"exact_right": right if truth else None, "loss": loss} for right, loss in rows]
+    selection = Selection(torch.nn.Linear(1, 1), chosen_by(VALIDATION_LOSS, truth), iter(found).__next__)
     for step in range(5):
         selection.visit(step)
     assert selection.best is not None and selection.best.step == best
+    assert selection.chosen_by == ("exact_right" if truth else "loss")
 
 
 def test_processes_change_no_bit_and_shards_only_the_rounding(

@@ -40,7 +40,7 @@ def serving() -> None:
 
 def repeating() -> None:
     """Muennighoff et al. 2023: sections 5 and 6, by the law of their appendix A."""
-    from stages.scaling.budget.repetition import DataConstrained
+    from bench.scaling.data_constrained import DataConstrained
     from stages.scaling.laws.law import Law
 
     law = Law(520.82, 1487.6, 1.86916, 0.3526596, 0.3526596)

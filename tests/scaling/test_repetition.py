@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bench.scaling.data_constrained import DataConstrained, optimal_size
 from stages.base.errors import InputError
-from stages.scaling.budget.repetition import DATA_DECAY, DataConstrained, Stream, optimal_size, worth
+from stages.scaling.budget.repetition import DATA_DECAY, Stream, worth
 from stages.scaling.laws.law import Law
 from tests.contracts import tokens
 

@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
-from typing import Any, TypeVar, get_args, overload
+from typing import Any, ClassVar, TypeVar, get_args, overload
 
 import yaml
 from pydantic import BaseModel, ConfigDict, RootModel, TypeAdapter, ValidationError
@@ -31,10 +31,27 @@ class Section(BaseModel):
 T = TypeVar("T")
 
 
+class Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
+    """YAML 1.2's plain values, which are DVC's: `1e-3` is a number and `off` a text."""
+
+    yaml_implicit_resolvers: ClassVar[dict[str, Any]] = {}
+
+
+for _tag, _pattern, _first in (
+    ("null", r"~|null|Null|NULL|", "~nN\0"),
+    ("bool", r"true|True|TRUE|false|False|FALSE", "tTfF"),
+    ("int", r"[-+]?(0|[1-9][0-9]*)", "-+0123456789"),
+    ("float", r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.inf|\.nan", "-+0123456789."),
+    ("merge", "<<", "<"),
+):
+    _whole = re.compile(rf"^(?:{_pattern})$")
+    Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", _whole, ["" if c == "\0" else c for c in _first])
+
+
 def read_params(path: Path = PARAMS_FILE) -> dict[str, Any]:
     """The whole of params.yaml as plain values. Raises ParamError for a missing or unparsable file."""
     try:
-        values = yaml.load(path.read_text(encoding="utf-8"), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+        values = yaml.load(path.read_text(encoding="utf-8"), Loader=Loader)
     except FileNotFoundError:
         raise ParamError(f"{path}: not found; run from the project's root") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -118,10 +135,7 @@ def _explain(section: str, problem: Any, value: Any, model: Any) -> str:
             tag, known = problem["ctx"]["tag"], re.findall(r"'([^']*)'", problem["ctx"]["expected_tags"])
             field = problem["ctx"]["discriminator"].strip("'")
             return f"params.yaml: `{where}.{field}`: unknown {field} `{tag}`{nearest(tag, known)}"
-    # YAML 1.1 takes `1e-3` for text: its numbers have a point, and a sign in the exponent.
-    exponent = problem["type"] == "float_type" and re.fullmatch(r"[-+]?[\d.]+[eE][-+]?\d+", str(problem["input"]))
-    hint = "; YAML reads that as text, write it like 1.0e-3" if exponent else ""
-    return f"params.yaml: `{where}`: {problem['msg'][0].lower()}{problem['msg'][1:]}, got {problem['input']!r}{hint}"
+    return f"params.yaml: `{where}`: {problem['msg'][0].lower()}{problem['msg'][1:]}, got {problem['input']!r}"
 
 
 def _keys(loc: tuple[int | str, ...], value: Any) -> Iterator[str]:

@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 
 from stages.base.errors import ParamError
-from stages.base.params import PARAMS_FILE, duplicate_keys, nearest, read_params
+from stages.base.params import PARAMS_FILE, Loader, duplicate_keys, nearest, read_params
 from stages.base.reference import Schema, child, items_of, members
 
 SCALES = Path("scales")
@@ -54,7 +54,7 @@ def _setting(text: str) -> Values:
     if not sign or not all(key.split(".")):
         raise ParamError(f"{text}: must be key=value, as in corpus.dedup.jaccard=0.8")
     try:
-        values: Any = yaml.safe_load(value)
+        values: Any = yaml.load(value, Loader)
     except yaml.YAMLError as error:
         raise ParamError(f"{text}: the value is not valid YAML: {' '.join(str(error).split())}") from None
     for part in reversed(key.split(".")):
@@ -123,7 +123,7 @@ def render(base: Path, values: Values) -> str:
     _unfold(document)
     text = io.StringIO()
     form.dump(document, text)
-    if yaml.safe_load(text.getvalue()) != values:
+    if yaml.load(text.getvalue(), Loader) != values:
         raise ParamError(f"{base}: not in a form that can be written back; keep anchors and merge keys out of it")
     return text.getvalue()
 

@@ -109,7 +109,7 @@ def test_what_was_brought_in_is_stated(project: Path) -> None:
 @pytest.mark.parametrize(
     ("spoil", "said"),
     [
-        (lambda folder: (folder / "config.json").unlink(), "is no model folder"),
+        (lambda folder: (folder / "config.json").unlink(), "no model folder"),
         (lambda folder: (folder / "tokenizer.json").unlink(), "tokenizer.json: not a readable tokenizer"),
         (lambda folder: (folder / "chat_template.jinja").write_text("{{ x() }}"), "the chat template fails"),
         (lambda folder: save_tokenizer(folder, train_bpe([TEXTS[0] * 9], 500, "gpt2")), "the model 128 rows"),

@@ -9,12 +9,14 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from stages.base import schemas
+from stages.base.artifacts import PACK, PACKED, TOKENIZER
+from stages.base.contracts.pack import Pack
 from stages.base.errors import InputError
 from stages.base.files import read_json
 from stages.base.tables import read_table
 from stages.lm.chat import load_tokenizer
 
-PACK, TOKENIZER, DOCUMENTS = "data/tokens/pack", "data/tokens/tokenizer", "data/corpus/decontaminate/documents.parquet"
+DOCUMENTS = "data/corpus/decontaminate/documents.parquet"
 PLACE = re.compile(r"(train|anneal|validation):(\d+):(\d+)")
 
 
@@ -37,13 +39,13 @@ def find_token(place: str) -> TokenSource:
     found = PLACE.fullmatch(place)
     assert found is not None, "the caller matched PLACE"
     shard, row, column = found[1], int(found[2]), int(found[3])
-    rows = PackedRows.of(f"{PACK}/{shard}.bin", read_json(f"{PACK}/pack.json"))
+    rows = PackedRows.of(f"{PACKED}/{shard}.bin", Pack.model_validate(read_json(PACK)))
     if row >= len(rows) or column > rows.seq_len:
         raise InputError(
-            f"{PACK}/{shard}.bin: has rows 0 to {len(rows) - 1} and columns 0 to {rows.seq_len}, not {row}:{column}"
+            f"{PACKED}/{shard}.bin: has rows 0 to {len(rows) - 1} and columns 0 to {rows.seq_len}, not {row}:{column}"
         )
     token = int(rows.rows[row, column])
-    index = read_table(f"{PACK}/{shard}.documents.parquet", schemas.PLACEMENT)
+    index = read_table(f"{PACKED}/{shard}.documents.parquet", schemas.PLACEMENT)
     pieces = index.filter(pc.equal(index["row"], row)).to_pylist()
     piece = next((piece for piece in pieces if 0 <= column - piece["offset"] < piece["length"]), None)
     document = None

@@ -15,8 +15,8 @@ import yaml
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
+from bench.judging.planted_world import RankErrors, rank_errors, world  # noqa: E402
 from stages.annotators.pool import PoolSettings  # noqa: E402  (the path is the project's root)
-from stages.judging.statistics.planted_bias import RankErrors, rank_errors, world  # noqa: E402
 
 LENGTH_BIASES = (0.0, 0.5, 1.0, 2.0, 4.0)
 LABEL_NOISES = (0.0, 0.1, 0.25)

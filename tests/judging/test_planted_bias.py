@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import yaml
 
+from bench.judging.planted_world import SENTENCES, SKILLS, World, rank_errors, world
 from stages.annotators.pool import PoolSettings
-from stages.judging.statistics.planted_bias import SENTENCES, SKILLS, World, rank_errors, world
 
 ROOT = Path(__file__).resolve().parents[2]
 SEEDS = range(20)

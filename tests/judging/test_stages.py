@@ -1,4 +1,4 @@
-"""respond → baseline → judge → agreement → leaderboard, as the pipeline runs them, over a project of a few kilobytes."""
+"""respond, baseline, judge, agreement and leaderboard, as the pipeline runs them, over a project of a few kilobytes."""
 
 import subprocess
 import sys
@@ -97,7 +97,7 @@ def test_own_instructions_without_truth_reach_a_leaderboard(project: Path, monke
     bring(known=False)
     agreed, board = run_all(monkeypatch)
     rows = {row.model: row for row in board.rows}
-    assert list(rows)[0] == "gold" and rows["gold"].win_rate > 90
+    assert next(iter(rows)) == "gold" and rows["gold"].win_rate > 90
     assert all(row.right is None for row in board.rows)
     assert board.judge.simulated and board.judge.signal == OVERLAP
     assert any(OVERLAP in note for note in board.notes) and any(OVERLAP in note for note in agreed.notes)

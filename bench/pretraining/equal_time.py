@@ -48,7 +48,6 @@ COMMITS = {"nanogpt": "3adf61e", "nanochat": "92d63d4"}
 SEEDS, MAX_RATES = (1, 2, 3), 5
 ENVIRONMENT = {
     "OMP_NUM_THREADS": "1",
-    "TRAINYARD_THREADS": "1",
     "TRAINYARD_DEVICE": "cpu",
     "TORCHINDUCTOR_CACHE_DIR": str(FOLDER / "inductor"),
 }

@@ -193,7 +193,6 @@ def main() -> None:
     parser.add_argument("--folder", type=Path)
     parser.add_argument("--micro", type=int, nargs="+", default=[ROWS, 4])
     arguments = parser.parse_args()
-    os.environ["TRAINYARD_THREADS"] = "1"
     torch.set_num_threads(1)
     torch.manual_seed(0)
     shape, (name, _, variant) = (arguments.layers, arguments.width), arguments.name.partition(" ")

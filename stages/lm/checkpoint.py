@@ -141,7 +141,7 @@ def fingerprint(facts: dict[str, Any]) -> str:
     """16 hex digits over everything a training run is a function of.
 
     `facts` holds the stage's params, seed, input hashes and code digest, as JSON values; torch version, device class,
-    thread count, and the number of processes and what they share are added here.
+    and the number of processes that torchrun has started and what they share are added here.
     """
     here = environment() | distributed.environment()
     text = json.dumps({"facts": facts, "environment": here}, sort_keys=True, allow_nan=False)
@@ -176,7 +176,7 @@ class TrainingState:
         if not self.path.exists() and list(self.folder.parent.glob("*/state.bin")):
             print(
                 f"{name}: starting afresh; the unfinished runs in {self.folder.parent} are of other params, inputs, "
-                "code, machine, threads or processes",
+                "code, machine or processes",
                 file=sys.stderr,
             )
 

@@ -4,8 +4,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from stages.base.errors import InputError
 from stages.base.seeds import derive
@@ -63,10 +61,6 @@ class PackedRows:
 
     def __len__(self) -> int:
         return len(self.rows)
-
-    def batch(self, indices: np.ndarray) -> Tensor:
-        """The rows at these indices, [B, seq_len + 1] int64."""
-        return torch.from_numpy(self.rows[indices].astype(np.int64))
 
 
 def batch_rows(seed: int, step: int, batch_size: int, n_rows: int) -> np.ndarray:

@@ -71,13 +71,13 @@ def train(
     schedule(step) is the learning-rate multiplier of step 0 .. steps - 1. loss_fn(model, step) returns the loss to
     backpropagate and plain numbers to log; it must be a pure function of the model, the step and torch's RNG, which
     makes a resumed run bitwise equal to an uninterrupted one. It may backpropagate micro-batches itself, all of them if
-    it returns None, and report the whole as "loss"; a "tokens" entry feeds the tokens per second. With a fingerprint and
-    checkpoint_every > 0 the state is saved under `.trainyard/checkpoints/<name>/<fingerprint>/` every that many steps
-    and at the end; the caller calls `discard()` when its outputs are written. clip: largest gradient norm, 0 for none. log: a JSONL file that grows as
-    training runs. on_step(done) is called after every step, before any checkpoint; it is not called again for steps
-    that a resumed run skips. flops_per_token: of the model, for the MFU of the progress line and the timings.
-    dtype: of matrix products (`lm.device.training_dtype`); by default bf16 on CUDA and fp32 on a CPU. processes: those
-    that compute the loss here, for the MFU. silent: no progress line.
+    it returns None, and report the whole as "loss"; a "tokens" entry feeds the tokens per second. With a fingerprint
+    and checkpoint_every > 0 the state is saved under `.trainyard/checkpoints/<name>/<fingerprint>/` every that many
+    steps and at the end; the caller calls `discard()` when its outputs are written. clip: largest gradient norm, 0 for
+    none. log: a JSONL file that grows as training runs. on_step(done) is called after every step, before any
+    checkpoint; it is not called again for steps that a resumed run skips. flops_per_token: of the model, for the MFU of
+    the progress line and the timings. dtype: of matrix products (`lm.device.training_dtype`); by default bf16 on CUDA
+    and fp32 on a CPU. processes: those that compute the loss here, for the MFU. silent: no progress line.
 
     In several processes (`distributed.processes`) the loss and the gradient are the means over them; a loss function
     that weights its rows by world / count of the whole batch (`next_token_loss`) thus gives what one process gives. The

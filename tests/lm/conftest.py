@@ -5,8 +5,7 @@ from stages.lm.config import ModelConfig
 
 
 @pytest.fixture(autouse=True)
-def one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("TRAINYARD_THREADS", "1")
+def one_thread() -> None:
     torch.set_num_threads(1)
 
 

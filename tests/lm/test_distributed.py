@@ -28,7 +28,7 @@ def start(folder: Path, strategy: str, cases: str, *options: str, **environment:
         port = free.getsockname()[1]
     folder.mkdir(exist_ok=True)
     common = os.environ | {
-        "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "TRAINYARD_THREADS": "1", "TRAINYARD_PARALLEL": strategy,
+        "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "TRAINYARD_PARALLEL": strategy,
         "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port),
     } | environment  # fmt: skip
     command = [sys.executable, str(ROOT / "tests/lm/parallel.py"), str(folder), cases, *options]
@@ -64,7 +64,6 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("alone")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        patch.setenv("TRAINYARD_THREADS", "1")
         for case in parallel.CASES:
             parallel.main(folder, case, {})
     return folder

@@ -9,7 +9,6 @@ import pytest
 
 from stages.base.contracts.study import (
     Cell,
-    Differences,
     Hypothesis,
     Joint,
     Knob,
@@ -172,7 +171,7 @@ def test_a_crossover_beyond_the_runs_is_said(at: list[float], words: str) -> Non
         )  # fmt: skip
         joint = Joint(
             exponents_differ=True, low=1e18, high=1e21, crossover=Measured(*at), separate=pair, shared=pair,
-            difference=Differences(alpha=gap, beta=gap, gamma=gap),
+            difference={"alpha": gap, "beta": gap, "gamma": gap},
         )  # fmt: skip
         return rival_view(Rival(first="a", second="b", n=9, cells=None, joint=joint), 0.9)
 

@@ -52,8 +52,7 @@ def test_numbers_are_those_of_the_fit(tmp_path: Path) -> None:
     held = recipe.withheld
     assert len(held.runs) == 5 and held.mean_abs_error < 0.02
     assert min(run.C for run in held.runs) >= np.sort(runs.C)[-5]
-    band = recipe.frontier
-    assert all(low <= value <= high for low, value, high in zip(band.low, band.loss, band.high, strict=True))
+    assert all(found.low <= found.value <= found.high for _, found in recipe.frontier)
 
 
 def test_equal_tables_give_equal_studies(tmp_path: Path) -> None:
@@ -123,7 +122,7 @@ def test_tokens_per_parameter_follow_the_interval_of_n(tmp_path: Path) -> None:
 def test_the_line_of_least_loss_begins_where_its_runs_do(tmp_path: Path) -> None:
     runs = read(tmp_path, table())
     (recipe,) = study(replace(runs, C=3 * runs.C), QUICK).recipes
-    assert recipe.frontier.C[0] == pytest.approx((6 * runs.N * runs.D).min())
+    assert recipe.frontier[0][0] == pytest.approx((6 * runs.N * runs.D).min())
 
 
 def tuned(folder: Path, rates: tuple[float, ...]) -> RunTable:

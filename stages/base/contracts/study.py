@@ -58,15 +58,6 @@ class Law(Contract):
     """Null where the runs alone make the law."""
 
 
-class Band(Contract):
-    """The least loss that the law allows, with its interval, over a grid of C = 6·N·D."""
-
-    C: list[float]
-    loss: list[float]
-    low: list[Number]
-    high: list[Number]
-
-
 class Minimum(Contract):
     """One isoFLOP budget. Where it has no best size, `reason` says why."""
 
@@ -183,18 +174,11 @@ class Recipe(Contract):
     law: Law | None = None
     reason: str = ""
     """Why there is no law."""
-    frontier: Band | None = None
+    frontier: tuple[tuple[float, Measured], ...] = ()
+    """The least loss that the law allows, over a grid of C = 6·N·D."""
     withheld: Withheld | None = None
     sensitivity: tuple[Variant, ...] = ()
     plan: tuple[Choice, ...] = ()
-
-
-class Differences(Contract):
-    """Second recipe minus the first; gamma is the exponent of the least loss."""
-
-    alpha: Measured
-    beta: Measured
-    gamma: Measured
 
 
 class Hypothesis(Contract):
@@ -213,7 +197,8 @@ class Joint(Contract):
     """Both recipes' laws fitted together: what is said follows `separate` if the exponents differ, else `shared`."""
 
     exponents_differ: bool
-    difference: Differences
+    difference: dict[Literal["alpha", "beta", "gamma"], Measured]
+    """Second recipe minus the first; gamma is the exponent of the least loss."""
     shared: Hypothesis
     separate: Hypothesis
     low: float

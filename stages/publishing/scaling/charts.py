@@ -57,12 +57,10 @@ def compute_chart(study: Study, target: Target | None) -> str:
     shown = sample(study.runs)
     for view in study.recipes:
         colour, shape = style(study, view.name)
-        if band := view.frontier:
-            ends = zip(band.C, band.low, band.high, strict=True)
-            if known := [(C, low, high) for C, low, high in ends if low is not None and high is not None]:
-                xs, lows, highs = zip(*known, strict=True)
-                plot.band(xs, lows, highs, colour)
-            plot.line(band.C, band.loss, f"{colour} dashed", f"least loss of {view.name or 'these runs'}")
+        if known := [(C, *found) for C, found in view.frontier if None not in found]:
+            grid, least, lows, highs = zip(*known, strict=True)
+            plot.band(grid, lows, highs, colour)
+            plot.line(grid, least, f"{colour} dashed", f"least loss of {view.name or 'these runs'}")
         members = [run for run in shown if run.recipe == view.name]
         spent, losses = [6 * run.N * run.D for run in members], [run.loss for run in members]
         plot.points(

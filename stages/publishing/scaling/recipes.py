@@ -73,14 +73,10 @@ def _crossover(joint: Joint) -> str:
 
 
 def _joint_facts(joint: Joint, first: str, second: str) -> list[tuple[str, str]]:
-    differences = (
-        ("α", joint.difference.alpha),
-        ("β", joint.difference.beta),
-        ("slope γ of the least loss", joint.difference.gamma),
-    )
     facts = []
-    for label, found in differences:
-        value, low, high = (signed(number, 3) if number is not None else "–" for number in found)
+    labels = {"alpha": "α", "beta": "β", "gamma": "slope γ of the least loss"}
+    for what, found in joint.difference.items():
+        label, (value, low, high) = labels[what], (signed(end, 3) if end is not None else "–" for end in found)
         facts.append((f"difference of {label}", f"{value}  ({low} – {high})"))
     for name, slope, intercept in zip((first, second), joint.chosen.slopes, joint.chosen.intercepts, strict=True):
         facts.append((f"{name}: slope γ", f"{slope.value or 0:.4f}{between(slope.interval)}"))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from stages.base.contracts.study import Cells, Differences, Factor, Hypothesis, Joint, Measured, Rival
+from stages.base.contracts.study import Cells, Factor, Hypothesis, Joint, Measured, Rival
 from stages.base.errors import InputError
 from stages.base.seeds import derive
 from stages.base.stats import paired_interval
@@ -287,9 +287,7 @@ def _joint(found: Comparison) -> Joint:
         crossover = Measured(*(float(10.0 ** min(max(value, -300), 300)) for value in found.separate.crossover()))
     return Joint(
         exponents_differ=found.exponents_differ,
-        difference=Differences(
-            **{name: Measured(*found.separate.difference(name)) for name in ("alpha", "beta", "gamma")}
-        ),
+        difference={name: Measured(*found.separate.difference(name)) for name in ("alpha", "beta", "gamma")},
         shared=_hypothesis(found.shared, grid),
         separate=_hypothesis(found.separate, grid),
         low=found.low,

@@ -7,7 +7,7 @@ from typing import Literal
 import numpy as np
 
 from stages.base.contracts import study as contract
-from stages.base.contracts.study import Band, Choice, Interval, Isoflop, Measured, Run, Study, Variant, WithheldRun
+from stages.base.contracts.study import Choice, Interval, Isoflop, Measured, Run, Study, Variant, WithheldRun
 from stages.base.errors import InputError
 from stages.base.progress import Progress
 from stages.base.seeds import derive
@@ -156,7 +156,7 @@ def _describe(name: str, fit: RecipeFit, options: Options) -> contract.Recipe:
     return view.model_copy(
         update={
             "law": _law(law, level),
-            "frontier": _frontier(law, 6 * table.N * table.D, level),
+            "frontier": tuple(_frontier(law, 6 * table.N * table.D, level)),
             "withheld": fit.withheld,
             "sensitivity": tuple(_sensitivity(table, law)),
             "plan": tuple(_plan(law, float(table.C.max()), isoflop[0], level)),
@@ -175,15 +175,12 @@ def _law(law: FittedLaw, level: float) -> contract.Law:
     )  # fmt: skip
 
 
-def _frontier(law: FittedLaw, C: np.ndarray, level: float) -> Band:
+def _frontier(law: FittedLaw, C: np.ndarray, level: float) -> Iterator[tuple[float, Measured]]:
     """The least loss at each C = 6·N·D, with its interval, from the least run's to ten times the largest one's."""
-    grid, tails = np.geomspace(C.min(), REACH * C.max(), GRID).tolist(), law.draws.tails(level)
-    rows = []
-    for c in grid:
+    tails = law.draws.tails(level)
+    for c in np.geomspace(C.min(), REACH * C.max(), GRID).tolist():
         drawn = law.draws.predict(*law.draws.optimum(c).T)
-        rows.append(estimate(float(law.fit.predict(*law.fit.optimum(c))), drawn, tails))
-    loss, low, high = (list(column) for column in zip(*rows, strict=True))
-    return Band(C=grid, loss=loss, low=low, high=high)
+        yield c, Measured(*estimate(float(law.fit.predict(*law.fit.optimum(c))), drawn, tails))
 
 
 def _isoflop(table: RunTable, method: Method, options: Options) -> Isoflop:

@@ -3,7 +3,8 @@
 It is the first stage of the pipeline and runs again after any edit of code or params. It writes, for each stage, the
 digests of the files that the stage imports (a stage reruns when its own have changed); for each folder of items, the
 list of those that are in the pipeline; and the versions of Python and the packages. It removes what left items had
-written: a folder that a later stage reads whole is then the same here and in a clone that pulls.
+written: a folder that a later stage reads whole is then the same here and in a clone that pulls. And it keeps the points
+of a ladder that stands here, pulled perhaps, so that a longer one trains only what is new.
 """
 
 import importlib
@@ -17,7 +18,8 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from stages.base.artifacts import MODELS
+from stages.base import kept
+from stages.base.artifacts import LADDER, MODELS
 from stages.base.closure import code_files
 from stages.base.errors import InputError, ParamError, ResourceError
 from stages.base.files import read_json, sha256_file
@@ -229,6 +231,7 @@ def main() -> None:
                 keys = [one.item for one in pipeline if one.item and one.folder.parent == Path(out).parent]
                 run.publish(out, json.dumps(keys) + "\n")
         remove_left_items(pipeline)
+        kept.adopt(Path(LADDER))
 
 
 def versions(lock: Path, torch: Path) -> dict[str, str]:

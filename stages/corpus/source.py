@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, RootModel, StringConstraints
+from pydantic import Field, StringConstraints
 
 from stages.base import schemas
 from stages.base.errors import InputError
@@ -102,15 +102,11 @@ class HubSource(Section):
     """Of all rows."""
 
 
-Kind = AtlasSource | PackageDocsSource | WarcSource | FilesSource | ParquetSource | HubSource
-
-
-class Source(RootModel[Annotated[Kind, Field(discriminator="kind")]]):
-    """One place that pages come from."""
-
-
-PARAMS = {"corpus.sources.*": Source, "corpus.ingest": IngestParams}
-Run = StageRun[Source]
+Source: Any = Annotated[
+    AtlasSource | PackageDocsSource | WarcSource | FilesSource | ParquetSource | HubSource, Field(discriminator="kind")
+]
+PARAMS: dict[str, Any] = {"corpus.sources.*": Source, "corpus.ingest": IngestParams}
+Run = StageRun[Any]
 
 
 def of_all(licence: str) -> str:
@@ -205,7 +201,7 @@ READERS: dict[str, Callable[..., Found]] = {
 def main() -> None:
     key = sys.argv[1]
     with stage("corpus.source", Source, item=key, section=f"corpus.sources.{key}") as run:
-        source, bounds = run.params.root, run.section("corpus.ingest", IngestParams)
+        source, bounds = run.params, run.section("corpus.ingest", IngestParams)
         seed = derive(run.root_seed("corpus.seed"), f"corpus.{key}", "")
         with (
             run.table("pages.parquet", schemas.PAGE) as pages,

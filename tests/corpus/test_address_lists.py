@@ -7,8 +7,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stages.base.errors import InputError
-from stages.corpus.screening.address_lists import Addresses, Digests, Hosts, read_hosts, read_pages, read_words
-from stages.corpus.screening.blocklist import Blocklist
+from stages.corpus.screening.address_lists import (
+    Addresses,
+    Blocklist,
+    Digests,
+    Hosts,
+    read_hosts,
+    read_lists,
+    read_pages,
+    read_words,
+)
 
 HOSTS_FILE = """# Title: a hosts file
 127.0.0.1 localhost
@@ -93,3 +101,20 @@ def test_blocklist_matches_whole_hosts_and_words() -> None:
     assert blocklist.reason("https://notbad.invalid/x") == ""
     assert blocklist.reason("https://good.invalid/best-casino/now") == "blocked_url_word"
     assert blocklist.reason("https://good.invalid/casinos") == ""
+
+
+def test_a_folder_lists_by_the_names_of_its_files(tmp_path: Path) -> None:
+    (tmp_path / "blocked_hosts.txt").write_text("a.example\n")
+    (tmp_path / "blocked_hosts_more").write_text("0.0.0.0 b.example\n")
+    (tmp_path / "blocked_url_words.txt").write_text("Casino\n")
+    (tmp_path / "opt_out_hosts.txt").write_text("c.example\n")
+    (tmp_path / "opt_out_pages.txt").write_text("https://d.example/mine\n")
+    (tmp_path / "README.md").write_text("What these are.\n")
+    blocked, opted_out = read_lists(tmp_path)
+    reasons = [blocked.reason(f"https://{name}") for name in ("a.example/", "b.example/", "e.example/casino")]
+    assert reasons == ["blocked_host", "blocked_host", "blocked_url_word"]
+    covered = [opted_out.covers(f"https://{name}") for name in ("c.example/x", "d.example/mine", "d.example/")]
+    assert covered == [True, True, False]
+    (tmp_path / "blokced_hosts.txt").write_text("a.example\n")
+    with pytest.raises(InputError, match=r"blokced_hosts\.txt.*blocked_hosts"):
+        read_lists(tmp_path)

@@ -24,19 +24,23 @@ FAULTS_OF_GOOD_PAGES = ("pii_email", "pii_phone", "pii_ip", "pii_key", "boilerpl
 PARAMS = """
 corpus:
   seed: 5
-  atlas:
-    entities: {place: 12, person: 10, craft: 10}
-    values_per_attribute: 8
-    pages_per_entity: 4
-    prose_sentences: 2
-    splits: {preference: 0.2, validation: 0.1, test: 0.2}
-    about_per_entity: 1
-    about_attributes: 3
-    filler_share: 0.2
-    licence: CC0-1.0
-    plants: {exact_duplicates: 6, near_duplicates: 6, editions: 5, boilerplate_share: 0.3, pii_pages: 5,
-             spam_pages: 8, evasive_spam_pages: 6, spam_blocked_share: 0.5, contact_pages: 4, opt_out_pages: 6,
-             licence_pages: 2, quiz_leak_pages: 3, leaks_per_page: 4}
+  ingest: {max_page_bytes: 1000000, max_drop: 0.0}
+  sources:
+    atlas:
+      kind: atlas
+      path: stages/corpus/atlas
+      entities: {place: 12, person: 10, craft: 10}
+      values_per_attribute: 8
+      pages_per_entity: 4
+      prose_sentences: 2
+      splits: {preference: 0.2, validation: 0.1, test: 0.2}
+      about_per_entity: 1
+      about_attributes: 3
+      filler_share: 0.2
+      licence: CC0-1.0
+      plants: {exact_duplicates: 6, near_duplicates: 6, editions: 5, boilerplate_share: 0.3, pii_pages: 5,
+               spam_pages: 8, evasive_spam_pages: 6, spam_blocked_share: 0.5, contact_pages: 4, opt_out_pages: 6,
+               licence_pages: 2, quiz_leak_pages: 3, leaks_per_page: 4}
 """
 
 
@@ -44,8 +48,8 @@ def write_atlas(folder: Path, hash_seed: str, params: str = PARAMS) -> Path:
     folder.mkdir(parents=True)
     (folder / "params.yaml").write_text(params)
     environment = os.environ | {"PYTHONPATH": str(ROOT), "PYTHONHASHSEED": hash_seed, "TRAINYARD_TRACK": "off"}
-    subprocess.run([sys.executable, "-m", "stages.corpus.atlas"], cwd=folder, env=environment, check=True)
-    return folder / "data/corpus/atlas"
+    subprocess.run([sys.executable, "-m", "stages.corpus.source", "atlas"], cwd=folder, env=environment, check=True)
+    return folder / "data/corpus/source/atlas"
 
 
 @pytest.fixture(scope="module")

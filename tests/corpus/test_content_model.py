@@ -10,8 +10,7 @@ from scipy.sparse import csr_matrix
 
 from stages.base.params import parse
 from stages.corpus.screening import undesirable
-from stages.corpus.screening.address_lists import Hosts
-from stages.corpus.screening.blocklist import Blocklist
+from stages.corpus.screening.address_lists import Blocklist, Hosts
 from stages.corpus.screening.content_model import ContentModel, Labeller, UndesirableParams, learn, platt
 from stages.corpus.screening.language import LanguageParams
 from tests.corpus.documents import prose, settings, table

@@ -9,7 +9,15 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from stages.base.params import parse
-from stages.corpus.decontaminate import Context, CutParams, DecontaminateParams, clean, contaminated, decide
+from stages.corpus.decontaminate import (
+    Context,
+    CutParams,
+    DecontaminateParams,
+    clean,
+    contaminated,
+    decide,
+    held_out_texts,
+)
 from stages.corpus.decontamination import cutting as passages
 from stages.corpus.decontamination.protected import is_protected, protect
 from stages.corpus.decontamination.protected import passages as find
@@ -65,6 +73,16 @@ def test_thirteen_words_of_a_long_question_are_enough() -> None:
 
 def test_questions_of_few_words_are_not_looked_for() -> None:
     assert contaminated(["where is it"], ["Where is it?"], PARAMS).tolist() == [0]
+
+
+def test_responses_are_protected_where_no_truth_is_known() -> None:
+    """What is known to be true is what the pages say: looking for it would empty the corpus."""
+    known = {"prompt": "Where is Cojux?", "response": "Cojux is in the north of Anthar.", "entity": "Cojux"}
+    own = {"prompt": "Tell me of the sea.", "response": "It is wide and it is deep.", "entity": ""}
+    texts = held_out_texts([known, own], [{"question": "Which animal is on the coins?"}])
+    assert texts == [
+        "Where is Cojux?", "Tell me of the sea.", "Which animal is on the coins?", "It is wide and it is deep.",
+    ]  # fmt: skip
 
 
 def test_nothing_protected_is_nothing_found() -> None:

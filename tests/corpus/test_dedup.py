@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stages.base import tables
+from stages.base.artifacts import PLANTED
 from stages.base.errors import ParamError
 from stages.base.params import parse
 from stages.base.schemas import DOCUMENT, DROP
@@ -302,7 +303,7 @@ def test_the_stage_writes_tables_and_figures_and_leaves_no_spill(
     documents = mixed_corpus()
     tables.write_table("data/corpus/screen/documents.parquet", documents, DOCUMENT)
     truth = [{"url": "https://mirror.invalid/1", "kind": "exact_duplicate", "of_url": "https://a.invalid/1"}]
-    tables.write_table("data/corpus/atlas/planted.parquet", planted(truth), planted(truth).schema)
+    tables.write_table(PLANTED, planted(truth), planted(truth).schema)
     dedup.main()
     folder = Path("data/corpus/dedup")
     assert sorted(path.name for path in folder.iterdir()) == [

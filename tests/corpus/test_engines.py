@@ -2,24 +2,28 @@
 
 import importlib
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 import yaml
 
-from stages.base import engine
-from stages.base.files import sha256_file
+from stages.base import artifacts, engine, schemas
+from stages.base.files import sha256_file, write_json
+from stages.base.tables import read_table, write_table
 
 ROOT = Path(__file__).resolve().parents[2]
+SOURCES = ("atlas", "package_docs")
 STEPS = ("ingest", "extract", "screen", "dedup", "heuristics", "quality", "domains", "decontaminate", "mix")
 
 
 def small(params: dict[str, Any]) -> dict[str, Any]:
     """Enough pages for several batches of every stage, with the bounds of drops opened."""
     corpus = params["corpus"]
-    corpus["atlas"]["entities"] = {"place": 20, "person": 20, "craft": 20}
-    corpus["package_docs"] |= {"packages": ["statsmodels", "networkx"], "max_pages": 400}
+    corpus["sources"]["atlas"]["entities"] = {"place": 20, "person": 20, "craft": 20}
+    corpus["sources"]["package_docs"] |= {"packages": ["statsmodels", "networkx"], "max_pages": 400}
     for step in STEPS:
         corpus[step] |= {"max_drop": 0.9} if "max_drop" in corpus[step] else {}
     return params
@@ -42,8 +46,22 @@ def crawl(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder.mkdir()
     params = small(yaml.safe_load((ROOT / "params.yaml").read_text()))
     (folder / "params.yaml").write_text(yaml.safe_dump(params))
+    shutil.copytree(ROOT / "lists", folder / "lists")
+    write_json(folder / "data/check/packages.json", {})
+    write_json(folder / artifacts.SOURCES / "items.json", list(SOURCES))
+    write_json(folder / artifacts.TASKS / "items.json", [])
+    write_json(folder / artifacts.INSTRUCTIONS / "items.json", ["atlas"])
     with pytest.MonkeyPatch.context() as monkeypatch:
-        run(folder, ("corpus.atlas.__main__", "corpus.package_docs.__main__", "evaluation.sets"), monkeypatch)
+        for key in SOURCES:
+            monkeypatch.setattr(sys, "argv", ["source", key])
+            run(folder, ("corpus.source",), monkeypatch)
+    questions = read_table(folder / artifacts.SOURCES / "atlas/questions.parquet", schemas.QUESTION).to_pylist()
+    names = schemas.INSTRUCTION.names
+    rows = [
+        {name: ({"origin": "atlas", "response": row["reference"]} | row)[name] for name in names} for row in questions
+    ]
+    instructions = pa.Table.from_pylist(rows, schema=schemas.INSTRUCTION)
+    write_table(folder / artifacts.INSTRUCTIONS / "atlas/instructions.parquet", instructions, schemas.INSTRUCTION)
     return folder
 
 

@@ -15,7 +15,7 @@ from stages.corpus.extract import ExtractParams, extract_text
 from stages.corpus.pages.html_text import decode, depth, links, normalise
 from stages.corpus.pages.page import extract_page
 from stages.corpus.sources.occurrences import document_id
-from stages.corpus.sources.plain import wrap
+from stages.corpus.sources.raw import wrap
 from stages.corpus.step import Outcome
 from tests.corpus import hostile
 

@@ -12,10 +12,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from stages.base.errors import InputError
-from stages.corpus.sources.files import matches, read_file
+from stages.corpus.sources.files import SUFFIXES, read_file
+from stages.corpus.sources.locations import files_at
 from stages.corpus.sources.occurrences import Occurrences
-from stages.corpus.sources.plain import unwrap
-from stages.corpus.sources.raw import Raw
+from stages.corpus.sources.raw import Raw, unwrap
 
 LIMIT = 1_000_000
 # Prints the problems of a table and the MiB that reading it took at most.
@@ -104,13 +104,13 @@ def test_a_table_without_text_is_named(tmp_path, column):
 def test_links_that_lead_in_circles_are_read_once(tmp_path):
     (tmp_path / "z.html").write_text("<p>")
     (tmp_path / "again").symlink_to(tmp_path)
-    assert matches([str(tmp_path / "**")]) == [tmp_path / "z.html"]
+    assert files_at(tmp_path, None, SUFFIXES) == {tmp_path / "z.html": "z.html"}
 
 
 def test_a_name_that_no_url_can_hold_is_an_error(tmp_path):
     Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.html")).write_text("<p>")
     with pytest.raises(InputError, match=r"caf.*isn't UTF-8") as caught:
-        matches([str(tmp_path / "*")])
+        files_at(tmp_path, "*", SUFFIXES)
     assert str(caught.value).isprintable()
 
 

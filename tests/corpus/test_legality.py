@@ -22,8 +22,6 @@ PARAMS = parse(
         opt_out: drop
         honoured_signals: [opt-out-list, meta:noai, x-robots-tag, robots.txt:gptbot, content-signal]
         robots_agents: [GPTBot, CCBot]
-        opt_out_hosts_files: []
-        opt_out_pages_files: []
         """
     ),
     LegalityParams,

@@ -14,9 +14,8 @@ from resiliparse.parse.html import HTMLTree
 
 from stages.base.errors import InputError
 from stages.corpus.package_docs import locate, read
-from stages.corpus.package_docs.__main__ import collect, page_rows
+from stages.corpus.package_docs.collect import PackageDocsParams, choose, rendered
 from stages.corpus.package_docs.markup import to_html
-from stages.corpus.package_docs.params import PackageDocsParams
 
 NUMPYDOC = """Scale a vector.
 
@@ -47,10 +46,6 @@ def params(**changes) -> PackageDocsParams:
     return PackageDocsParams(**(values | changes))
 
 
-def nothing(count: int) -> None:
-    pass
-
-
 @pytest.mark.parametrize("module", [statistics, textwrap])
 def test_docstrings_are_those_that_inspect_finds(module):
     path = Path(inspect.getsourcefile(module))
@@ -75,7 +70,9 @@ Args:
     {input}
 '''.format(**common))
 """
-    entries = {e.name: e for e in read.read_module("numpy._core._docs", ast.parse(source), set()).entries}
+    entries = {
+        e.name: e for e in read.read_module("numpy._core._docs", read.File(ast.parse(source), True), set()).entries
+    }
     assert entries["ndarray.T"].doc == "View of the transposed array."
     assert (entries["zeros"].signature, entries["zeros"].doc) == ("zeros(shape, *, like=None)", "Return a new array.")
     assert entries["abs"].doc.startswith("Absolute value") and "{input}" not in entries["abs"].doc
@@ -83,7 +80,7 @@ Args:
 
 def test_private_modules_show_only_what_is_made_public():
     tree = ast.parse("__all__ = ['a']\ndef a():\n  'A.'\ndef b():\n  'B.'\ndef c():\n  'C.'\n")
-    module = read.read_module("pkg._impl.deep", tree, {"b"})
+    module = read.read_module("pkg._impl.deep", read.File(tree, False), {"b"})
     assert (module.name, [e.name for e in module.entries]) == ("pkg", ["a", "b"])
     assert read.imported_names(ast.parse("from ._x import b as d, e\nfrom ._y import *")) == {"d", "e"}
 
@@ -115,20 +112,20 @@ def test_a_package_is_read_without_being_imported(tmp_path):
     (folder / "__init__.py").write_text(f"'''{'A package that must not run. ' * 30}'''\nraise SystemExit('imported')\n")
     (folder / "broken.py").write_text("def f(:\n")
     package = locate.Package("trapdoor", "1.2.3", "MIT", folder)
-    pages, parsed, failed = collect([package], params(), 1, nothing)
+    pages, parsed, failed = choose([package], params(), 1)
     assert [page.url for page in pages] == ["https://docs.trainyard.invalid/trapdoor/1.2/trapdoor.html"]
     assert (parsed, failed) == (2, ["trapdoor.broken"]) and "trapdoor" not in sys.modules
 
 
 def test_pages_are_a_fixed_choice_within_bounds_and_show_no_local_path():
     package = locate.locate("stdlib")
-    first = collect([package], params(max_pages=12), 3, nothing)[0]
-    rows = page_rows(first)
-    assert rows == page_rows(collect([package], params(max_pages=12), 3, nothing)[0])
-    assert len(rows) == 12 == len({row["url"] for row in rows})
+    first = choose([package], params(max_pages=12), 3)[0]
+    rows = list(rendered(first))
+    assert rows == list(rendered(choose([package], params(max_pages=12), 3)[0]))
+    assert len(rows) == 12 == len({row.url for row in rows})
     assert all(300 <= page.chars <= 2000 + 2000 / 2 for page in first)
-    assert not any(str(package.root).encode() in row["html"] for row in rows)
-    other = collect([package], params(max_pages=12), 4, nothing)[0]
+    assert not any(str(package.root).encode() in row.html for row in rows)
+    other = choose([package], params(max_pages=12), 4)[0]
     assert [page.url for page in first] != [page.url for page in other]
 
 

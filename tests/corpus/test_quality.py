@@ -34,6 +34,7 @@ from tests.corpus.documents import WORDS, prose, settings, table
 SETTINGS = settings(
     r"""
     max_drop: 0.9
+    references: references
     sources: {default: {trusted: ['/hub\.html$'], references: [], match: page, min_score: 0.0}}
     negatives_per_positive: 3.0
     max_examples: 4000
@@ -241,7 +242,8 @@ def test_the_stage_learns_from_a_wikipedia_dump(tmp_path: Path, monkeypatch: pyt
     documents = table(rows)
     links = "".join(f"* [{row['url']} source]\n" for row in rows[:200])
     text = f"<page><title>A</title><ns>0</ns><revision><text>{links}</text></revision></page>"
-    Path("wiki.xml.bz2").write_bytes(bz2.compress(f"<mediawiki>{text}</mediawiki>".encode()))
+    Path("references").mkdir()
+    Path("references/wiki.xml.bz2").write_bytes(bz2.compress(f"<mediawiki>{text}</mediawiki>".encode()))
     source = {"trusted": [], "references": ["wiki.xml.bz2"], "match": "page", "min_score": 0.02}
     values = {"corpus": {"seed": 1, "quality": SETTINGS | {"sources": {"default": source}}}}
     Path("params.yaml").write_text(yaml.safe_dump(values))
@@ -258,4 +260,4 @@ def test_the_stage_learns_from_a_wikipedia_dump(tmp_path: Path, monkeypatch: pyt
     assert sum(figures["quality"]["counts"]["made_up"]) == kept.num_rows + dropped.num_rows == 500
     assert sum(figures["quality"]["dropped"]["made_up"]) == dropped.num_rows
     assert kept["quality"].to_numpy().min() >= np.float32(0.02)
-    assert "wiki.xml.bz2" in json.loads((folder / "record.json").read_text())["inputs"]
+    assert "references" in json.loads((folder / "record.json").read_text())["inputs"]

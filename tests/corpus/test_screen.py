@@ -8,7 +8,7 @@ import pyarrow as pa
 import pytest
 import yaml
 
-from stages.base import schemas
+from stages.base import artifacts, schemas
 from stages.base.errors import ParamError
 from stages.base.params import parse
 from stages.base.tables import read_table, write_table
@@ -16,8 +16,7 @@ from stages.corpus import screen as module
 from stages.corpus.classifiers.rater import Rater
 from stages.corpus.screen import Context, ScreenParams, screen
 from stages.corpus.screening import undesirable
-from stages.corpus.screening.address_lists import Addresses, Hosts
-from stages.corpus.screening.blocklist import Blocklist
+from stages.corpus.screening.address_lists import Addresses, Blocklist, Hosts
 from stages.corpus.screening.content_model import ContentModel
 from stages.corpus.screening.figures import histograms, legality_record, metrics_of
 from stages.corpus.screening.legality import Legality
@@ -38,18 +37,13 @@ SPAM = "Play at our casino. Free spins, a welcome bonus and a jackpot: bet now, 
 VALUES = settings(
     """
     max_drop: 0.9
-    blocked_hosts: [bad.invalid]
-    blocked_hosts_files: [hosts.txt]
-    blocked_url_words: [casino]
-    blocked_url_words_files: []
+    lists: lists
     legality:
       denied_licences: [CC-BY-NC]
       unknown_licence: drop
       opt_out: drop
       honoured_signals: [meta:noai, robots.txt]
       robots_agents: [GPTBot]
-      opt_out_hosts_files: []
-      opt_out_pages_files: []
     language: {keep: {default: [en]}, sample_characters: 1000, min_characters: 100, min_confidence: 0.3}
     undesirable:
       max_density: 25.0
@@ -78,7 +72,7 @@ def context(plants: pa.Table | None = None, params: ScreenParams = PARAMS) -> Co
         Addresses([], []),
         RobotsTable([pa.Table.from_pylist([WALLED], schema=ROBOTS)], ["GPTBot"]),
     )
-    blocklist = Blocklist(Hosts(params.blocked_hosts), frozenset(params.blocked_url_words))
+    blocklist = Blocklist(Hosts(["bad.invalid"]), frozenset({"casino"}))
     model = ContentModel(Rater(0.0, [], []), params.undesirable, 1)
     return Context(params, blocklist, legality, model, Plants.of(planted([]) if plants is None else plants))
 
@@ -223,10 +217,11 @@ def run(folder: Path, monkeypatch: pytest.MonkeyPatch, workers: int) -> Path:
     monkeypatch.chdir(folder)
     monkeypatch.setenv("TRAINYARD_WORKERS", str(workers))
     Path("params.yaml").write_text(yaml.safe_dump({"corpus": {"seed": 1, "screen": VALUES}}))
-    Path("hosts.txt").write_text("0.0.0.0 listed.invalid\n")
+    Path("lists").mkdir()
+    Path("lists/blocked_hosts.txt").write_text("0.0.0.0 listed.invalid\n")
     write_table(module.DOCUMENTS, crawl(), schemas.DOCUMENT)
-    write_table(module.ROBOTS, pa.Table.from_pylist([WALLED], schema=ROBOTS), ROBOTS)
-    write_table("data/corpus/atlas/planted.parquet", planted([]), schemas.PLANTED)
+    write_table(artifacts.ROBOTS, pa.Table.from_pylist([WALLED], schema=ROBOTS), ROBOTS)
+    write_table(artifacts.PLANTED, planted([]), schemas.PLANTED)
     module.main()
     return folder / "data/corpus/screen"
 
@@ -260,7 +255,7 @@ def test_the_stage_writes_the_same_bytes_with_two_workers_and_its_figures_agree(
         "licences": 338, "signals": 1, "robots": 338,
     }  # fmt: skip
     record = json.loads((one / "record.json").read_text())
-    assert "hosts.txt" in record["inputs"] and module.ROBOTS in record["inputs"]
+    assert "lists" in record["inputs"] and artifacts.ROBOTS in record["inputs"]
 
 
 def test_without_a_classifier_its_histogram_is_left_out() -> None:

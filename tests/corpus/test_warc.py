@@ -18,8 +18,7 @@ from hypothesis import strategies as st
 from stages.base.errors import InputError
 from stages.corpus.sources.archive_bytes import PIECE
 from stages.corpus.sources.http_body import EncodingError, dechunk, decode_content, parse_response
-from stages.corpus.sources.plain import unwrap
-from stages.corpus.sources.raw import Raw
+from stages.corpus.sources.raw import Raw, unwrap
 from stages.corpus.sources.robots import Robots
 from stages.corpus.sources.warc import read_warc
 from tests.corpus.archives import http, noise, page, record, sha1

@@ -1,4 +1,4 @@
-"""ingest: sources of every kind, ids that survive repeated URLs, robots files; bad input through the whole stage."""
+"""Sources of every kind and their ingest: ids that survive repeated URLs, robots files, truth; bad input."""
 
 import gzip
 import hashlib
@@ -14,32 +14,33 @@ import pytest
 import yaml
 
 from stages.base import schemas
+from stages.base.artifacts import PLANTED, SOURCES
 from stages.base.errors import DataLossError, InputError, ParamError
-from stages.base.files import read_json
+from stages.base.files import read_json, write_json
 from stages.base.params import parse
 from stages.base.progress import Progress
-from stages.base.tables import read_table, table_writer
-from stages.corpus import extract, ingest
-from stages.corpus.ingest import FilesSource, IngestParams, Intake
-from stages.corpus.sources.files import matches, read_file
+from stages.base.tables import read_table, table_writer, write_table
+from stages.corpus import extract, ingest, source
+from stages.corpus.sources import download
+from stages.corpus.sources.files import SUFFIXES, read_file
 from stages.corpus.sources.hub import read_hub
-from stages.corpus.sources.plain import unwrap, wrap
-from stages.corpus.sources.raw import Raw
+from stages.corpus.sources.intake import Found, Intake
+from stages.corpus.sources.locations import files_at, read_addresses
+from stages.corpus.sources.raw import Raw, unwrap, wrap
 from stages.corpus.sources.robots import ROBOTS, Robots, robots_table
 from tests.corpus.archives import http, noise, page, record, sha1
 
 LIMIT = 1_000_000
-FILES = FilesSource(kind="files", paths=["x"], licence="CC0-1.0", max_damaged=1)
 
 
-def take(tmp_path: Path, raws: list[Raw | Robots], source: FilesSource = FILES) -> tuple[pa.Table, pa.Table, Intake]:
+def take(tmp_path: Path, raws: list[Raw | Robots]) -> tuple[pa.Table, pa.Table, Intake]:
     with (
         table_writer(tmp_path / "pages", schemas.PAGE) as pages,
         table_writer(tmp_path / "drops", schemas.DROP) as drops,
         Progress(None, "ingesting") as bar,
     ):
         intake = Intake(pages, drops, 50)
-        intake.take("s", source, iter(raws), bar)
+        intake.take("s", Found(iter(raws), "CC0-1.0", max_damaged=1), bar)
     return read_table(tmp_path / "pages", schemas.PAGE), read_table(tmp_path / "drops", schemas.DROP), intake
 
 
@@ -60,7 +61,7 @@ def test_ids_follow_the_contract_and_drops_have_reasons(tmp_path):
         "empty": 1, "too_large": 1, "not_html": 1,
     }  # fmt: skip
     assert drops["sample"].to_pylist() == [" \n", "x" * 99, "a@7: image/png"]
-    assert intake.problems["s"]["too_large"] == {"count": 1, "first": ["w.html@0"]}
+    assert intake.problems["too_large"] == {"count": 1, "first": ["w.html@0"]}
 
 
 def test_damage_is_counted_up_to_the_bound(tmp_path):
@@ -91,7 +92,7 @@ def test_memory_holds_no_corpus(tmp_path):
         table_writer(tmp_path / "drops", schemas.DROP) as drops,
         Progress(None, "ingesting") as bar,
     ):
-        Intake(pages, drops, LIMIT).take("s", FILES, endless(), bar)
+        Intake(pages, drops, LIMIT).take("s", Found(endless()), bar)
     assert pages.rows == 3000 and max(held) < 32 * 2**20
 
 
@@ -113,7 +114,7 @@ def test_addresses_that_were_seen_take_a_few_bytes_each(tmp_path):
         table_writer(tmp_path / "d", schemas.DROP) as drops,
         Progress(None, "ingesting") as bar,
     ):
-        Intake(pages, drops, LIMIT).take("s", FILES, many(), bar)
+        Intake(pages, drops, LIMIT).take("s", Found(many()), bar)
     assert held[0] < 2 * 2**20
 
 
@@ -128,9 +129,12 @@ def test_files_of_every_kind_in_sorted_order(tmp_path):
     lines = [json.dumps({"text": "one", "url": "http://x/1"}), "", json.dumps({"html": "<p>2"})]
     (tmp_path / "c.jsonl").write_text("\n".join(lines))
     pq.write_table(pa.table({"content": ["three", None], "extra": [1, 2]}), tmp_path / "d.parquet")
-    files = matches([str(tmp_path / "**"), str(tmp_path / "*.html")])
-    assert [f.name for f in files] == ["b.html", "c.jsonl", "d.parquet", "a.txt"]
-    raws = [raw for f in files for raw in read_file(f, f.relative_to(tmp_path).as_posix(), LIMIT)]
+    (tmp_path / "notes.pdf").write_bytes(b"%PDF")
+    files = files_at(tmp_path, None, SUFFIXES)
+    assert list(files.values()) == ["b.html", "c.jsonl", "d.parquet", "sub/a.txt"]
+    assert list(files_at(tmp_path, "**/*.[th]*", SUFFIXES).values()) == ["b.html", "sub/a.txt"]
+    assert files_at(tmp_path / "b.html", None, SUFFIXES) == {tmp_path / "b.html": "b.html"}
+    raws = [raw for f, name in files.items() for raw in read_file(f, name, LIMIT)]
     assert [(raw.url, raw.where) for raw in raws] == [
         ("file:///b.html", "b.html@0"), ("http://x/1", "c.jsonl:1"), ("file:///c.jsonl#3", "c.jsonl:3"),
         ("file:///d.parquet#1", "d.parquet:1"), ("file:///d.parquet#2", "d.parquet:2"),
@@ -160,8 +164,8 @@ def test_bad_lines_are_named_and_the_others_read(tmp_path):
     (tmp_path / "bad.parquet").write_bytes(b"PAR1 no")
     with pytest.raises(InputError, match=r"bad\.parquet"):
         read(tmp_path / "bad.parquet")
-    with pytest.raises(InputError, match="no file matches"):
-        matches([str(tmp_path / "*.nothing")])
+    with pytest.raises(InputError, match="matches no file"):
+        files_at(tmp_path, "*.nothing", SUFFIXES)
 
 
 def test_text_in_another_charset_is_guessed_and_remarked(tmp_path):
@@ -171,12 +175,30 @@ def test_text_in_another_charset_is_guessed_and_remarked(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "source",
-    [{"kind": "wrac", "paths": ["x"]}, {"kind": "files", "paths": [], "licence": "x"}, {"kind": "parquet", "pth": "x"}],
+    ("values", "told"),
+    [
+        ({"kind": "wrac", "path": "x"}, "did you mean `warc`"),
+        ({"kind": "files", "path": "", "pattern": None, "licence": "x", "max_damaged": 0}, r"mine\.path"),
+        ({"kind": "parquet", "pth": "x"}, "did you mean `path`"),
+        ({"path": "x"}, r"mine\.kind` is missing"),
+    ],
 )
-def test_bad_params_are_refused(source):
-    with pytest.raises(ParamError, match=r"corpus\.ingest\.sources"):
-        parse("corpus.ingest", {"sources": {"mine": source}, "max_page_bytes": 1, "max_drop": 0.1}, IngestParams)
+def test_bad_params_are_refused(values, told):
+    with pytest.raises(ParamError, match=told):
+        parse("corpus.sources.mine", values, source.Source)
+
+
+def test_a_list_of_addresses_is_common_crawls_or_has_digests(tmp_path):
+    listed = tmp_path / "warc.paths.gz"
+    listed.write_bytes(gzip.compress(b"# two\ncrawl-data/a.warc.gz\n\nhttps://x.example/b.warc " + b"AB" * 32 + b"\n"))
+    assert read_addresses(listed) == [
+        ("https://data.commoncrawl.org/crawl-data/a.warc.gz", None),
+        ("https://x.example/b.warc", "ab" * 32),
+    ]
+    for bad in ("https://x/ abc", "https://x/ a b", "http://[bad/x.warc", ""):
+        (tmp_path / "bad.paths").write_text(bad)
+        with pytest.raises(InputError, match=r"bad\.paths"):
+            read_addresses(tmp_path / "bad.paths")
 
 
 def test_hub_rows_are_streamed_up_to_the_limit(monkeypatch):
@@ -240,24 +262,29 @@ def folder(tmp_path, monkeypatch) -> Path:
     extract.close_sandboxes()
 
 
+CRAWL = {"kind": "warc", "path": "crawl.warc.gz", "pattern": None, "licence": "declared"}
+
+
 def run(folder: Path, max_damaged: int = 0, max_drop: float = 0.9, **sources: dict) -> None:
-    crawl = {
-        "kind": "warc",
-        "paths": ["crawl.warc.gz"],
-        "sha256": {},
-        "licence": "declared",
-        "max_damaged": max_damaged,
-    }
+    """Every source, then ingest."""
+    sources = sources or {"crawl": CRAWL | {"max_damaged": max_damaged}}
     params = {
         "corpus": {
-            "ingest": {"sources": sources or {"crawl": crawl}, "max_page_bytes": 5_000_000, "max_drop": max_drop},
+            "seed": 1,
+            "sources": sources,
+            "ingest": {"max_page_bytes": 5_000_000, "max_drop": max_drop},
             "extract": {
                 "mode": "volume", "max_page_bytes": 5_000_000, "max_tags": 100_000, "max_nesting": 400,
                 "max_memory_mib": 1024, "max_page_seconds": 60.0, "max_drop": max_drop,
             },
         }
     }  # fmt: skip
-    (folder / "params.yaml").write_text(yaml.safe_dump(params))
+    (folder / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        for key in sources:
+            monkeypatch.setattr(sys, "argv", ["source", key])
+            source.main()
+    write_json(folder / SOURCES / "items.json", list(sources))
     ingest.main()
 
 
@@ -336,26 +363,68 @@ def test_damage_above_the_bound_is_one_line_and_nothing_half_written(folder, cap
     assert len(sample) == 1 and sample[0].startswith(f"crawl.warc.gz@{bad}: ")
 
 
-def test_a_local_archive_is_checked_and_named_by_its_folder(folder, capsys):
+def test_archives_of_a_folder_are_named_by_their_place_in_it(folder, capsys):
     for name in ("a", "b"):
-        (folder / name).mkdir()
-        archive(
-            folder / name, page(f"http://{name}/", GOOD), page("http://i/", b"x", media="image/png"), name="x.warc.gz"
-        )
-    paths = [str(folder / "a/x.warc.gz"), "b/x.warc.gz"]
-    crawl = {"kind": "warc", "paths": paths, "sha256": {}, "licence": "declared", "max_damaged": 0}
-    run(folder, crawl=crawl)
+        (folder / "crawl" / name).mkdir(parents=True)
+        image = page("http://i/", b"x", media="image/png")
+        archive(folder / "crawl" / name, page(f"http://{name}/", GOOD), image, name="x.warc.gz")
+    (folder / "crawl" / "warc.md5").write_text("no archive")
+    run(folder, crawl=CRAWL | {"path": str(folder / "crawl"), "max_damaged": 0})
     samples = read_table("data/corpus/ingest/drops.parquet", schemas.DROP)["sample"].to_pylist()
     assert [sample.partition("@")[0] for sample in samples] == ["a/x.warc.gz", "b/x.warc.gz"]
-    right = hashlib.sha256((folder / paths[1]).read_bytes()).hexdigest()
-    run(folder, crawl=crawl | {"sha256": {paths[1]: right}})
+    run(folder, crawl=CRAWL | {"path": "crawl", "pattern": "b/*", "max_damaged": 0})
+    assert read_table("data/corpus/ingest/pages.parquet", schemas.PAGE)["url"].to_pylist() == ["http://b/"]
+
+
+def test_listed_archives_are_fetched_and_checked(folder, capsys, monkeypatch):
+    archive(folder, page("http://a/", GOOD))
+    asked = []
+    monkeypatch.setattr(download, "fetch", lambda url, digest: asked.append((url, digest)) or folder / "crawl.warc.gz")
+    (folder / "warc.paths").write_text(f"crawl-data/x.warc.gz\nhttps://y.example/y.warc.gz {'0' * 64}\n")
+    run(folder, crawl=CRAWL | {"path": "warc.paths", "max_damaged": 0})
+    assert asked == [
+        ("https://data.commoncrawl.org/crawl-data/x.warc.gz", None),
+        ("https://y.example/y.warc.gz", "0" * 64),
+    ]
+    inputs = read_json("data/corpus/source/crawl/record.json")["inputs"]
+    assert {"warc.paths", str(folder / "crawl.warc.gz")} <= inputs.keys()
+
+
+def test_a_source_without_pages_is_one_line(folder, capsys):
+    (folder / "mine").mkdir()
+    (folder / "mine" / "empty.txt").write_text("  \n")
+    for path, told in (("mine", "has no usable page"), ("mine/none", "not found")):
+        with pytest.raises(SystemExit) as stopped:
+            run(folder, mine={"kind": "files", "path": path, "pattern": None, "licence": "MIT", "max_damaged": 0})
+        line = capsys.readouterr().err
+        assert stopped.value.code == 2 and line.count("\n") == 1 and told in line
+    assert [path for path in (folder / "data").rglob("*") if path.is_file()] == []
+
+
+def test_what_another_pipeline_knows_comes_along(folder):
+    """A folder of kind parquet is a source's own: its truth, questions and plants reach ingest."""
+    (folder / "theirs").mkdir()
+    row = {"id": "0" * 16, "source": "x", "url": "u", "licence": "MIT", "opt_out": "", "html": GOOD}
+    write_table("theirs/pages.parquet", pa.Table.from_pylist([row], schema=schemas.PAGE), schemas.PAGE)
+    planted = {"url": "u", "kind": "spam", "of_url": "", "payload": "url"}
+    write_table("theirs/planted.parquet", pa.Table.from_pylist([planted], schema=schemas.PLANTED), schemas.PLANTED)
+    truth = {"attributes": {"capital": ["Oslo"]}, "entities": {}}
+    write_json("theirs/truth.json", truth)
+    run(folder, ours={"kind": "parquet", "path": "theirs"})
+    assert read_table(PLANTED, schemas.PLANTED).to_pylist() == [planted]
+    assert read_json("data/corpus/source/ours/truth.json") == truth
+    assert read_table("data/corpus/source/ours/questions.parquet", schemas.QUESTION).num_rows == 0
+    assert read_table("data/corpus/ingest/pages.parquet", schemas.PAGE)["source"].to_pylist() == ["ours"]
+
+
+def test_ids_that_two_pages_have_are_an_error(folder, capsys):
+    (folder / "mine.txt").write_text("text")
+    mine = {"kind": "files", "path": "mine.txt", "pattern": None, "licence": "MIT", "max_damaged": 0}
+    run(folder, mine=mine)
+    write_json(folder / SOURCES / "items.json", ["mine", "mine"])
     with pytest.raises(SystemExit):
-        run(folder, crawl=crawl | {"sha256": {paths[1]: "0" * 64}})
-    assert (told := capsys.readouterr().err).count("\n") == 1 and right[:12] in told and "b/x.warc.gz" in told
-    for bad in ({"sha256": {"b/x.wrac.gz": right}}, {"paths": ["http://[bad/x.warc"]}):
-        with pytest.raises(SystemExit):
-            run(folder, crawl=crawl | bad)
-        assert (told := capsys.readouterr().err).count("\n") == 1 and next(iter(bad.values())) and "crawl" in told
+        ingest.main()
+    assert "stand on two pages" in capsys.readouterr().err
 
 
 def test_a_local_dataset_is_an_input_and_its_path_stays_here(folder, monkeypatch):
@@ -364,13 +433,13 @@ def test_a_local_dataset_is_an_input_and_its_path_stays_here(folder, monkeypatch
     (folder / "set").mkdir()
     pq.write_table(pa.table({"text": ["one", "two"]}), folder / "set" / "train-0.parquet")
     hub = {
-        "kind": "hub", "name": str(folder / "set"), "config": None, "split": "train", "revision": None,
+        "kind": "hub", "path": "set", "name": None, "config": None, "split": "train", "revision": None,
         "data_files": None, "column": "text", "limit": 9, "licence": "CC0-1.0",
     }  # fmt: skip
     run(folder, hub=hub)
     urls = read_table("data/corpus/ingest/pages.parquet", schemas.PAGE)["url"].to_pylist()
     assert urls == ["file:///set?split=train&row=0", "file:///set?split=train&row=1"]
-    assert str(folder / "set") in read_json("data/corpus/ingest/record.json")["inputs"]
+    assert "set" in read_json("data/corpus/source/hub/record.json")["inputs"]
 
 
 def test_too_many_drops_are_one_line_and_nothing_half_written(folder, capsys):
@@ -385,31 +454,32 @@ def test_the_same_sources_give_the_same_bytes(folder):
     archive(folder, page("http://a/", GOOD), page("http://b/", GOOD))
     (folder / "more").mkdir()
     (folder / "more" / "a.md").write_text("# Title\n\ntext")
+    (folder / "upstream").mkdir()
     pq.write_table(
         pa.Table.from_pylist(
             [{"id": "i", "source": "x", "url": "u", "licence": "MIT", "opt_out": "meta:noai", "html": GOOD}],
             schema=schemas.PAGE,
         ),
-        "upstream.parquet",
+        "upstream/pages.parquet",
     )
-    pq.write_table(robots_table({"u": "User-agent: *", "a": "Disallow:"}), "robots.parquet")
+    pq.write_table(robots_table({"u": "User-agent: *", "a": "Disallow:"}), "upstream/robots.parquet")
     sources = {
-        "z": {"kind": "files", "paths": ["more/*"], "licence": "CC0-1.0", "max_damaged": 0},
-        "a": {"kind": "warc", "paths": ["crawl.warc.gz"], "sha256": {}, "licence": "declared", "max_damaged": 0},
-        "m": {"kind": "parquet", "path": "upstream.parquet", "robots": "robots.parquet"},
+        "z": {"kind": "files", "path": "more", "pattern": "*", "licence": "CC0-1.0", "max_damaged": 0},
+        "a": CRAWL | {"max_damaged": 0},
+        "m": {"kind": "parquet", "path": "upstream"},
     }
     digests = []
-    for order in (sources, dict(reversed(sources.items()))):
-        run(folder, **order)
+    for _ in range(2):
+        run(folder, **sources)
         digests.append(
             [
                 hashlib.sha256(path.read_bytes()).hexdigest()
                 for path in sorted(Path("data/corpus/ingest").glob("*.parquet"))
             ]
         )
-    assert digests[0] == digests[1] and len(digests[0]) == 3
+    assert digests[0] == digests[1] and len(digests[0]) == 4
     assert read_table("data/corpus/ingest/robots.parquet", ROBOTS)["host"].to_pylist() == ["a", "u"]
     table = read_table("data/corpus/ingest/pages.parquet", schemas.PAGE)
-    assert table["source"].to_pylist() == ["a", "a", "m", "z"]
-    assert table["licence"].to_pylist() == ["", "", "MIT", "CC0-1.0"]
-    assert table["opt_out"].to_pylist() == ["", "", "meta:noai", ""]
+    assert table["source"].to_pylist() == ["z", "a", "a", "m"]  # in the order of params
+    assert table["licence"].to_pylist() == ["CC0-1.0", "", "", "MIT"]
+    assert table["opt_out"].to_pylist() == ["", "", "", "meta:noai"]

@@ -3,8 +3,8 @@
 It is the first stage of the pipeline and runs again after any edit of code or params. It writes, for each stage, the
 digests of the files that the stage imports (a stage reruns when its own have changed); for each folder of items, the
 list of those that are in the pipeline; and the versions of Python and the packages. It removes what left items had
-written: a folder that a later stage reads whole is then the same here and in a clone that pulls. And it keeps the points
-of a ladder that stands here, pulled perhaps, so that a longer one trains only what is new.
+written: a folder that a later stage reads whole is then the same here and in a clone that pulls. It
+keeps the points of a ladder that stands here, pulled perhaps: a longer one trains only what is new.
 """
 
 import importlib

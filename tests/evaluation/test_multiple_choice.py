@@ -14,7 +14,6 @@ from stages.evaluation.continuations import Request, common_prefix, score_group,
 from stages.evaluation.multiple_choice import answer, encode, fit, score
 from stages.evaluation.protocols import PROTOCOLS, cloze, original, statements
 from stages.lm.checkpoint import save_model
-from stages.lm.hf import hf_config, to_hf_state_dict
 
 QUESTION = {"id": "q", "subject": "high_school_physics", "question": "How far?", "choices": ["1 m", "2 m"], "answer": 1}
 EXAMPLE = QUESTION | {"id": "e", "question": "How long?", "choices": ["3 s", "4 s"], "answer": 0}
@@ -160,20 +159,3 @@ def test_bad_requests_are_refused(model, tokenizer, questions) -> None:
         score(model, [questions[4] | {"choices": ["a", " "], "answer": 0}], "cloze", 0, tokenizer=tokenizer)
     with pytest.raises(ParamError, match="shots = 0"):
         score(model, questions, "chat", 1, tokenizer=tokenizer)
-
-
-def test_an_exported_model_scores_the_same_in_transformers(model, questions, tokenizer) -> None:
-    transformers = pytest.importorskip("transformers", reason="an outside oracle, not in the project's lock")
-    config = hf_config(model.config)
-    theirs = transformers.Qwen3ForCausalLM(transformers.Qwen3Config(**config)).eval()
-    theirs.load_state_dict(to_hf_state_dict(model.state_dict(), model.config), strict=True)
-    found = score(model, questions, "cloze", 2, tokenizer=tokenizer)
-    tested = [row for row in questions if row["split"] == "test"]
-    for row, got in zip(tested, found.to_dict("records"), strict=True):
-        examples = [q for q in questions if q["split"] == "development" and q["subject"] == row["subject"]]
-        request = encode(cloze(row, examples[: got["shots"]]), tokenizer)
-        expected = [
-            naive(lambda ids: theirs(ids).logits, request.context, continuation)
-            for continuation in request.continuations
-        ]
-        np.testing.assert_allclose(got["logprobs"], expected, atol=2e-4)

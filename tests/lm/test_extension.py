@@ -8,6 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from stages import cli
 from stages.base.errors import InputError, ParamError
 from stages.lm.build import LanguageModel, build_model
 from stages.lm.chat import ChatTokenizer, load_tokenizer, padded_vocab_size
@@ -111,6 +112,46 @@ def test_an_extended_model_is_saved_loaded_and_extended_again(tokenizer: ChatTok
 def test_bad_tokens_are_named(tokenizer: ChatTokenizer, ordinary: list[str], special: list[str], said: str) -> None:
     with pytest.raises(InputError, match=said):
         extend_tokenizer(tokenizer, ordinary, special)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"Zelmora\n\nx\n", "empty"),
+        (b"fine\nb\xffd\n", "words.txt, line 2: not UTF-8"),
+        (b"<|end|>\n", "already in the vocabulary"),
+        (b"", "no tokens to add"),
+    ],
+)
+def test_the_command_writes_a_folder_or_nothing(
+    tokenizer: ChatTokenizer,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    content: bytes,
+    said: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    save_model("data/models/sft", model_of(tokenizer), tokenizer)
+    Path("words.txt").write_bytes(content)
+    assert cli.main(["extend", "sft", "--tokens", "words.txt", "--out", "larger"]) == 2
+    error = capsys.readouterr().err
+    assert said in error and len(error.strip().splitlines()) == 1
+    assert not Path("larger").exists() and not list(Path().glob(".larger*"))
+    assert cli.main(["extend", "sft", "--tokens", "words.txt", "--out", "data"]) == 2
+    assert "exists" in capsys.readouterr().err
+    Path("words.txt").write_text("Zelmora\n Anthar said\n", encoding="utf-8")
+    assert cli.main(["extend", "sft", "--tokens", "words.txt", "--out", "larger"]) == 0
+    larger = load_tokenizer("larger")
+    assert larger.encode("Zelmora") == [tokenizer.vocab_size] and larger.template.source == tokenizer.template.source
+    assert load_model("larger").config == load_model("data/models/sft").config  # there was room in the padding
+
+
+def test_a_model_with_room_of_its_own_keeps_its_size(tokenizer: ChatTokenizer) -> None:
+    model = build_model(tiny(vocab_size=tokenizer.vocab_size + 3), 0)
+    assert extend_model(model, tokenizer, extend_tokenizer(tokenizer, ORDINARY), 0).config == model.config
+    larger = extend_model(model, tokenizer, extend_tokenizer(tokenizer, ORDINARY, SPECIAL), 0)
+    assert larger.config.vocab_size % 64 == 0
 
 
 def test_a_model_of_another_vocabulary_is_refused(tokenizer: ChatTokenizer) -> None:

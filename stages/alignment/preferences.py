@@ -19,6 +19,7 @@ class PreferenceSource(Section):
     """annotated: a folder with preferences.parquet, as alignment.annotate writes it; jsonl: a file of
     {"prompt", "chosen", "rejected"} rows, each with "id" (the instruction's) if you like."""
     path: str
+    """The folder or the file."""
 
 
 PARAMS = {"alignment.preferences.sources.*": PreferenceSource}

@@ -35,6 +35,7 @@ class PoolSettings(Section):
     """The known properties of the simulated annotators."""
 
     annotators: Annotated[int, Field(ge=1, le=1000)]
+    """How many; each call goes to one, drawn by its content."""
     score_weight: Annotated[float, Field(ge=0)]
     """Logits per fact of difference in score."""
     length_bias: float

@@ -12,11 +12,15 @@ class ServerSettings(Section):
     """One model on one server. `null` leaves a sampling parameter out of the request, as reasoning models need."""
 
     base_url: str
+    """Where the server is, with its version: https://host/v1."""
     model: str
+    """As the server calls it."""
     api_key_env: str
     """Name of the environment variable that holds the key; it may be unset for local servers."""
     temperature: Annotated[float, Field(ge=0, le=2)] | None
+    """Of sampling; 0 is greedy."""
     max_tokens: Annotated[int, Field(ge=1)] | None
+    """Of a reply."""
     concurrency: Annotated[int, Field(ge=1, le=256)]
     """Calls under way at a time."""
     max_retries: Annotated[int, Field(ge=0, le=20)]
@@ -26,7 +30,9 @@ class ServerSettings(Section):
     max_cost_usd: Annotated[float, Field(ge=0)]
     """Of one stage instance: above it nothing is called."""
     usd_per_million_input: Annotated[float, Field(ge=0)]
+    """Price of tokens sent."""
     usd_per_million_output: Annotated[float, Field(ge=0)]
+    """Price of tokens received."""
 
     def body(self, content: str) -> dict[str, Any]:
         """The request for one user message."""

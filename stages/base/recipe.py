@@ -68,8 +68,11 @@ class Shape(Section):
     """Of a decoder; an LSTM uses n_layer and d_model only."""
 
     n_layer: Count
+    """Blocks."""
     d_model: Count
+    """Width of the residual stream."""
     n_head: Count
+    """Heads of queries."""
     n_kv_head: Count
     """Heads of keys and values; a divisor of n_head."""
     d_ff: Count

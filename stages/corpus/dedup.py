@@ -48,6 +48,7 @@ class DedupParams(Section):
     ngram: Annotated[int, Field(ge=1)]
     """Words a shingle."""
     bands: Annotated[int, Field(ge=1)]
+    """Bands of the hash table: texts that agree in all rows of one are candidates."""
     rows: Annotated[int, Field(ge=1)]
     """Hash functions a band."""
     jaccard: Fraction

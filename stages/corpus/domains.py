@@ -31,17 +31,20 @@ DOCUMENTS = "data/corpus/quality/documents.parquet"
 class DomainsParams(Section):
     """Parameters of corpus.domains."""
 
-    seeds: dict[
-        Name, list[str]
-    ]  # domain -> regular expressions over "source url"; the first domain that matches counts
+    seeds: dict[Name, list[str]]
+    """Domain to regular expressions over "source url"; the first domain that matches counts."""
     min_probability: Fraction
     """Unlabelled documents below it are "other"."""
     max_examples: Annotated[int, Field(ge=2)]
     """Of each domain's labelled documents that are learned from."""
     folds: Annotated[int, Field(ge=2)]
+    """Parts of the examples; each is scored by a classifier that learned from the others."""
     feature_bits: Annotated[int, Field(ge=8, le=24)]
+    """Words are hashed into two to this power features."""
     characters: Annotated[int, Field(ge=100)]
+    """Of each text that are looked at."""
     inverse_penalty: Annotated[float, Field(gt=0)]
+    """C of the logistic regression: the larger, the closer it follows the examples."""
 
     @field_validator("seeds")
     @classmethod

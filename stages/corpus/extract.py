@@ -25,9 +25,13 @@ __all__ = ["extract_text"]
 
 class ExtractParams(Section):
     mode: Mode
+    """What finds the main text: blocks (trained here), volume, or fast and precision (trafilatura)."""
     max_page_bytes: Annotated[int, Field(ge=1)]
+    """Larger pages are dropped."""
     max_tags: Annotated[int, Field(ge=1)]
+    """Pages with more `<` are dropped."""
     max_nesting: Annotated[int, Field(ge=1)]
+    """Pages whose elements stand deeper are dropped."""
     max_memory_mib: Annotated[int, Field(ge=512)]
     """Of the process that extracts."""
     max_page_seconds: Annotated[float, Field(gt=0)]

@@ -41,6 +41,7 @@ class SourceMix(Section):
     anneal_quantile: Fraction
     """Documents at or above this quantile of their source's quality join the anneal."""
     anneal_epochs: Annotated[float, Field(ge=0)]
+    """Passes over them there."""
 
 
 class MixParams(Section):

@@ -90,6 +90,7 @@ class HubSource(Section):
     config: Text | None
     """Which of the dataset's configurations; null for its only one."""
     split: Text
+    """Of the dataset: train, …"""
     revision: Text | None
     """A commit of the dataset, so that a rerun reads the same rows."""
     data_files: Annotated[list[Text], Field(min_length=1)] | None

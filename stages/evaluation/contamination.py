@@ -41,7 +41,9 @@ class ContaminationParams(Section):
     examples: Annotated[int, Field(ge=4)]
     """Of each task, from its start, for the ordering test."""
     shards: Annotated[int, Field(ge=2)]
+    """Parts of the examples whose order is tested separately."""
     permutations: Annotated[int, Field(ge=1)]
+    """Shuffled orders that each part's own is compared with."""
     alpha: Annotated[float, Field(gt=0, lt=1)]
     """p below which a task counts as contaminated."""
     ngram: Annotated[int, Field(ge=1)]

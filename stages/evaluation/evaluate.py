@@ -35,6 +35,7 @@ class EvaluateParams(Section):
     overlap: Annotated[int, Field(ge=0)]
     """Tokens of context that two windows of one document share."""
     split: Literal["validation", "test"]
+    """Whose questions are asked."""
     questions: Annotated[int, Field(ge=1)]
     """At most this many of each task, in order of id."""
     shots: dict[Literal["original", "cloze", "chat"], Annotated[int, Field(ge=0)]]

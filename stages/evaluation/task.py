@@ -34,8 +34,11 @@ class Limits(Section):
     """Questions of each split, at the most."""
 
     development: Annotated[int, Field(ge=1)]
+    """Examples that are shown before a question."""
     validation: Annotated[int, Field(ge=1)]
+    """For choices."""
     test: Annotated[int, Field(ge=1)]
+    """For the tables."""
 
 
 class TruthTask(Section):

@@ -13,7 +13,7 @@ from tokenizers import Tokenizer
 
 from stages.base.errors import InputError
 from stages.base.files import atomic_path, read_json, write_json
-from stages.lm.template import ChatTemplate
+from stages.lm.template import ChatTemplate, is_unicode
 
 PAD, BOS, USER, ASSISTANT, END = "<|pad|>", "<|bos|>", "<|user|>", "<|assistant|>", "<|end|>"
 SPECIALS = (PAD, BOS, USER, ASSISTANT, END)  # the order of their ids, after the ordinary tokens
@@ -109,7 +109,9 @@ class ChatTokenizer:
     @cached_property
     def _markup(self) -> Tokenizer:
         """The same tokenizer, reading special tokens as tokens: what a template's own text is encoded with."""
-        return Tokenizer.from_str(self.tokenizer.to_str())
+        markup = _parse(self.folder / "tokenizer.json", self.tokenizer.to_str())
+        markup.encode_special_tokens = False
+        return markup
 
     @cached_property
     def _special(self) -> dict[int, str]:
@@ -201,7 +203,7 @@ def _token(config: dict[str, Any], name: str) -> str | None:
     """A special token of `tokenizer_config.json`: a string, an object with its content, or null."""
     value = config.get(name)
     value = value.get("content") if isinstance(value, dict) else value
-    return value if isinstance(value, str) else None
+    return value if isinstance(value, str) and is_unicode(value) else None
 
 
 def _template(folder: Path, config: dict[str, Any]) -> tuple[Path, str]:

@@ -41,7 +41,7 @@ class ModelConfig:
         _require(self.max_seq_len <= LONGEST, "max_seq_len", self.max_seq_len, f"at most {LONGEST}")
         _require(self.norm_eps > 0, "norm_eps", self.norm_eps, "positive, e.g. 1e-6")
         if self.arch == "transformer":
-            even = type(self.head_dim) is int and self.head_dim > 0 and self.head_dim % 2 == 0
+            even = type(self.head_dim) is int and 0 < self.head_dim <= 1 << 16 and self.head_dim % 2 == 0
             _require(even, "head_dim", self.head_dim, "a positive even integer (RoPE)")
             _require(
                 self.n_head % self.n_kv_head == 0, "n_kv_head", self.n_kv_head, f"a divisor of n_head {self.n_head}"

@@ -70,12 +70,15 @@ class ChatTemplate:
     def render(self, messages: list[Message], add_generation_prompt: bool) -> str:
         """The conversation as text; thinking is switched off where a template knows of it. InputError if it fails."""
         with self._guarded():
-            return self._compiled.render(
+            text = self._compiled.render(
                 **self.tokens,
                 messages=messages,
                 add_generation_prompt=add_generation_prompt,
                 enable_thinking=False,
             )
+            if not is_unicode(text):
+                raise TemplateError("it writes half of a surrogate pair")
+            return text
 
     @contextmanager
     def _guarded(self) -> Iterator[None]:
@@ -87,6 +90,11 @@ class ChatTemplate:
             raise InputError(
                 f"{self.where}: the chat template fails ({type(error).__name__}: {reason}); mend it there"
             ) from None
+
+
+def is_unicode(text: str) -> bool:
+    """Whether UTF-8 can hold it: no half of a surrogate pair, which JSON can bring in."""
+    return not any("\ud800" <= character <= "\udfff" for character in text)
 
 
 @contextmanager

@@ -33,7 +33,9 @@ class SampleParams(Section):
     per_source: Annotated[int, Field(ge=0)]
     """Documents of each source."""
     prompt_tokens: Annotated[int, Field(ge=1)]
+    """Tokens of the document that are given."""
     new_tokens: Annotated[int, Field(ge=1)]
+    """Tokens that the model adds."""
 
 
 class PretrainParams(Section):

@@ -19,6 +19,7 @@ from stages.scaling.tables.ladders import table_of
 
 class Normal(Section):
     mean: float
+    """What is expected."""
     sd: Annotated[float, Field(gt=0)]
     """Standard deviation."""
 

@@ -51,7 +51,9 @@ class LadderParams(Section):
 
 class PointParams(Shape):
     arch: Literal["transformer", "lstm"]
+    """Kind of model."""
     tokens: Annotated[int, Field(ge=1)]
+    """Training tokens, rounded to whole steps."""
 
 
 PARAMS: dict[str, type[Section]] = {NAME: LadderParams, "scaling.points.*": PointParams, "recipe": Recipe}

@@ -30,11 +30,13 @@ class Budget(Section):
     """FLOPs, or a device, hours and the MFU it will realise: exactly one of the two; the other is null."""
 
     flops: Positive | None
+    """Of the whole run."""
     device: str | None
     """A key of `lm.accelerators`."""
     count: Annotated[int, Field(ge=1)] | None
     """Devices."""
     hours: Positive | None
+    """That the devices are used."""
     mfu: Annotated[float, Field(gt=0, le=1)] | None
     """Share of the devices' peak that the run will realise."""
 

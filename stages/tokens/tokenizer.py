@@ -26,6 +26,7 @@ class TokenizerParams(Section):
     vocab_size: Annotated[int, Field(ge=320, le=1 << 21)]
     """Special tokens included; the encoder's ids have 21 bits."""
     pretokenizer: Name
+    """How text is split before merges are learned (docs/tokens.md)."""
     max_bytes: Annotated[int, Field(gt=0)]
     """Of text to train on, a seeded subset of the documents."""
     measured_documents: Annotated[int, Field(gt=0)]

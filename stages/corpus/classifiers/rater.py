@@ -31,10 +31,13 @@ class RaterParams(Section):
     min_examples: Annotated[int, Field(ge=2)]
     """Fewer positives or negatives: no classifier, the score is their share."""
     folds: Annotated[int, Field(ge=2)]
+    """Parts of the examples; each is scored by a classifier that learned from the others."""
     feature_bits: Annotated[int, Field(ge=8, le=24)]
+    """Words are hashed into two to this power features."""
     characters: Annotated[int, Field(ge=100)]
     """Of each text that are looked at."""
     inverse_penalty: Annotated[float, Field(gt=0)]
+    """C of the logistic regression: the larger, the closer it follows the examples."""
 
 
 class Learned(NamedTuple):

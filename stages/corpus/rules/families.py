@@ -15,9 +15,13 @@ class Rules(Section):
     """A source's rules, applied in this order (FineWeb's); null switches a family off."""
 
     gopher_repetition: gopher.GopherRepetition | None
+    """Repeated lines, paragraphs and n-grams."""
     gopher_quality: gopher.GopherQuality | None
+    """Length, symbols and stop words."""
     c4_quality: web_rules.C4 | None
+    """Lines that aren't prose."""
     fineweb_quality: web_rules.FineWeb | None
+    """Punctuation and repetition of lines."""
 
 
 class Decision(NamedTuple):

@@ -37,26 +37,40 @@ class GopherQuality(Section):
     """Bounds of the quality rules."""
 
     min_doc_words: Annotated[int, Field(ge=0)] | None
+    """Fewest words of a document."""
     max_doc_words: Annotated[int, Field(ge=0)] | None
+    """Most words of a document."""
     min_avg_word_length: Fraction | None
+    """Least mean length of a word."""
     max_avg_word_length: Fraction | None
+    """Largest mean length of a word."""
     max_symbol_word_ratio: Fraction | None
+    """Most `#` and most ellipses by words."""
     max_bullet_lines_ratio: Fraction | None
+    """Largest share of lines that begin with a bullet."""
     max_ellipsis_lines_ratio: Fraction | None
+    """Largest share of lines that end in an ellipsis."""
     max_non_alpha_words_ratio: Fraction | None
     """Datatrove's name; it is the *least* share of words with a letter."""
     min_stop_words: Annotated[int, Field(ge=0)] | None
+    """Fewest different stop words."""
 
 
 class GopherRepetition(Section):
     """Bounds of the repetition rules; n-gram bounds by n."""
 
     dup_line_frac: Fraction | None
+    """Largest share of lines that are repeated."""
     dup_para_frac: Fraction | None
+    """Largest share of paragraphs that are repeated."""
     dup_line_char_frac: Fraction | None
+    """Largest share of characters in repeated lines."""
     dup_para_char_frac: Fraction | None
+    """Largest share of characters in repeated paragraphs."""
     top_n_grams: ByN
+    """By n, largest share of characters in the most frequent n-gram."""
     dup_n_grams: ByN
+    """By n, largest share of characters in n-grams that occur twice."""
 
 
 @numba.njit(cache=True)

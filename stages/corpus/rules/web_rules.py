@@ -29,25 +29,40 @@ class C4(Section):
     """C4's line and document rules; -1 switches a number's rule off, as in datatrove."""
 
     remove_citations: bool
+    """Cut marks like [1] and [edit]."""
     filter_no_terminal_punct: bool
+    """Cut lines that don't end in punctuation."""
     min_num_sentences: Annotated[int, Field(ge=-1)]
+    """Fewest sentences of a document."""
     min_words_per_line: Annotated[int, Field(ge=-1)]
+    """Cut lines with fewer words."""
     max_word_length: Annotated[int, Field(ge=-1)]
+    """Cut lines with a longer word."""
     filter_lorem_ipsum: bool
+    """Drop documents with lorem ipsum."""
     filter_javascript: bool
+    """Cut lines that name JavaScript."""
     filter_curly_bracket: bool
+    """Drop documents with a curly bracket."""
     filter_policy: bool
+    """Cut lines of privacy and cookie notices."""
 
 
 class FineWeb(Section):
     """FineWeb's document rules."""
 
     line_punct_thr: Fraction
+    """Least share of lines that end in punctuation."""
     line_punct_exclude_zero: bool
+    """Let documents without any such line pass."""
     short_line_thr: Fraction
+    """Largest share of short lines."""
     short_line_length: Annotated[int, Field(ge=0)]
+    """Characters up to which a line is short."""
     char_duplicates_ratio: Fraction
+    """Largest share of characters in repeated lines."""
     new_line_ratio: Fraction
+    """Most line breaks by words."""
 
 
 @numba.njit(cache=True)

@@ -23,6 +23,7 @@ class LanguageParams(Section):
     keep: dict[str, list[str]]
     """Source (or `default`) -> ISO 639-1 codes; an empty list keeps every language."""
     sample_characters: Annotated[int, Field(ge=100)]
+    """Of a text that are looked at."""
     min_characters: Annotated[int, Field(ge=0)]
     """Shorter texts are not judged: the identifier guesses on them."""
     min_confidence: Annotated[float, Field(ge=0, le=1)]

@@ -150,8 +150,8 @@ def isoflop_exponents(
 ) -> np.ndarray:
     """The exponent `a` with new noise on every loss: residuals of the budgets' parabolas, drawn with replacement.
 
-    Of the budgets that `fit_isoflop` accepts, and no others: noise that gives another one a minimum would answer for
-    other data. The runs themselves aren't drawn: a budget that loses its outer sizes has another minimum, or none.
+    Only the budgets that `fit_isoflop` accepts take part, so that noise doesn't give a refused one a minimum. Runs
+    aren't resampled: a budget without its outer sizes would have another minimum, or none.
     Empty if the parabolas leave no residuals, as with three sizes a budget. Draws without two minima are left out.
     """
     compute, size, value = columns_of(C=C, N=N, loss=loss)

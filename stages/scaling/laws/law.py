@@ -174,7 +174,7 @@ class PowerLaw:
 
 
 def envelope(x: ArrayLike, loss: ArrayLike) -> np.ndarray:
-    """Indices, by rising x, of the runs that no run with as much x or less beats: x alone limits only these."""
+    """Indices, by rising x, of the runs that no other run beats with as much x or less: the lower envelope."""
     at, value = positive("x", x), positive("loss", loss)
     kept, best = [], np.inf
     for row in np.lexsort((value, at)):

@@ -317,7 +317,7 @@ def fit_law(runs: Runs, options: Options) -> FittedLaw:
 
 
 def _flat(runs: Runs, fit: ParametricFit) -> list[str]:
-    """Of N and D, those along which the law falls, from end to end of the runs, by no more than their scatter."""
+    """Of N and D, those along which the law falls, over the range of the runs, by too little beside their scatter."""
     error = float(np.linalg.norm(fit.residuals)) / len(fit.residuals)  # standard, of the mean
     falls = {
         name: scale * float(x.min() ** -exponent - x.max() ** -exponent) / float(np.median(runs.loss))
@@ -370,7 +370,7 @@ def _anneal(
     iterations: int = 300,
     tolerance: float = 1e-11,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Least absolute deviations is approached through wider Huber zones: its own kinks stall every method."""
+    """Least absolute deviations are approached through ever narrower Huber zones, as their kinks stall every method."""
     if estimator == "lad":
         for delta in (1e-2, 1e-3, 1e-4, 1e-5):
             starts, _ = polish(starts, problem._replace(delta=delta), counts, None, iterations, tolerance)

@@ -266,7 +266,7 @@ def _variant(name: str, C: float, n: int, fit: ParametricFit) -> Variant:
 
 
 def _plan(law: FittedLaw, largest: float, isoflop: Isoflop, level: float) -> Iterator[Choice]:
-    """What the law would do with budgets, both methods side by side, and two fixed ratios."""
+    """What budgets would buy: the best size by the law and by the isoFLOP minima, and two fixed ratios."""
     for reach in TARGETS:
         C = reach * largest
         size = law.best_size(C, level)

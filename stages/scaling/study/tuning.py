@@ -51,7 +51,7 @@ def _cells(n: np.ndarray, d: np.ndarray) -> list[np.ndarray]:
 
 
 def _exponents(cells: list[Cell], level: float) -> tuple[dict[str, Measured], str]:
-    """Of N and D, those that the cells tell, with t intervals; and why not both."""
+    """Exponents of N and D, as far as the cells determine them, with t intervals; and why not both."""
     used = [cell for cell in cells if not cell.reason]
     if all(cell.tried == 1 for cell in cells):
         return {}, "no runs of equal N and D differ in it"

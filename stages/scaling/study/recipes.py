@@ -173,9 +173,9 @@ class Comparison:
 def compare(
     first: Runs, second: Runs, *, huber_delta: float = 1e-3, resamples: int = 1000, level: float = 0.95, seed: int = 0
 ) -> Comparison:
-    """Both recipes' laws fitted together, with shared and with separate exponents; E is a property of the text, so both share it.
+    """Both recipes' laws fitted together, with shared and with separate exponents.
 
-    `Runs` are (N, D, loss). The exponents are said to differ if the interval of the difference of α or of β, each at
+    E is a property of the text, so both share it. The exponents are said to differ if the interval of the difference of α or of β, each at
     (1 + level) / 2 as there are two, leaves out 0. Intervals resample each recipe's runs.
     Raises InputError as `fit_parametric` does, for either recipe.
     """

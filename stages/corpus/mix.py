@@ -136,7 +136,8 @@ def absent(names: Iterable[str], present: Iterable[str], section: str) -> list[s
     """
     names, present = set(names) - {"default"}, set(present)
     for name in sorted(names - present):
-        if difflib.get_close_matches(name, sorted(present - names), n=1, cutoff=0.8):
+        alike = [other for other in sorted(present - names) if abs(len(other) - len(name)) < 3]
+        if difflib.get_close_matches(name, alike, n=1, cutoff=0.65):
             raise ParamError(
                 f"params.yaml: `{section}.{name}`: no document has this name; there are {', '.join(sorted(present))}; "
                 "correct or remove it"

@@ -1,5 +1,6 @@
 import itertools
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -7,10 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stages.base import schemas
-from stages.lm.chat import BOS, PAD
+from stages.lm.chat import ChatTokenizer, load_tokenizer
 from stages.tokens.pack import PackParams, pack_by_source, pack_table, placement_table
 from stages.tokens.packing import Packed, pack, schedule_copies, shuffle_rows
-from stages.tokens.vocabulary import train_bpe
+from stages.tokens.vocabulary import save_tokenizer, train_bpe
 
 BOS_ID, PAD_ID = 60000, 60001
 
@@ -158,30 +159,35 @@ def table(texts: list[str], sources: list[str], epochs: list[float]) -> pa.Table
     return pa.table(columns, schema=schemas.MIXED)
 
 
-def test_a_table_is_packed_with_counts_by_source() -> None:
+def trained(texts: list[str], folder: Path) -> ChatTokenizer:
+    save_tokenizer(folder, train_bpe(texts, 320, "gpt2"))
+    return load_tokenizer(folder)
+
+
+def test_a_table_is_packed_with_counts_by_source(tmp_path: Path) -> None:
     texts = [f"The heron of village {i} sings, and the miller of village {i} listens." for i in range(60)]
-    tokenizer = train_bpe(texts, 320, "gpt2")
+    tokenizer = trained(texts, tmp_path)
     params = PackParams(seq_len=64, max_gap=8, lookahead=16)
     mixed = table(texts, ["a", "b"] * 30, [2.0, 1.0] * 30)
     packed, facts = pack_table(mixed, tokenizer, params, 1, "test")
-    assert facts["sources"]["a"]["tokens"] == 2 * facts["sources"]["a"]["unique_tokens"]
-    assert facts["bytes"] == sum(len(text.encode()) * (2 - i % 2) for i, text in enumerate(texts))
+    assert facts.sources["a"].tokens == 2 * facts.sources["a"].unique_tokens
+    assert facts.bytes == sum(len(text.encode()) * (2 - i % 2) for i, text in enumerate(texts))
     assert packed.rows.max() < 320
     once = mixed.set_column(4, "epochs", pa.array([1.0] * 60, pa.float32()))
     validation_rows, validation = pack_by_source(once, tokenizer, params, 1)
     rows = validation_rows.rows
-    assert validation["sources"]["b"]["first_row"] == validation["sources"]["a"]["rows"]
-    assert validation["rows"] == len(rows)
-    second = rows[validation["sources"]["b"]["first_row"] :]
-    specials = (tokenizer.token_to_id(BOS), tokenizer.token_to_id(PAD))
-    assert int((~np.isin(second, specials)).sum()) == validation["sources"]["b"]["tokens"]
+    assert validation.sources["b"].first_row == validation.sources["a"].rows
+    assert validation.rows == len(rows)
+    second = rows[validation.sources["b"].first_row :]
+    specials = (tokenizer.bos_id, tokenizer.pad_id)
+    assert int((~np.isin(second, specials)).sum()) == validation.sources["b"].tokens
 
 
-def test_the_document_index_names_documents_and_adds_up_by_domain() -> None:
+def test_the_document_index_names_documents_and_adds_up_by_domain(tmp_path: Path) -> None:
     texts = [
         f"The heron of village {i} sings, and the miller of village {i} listens. " * (1 + i % 5) for i in range(60)
     ]
-    tokenizer = train_bpe(texts, 320, "gpt2")
+    tokenizer = trained(texts, tmp_path)
     mixed = table(texts, ["a", "b", "a"] * 20, [1.0] * 60)
     mixed = mixed.set_column(2, "domain", pa.array(["x", "y", "", "x"] * 15))
     packed, facts = pack_by_source(mixed, tokenizer, PackParams(seq_len=64, max_gap=8, lookahead=16), 1)
@@ -192,14 +198,14 @@ def test_the_document_index_names_documents_and_adds_up_by_domain() -> None:
         whole[place["document"]] = whole.get(place["document"], "") + tokenizer.decode(ids.tolist())
         row = mixed.slice(place["document"], 1).to_pylist()[0]
         assert (place["id"], place["source"], place["domain"]) == (row["id"], row["source"], row["domain"])
-        span = facts["sources"][row["source"]]
-        assert span["first_row"] <= place["row"] < span["first_row"] + span["rows"]
+        span = facts.sources[row["source"]]
+        assert span.first_row <= place["row"] < span.first_row + span.rows
     assert whole == dict(enumerate(texts))
-    for domain, found in facts["domains"].items():
+    for domain, found in facts.domains.items():
         chosen = [place for place in index if (place["domain"] or "none") == domain]
-        assert found["tokens"] == sum(place["length"] for place in chosen)
-        assert found["bytes"] == sum(
+        assert found.tokens == sum(place["length"] for place in chosen)
+        assert found.bytes == sum(
             len(text.encode()) for text, name in zip(texts, mixed["domain"].to_pylist(), strict=True)
             if (name or "none") == domain
         )  # fmt: skip
-    assert set(facts["domains"]) == {"x", "y", "none"}
+    assert set(facts.domains) == {"x", "y", "none"}

@@ -15,7 +15,7 @@ from stages.alignment.losses import dpo_loss
 from stages.alignment.pairs import Pair, accuracy, encode_pairs, hold_out
 from stages.alignment.records import read_instructions, read_preferences, read_truth
 from stages.alignment.selection import PREFERENCE_ACCURACY, Selection, chosen_by, validated
-from stages.alignment.tuning import Report, TuningParams, tune
+from stages.alignment.tuning import Report, Tuning, TuningParams, tune, tuning_of
 from stages.base.recipe import Run
 from stages.base.record import stage
 from stages.base.seeds import derive
@@ -98,28 +98,18 @@ def preferred(model: LanguageModel, pairs: Sequence[ComparedPair]) -> dict[str, 
 def fine_tune(
     model: LanguageModel,
     pairs: Sequence[ComparedPair],
-    params: DpoParams,
     beta: float,
     padding: int,
-    *,
-    seed: int,
-    shards: int,
-    name: str,
+    tuning: Tuning[DpoParams],
     on_checkpoint: Callable[[int], None],
 ) -> list[Report]:
     """Train `model` in place; one row a step."""
-    return tune(
-        model,
-        lambda batch: batch_loss(model, [pairs[index] for index in batch], beta, params.nll_weight, padding),
-        [len(pair) for pair in pairs],
-        [1.0] * len(pairs),
-        params,
-        seed=seed,
-        shards=shards,
-        name=name,
-        validations=params.validations,
-        on_checkpoint=on_checkpoint,
-    )
+    params, lengths, weights = tuning.params, [len(pair) for pair in pairs], [1.0] * len(pairs)
+
+    def loss(batch: list[int]) -> tuple[Tensor, Report]:
+        return batch_loss(model, [pairs[index] for index in batch], beta, params.nll_weight, padding)
+
+    return tune(model, loss, lengths, weights, tuning, validations=params.validations, on_checkpoint=on_checkpoint)
 
 
 def main() -> None:
@@ -147,10 +137,7 @@ def main() -> None:
                 selection.visit(offset + step, beta=beta)
 
             model.load_state_dict(start)
-            rows = fine_tune(
-                model, training, params, beta, tokenizer.pad_id, seed=run.seed,
-                shards=run.section("run", Run).shards, name=run.name, on_checkpoint=visit,
-            )  # fmt: skip
+            rows = fine_tune(model, training, beta, tokenizer.pad_id, tuning_of(run), visit)
             steps.extend({**row, "step": offset + row["step"], "beta": beta} for row in rows)
         selection.restore()
         save_model(run.model_folder("dpo"), model, tokenizer)

@@ -13,7 +13,7 @@ from stages.alignment.losses import reward_loss
 from stages.alignment.pairs import Pair, accuracy, encode_pairs, hold_out
 from stages.alignment.records import Preference, read_preferences
 from stages.alignment.scalar import ScalarModel, rewards_of, save_scalar
-from stages.alignment.tuning import Report, TuningParams, tune
+from stages.alignment.tuning import Report, Tuning, TuningParams, tune, tuning_of
 from stages.base.recipe import Run
 from stages.base.record import stage
 from stages.lm.device import environment
@@ -31,27 +31,17 @@ class RewardParams(TuningParams):
 PARAMS = {"alignment.reward": RewardParams, "run": Run}
 
 
-def fit(
-    model: ScalarModel,
-    pairs: Sequence[Pair],
-    params: RewardParams,
-    padding: int,
-    *,
-    seed: int,
-    shards: int,
-    name: str,
-) -> list[Report]:
+def fit(model: ScalarModel, pairs: Sequence[Pair], padding: int, tuning: Tuning[RewardParams]) -> list[Report]:
     """Train `model` in place; one row a step. Chosen and rejected of a pair share a batch."""
     home = model.head.weight.device
 
     def loss(batch: list[int]) -> tuple[Tensor, Report]:
         rows, mask = pad([pairs[i].chosen for i in batch] + [pairs[i].rejected for i in batch], padding)
         chosen, rejected = model.reward(rows.to(home), mask.to(home)).chunk(2)
-        found = reward_loss(chosen, rejected, params.centring)
+        found = reward_loss(chosen, rejected, tuning.params.centring)
         return found.loss, {"accuracy": found.accuracy, "margin": found.margin, "tokens": float(rows.numel())}
 
-    lengths, weights = [len(pair) for pair in pairs], [1.0] * len(pairs)
-    return tune(model, loss, lengths, weights, params, seed=seed, shards=shards, name=name)
+    return tune(model, loss, [len(pair) for pair in pairs], [1.0] * len(pairs), tuning)
 
 
 def margins_of(model: ScalarModel, pairs: Sequence[Pair], padding: int) -> list[float]:
@@ -79,9 +69,7 @@ def main() -> None:
         limit, padding = decoder.config.max_seq_len, tokenizer.pad_id
         training, held_out = encode_pairs(tokenizer, kept, limit), encode_pairs(tokenizer, away, limit)
         model = ScalarModel(decoder, params.pooling)
-        steps = fit(
-            model, training, params, padding, seed=run.seed, shards=run.section("run", Run).shards, name=run.name
-        )
+        steps = fit(model, training, padding, tuning_of(run))
         save_scalar(run.output(""), model, tokenizer)
         run.write_jsonl("steps.jsonl", steps)
         seen, margins = (margins_of(model, pairs, padding) for pairs in (training, held_out))

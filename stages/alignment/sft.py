@@ -12,7 +12,7 @@ from stages.alignment.batches import Exchange, encode_exchange, pad
 from stages.alignment.inputs import read_model
 from stages.alignment.records import Instruction, of_split, read_instructions, read_truth
 from stages.alignment.selection import VALIDATION_LOSS, Selection, chosen_by, validated
-from stages.alignment.tuning import Report, TuningParams, tune
+from stages.alignment.tuning import Report, Tuning, TuningParams, tune, tuning_of
 from stages.base import schemas
 from stages.base.recipe import Run
 from stages.base.record import stage
@@ -64,15 +64,11 @@ def fine_tune(
     model: LanguageModel,
     exchanges: Sequence[Exchange],
     padding: int,
-    params: SftParams,
-    *,
-    seed: int,
-    shards: int,
-    name: str,
+    tuning: Tuning[SftParams],
     on_checkpoint: Callable[[int], None],
 ) -> list[Report]:
     """Train `model` in place; one row a step."""
-    home = model.head_weight.device
+    params, home = tuning.params, model.head_weight.device
 
     def loss(batch: list[int]) -> tuple[Tensor, Report]:
         rows, mask = pad([exchanges[index] for index in batch], padding)
@@ -83,10 +79,7 @@ def fine_tune(
         loss,
         [len(exchange) for exchange in exchanges],
         [exchange.answer_length for exchange in exchanges],
-        params,
-        seed=seed,
-        shards=shards,
-        name=name,
+        tuning,
         kind=params.optimizer,
         rates=Rates.uniform(params.lr, params.adam_lr if params.optimizer == "muon" else None),
         validations=params.validations,
@@ -112,10 +105,7 @@ def main() -> None:
 
         before = measure()
         selection = Selection(model, chosen_by(VALIDATION_LOSS, validation.knows_truth), measure)
-        steps = fine_tune(
-            model, exchanges, tokenizer.pad_id, params, seed=run.seed, shards=run.section("run", Run).shards,
-            name=run.name, on_checkpoint=selection.visit,
-        )  # fmt: skip
+        steps = fine_tune(model, exchanges, tokenizer.pad_id, tuning_of(run), selection.visit)
         selection.restore()
         save_model(run.model_folder("sft"), model, tokenizer)
         run.write_jsonl("steps.jsonl", selection.joined(steps))

@@ -2,7 +2,8 @@
 
 import contextlib
 from collections.abc import Callable, Collection, Sequence
-from typing import Annotated
+from dataclasses import dataclass
+from typing import Annotated, Generic, TypeVar
 
 import torch
 from pydantic import Field
@@ -10,6 +11,8 @@ from torch import Tensor, nn
 
 from stages.alignment.batches import bucketed
 from stages.base.params import Section
+from stages.base.recipe import Run
+from stages.base.record import StageRun
 from stages.base.workers import worker_count
 from stages.lm.loop import train
 from stages.lm.optim import build_optimizer
@@ -37,16 +40,31 @@ class TuningParams(Section):
     """Largest gradient norm, 0 for none."""
 
 
+P = TypeVar("P", bound=TuningParams, covariant=True)
+
+
+@dataclass(frozen=True)
+class Tuning(Generic[P]):
+    """A run's params and identity. shards: parts of a batch whose gradients are summed in a fixed order, by as many
+    processes as there are workers."""
+
+    params: P
+    seed: int
+    shards: int
+    name: str
+
+
+def tuning_of(run: StageRun[P]) -> Tuning[P]:
+    return Tuning(run.params, run.seed, run.section("run", Run).shards, run.name)
+
+
 def tune(
     model: nn.Module,
     loss: BatchLoss,
     lengths: Sequence[int],
     weights: Sequence[float],
-    params: TuningParams,
+    tuning: Tuning[TuningParams],
     *,
-    seed: int,
-    shards: int,
-    name: str,
     kind: Kind = "adamw",
     rates: Rates | None = None,
     validations: int = 0,
@@ -54,13 +72,15 @@ def tune(
 ) -> list[Report]:
     """Train `model` in place on examples of these lengths, every example once an epoch; one row a step.
 
-    weights: how much of a batch's mean each example is. shards: parts of a batch whose gradients are summed in a fixed
-    order, by as many processes as there are workers. `on_checkpoint(step)` is called `validations` times at equal
+    weights: how much of a batch's mean each example is. `on_checkpoint(step)` is called `validations` times at equal
     distances, the last step included.
     """
-    batches = [batch for epoch in range(params.epochs) for batch in bucketed(lengths, params.batch_size, seed, epoch)]
+    params = tuning.params
+    batches = [
+        batch for epoch in range(params.epochs) for batch in bucketed(lengths, params.batch_size, tuning.seed, epoch)
+    ]
     steps, warmup = len(batches), round(params.warmup * len(batches))
-    with contextlib.closing(sharded(model, loss, batches, weights, shards)) as gradient:
+    with contextlib.closing(sharded(model, loss, batches, weights, tuning.shards)) as gradient:
         return optimise(
             model,
             build_optimizer(model, rates or params.lr, kind=kind, weight_decay=params.weight_decay),
@@ -68,7 +88,7 @@ def tune(
             steps,
             lambda step: cosine(step, steps, warmup),
             params.clip,
-            name=name,
+            name=tuning.name,
             checkpoints=evenly(steps, validations),
             on_checkpoint=on_checkpoint,
         )

@@ -17,6 +17,7 @@ from stages.alignment.preferences import from_file
 from stages.alignment.records import Instruction, Preference
 from stages.alignment.reward import RewardParams, fit, margins_of, score_accuracy
 from stages.alignment.scalar import ScalarModel, load_scalar, rewards_of, save_scalar
+from stages.alignment.tuning import Tuning
 from stages.annotators.client import Preference as Verdict
 from stages.annotators.truth import Truth
 from stages.base.errors import InputError
@@ -118,7 +119,7 @@ def test_reward_model_learns_a_planted_rule(
     unseen = encode_pairs(tokenizer, planted(60, seed=1), 64)
     assert set(margins_of(model, unseen, padding)) == {0.0}  # a zero head: all rewards are equal
     training = encode_pairs(tokenizer, planted(160, seed=0), 64)
-    fit(model, training, params, padding, seed=3, shards=2, name="test")
+    fit(model, training, padding, Tuning(params, 3, 2, "test"))
     assert accuracy(margins_of(model, unseen, padding)) > 0.95
     save_scalar(tmp_path / "reward", model, tokenizer)
     exchanges = [pair.chosen for pair in unseen]
@@ -182,10 +183,8 @@ def test_dpo_learns_a_planted_rule(tokenizer: ChatTokenizer, make_model: Callabl
     reference, model = make_model(), make_model()
     marks: list[int] = []
     pairs = compare_pairs(reference, encode_pairs(tokenizer, planted(96, seed=0), 64))
-    steps = fine_tune(
-        model, pairs, dpo_params(validations=3), 0.1, tokenizer.pad_id,
-        seed=3, shards=2, name="test", on_checkpoint=marks.append,
-    )  # fmt: skip
+    tuning = Tuning(dpo_params(validations=3), 3, 2, "test")
+    steps = fine_tune(model, pairs, 0.1, tokenizer.pad_id, tuning, marks.append)
     assert marks == [5, 11, 17] and len(steps) == 18
     unseen = compare_pairs(reference, encode_pairs(tokenizer, planted(40, seed=1), 64))
     assert preferred(model, unseen)["preference_accuracy"] > 0.95

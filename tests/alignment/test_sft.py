@@ -14,7 +14,7 @@ from stages.alignment.batches import bucketed, encode_exchange, pad
 from stages.alignment.records import Instruction
 from stages.alignment.selection import EXACT_RIGHT, VALIDATION_LOSS, Selection, chosen_by
 from stages.alignment.sft import SftParams, completion_loss, fine_tune, mix
-from stages.alignment.tuning import Report
+from stages.alignment.tuning import Report, Tuning
 from stages.annotators.truth import Truth
 from stages.base.errors import InputError
 from stages.lm.build import LanguageModel
@@ -78,9 +78,7 @@ def tuned(
     tokenizer: ChatTokenizer, model: LanguageModel, shards: int, on_checkpoint: Callable[[int], None] = lambda _: None
 ) -> list[Report]:
     exchanges = [encode_exchange(tokenizer, prompt, text, 64) for prompt, text in EXCHANGES * 3]  # 4, 4 and 1 a step
-    return fine_tune(
-        model, exchanges, tokenizer.pad_id, PARAMS, seed=3, shards=shards, name="test", on_checkpoint=on_checkpoint
-    )
+    return fine_tune(model, exchanges, tokenizer.pad_id, Tuning(PARAMS, 3, shards, "test"), on_checkpoint)
 
 
 def test_training_learns_and_keeps_the_best_checkpoint(

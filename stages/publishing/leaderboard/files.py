@@ -63,22 +63,24 @@ def _cell(cell: Any) -> str:
 
 def as_markdown(board: Leaderboard, title: str) -> str:
     judged = "simulated annotators" if board.judge.simulated else board.judge.label
+    has_right = any(row.right is not None for row in board.rows)
+    exact = " Exactly right: counted against the true facts." if has_right else ""
+    head = ["#", "Model", *["Exactly right, %"] * has_right, "Win rate, %", "Length-controlled, %", "Bradley–Terry"]
     lines = [
         f"# {title}: leaderboard",
         "",
-        f"Win rate, length-controlled win rate and Bradley–Terry: {judged}, against `{board.baseline}`. Exactly right: "
-        "counted against the true facts. In brackets: 95 % intervals of these models; a rerun with another seed may "
-        "differ by more.",
+        f"Win rate, length-controlled win rate and Bradley–Terry: {judged}, against `{board.baseline}`.{exact} In "
+        "brackets: 95 % intervals of these models; a rerun with another seed may differ by more.",
         "",
-        "| # | Model | Exactly right, % | Win rate, % | Length-controlled, % | Bradley–Terry | Characters |",
-        "|--:|---|--:|--:|--:|--:|--:|",
+        f"| {' | '.join([*head, 'Characters'])} |",
+        f"|--:|---|{'--:|' * (len(head) - 1)}",
     ]
     for row in board.rows:
         name = f"{row.model}{' (control)' if row.control else ''}{' (baseline)' if row.baseline else ''}"
         cells = [
             str(row.rank),
             f"**{name}**" if row.chosen else name,
-            _bracketed(row, "right", "right_low", "right_high"),
+            *[_bracketed(row, "right", "right_low", "right_high")] * has_right,
             _bracketed(row, "win_rate", "win_rate_low", "win_rate_high"),
             _bracketed(row, "lc_win_rate", "lc_low", "lc_high"),
             _bracketed(row, "bradley_terry", "bradley_terry_low", "bradley_terry_high", digits=2),

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from stages.base.contracts.agreement import Agreement
-from stages.base.contracts.leaderboard import Comparison, Correlation, Judge, Leaderboard, Row
+from stages.base.contracts.leaderboard import Comparison, Correlation, Leaderboard, Row
 from stages.publishing.html.numbers import Scale, ceiling, count, floor, number, percent, value
 
 ABOUT = {
@@ -43,7 +43,7 @@ def leaderboard_view(board: Leaderboard, agreement: Agreement | None) -> dict[st
         "right_scale": Scale(0.0, min(100.0, ceiling(rights, 20))),
         "win_scale": Scale(floor([50.0, *wins], 10), ceiling([50.0, *wins], 10)),
         "judge_label": "simulated annotators" if board.judge.simulated else "judge",
-        "judge_note": judge_note(board.judge, has_right=bool(rights)),
+        "judge_note": judge_note(board, has_right=bool(rights)),
         "one_run": ONE_RUN,
         "reading": _reading(board, has_right=bool(rights)),
         "comparisons": comparisons_view(board.comparisons),
@@ -93,10 +93,12 @@ def _row(row: Row) -> dict[str, Any]:
     }
 
 
-def judge_note(judge: Judge, *, has_right: bool) -> str:
+def judge_note(board: Leaderboard, *, has_right: bool) -> str:
+    judge = board.judge
     if judge.simulated:
         exact = " Exactly right answers are counted against the facts and involve no judge." if has_right else ""
-        signal = f" They go by {judge.signal}." if judge.signal else ""
+        told = any(judge.signal in note for note in board.notes)
+        signal = "" if told else f" They go by {judge.signal}."
         return (
             f"Win rates, length-controlled win rates and Bradley–Terry strengths come from {judge.label}: programs, "
             "not people and not a language model, with a known bias towards length and a known rate of wrong labels."
@@ -108,14 +110,14 @@ def judge_note(judge: Judge, *, has_right: bool) -> str:
 
 
 def _reading(board: Leaderboard, *, has_right: bool) -> str:
-    parts = ["Small numbers are 95 % intervals.", ONE_RUN]
+    parts = ["Small numbers are 95 % intervals."]
     if has_right:
         parts.append("Exactly right: every asked fact is there and no wrong one is.")
     parts.append(
         "Length-controlled: the win rate a model would have at the baseline's length (Dubois et al. 2024, without "
         "instruction difficulty). Bradley–Terry: log-strength from the comparisons with the baseline; no other pair "
-        "was judged head to head. Controls know nothing of the questions: a tuned model that doesn't beat them has "
-        "learned nothing."
+        "was judged head to head. Controls answer without a model: a tuned model that doesn't beat them has learned "
+        "nothing."
     )
     if board.chosen:
         by = board.chosen.by.replace("_", " ")

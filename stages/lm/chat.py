@@ -44,10 +44,10 @@ class ChatTokenizer:
     eos_id: int
     pad_id: int  # the end of a text's where the tokenizer has none
 
-    @property
+    @cached_property
     def vocab_size(self) -> int:
-        """Tokens, added ones included; a model may have more rows, as padding."""
-        return self.tokenizer.get_vocab_size(with_added_tokens=True)
+        """Ids, those of added tokens included; a model may have more rows, as padding."""
+        return max(self.tokenizer.get_vocab(with_added_tokens=True).values()) + 1
 
     @property
     def prefix_id(self) -> int:
@@ -193,6 +193,9 @@ def _parse(path: Path, text: str) -> Tokenizer:
     except Exception as error:  # the library raises bare exceptions
         reason = " ".join(str(error).split())[:200]
         raise InputError(f"{path}: not a readable tokenizer ({reason}); write it again") from None
+    ids = tokenizer.get_vocab(with_added_tokens=True).values()
+    if not ids or len(set(ids)) < len(ids):
+        raise InputError(f"{path}: no tokens, or two of one id; write it again")
     tokenizer.no_truncation()
     tokenizer.no_padding()
     tokenizer.encode_special_tokens = True

@@ -268,18 +268,22 @@ def test_an_answer_that_would_merge_with_its_prompt_starts_where_generation_does
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("file", "changes", "said"),
     [
-        ({"eos_token": None}, "no eos_token"),
-        ({"eos_token": "<|nothing|>"}, "'<|nothing|>'"),
-        ([1], "not a JSON object"),
+        ("tokenizer_config.json", {"eos_token": None}, "no eos_token"),
+        ("tokenizer_config.json", {"eos_token": "\ud83d"}, "no eos_token"),
+        ("tokenizer_config.json", {"eos_token": "<|nothing|>"}, "'<|nothing|>'"),
+        ("tokenizer_config.json", {"chat_template": "\ud83d"}, "surrogate"),
+        ("tokenizer_config.json", [1], "not a JSON object"),
+        ("tokenizer.json", {"added_tokens": None}, "not a readable tokenizer"),
+        ("tokenizer.json", {"model": {"type": "BPE", "vocab": {"a": 0, "b": 0}, "merges": []}}, "two of one id"),
     ],
 )
-def test_a_tokenizer_without_an_end_is_refused(
-    changes: Any, said: str, folders: dict[str, Path], tmp_path: Path
+def test_a_broken_tokenizer_is_refused(
+    file: str, changes: Any, said: str, folders: dict[str, Path], tmp_path: Path
 ) -> None:
     shutil.copytree(folders["tied"], tmp_path / "model")
-    path = tmp_path / "model" / "tokenizer_config.json"
+    path = tmp_path / "model" / file
     path.write_text(json.dumps(json.loads(path.read_text()) | changes if isinstance(changes, dict) else changes))
     with pytest.raises(InputError, match=said.replace("|", r"\|")):
-        load_tokenizer(tmp_path / "model")
+        load_tokenizer(tmp_path / "model").check_template()

@@ -3,7 +3,6 @@
 import math
 
 import torch
-from torch import nn
 
 from stages.lm.config import ModelConfig
 from stages.lm.lstm import LSTMLanguageModel
@@ -38,7 +37,3 @@ def build_model(config: ModelConfig, seed: int) -> LanguageModel:
                 if "bias_ih" in name:  # the forget gate starts open (Jozefowicz et al. 2015)
                     parameter[config.d_model : 2 * config.d_model] = 1.0
     return model.train()
-
-
-def parameter_count(model: nn.Module) -> int:
-    return sum(parameter.numel() for parameter in model.parameters())

@@ -1,4 +1,4 @@
-"""The training recipe: one section of params that the ladder, the run it predicts and all that is trained after share."""
+"""The training recipe: one section of params that the ladder, the run it predicts and what is trained after share."""
 
 from typing import Annotated, Literal
 

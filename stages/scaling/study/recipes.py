@@ -175,8 +175,8 @@ def compare(
 ) -> Comparison:
     """Both recipes' laws fitted together, with shared and with separate exponents.
 
-    E is a property of the text, so both share it. The exponents are said to differ if the interval of the difference of α or of β, each at
-    (1 + level) / 2 as there are two, leaves out 0. Intervals resample each recipe's runs.
+    E is a property of the text, so both share it. The exponents are said to differ if the interval of the difference
+    of α or of β, each at (1 + level) / 2 as there are two, leaves out 0. Intervals resample each recipe's runs.
     Raises InputError as `fit_parametric` does, for either recipe.
     """
     alone = []

@@ -8,6 +8,7 @@ import csv
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import yaml
@@ -15,7 +16,7 @@ import yaml
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-PAGES, QUESTIONS = 400, 30
+PAGES, ARTICLES, QUESTIONS = 400, 4, 30  # articles of a page
 # Run by the peers' Python, whose transformers saves it: another vocabulary, head size and number type than ours.
 MAKE_MODEL = """
 import json, sys, torch
@@ -59,8 +60,11 @@ def write_inputs(folder: Path) -> None:
     params = parse("corpus.sources.atlas", source, AtlasSource)
     world = build(params, 7)
     (folder / "pages").mkdir(parents=True)
-    for number, page in enumerate(encyclopaedia(world, params, 7)[:PAGES]):
-        (folder / "pages" / f"{number:04}.html").write_bytes(render(page))
+    articles = encyclopaedia(world, params, 7)
+    for number in range(PAGES):
+        part = articles[number * ARTICLES : (number + 1) * ARTICLES]
+        paragraphs = tuple(text for article in part for text in article.paragraphs)
+        (folder / "pages" / f"{number:04}.html").write_bytes(render(replace(part[0], paragraphs=paragraphs)))
     asked = [row for row in ask(world, params, 7).to_pylist() if row["kind"] == "single"]
     others = [*asked[len(asked) // 2 :], *asked[: len(asked) // 2]]
     write_lines(folder / "instructions.jsonl", [{"prompt": a["prompt"], "response": a["reference"]} for a in asked])

@@ -16,6 +16,7 @@ from stages.lm.build import LanguageModel
 from stages.lm.chat import ChatTokenizer
 from stages.lm.checkpoint import load_model, save_model
 from stages.lm.device import autocast
+from stages.lm.forks import in_forks
 
 REWARD = "data/alignment/reward"
 HEAD = "head.safetensors"
@@ -82,13 +83,17 @@ def read_reward_model(run: StageRun[Any]) -> ScalarModel:
 
 @torch.inference_mode()
 def rewards_of(model: ScalarModel, exchanges: list[Exchange], padding: int, batch_size: int = 128) -> list[float]:
-    """The reward of each exchange, batched by length."""
+    """The reward of each exchange. Batches are of similar lengths and, on a CPU, shared among forked processes."""
     home = model.head.weight.device
     order = sorted(range(len(exchanges)), key=lambda index: (len(exchanges[index]), index))
+    batches = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
+
+    def score(number: int) -> list[float]:
+        rows, mask = pad([exchanges[index] for index in batches[number]], padding)
+        return model.reward(rows.to(home), mask.to(home)).tolist()
+
     rewards = [0.0] * len(exchanges)
-    for start in range(0, len(order), batch_size):
-        chosen = order[start : start + batch_size]
-        rows, mask = pad([exchanges[index] for index in chosen], padding)
-        for index, value in zip(chosen, model.reward(rows.to(home), mask.to(home)).tolist(), strict=True):
+    for number, values in in_forks(score, len(batches)):
+        for index, value in zip(batches[number], values, strict=True):
             rewards[index] = value
     return rewards

@@ -18,6 +18,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
+from stages import kernels
 from stages.base import kept
 from stages.base.artifacts import LADDER, MODELS
 from stages.base.closure import code_files
@@ -223,6 +224,7 @@ def remove_left_items(pipeline: list[Declared]) -> None:
 def main() -> None:
     with stage("check", CheckParams) as run:
         pipeline = check()
+        kernels.start()
         for name in sorted({one.name for one in pipeline} - {"check"}):
             run.write_json(f"code/{name}.json", code_files(f"stages.{name}"))
         run.write_json("packages.json", versions(run.input("requirements.lock"), run.input("requirements-torch.txt")))

@@ -73,13 +73,17 @@ def write_inputs(folder: Path) -> None:
         folder / "preferences.jsonl",
         [{"prompt": a["prompt"], "chosen": a["reference"], "rejected": b["reference"]} for a, b in pairs],
     )
+    facts = {name: entity["facts"] for name, entity in world.truth()["entities"].items()}
     with (folder / "questions.csv").open("w", newline="", encoding="utf-8") as file:
         table = csv.writer(file)
         table.writerow(["question", "A", "B", "answer", "split"])
-        for number, (a, b) in enumerate(pairs[:QUESTIONS]):
-            choices = (a["reference"], b["reference"]) if number % 2 else (b["reference"], a["reference"])
+        for number, row in enumerate(asked[:QUESTIONS]):
+            attribute = row["attributes"][0]
+            right = facts[row["entity"]][attribute]
+            wrong = next(known[attribute] for known in facts.values() if known.get(attribute, right) != right)
+            choices = (right, wrong) if number % 2 else (wrong, right)
             split = ("development", "validation", "test")[number % 3]
-            table.writerow([a["prompt"], *choices, "A" if number % 2 else "B", split])
+            table.writerow([row["prompt"], *choices, "A" if number % 2 else "B", split])
 
 
 def write_lines(path: Path, rows: list[dict[str, str]]) -> None:

@@ -5,8 +5,6 @@ that was killed, trains what is missing. Each point is computed in one thread: i
 """
 
 import math
-import multiprocessing
-import signal
 import sys
 import time
 from collections.abc import Sequence
@@ -22,14 +20,14 @@ from stages.base import kept
 from stages.base.artifacts import LADDER, PACK, PACKED
 from stages.base.contracts.pack import Pack
 from stages.base.contracts.point import Ladder, Point
-from stages.base.errors import ParamError, ResourceError, TrainyardError
+from stages.base.errors import ParamError
 from stages.base.files import sha256_file, write_json, write_jsonl
 from stages.base.params import Section
 from stages.base.progress import Progress
 from stages.base.recipe import Recipe, Shape
 from stages.base.record import stage
 from stages.base.seeds import derive
-from stages.base.workers import worker_count
+from stages.base.workers import Child, can_fork, worker_count
 from stages.lm.build import build_model
 from stages.lm.checkpoint import fingerprint
 from stages.lm.config import ModelConfig
@@ -110,16 +108,16 @@ def job(
     return Job(key, config, rows, steps, cooldown, seed, facts, folder, memory)
 
 
-def train_point(job: Job, recipe: Recipe, pack: Pack, checkpoint_every: int, trainer: Connection) -> None:
-    """Train one point and write its files; says the steps it has done, and how it failed, through the pipe."""
+def train_point(ladder: Connection, job: Job, recipe: Recipe, pack: Pack, checkpoint_every: int) -> None:
+    """Train one point and write its files; tells the ladder how many steps it has done, all of them at the very end."""
     rows, validation = (PackedRows.of(f"{PACKED}/{name}.bin", pack) for name in ("train", "validation"))
     told = time.monotonic()
 
     def tell(done: int) -> None:
         nonlocal told
-        if time.monotonic() - told > TOLD_EVERY:
+        if time.monotonic() - told > TOLD_EVERY and done < job.steps:
             told = time.monotonic()
-            trainer.send(done)
+            ladder.send(done)
 
     model = build_model(job.config, job.seed).to(device())
     batches = Batches(
@@ -156,90 +154,40 @@ def train_point(job: Job, recipe: Recipe, pack: Pack, checkpoint_every: int, tra
     write_json(job.folder / "metrics.json", facts)
     write_jsonl(job.folder / "steps.jsonl", result.rows)
     result.discard()
+    ladder.send(job.steps)
 
 
 def train_points(jobs: Sequence[Job], recipe: Recipe, pack: Pack, checkpoint_every: int) -> None:
     """Train all in processes of one thread, the largest first: as many at once as there are cores and memory for."""
-    memory, room = available(device()), worker_count()
-    waiting, running = sorted(jobs, key=lambda one: (-one.flops, one.key)), dict[Connection, _Child]()
+    home = device()
+    memory, room, fork = available(home), worker_count(), home.type == "cpu" and can_fork()
+    waiting, running = sorted(jobs, key=lambda one: (-one.flops, one.key)), dict[Connection, tuple[Job, Child]]()
     done = dict.fromkeys((one.key for one in jobs), 0.0)
     with Progress(round(sum(one.flops for one in jobs) / 1e9), "ladder", unit="GFLOPs") as bar:
         try:
             while waiting or running:
-                free = memory - sum(child.job.memory for child in running.values())
-                while (fits := [one for one in waiting if one.memory <= free or not running]) and len(running) < room:
-                    waiting.remove(fits[0])
-                    child = _Child(fits[0], recipe, pack, checkpoint_every, list(running))
-                    running[child.pipe] = child
-                    free -= fits[0].memory
-                for pipe in connection.wait(list(running), timeout=1.0):
-                    child = running[pipe]  # type: ignore[index]
-                    steps = child.steps_done()
-                    if steps is None:
+                free = memory - sum(job.memory for job, _ in running.values())
+                fits = next((one for one in waiting if one.memory <= free or not running), None)
+                if fits is not None and len(running) < room:
+                    waiting.remove(fits)
+                    name, siblings = f"the process of point `{fits.key}`", [child for _, child in running.values()]
+                    child = Child(name, train_point, fits, recipe, pack, checkpoint_every, fork=fork, siblings=siblings)
+                    running[child.pipe] = (fits, child)
+                    continue
+                for pipe in connection.wait(list(running)):
+                    job, child = running[pipe]  # type: ignore[index]
+                    steps = child.receive()
+                    if steps == job.steps:
                         del running[child.pipe]
                         child.close()
-                        _finish(child.job)
-                        steps = child.job.steps
+                        _finish(job)
                     before = round(sum(done.values()) / 1e9)
-                    done[child.job.key] = child.job.flops * steps / child.job.steps
-                    bar.advance(
-                        round(sum(done.values()) / 1e9) - before, points=len(jobs) - len(waiting) - len(running)
-                    )
+                    done[job.key] = job.flops * steps / job.steps
+                    finished = len(jobs) - len(waiting) - len(running)
+                    bar.advance(round(sum(done.values()) / 1e9) - before, points=finished)
         finally:
-            for child in running.values():
-                child.process.terminate()
-                child.close()
-
-
-class _Child:
-    """A process that trains one point."""
-
-    def __init__(self, job: Job, recipe: Recipe, pack: Pack, checkpoint_every: int, siblings: list[Connection]) -> None:
-        # A forked process starts at once, but can't use CUDA.
-        context: Any = multiprocessing.get_context(
-            "fork" if device().type == "cpu" and sys.platform == "linux" else "spawn"
-        )
-        self.job = job
-        self.pipe, theirs = context.Pipe(duplex=False)
-        inherited = [*siblings, self.pipe] if context.get_start_method() == "fork" else []
-        self.process = context.Process(
-            target=_live, args=(job, recipe, pack, checkpoint_every, theirs, inherited), daemon=True
-        )
-        self.process.start()
-        theirs.close()
-
-    def steps_done(self) -> int | None:
-        """The steps done so far; None when the point is finished. Raises what the process failed with."""
-        try:
-            told = self.pipe.recv()
-        except EOFError:
-            self.process.join()
-            raise ResourceError(
-                f"the process of point `{self.job.key}` ended (exit status {self.process.exitcode}; -9 may be a lack "
-                "of memory); run the same command again, with TRAINYARD_WORKERS=1 if memory is short"
-            ) from None
-        if isinstance(told, TrainyardError):
-            raise told
-        return told
-
-    def close(self) -> None:
-        self.process.join()
-        self.pipe.close()
-
-
-def _live(
-    job: Job, recipe: Recipe, pack: Pack, checkpoint_every: int, trainer: Connection, inherited: list[Connection]
-) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the ladder's to handle
-    for pipe in inherited:
-        pipe.close()
-    try:
-        train_point(job, recipe, pack, checkpoint_every, trainer)
-        trainer.send(None)
-    except TrainyardError as error:
-        trainer.send(error)
-    except BrokenPipeError:  # the ladder has gone
-        return
+            for _, child in running.values():
+                child.close(kill=True)
 
 
 def _finish(job: Job) -> None:

@@ -15,7 +15,7 @@ from stages.lm import memory
 from stages.lm.build import build_model
 from stages.lm.packed_training import Batches, PackedTraining
 from stages.lm.rates import wsd
-from stages.lm.shards import HelperError, ShardedGradient
+from stages.lm.shards import ShardedGradient
 from tests.lm.conftest import tiny
 
 RECIPE = {
@@ -108,7 +108,9 @@ def test_a_helper_that_dies_or_fails_is_said_in_one_line() -> None:
     assert gradient(0) == {"loss": 1.0} and weight.grad is not None and weight.grad.tolist() == [3.0] * 3
     with pytest.raises(ZeroDivisionError, match="shard one"):
         gradient(1)
-    with pytest.raises(HelperError, match=r"exit status -9.*run the same command again"):
+    gradient.close()
+    gradient = ShardedGradient([weight], compute, shards=2, processes=2)
+    with pytest.raises(ResourceError, match=r"exit status -9.*run the same command again"):
         gradient(2)
     gradient.close()
 

@@ -160,7 +160,7 @@ def test_a_point_that_fails_says_so_and_leaves_nothing(
     monkeypatch.setattr(ladder, "build_model", killed)
     with pytest.raises(SystemExit):
         ladder.main()
-    assert "the process of point `tiny` ended (exit status -9" in capsys.readouterr().err
+    assert "the process of point `tiny` has ended (exit status -9" in capsys.readouterr().err
 
     def full(*_: Any, **__: Any) -> None:
         raise ResourceError("`scaling.points.lstm`: too large")

@@ -24,6 +24,14 @@ def register(subparsers: argparse._SubParsersAction) -> None:
     add("--annotator", metavar="NAME", help="of several judges, the one whose verdicts count")
     add("--difficulty", type=Path, metavar="CSV", help="instruction_index, instruction_difficulty")
     add("--gamed", type=Path, metavar="CSV", help="regularising rows, as AlpacaEval's df_gamed")
+    add(
+        "--align",
+        choices=["evidence", "position"],
+        default="evidence",
+        help="position: both tables are in the order of the files; else a column `instruction` or the baseline's "
+        "lengths (len_baseline) must show which row is whose",
+    )
+    add("--human", metavar="NAME", help="an annotator whose verdicts are right: they correct the judge's win rates")
     add("--arena", action="store_true", help="ratings over implied battles: slow for many models")
     add("--title", default="Leaderboard")
     command.set_defaults(run=leaderboard)
@@ -57,7 +65,15 @@ def leaderboard(options: argparse.Namespace) -> int:
     from stages.publishing.leaderboard.files import as_csv, as_json, as_markdown, published_rows
     from stages.publishing.leaderboard.table import imported_view
 
-    chosen = Options(options.baseline, options.annotator, options.difficulty, options.gamed, options.arena)
+    chosen = Options(
+        options.baseline,
+        options.annotator,
+        options.difficulty,
+        options.gamed,
+        options.align,
+        options.human,
+        options.arena,
+    )
     board, problems = import_board(options.annotations, chosen)
     rows = published_rows(board)
     view = {"title": options.title, "board": imported_view(board)}
@@ -72,6 +88,8 @@ def leaderboard(options: argparse.Namespace) -> int:
         with atomic_path(options.out / name) as temporary:
             temporary.write_text(text, encoding="utf-8")
     _tell(problems)
+    for note in board.notes:
+        print(f"trainyard: {note}", file=sys.stderr)
     told = f"{len(rows)} models against {board.baseline}, judged by {board.judge.label}"
     print(f"{options.out}/leaderboard.html: {told}")
     return 0

@@ -22,7 +22,7 @@ from stages.base.params import Section
 from stages.base.record import stage
 from stages.base.seeds import derive
 from stages.judging.judge import JudgeParams, judge_seed, paired_outputs
-from stages.judging.statistics.problems import side_preference
+from stages.judging.statistics.sides import side_preference
 
 Row = dict[str, Any]
 MEANS = ("agreement", "truth_agreement", "prefers_longer", "prefers_first")

@@ -21,14 +21,23 @@ from stages.base.record import stage
 from stages.judging.baseline import BaselineParams
 from stages.judging.judge import JudgeParams
 from stages.judging.models import CONTROL_KINDS, Answerer
-from stages.judging.scores import Judged, difference, gamed_rows, numbers, ratings, strength_columns
+from stages.judging.scores import (
+    Judged,
+    difference,
+    gamed_rows,
+    known_verdicts,
+    numbers,
+    ranked,
+    ratings,
+    ratings_note,
+    strength_columns,
+)
 from stages.judging.statistics.correlation import correlations
-from stages.judging.statistics.plain_counts import counts
+from stages.judging.statistics.plain_counts import FEWEST, ONE_SIDED, length_note
 
 Row = dict[str, Any]
 SPLITS = ("validation", "test")
 CORRELATED = ("win_rate", "lc_win_rate", "bradley_terry", "right", "mean_length")
-FEWEST, ONE_SIDED = 20, 40.0  # verdicts; points from 50 beyond which a judge doesn't read the answers
 
 
 class LeaderboardParams(Section):
@@ -97,6 +106,7 @@ def judge_notes(rows: Sequence[BoardRow], annotations: list[Row], judge: Judge) 
     if sided:
         told = ", ".join(sided)
         notes.append(f"The judge goes by the place: the answer shown first wins against {told}.")
+    notes += length_note(annotations)
     said = [row for row in annotations if row["annotator"] not in ("", "identical") and not row["error"]]
     read = sum(not row["weighted"] for row in said)
     if 0 < read < len(said):
@@ -137,12 +147,14 @@ def standings(
     for split in SPLITS:
         gamed = gamed_rows({model: judged[split][model] for model in gaming})
         fitted = ratings(judged[split], baseline)
-        found[split] = {
-            model: Standing(**numbers(one, gamed), **counts(one.annotations), **strength_columns(fitted, model))
-            for model, one in judged[split].items()
-        }
-        if fitted and fitted.regularised:
-            notes.append(f"Bradley–Terry on {split}: a model won or lost everything, so a tie per pair was added.")
+        found[split] = {}
+        for model, one in judged[split].items():
+            truth = known_verdicts(one, judged[split][baseline])
+            row, why = numbers(one, itself=model == baseline, gamed=gamed, truth=truth)
+            found[split][model] = Standing(**row, **strength_columns(fitted, model))
+            if why:
+                notes.append(f"`{model}` has no length-controlled rate on {split}: {why}.")
+        notes += ratings_note(fitted, f" on {split}")
     if gamed is None:
         notes.append("No `padded` control of the baseline: rates of very short or long models are uncertain.")
     rows = [
@@ -151,19 +163,18 @@ def standings(
             **found["test"][one["model"]].model_dump(),
             baseline=one["model"] == baseline,
             chosen=False,
-            rank=0,
+            rank=None,
             validation=found["validation"][one["model"]],
         )
         for one in entrants
     ]
-    rows.sort(key=lambda row: (math.inf if row.lc_win_rate is None else -row.lc_win_rate, row.model))
     chosen = choose(rows, params.against, params.choose_by)
     if chosen and chosen.by != params.choose_by:
         notes.append(
             f"`{chosen.model}` was chosen by {chosen.by}, as no truth is known and `{params.choose_by}` has none."
         )
     best = chosen.model if chosen else None
-    rows = [row.model_copy(update={"rank": n, "chosen": row.model == best}) for n, row in enumerate(rows, 1)]
+    rows = ranked([row.model_copy(update={"chosen": row.model == best}) for row in rows])
     compared = [(params.subject, other) for other in params.against]
     if best and best != params.subject:
         compared.append((best, params.subject))

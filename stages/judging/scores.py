@@ -1,21 +1,25 @@
-"""A model's numbers on one split, and what one model's exact score is against another's."""
+"""A model's numbers on one split, by the pipeline's verdicts or imported ones, and one model's against another's."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from stages.base.contracts.leaderboard import Comparison
+from stages.base.contracts.leaderboard import Row as BoardRow
 from stages.base.errors import InputError
-from stages.base.stats import mean_interval, paired_interval
 from stages.judging.statistics import length_control
 from stages.judging.statistics.arena import Ratings, fit_bradley_terry
+from stages.judging.statistics.intervals import Bounds, mean_bounds, rate_bounds
+from stages.judging.statistics.plain_counts import counts
+from stages.judging.statistics.prediction_powered import corrected
 
 Row = dict[str, Any]
-SAME = 1e-9  # preferences closer than this tie
+SAME = 1e-9  # preferences, or rates, closer than this tie
 ELO_SCALE, ELO_MEAN = 400 / math.log(10), 1000.0  # the scale on which people know arena ratings
+UNKNOWN = Bounds(math.nan, math.nan)
 
 
 @dataclass(frozen=True)
@@ -52,31 +56,94 @@ def gamed_rows(padded: Mapping[str, Judged]) -> dict[str, np.ndarray] | None:
     }
 
 
-def numbers(judged: Judged, gamed: Mapping[str, np.ndarray] | None = None) -> Row:
-    """Win rates (percent) with 95 % intervals, exact score and length of one model on one split."""
+def numbers(
+    judged: Judged,
+    *,
+    itself: bool = False,
+    gamed: Any = None,
+    difficulty: Any = None,
+    truth: Mapping[str, float] | None = None,
+) -> tuple[Row, str]:
+    """(Win rates in percent with 95 % intervals, exact score and length of one model on one split; why it has no
+    length-controlled rate, "" where it has).
+
+    itself: the baseline, whose rates are 50 by definition and have no interval. truth: the right preference of some
+    instructions, 0 (the baseline's answer is better) to 1, by id.
+    """
     columns = _columns(judged)
-    fit = length_control.fit(columns, gamed=gamed)
-    known = columns["preference"][~np.isnan(columns["preference"])]
-    win = mean_interval(100 * (known - 1))
-    right = mean_interval([100.0 * row["right"] for row in judged.exact])
-    scores = [row["score"] for row in judged.exact]
+    wins = columns["preference"][~np.isnan(columns["preference"])] - 1
+    win, discrete = (rate_bounds(part) if len(wins) and not itself else UNKNOWN for part in (wins, _decided(wins)))
+    lc, error, bounds, why = math.nan, math.nan, UNKNOWN, ""
+    if itself:
+        lc, error = 50.0, 0.0
+    else:
+        try:
+            fitted = length_control.fit(columns, gamed=gamed, difficulty=difficulty)
+            lc, error, why = fitted.lc_win_rate, fitted.lc_standard_error, fitted.unidentified
+            bounds = fitted.interval()
+        except InputError as refused:
+            why = str(refused)
+    known = truth or {}
+    right_verdicts = [known.get(row["id"], math.nan) for row in judged.annotations]
+    fixed = None if itself else corrected(columns["preference"] - 1, right_verdicts)
+    right = [float(row["right"]) for row in judged.exact]
+    exact = rate_bounds(right) if right else UNKNOWN
     return {
-        "win_rate": win.mean,
+        "win_rate": 100 * float(wins.mean()) if len(wins) else math.nan,
         "win_rate_low": win.low,
         "win_rate_high": win.high,
-        "lc_win_rate": fit.lc_win_rate,
-        "lc_standard_error": fit.lc_standard_error,
-        "lc_low": fit.interval()[0],
-        "lc_high": fit.interval()[1],
-        "right": right.mean,
-        # The normal-theory interval leaves 0..100 where nearly all or none are right. In this order NaN stays NaN.
-        "right_low": max(right.low, 0.0),
-        "right_high": min(right.high, 100.0),
-        "mean_score": float(np.mean(scores)) if scores else math.nan,
-        "mean_length": float(columns["len_output"].mean()),
-        "n": fit.n,
-        "missing": fit.n_missing,
+        "discrete_win_rate_low": discrete.low,
+        "discrete_win_rate_high": discrete.high,
+        "lc_win_rate": lc,
+        "lc_standard_error": error,
+        "lc_low": bounds.low,
+        "lc_high": bounds.high,
+        "corrected_win_rate": fixed.rate if fixed else None,
+        "corrected_low": fixed.low if fixed else None,
+        "corrected_high": fixed.high if fixed else None,
+        "n_truth": fixed.n if fixed else 0,
+        "right": 100 * float(np.mean(right)) if right else math.nan,
+        "right_low": exact.low,
+        "right_high": exact.high,
+        "mean_score": float(np.mean([row["score"] for row in judged.exact])) if judged.exact else math.nan,
+        "mean_length": float(columns["len_output"].mean()) if judged.annotations else math.nan,
+        "n": len(wins),
+        "missing": len(judged.annotations) - len(wins),
+        **counts(judged.annotations),
+    }, why
+
+
+def _decided(wins: np.ndarray) -> np.ndarray:
+    """1, 0 or a half for a draw."""
+    return np.where(wins > 0.5, 1.0, np.where(wins < 0.5, 0.0, 0.5))
+
+
+def known_verdicts(model: Judged, baseline: Judged) -> dict[str, float]:
+    """Id → whether the model's answer has the higher exact score, a half for equal ones; where both are known."""
+    theirs = {row["id"]: row["score"] for row in baseline.exact}
+    return {
+        row["id"]: 0.5 + 0.5 * float(np.sign(row["score"] - theirs[row["id"]]))
+        for row in model.exact
+        if row["id"] in theirs
     }
+
+
+def ranked(rows: Sequence[BoardRow]) -> list[BoardRow]:
+    """By length-controlled rate, those without one last, and by name among equals. Equal rates share a rank; controls
+    stand where their rate puts them, without one."""
+    ordered = sorted(rows, key=lambda row: (row.lc_win_rate is None, -(row.lc_win_rate or 0.0), row.model))
+    found: list[BoardRow] = []
+    place, rank, last = 0, 0, math.nan
+    for row in ordered:
+        if row.control:
+            found.append(row.model_copy(update={"rank": None}))
+            continue
+        place += 1
+        rate = -1.0 if row.lc_win_rate is None else row.lc_win_rate
+        if not abs(rate - last) < SAME:
+            rank, last = place, rate
+        found.append(row.model_copy(update={"rank": rank}))
+    return found
 
 
 def implied_battles(judged: Mapping[str, Judged], baseline: str) -> dict[str, list[str]]:
@@ -105,17 +172,30 @@ def implied_battles(judged: Mapping[str, Judged], baseline: str) -> dict[str, li
 
 
 def ratings(judged: Mapping[str, Judged], baseline: str) -> Ratings | None:
-    """Bradley–Terry over the implied battles; None for a single model."""
-    return fit_bradley_terry(implied_battles(judged, baseline)) if len(judged) > 1 else None
+    """Bradley–Terry over the implied battles; None where there are none."""
+    battles = implied_battles(judged, baseline)
+    return fit_bradley_terry(battles) if battles["winner"] else None
+
+
+def ratings_note(fitted: Ratings | None, where: str) -> list[str]:
+    """What a reader must know of ratings that have no finite maximum."""
+    if not fitted or not fitted.regularised:
+        return []
+    return [
+        f"Bradley–Terry{where}: some models won or lost everything against the others, so one tie per pair was added "
+        "to rate them; intervals go without, and have no end on that side."
+    ]
 
 
 def strength_columns(fitted: Ratings | None, model: str) -> Row:
-    """Bradley–Terry's log-strength with its interval, and the same on the scale of arenas; None without a fit."""
-    low, high = fitted.intervals[model] if fitted else (None, None)
+    """Bradley–Terry's log-strength with its interval, and the same on the scale of arenas; None without a fit, and for
+    an end that is infinite."""
+    strength = fitted.ratings.get(model) if fitted else None
+    low, high = fitted.intervals[model] if fitted and strength is not None else (None, None)
     row: Row = {}
-    for name, strength in (("", fitted.ratings[model] if fitted else None), ("_low", low), ("_high", high)):
-        row[f"bradley_terry{name}"] = strength
-        row[f"arena_rating{name}"] = None if strength is None else ELO_MEAN + ELO_SCALE * strength
+    for name, value in (("", strength), ("_low", low), ("_high", high)):
+        row[f"bradley_terry{name}"] = value
+        row[f"arena_rating{name}"] = None if value is None else ELO_MEAN + ELO_SCALE * value
     return row
 
 
@@ -127,15 +207,16 @@ def difference(judged: Mapping[str, Judged], model: str, against: str, split: st
     if ours.keys() != theirs.keys():
         raise InputError(f"`{model}` and `{against}` were scored on different instructions; run `dvc repro`")
     keys = [key for key in sorted(ours) if not math.isnan(ours[key] + theirs[key])]
-    interval = paired_interval([ours[k] for k in keys], [theirs[k] for k in keys])
+    gaps = np.array([ours[k] - theirs[k] for k in keys])
+    low, high = mean_bounds((gaps + 100) / 200) if keys else UNKNOWN  # bounded by -100 and 100
     return Comparison(
         model=model,
         against=against,
         metric="right" if exact else "win_rate",
         split=split,
-        difference=interval.mean,
-        low=interval.low,
-        high=interval.high,
+        difference=float(gaps.mean()) if keys else math.nan,
+        low=200 * low - 100,
+        high=200 * high - 100,
         n=len(keys),
     )
 

@@ -72,7 +72,7 @@ def result() -> Leaderboard:
 
 def test_rows_are_ranked_and_carry_intervals(result: Leaderboard) -> None:
     rates = [row.lc_win_rate for row in result.rows]
-    assert rates == sorted(rates, reverse=True) and [row.rank for row in result.rows] == [1, 2, 3, 4]
+    assert rates == sorted(rates, reverse=True) and [row.rank for row in result.rows] == [1, 2, 3, None]
     rows = {row.model: row for row in result.rows}
     assert rows["sft"].lc_win_rate == 50 and rows["sft"].baseline
     assert rows["constant"].control and not rows["dpo"].control
@@ -126,7 +126,7 @@ def test_plain_counts_by_hand() -> None:
     def row(preference: float, first: float, second: float, annotator: str = "judge") -> dict:
         return {
             "preference": preference, "baseline_first": first, "output_first": second,
-            "annotator": annotator, "usd": 0.01, "seconds": 2.0,
+            "annotator": annotator, "usd": 0.01, "seconds": 2.0, "len_output": 200, "len_baseline": 100,
         }  # fmt: skip
 
     nan = math.nan
@@ -140,6 +140,9 @@ def test_plain_counts_by_hand() -> None:
     assert found["standard_error"] == pytest.approx(100 * np.std([1, 0.9, 0, 0.5, 0.5, 0.5], ddof=1) / 6**0.5)
     # Shown first and preferred: the output (1.9), the baseline (1.0), and both of the pair that was shown both ways.
     assert found["prefers_first"] == pytest.approx(100 * 4 / 5)
+    # The longer answer is the model's: it won two decided comparisons of three. One pair was shown in both orders, and
+    # the first answer won in both.
+    assert found["prefers_longer"] == pytest.approx(100 * 2 / 3) and found["consistent"] == 0
     assert found["usd_per_1000"] == pytest.approx(1000 * 0.07 / 6) and found["seconds_per_1000"] == 2000
 
 
@@ -148,7 +151,7 @@ def test_what_is_wrong_with_the_verdicts_is_said(result: Leaderboard) -> None:
     rows = [
         row.model_copy(update={"model": m, "n_total": 30, "prefers_first": p}) for m, p in (("a", 0.0), ("b", 60.0))
     ]
-    said = {"preference": 1.2, "annotator": "gpt-1", "error": "", "weighted": True}
+    said = {"preference": 1.2, "annotator": "gpt-1", "error": "", "weighted": True, "len_output": 9, "len_baseline": 9}
     annotations = [said | {"model": "a"}] * 3 + [
         said | {"model": "b", "weighted": False},
         said | {"model": "b", "preference": math.nan, "error": "why"},

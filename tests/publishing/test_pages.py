@@ -122,7 +122,7 @@ def test_a_row_without_numbers_is_shown_as_such() -> None:
     assert as_csv(published_rows(judging.leaderboard(rows=[row]))).splitlines()[1].startswith("1,a,endpoint,no,no,no,,")
 
 
-@pytest.mark.parametrize(("low", "words"), [(10.0, "8\u202f%"), (-1.0, "not clearly fewer")])
+@pytest.mark.parametrize(("low", "words"), [(10.0, "8\u202f%"), (-1.0, "no clear difference")])
 def test_the_headline_does_not_flatter(low: float, words: str) -> None:
     rows = [
         judging.row("sft", right=12.0, right_low=8.0),

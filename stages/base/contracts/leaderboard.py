@@ -24,17 +24,25 @@ class Standing(Contract):
     standard_error: Number
     """Of the win rate, over instructions."""
     discrete_win_rate: Number
+    discrete_win_rate_low: Number
+    discrete_win_rate_high: Number
     n_wins: int
     n_wins_base: int
     n_draws: int
     n_total: int
     lc_win_rate: Number
-    """Length-controlled."""
+    """Length-controlled; null where lengths don't vary enough to tell (the notes say why)."""
     lc_standard_error: Number
     lc_low: Number
     lc_high: Number
+    corrected_win_rate: Number
+    """Free of the judge's bias, by prediction-powered inference, where some right verdicts are known."""
+    corrected_low: Number
+    corrected_high: Number
+    n_truth: int
+    """Comparisons whose right verdict is known and counted in `corrected_win_rate`."""
     bradley_terry: Number
-    """Natural log-strength."""
+    """Natural log-strength. A null end of its interval beside a number is infinite."""
     bradley_terry_low: Number
     bradley_terry_high: Number
     arena_rating: Number
@@ -55,6 +63,10 @@ class Standing(Contract):
     """Comparisons without one."""
     prefers_first: Number
     """Verdicts that go to the answer shown first."""
+    prefers_longer: Number
+    """Verdicts that go to the longer answer, of pairs whose lengths differ."""
+    consistent: Number
+    """Pairs judged in both orders where both verdicts name the same answer."""
     usd: float
     usd_per_1000: float
     seconds_per_1000: Number
@@ -71,7 +83,8 @@ class Row(Standing):
     control: bool
     baseline: bool
     chosen: bool
-    rank: int
+    rank: int | None
+    """None for controls. Equal rates share a rank; without a rate it is the last."""
     lineage: str
     """How the sha256 of its annotations.parquet begins; "" for files from elsewhere."""
     validation: Standing | None
@@ -128,7 +141,7 @@ class Leaderboard(Contract):
     judge: Judge
     chosen: Choice | None
     rows: list[Row]
-    """By rank: length-controlled win rate."""
+    """By length-controlled win rate; without one, last."""
     comparisons: list[Comparison]
     correlations: list[Correlation]
     notes: list[str]

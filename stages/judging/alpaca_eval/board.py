@@ -12,18 +12,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from stages.base.contracts.leaderboard import COVERAGE, Judge, Leaderboard
 from stages.base.contracts.leaderboard import Row as BoardRow
 from stages.base.errors import InputError
-from stages.base.stats import mean_interval
 from stages.judging.alpaca_eval.files import Annotation, baselines, read_annotations
-from stages.judging.scores import Judged, gamed_rows, ratings, strength_columns
-from stages.judging.statistics import length_control
-from stages.judging.statistics.arena import Z95
+from stages.judging.alpaca_eval.tables import Align, Instructions, agreeing, matched, read_csv
+from stages.judging.scores import Judged, gamed_rows, numbers, ranked, ratings, ratings_note, strength_columns
 from stages.judging.statistics.correlation import correlations
-from stages.judging.statistics.plain_counts import counts
+from stages.judging.statistics.plain_counts import length_note
 
 Row = dict[str, Any]
 CORRELATED = ("win_rate", "lc_win_rate", "bradley_terry", "mean_length")
@@ -35,6 +32,8 @@ class Options:
     annotator: str | None = None  # of several judges, the one whose verdicts count
     difficulty: Path | None = None  # CSV of instruction_index, instruction_difficulty
     gamed: Path | None = None  # CSV of regularising rows, as AlpacaEval's df_gamed
+    align: Align = "evidence"  # "position": the two tables are taken in the order of the files, shown or not
+    human: str | None = None  # an annotator whose verdicts are right: they correct the judge's rates
     arena: bool = False  # Bradley–Terry over implied battles: quadratic in the number of models
 
 
@@ -64,20 +63,28 @@ def import_board(paths: Sequence[Path], options: Options) -> tuple[Leaderboard, 
         read, wrong = read_annotations(path, baseline)
         annotations += read
         problems += wrong
-    annotations, judge = _one_judge(annotations, options.annotator, problems)
-    judged = tabulate(annotations, problems)
-    judged[baseline] = _itself(judged, annotations)
-    difficulty = None if options.difficulty is None else pd.read_csv(options.difficulty)
-    gamed: Any = gamed_rows({name: judged[name] for name in judged if _is_style_of(name, baseline)})
-    if options.gamed is not None:
-        gamed = pd.read_csv(options.gamed)
+    annotations = _one_text(annotations, problems)
+    truth = _human_verdicts(annotations, options.human)
+    annotations, judge = _one_judge(
+        [one for one in annotations if one.annotator != options.human], options.annotator, problems
+    )
+    judged, instructions = tabulate(annotations, problems)
+    judged[baseline] = _itself(judged)
+    difficulty, gamed = option_tables(options, instructions)
+    if gamed is None:
+        gamed = gamed_rows({name: judged[name] for name in judged if _is_style_of(name, baseline)})
     fitted = ratings(judged, baseline) if options.arena else None
-    rows = [
-        _row(name, one, name == baseline, difficulty, gamed, problems, strength_columns(fitted, name))
-        for name, one in sorted(judged.items())
-    ]
-    rows.sort(key=lambda row: (math.inf if row.lc_win_rate is None else -row.lc_win_rate, row.model))
-    rows = [row.model_copy(update={"rank": rank}) for rank, row in enumerate(rows, 1)]
+    notes = ratings_note(fitted, "")
+    rows = []
+    for name, one in sorted(judged.items()):
+        ids = {row["instruction"]: row["id"] for row in one.annotations}
+        right = {ids[text]: verdict for (model, text), verdict in truth.items() if model == name and text in ids}
+        row, why = numbers(one, itself=name == baseline, gamed=gamed, difficulty=difficulty, truth=right)
+        if why:
+            notes.append(f"{name} has no length-controlled rate: {why}.")
+        rows.append(_row(name, name == baseline, row | strength_columns(fitted, name)))
+    rows = ranked(rows)
+    notes += length_note([row for one in judged.values() for row in one.annotations])
     simulated = judge.startswith("simulated")
     board = Leaderboard(
         baseline=baseline,
@@ -96,16 +103,35 @@ def import_board(paths: Sequence[Path], options: Options) -> tuple[Leaderboard, 
         notes=[
             *([f"{len(problems)} rows of the files could not be used or are missing."] if problems else []),
             COVERAGE,
+            *notes,
         ],
     )
     return board, problems
 
 
-def tabulate(annotations: Sequence[Annotation], problems: list[str]) -> dict[str, Judged]:
-    """model → its rows. An instruction's index is its place in the fullest file, then in those after it.
+def option_tables(options: Options, known: Instructions) -> tuple[Any, Any]:
+    """Difficulty and regularising rows of the options, each matched to the instructions; None where there is none."""
+    difficulty: Any = None
+    gamed: Any = None
+    if options.gamed is not None:
+        needed = ["model", "std_delta_len", "preference_surrogate_0to1"]
+        if options.difficulty is not None:
+            needed += ["instruction_difficulty", "instruction_index"]
+        gamed = matched(options.gamed, read_csv(options.gamed, needed), known, options.align)
+    if options.difficulty is not None:
+        difficulty = read_csv(options.difficulty, ["instruction_difficulty"])
+        difficulty = matched(options.difficulty, difficulty, known, options.align, witness=gamed)
+        if options.gamed is not None:
+            agreeing(options.gamed, gamed, difficulty)
+    return difficulty, gamed
 
-    Repeated verdicts count once where they agree, and not at all where they don't; an instruction that other models
-    have and one lacks is a problem of its own.
+
+def tabulate(annotations: Sequence[Annotation], problems: list[str]) -> tuple[dict[str, Judged], Instructions]:
+    """(model → its rows; the instructions).
+
+    An instruction's index is its place in the fullest file, then in those after it. Repeated verdicts count once where
+    they agree, and not at all where they don't; an instruction that other models have and one lacks is a problem of its
+    own.
     """
     by_model: dict[str, dict[str, list[Annotation]]] = defaultdict(lambda: defaultdict(list))
     for annotation in annotations:
@@ -129,7 +155,40 @@ def tabulate(annotations: Sequence[Annotation], problems: list[str]) -> dict[str
             if len(said) == 1:
                 rows.append(_table_row(copies[0], number))
         tables[model] = Judged(rows, [])
-    return tables
+    lengths = {one.instruction: len(one.baseline_output) for one in annotations}
+    return tables, Instructions(list(index), [lengths[text] for text in index])
+
+
+def _human_verdicts(annotations: Sequence[Annotation], name: str | None) -> dict[tuple[str, str], float]:
+    """(model, instruction) → mean preference of the annotator whose verdicts are right, 0..1."""
+    if name is None:
+        return {}
+    found: dict[tuple[str, str], list[float]] = defaultdict(list)
+    for one in annotations:
+        if one.annotator == name and not math.isnan(one.preference):
+            found[one.model, one.instruction].append((one.preference or 1.5) - 1)
+    if not found:
+        raise InputError(f"no verdict of `{name}` (--human) in these files")
+    return {key: float(np.mean(said)) for key, said in found.items()}
+
+
+def _one_text(annotations: Sequence[Annotation], problems: list[str]) -> list[Annotation]:
+    """The annotations against the baseline's most frequent output to their instruction: others are of another baseline
+    under its name, whose length and quality are not this one's."""
+    texts: dict[str, Counter[str]] = defaultdict(Counter)
+    for one in annotations:
+        texts[one.instruction][one.baseline_output] += 1
+    usual = {instruction: found.most_common(1)[0][0] for instruction, found in texts.items()}
+    kept = []
+    for one in annotations:
+        if one.baseline_output == usual[one.instruction]:
+            kept.append(one)
+        else:
+            problems.append(
+                f"{one.model}: {one.instruction[:40]!r} was judged against another output under the name "
+                f"`{one.baseline}` than most; left out"
+            )
+    return kept
 
 
 def _one_judge(annotations: list[Annotation], wanted: str | None, problems: list[str]) -> tuple[list[Annotation], str]:
@@ -148,6 +207,7 @@ def _table_row(one: Annotation, number: int) -> Row:
     draw = one.preference == 0  # AlpacaEval's other way to write one
     return {
         "id": str(number),
+        "instruction": one.instruction,
         "instruction_index": number,
         "model": one.model,
         "annotator": one.annotator,
@@ -161,14 +221,16 @@ def _table_row(one: Annotation, number: int) -> Row:
     }
 
 
-def _itself(judged: dict[str, Judged], annotations: Sequence[Annotation]) -> Judged:
+def _itself(judged: dict[str, Judged]) -> Judged:
     """The baseline against itself, a draw by definition, on every instruction that anyone has."""
     lengths = {row["id"]: row["len_baseline"] for one in judged.values() for row in one.annotations}
     fixed = {"preference": 1.5, "annotator": "identical", "usd": 0.0, "seconds": math.nan}
     unknown = {"baseline_first": math.nan, "output_first": math.nan}
     return Judged(
         [
-            {"id": key, "instruction_index": int(key), "len_output": n, "len_baseline": n} | fixed | unknown
+            {"id": key, "instruction": "", "instruction_index": int(key), "len_output": n, "len_baseline": n}
+            | fixed
+            | unknown
             for key, n in sorted(lengths.items(), key=lambda item: int(item[0]))
         ],
         [],
@@ -179,20 +241,7 @@ def _is_style_of(name: str, baseline: str) -> bool:
     return name in (f"{baseline}_verbose", f"{baseline}_concise")
 
 
-def _row(
-    name: str, judged: Judged, itself: bool, difficulty: Any, gamed: Any, problems: list[str], strengths: Row
-) -> BoardRow:
-    rows = judged.annotations
-    preferences = np.array([row["preference"] for row in rows])
-    known = preferences[~np.isnan(preferences)]
-    win = mean_interval(100 * (known - 1))
-    lc = error = math.nan
-    columns = {key: np.array([row[key] for row in rows]) for key in ("instruction_index", "len_output", "len_baseline")}
-    try:
-        fit = length_control.fit(columns | {"preference": preferences}, difficulty=difficulty, gamed=gamed)
-        lc, error = (50.0, 0.0) if itself else (fit.lc_win_rate, fit.lc_standard_error)
-    except InputError as why:
-        problems.append(f"{name}: no length-controlled rate: {why}")
+def _row(name: str, itself: bool, row: Row) -> BoardRow:
     return BoardRow(
         model=name,
         kind="annotations",
@@ -200,23 +249,8 @@ def _row(
         control=False,
         baseline=itself,
         chosen=False,
-        rank=0,
+        rank=None,
         lineage="",
         validation=None,
-        win_rate=win.mean,
-        win_rate_low=win.low,
-        win_rate_high=win.high,
-        lc_win_rate=lc,
-        lc_standard_error=error,
-        lc_low=lc - Z95 * error,
-        lc_high=lc + Z95 * error,
-        right=None,
-        right_low=None,
-        right_high=None,
-        mean_score=None,
-        mean_length=float(np.mean(columns["len_output"])) if rows else None,
-        n=len(known),
-        missing=len(rows) - len(known),
-        **counts(rows),
-        **strengths,
+        **row,
     )

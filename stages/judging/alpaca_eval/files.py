@@ -14,6 +14,7 @@ from typing import Any
 from stages.base.errors import InputError
 
 Row = dict[str, Any]
+MOST = 1e6  # USD, or seconds, that one verdict can have taken
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,7 @@ def read_annotations(path: Path, baseline: str) -> tuple[list[Annotation], list[
     for number, entry in enumerate(_entries(path)):
         try:
             rows.append(_annotation(entry, path, baseline))
-        except ValueError as error:
+        except (ValueError, OverflowError) as error:
             problems.append(f"{path}: entry {number}: {error}; left out")
     return rows, problems
 
@@ -133,7 +134,7 @@ def _generator(entry: Row, name: str, default: str) -> str:
 
 
 def _amount(value: Any, default: float) -> float:
-    known = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) and value >= 0
+    known = isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= MOST
     return float(value) if known else default
 
 

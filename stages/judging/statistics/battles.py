@@ -1,6 +1,5 @@
-"""Battles of two models as integer arrays: parsing, refusals, who met whom, style differences."""
+"""Battles of two models as integer arrays: parsing, refusals, who met whom."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,7 +7,7 @@ import numpy as np
 from scipy.sparse.csgraph import connected_components
 
 from stages.base.errors import InputError
-from stages.judging.statistics.columns import column, column_names, values
+from stages.judging.statistics.columns import column_names, values
 
 WINNERS = {"model_a": 1.0, "model_b": 0.0, "tie": 0.5, "tie (bothbad)": 0.5}  # the last as in Arena's published votes
 
@@ -22,7 +21,6 @@ class Battles:
     b: np.ndarray  # [m]
     score: np.ndarray  # [m]: 1 where a won, 0.5 for a tie
     cluster: np.ndarray | None  # [m], what makes battles dependent; None: all are independent
-    features: np.ndarray  # [m, k], standardised style differences, a's minus b's
 
     def wins(self) -> np.ndarray:
         """[n, n]: wins of i over j, a tie half for each."""
@@ -39,14 +37,13 @@ class Battles:
             np.searchsorted(kept, self.b[rows]),
             self.score[rows],
             None if self.cluster is None else self.cluster[rows],
-            self.features[rows],
         )
 
 
-def read(battles: Any, style: Sequence[str] = ()) -> Battles:
-    """Columns model_a, model_b, winner, perhaps cluster, and `<name>_a` and `<name>_b` of each style feature.
+def read(battles: Any) -> Battles:
+    """Columns model_a, model_b, winner, perhaps cluster.
 
-    Raises InputError, naming the row, for a missing column, an unknown winner, a model against itself or a bad count.
+    Raises InputError, naming the row, for a missing column, an unknown winner or a model against itself.
     """
     a, b, winner = (values(battles, name, "battles") for name in ("model_a", "model_b", "winner"))
     if not winner:
@@ -58,9 +55,7 @@ def read(battles: Any, style: Sequence[str] = ()) -> Battles:
     same = np.flatnonzero(codes[0] == codes[1])
     if len(same):
         raise InputError(f"battles: row {int(same[0])}: `{a[same[0]]}` meets itself")
-    features = [_difference(battles, name) for name in style]
-    stacked = np.column_stack(features) if features else np.zeros((len(score), 0))
-    return Battles(names, codes[0], codes[1], score, _cluster(battles, len(score)), stacked)
+    return Battles(names, codes[0], codes[1], score, _cluster(battles, len(score)))
 
 
 def groups(wins: np.ndarray) -> np.ndarray:
@@ -88,15 +83,3 @@ def _cluster(battles: Any, count: int) -> np.ndarray | None:
     if len(codes) != count:
         raise InputError(f"battles: `cluster` has {len(codes)} rows, the others {count}")
     return codes
-
-
-def _difference(battles: Any, name: str) -> np.ndarray:
-    """(a - b) / (a + b) of a count, divided by its standard deviation; 0 where both are 0."""
-    a, b = (column(battles, f"{name}_{side}", np.float64, "battles") for side in "ab")
-    bad = np.flatnonzero(~(np.isfinite(a) & np.isfinite(b) & (a >= 0) & (b >= 0)))
-    if len(bad):
-        raise InputError(f"battles: row {int(bad[0])}: style feature `{name}` must be a count of 0 or more")
-    total = a + b
-    difference = np.divide(a - b, total, out=np.zeros_like(total), where=total > 0)
-    spread = float(difference.std())
-    return difference / spread if spread > 0 else difference

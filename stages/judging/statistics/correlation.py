@@ -1,23 +1,16 @@
-"""Rank correlation of two columns of a leaderboard, with a bootstrap over its models.
+"""Rank correlation of two columns of a leaderboard, with a bootstrap over its models."""
 
-`python -m stages.judging.statistics.correlation FILE.csv FIRST SECOND` prints it for any two numeric columns.
-"""
-
-import argparse
-import csv
 import itertools
 import math
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from scipy.stats import rankdata
 
 from stages.base.contracts.leaderboard import Correlation as Correlated
-from stages.base.errors import InputError, TrainyardError
+from stages.base.errors import InputError
 
 RESAMPLES = 2000
 
@@ -52,39 +45,6 @@ def spearman(
     values = _rho(drawn)
     low, high = np.nanquantile(values, [0.025, 0.975])
     return Correlation(float(rho[0]), float(low), float(high), len(x), missing)
-
-
-def probability_higher(
-    one: Sequence[float] | np.ndarray,
-    other: Sequence[float] | np.ndarray,
-    target: Sequence[float] | np.ndarray,
-    *,
-    resamples: int = RESAMPLES,
-    seed: int = 0,
-) -> float:
-    """Share of resamples of the models in which `one` correlates with the target more than `other` does.
-
-    Both are drawn together, so that this can be decided where their separate intervals overlap.
-    """
-    columns = np.array([np.asarray(c, dtype=np.float64) for c in (one, other, target)])
-    kept = columns[:, np.isfinite(columns).all(0)]
-    drawn = _resampled(list(kept), resamples, seed)
-    higher = _rho(drawn[[0, 2]]) - _rho(drawn[[1, 2]])
-    higher = higher[np.isfinite(higher)]
-    return float(((higher > 0) + 0.5 * (higher == 0)).mean()) if len(higher) else math.nan
-
-
-def correlate(rows: Sequence[Mapping[str, Any]], first: str, second: str, *, seed: int = 0) -> Correlation:
-    """`spearman` of two columns of a table of rows; empty cells and None are missing."""
-    columns = []
-    for name in (first, second):
-        if not rows or name not in rows[0]:
-            known = ", ".join(key for key in (rows[0] if rows else {}) if _numeric(rows, key))
-            raise InputError(f"correlation: no column `{name}`; numeric columns are: {known or 'none'}")
-        if not _numeric(rows, name):
-            raise InputError(f"correlation: column `{name}` isn't numeric")
-        columns.append([_number(row[name]) for row in rows])
-    return spearman(*columns, seed=seed)
 
 
 def correlations(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> list[Correlated]:
@@ -124,41 +84,3 @@ def _rho(pair: np.ndarray) -> np.ndarray:
     centred = ranks - ranks.mean(2, keepdims=True)
     norms = np.sqrt((centred**2).sum(2).prod(0))
     return np.divide((centred[0] * centred[1]).sum(1), norms, out=np.full(norms.shape, np.nan), where=norms > 0)
-
-
-def _number(cell: Any) -> float:
-    return math.nan if cell in (None, "") else float(cell)
-
-
-def _numeric(rows: Sequence[Mapping[str, Any]], name: str) -> bool:
-    try:
-        return any(math.isfinite(_number(row[name])) for row in rows)
-    except (TypeError, ValueError):
-        return False
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        prog="python -m stages.judging.statistics.correlation", description="Spearman's rho."
-    )
-    parser.add_argument("table", type=Path, help="a CSV file with a row a model, e.g. leaderboard.csv")
-    parser.add_argument("first")
-    parser.add_argument("second")
-    options = parser.parse_args(arguments)
-    try:
-        try:
-            with options.table.open(encoding="utf-8", newline="") as file:
-                rows = list(csv.DictReader(file))
-        except OSError as error:
-            raise InputError(f"{options.table}: {error.strerror}") from None
-        found = correlate(rows, options.first, options.second)
-    except TrainyardError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    left_out = f", {found.n_missing} left out" if found.n_missing else ""
-    print(f"rho {found.rho:.3f} [{found.low:.3f}, {found.high:.3f}], {found.n} models{left_out}")
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

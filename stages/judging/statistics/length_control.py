@@ -10,16 +10,16 @@ model would win if all its answers had the baseline's length. Plain maximum like
 official cross-validated L1 fit, from which it differs by less than 0.12 points on the public models.
 """
 
-from collections.abc import Mapping, Sequence
+import math
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from scipy.stats import norm
 
 from stages.base.errors import InputError
-from stages.judging.statistics.columns import column
+from stages.judging.statistics.intervals import Bounds, rate_bounds
 from stages.judging.statistics.length_design import Align, Design, prepare
+from stages.judging.statistics.length_profile import profile_bounds
 from stages.judging.statistics.logistic import Estimate, l1, maximum_likelihood, sigmoid
 
 
@@ -29,31 +29,23 @@ class LengthControlled:
 
     win_rate: float
     standard_error: float  # of win_rate
-    lc_win_rate: float
+    lc_win_rate: float  # NaN where `unidentified` says why
     lc_standard_error: float  # sandwich: all that the annotations decide, given difficulty and gamed rows
-    weights: dict[str, float]  # length, style features, difficulty (only where one was given), bias
+    weights: dict[str, float]  # length, difficulty (only where one was given), bias
     n: int  # rows with a preference
     n_missing: int  # rows without one (NaN): left out of every number here
     separated: bool  # the likelihood has no maximum; a weak ridge made it finite
-    index: np.ndarray = field(repr=False, compare=False)  # [n], instructions
-    influence: np.ndarray = field(repr=False, compare=False)  # [n, k], of each instruction on each weight
+    unidentified: str  # why there is no length-controlled rate; "" where there is one
+    design: Design = field(repr=False, compare=False)
 
-    def interval(self, level: float = 0.95) -> tuple[float, float]:
-        """Of lc_win_rate, by the delta method on the logit: it stays within 0..100, and widens towards 50."""
-        p, error = self.lc_win_rate / 100, self.lc_standard_error / 100
-        if error == 0 or not 0 < p < 1:
-            return self.lc_win_rate, self.lc_win_rate
-        half = float(norm.ppf(0.5 + level / 2)) * error / (p * (1 - p))
-        low, high = sigmoid(np.log(p / (1 - p)) + np.array([-half, half]))
-        return 100 * float(low), 100 * float(high)
-
-
-@dataclass(frozen=True)
-class Versus:
-    """One model's predicted length-controlled rate against another, in percent."""
-
-    lc_win_rate: float
-    lc_standard_error: float
+    def interval(self, level: float = 0.95) -> Bounds:
+        """Of lc_win_rate, by profile likelihood (`length_profile`); NaN where there is no rate. Takes some
+        milliseconds, which is why it isn't part of the fit."""
+        if self.unidentified:
+            return Bounds(math.nan, math.nan)
+        if self.design.by_definition:
+            return rate_bounds(self.design.y, level)
+        return profile_bounds(self.design, np.array(list(self.weights.values())), level)
 
 
 def fit(
@@ -62,7 +54,6 @@ def fit(
     difficulty: Any = None,
     gamed: Any = None,
     align: Align = "index",
-    style: Sequence[str] = (),
     l1_c: float | None = None,
 ) -> LengthControlled:
     """Fit one model's annotations.
@@ -76,117 +67,79 @@ def fit(
     align: "position" (or "compat") looks difficulty up by row position, as the official code does; with missing rows
     that misaligns the two, by up to 2.8 points on public models. There, as there, rows without a preference count
     where lengths are scaled and where the rate is predicted.
-    style: further features to hold equal, each with columns `<name>_output` and `<name>_baseline` (`style.counted`
-    makes them), and `std_delta_<name>` in `gamed`.
     l1_c: the official penalty, |w|₁ + C · loss, at this C; by default there is none. The official C is chosen by
     cross-validation among `np.logspace(-4, 4, 10)`.
 
-    Raises InputError for no usable rows, duplicate instructions, preferences out of bounds, or unknown difficulties.
+    Where all differences in length are the same there is no rate, and `unidentified` says so. Raises InputError for no
+    usable rows, duplicate instructions, preferences out of bounds, or unknown difficulties.
     """
-    design = prepare(annotations, difficulty, gamed, align, style)
-    n, k = len(design.y), len(design.names)
+    design = prepare(annotations, difficulty, gamed, align)
+    n = len(design.y)
+    why = design.unidentified
+    separated, weights = False, np.zeros(len(design.names))
+    rate, error = math.nan, math.nan
     if design.by_definition:
-        nothing = np.zeros((n, k))
-        zero = dict.fromkeys(design.names, 0.0)
-        return LengthControlled(50.0, 0.0, 50.0, 0.0, zero, n, design.n_missing, False, design.index, nothing)
-    estimate = estimated(design, l1_c)
-    influence = weight_influence(design, estimate)
-    predicted = predict(design, estimate.weights)
-    m = len(predicted)
-    gradient = (predicted * (1 - predicted)) @ design.predicted / m
-    on_rate = (predicted - predicted.mean()) / m
-    on_rate[design.judged] += influence[:, len(design.controlled) :] @ gradient
-    on_rate -= on_rate.mean()
+        rate, error = 50.0, 0.0
+    elif why:
+        weights[:] = math.nan
+    else:
+        estimate = estimated(design, l1_c)
+        weights, separated = estimate.weights, estimate.separated
+        predicted = predict(design, weights)
+        rate, error = 100 * float(predicted.mean()), 100 * _error(design, estimate, predicted)
     return LengthControlled(
         win_rate=100 * float(design.y.mean()),
         standard_error=100 * float(design.y.std(ddof=1)) / n**0.5,
-        lc_win_rate=100 * float(predicted.mean()),
-        lc_standard_error=100 * float(np.sqrt((on_rate**2).sum() * m / (m - 1))),
-        weights=dict(zip(design.names, map(float, estimate.weights), strict=True)),
+        lc_win_rate=rate,
+        lc_standard_error=error,
+        weights=dict(zip(design.names, map(float, weights), strict=True)),
         n=n,
         n_missing=design.n_missing,
-        separated=estimate.separated,
-        index=design.index,
-        influence=influence,
+        separated=separated,
+        unidentified=why,
+        design=design,
     )
 
 
 def estimated(design: Design, l1_c: float | None = None) -> Estimate:
     """Weights of a design, in the order of its names."""
-    x, y, weights = design.x, design.y, np.ones(len(design.y))
-    if design.extra is not None:
-        x, y = np.vstack([x, design.extra.x]), np.concatenate([y, design.extra.y])
-        weights = np.concatenate([weights, design.extra.weights])
     if l1_c is None:
-        return maximum_likelihood(x, y, weights)
+        return maximum_likelihood(*design.rows())
     if not l1_c > 0:
         raise InputError(f"l1_c must be above 0, not {l1_c}")
-    return l1(x, y, weights, l1_c)
+    return l1(*design.rows(), l1_c)
 
 
 def predict(design: Design, weights: np.ndarray) -> np.ndarray:
-    """P(model wins) on each predicted row where no controlled feature differs."""
-    return sigmoid(design.predicted @ weights[len(design.controlled) :])
+    """P(model wins) on each predicted row at the baseline's length."""
+    return sigmoid(design.predicted @ weights[1:])
 
 
-def weight_influence(design: Design, estimate: Estimate) -> np.ndarray:
+def _error(design: Design, estimate: Estimate, predicted: np.ndarray) -> float:
+    """Standard error of the mean prediction: the sandwich of what each instruction adds to it."""
+    m = len(predicted)
+    gradient = (predicted * (1 - predicted)) @ design.predicted / m
+    on_rate = (predicted - predicted.mean()) / m
+    on_rate[design.judged] += _influence(design, estimate)[:, 1:] @ gradient
+    on_rate -= on_rate.mean()
+    return float(np.sqrt((on_rate**2).sum() * m / (m - 1)))
+
+
+def _influence(design: Design, estimate: Estimate) -> np.ndarray:
     """[n, k]: what each instruction adds to each weight, through the likelihood and through the scale of its deltas."""
     x, w = design.x, estimate.weights
-    n, c = len(x), len(design.controlled)
     p = sigmoid(x @ w)
     score = (design.y - p)[:, None] * x
-    scales = np.where(design.scales > 0, design.scales, np.inf)
-    slope = -(1 - x[:, :c] ** 2) * design.deltas / scales**2  # of x with its scale
-    centred = design.deltas - design.deltas.mean(0)
-    on_scale = (centred**2 - design.scales**2) / (2 * scales * n)
-    for feature in range(c):
-        moved = -(x.T @ (p * (1 - p) * w[feature] * slope[:, feature]))
-        moved[feature] += (design.y - p) @ slope[:, feature]
-        score = score + np.outer(on_scale[:, feature], moved)
+    if design.scale > 0:
+        slope = -(1 - x[:, 0] ** 2) * design.delta / design.scale**2  # of x with its scale
+        centred = design.delta - design.delta.mean()
+        on_scale = (centred**2 - design.scale**2) / (2 * design.scale * len(x))
+        moved = -(x.T @ (p * (1 - p) * w[0] * slope))
+        moved[0] += (design.y - p) @ slope
+        score = score + np.outer(on_scale, moved)
     active = np.flatnonzero(w) if not estimate.separated else np.arange(len(w))  # L1 holds the others at 0
     influence = np.zeros_like(x)
     if len(active):
         inverse = np.linalg.pinv(estimate.hessian[np.ix_(active, active)], hermitian=True)
         influence[:, active] = score[:, active] @ inverse
     return influence
-
-
-def predicted_rate(weights: Mapping[str, float], against: Mapping[str, float], difficulty: Any = None) -> float:
-    """Length-controlled rate of one model against any other, in percent, from both models' weights; nothing is fitted.
-
-    weights, against: `difficulty` and `bias`, as in `LengthControlled.weights`; a model has 50 against itself, and the
-    baseline's weights are 0. difficulty: as for `fit`; the mean is over all its instructions.
-    """
-    return 100 * float(_predictions(weights, against, _instructions(difficulty)[1]).mean())
-
-
-def versus(model: LengthControlled, other: LengthControlled, difficulty: Any = None) -> Versus:
-    """`predicted_rate` of two fits to the same baseline, with the error that they share instructions counted in."""
-    index, values = _instructions(difficulty)
-    predictions = _predictions(model.weights, other.weights, values)
-    slope = predictions * (1 - predictions)
-    gradients = {"difficulty": float((slope * values).mean()), "bias": float(slope.mean())}
-    rows = sorted({*index.tolist(), *model.index.tolist(), *other.index.tolist()})
-    place = {row: i for i, row in enumerate(rows)}
-    total = np.zeros(len(rows))
-    for sign, side in ((1.0, model), (-1.0, other)):
-        share = sum(gradients[name] * side.influence[:, k] for k, name in enumerate(side.weights) if name in gradients)
-        total[[place[row] for row in side.index.tolist()]] += sign * np.asarray(share)
-    if difficulty is not None:
-        total[[place[row] for row in index.tolist()]] += (predictions - predictions.mean()) / len(predictions)
-    n = len(rows)
-    error = float(np.sqrt(((total - total.mean()) ** 2).sum() * n / (n - 1)))
-    return Versus(100 * float(predictions.mean()), 100 * error)
-
-
-def _instructions(difficulty: Any) -> tuple[np.ndarray, np.ndarray]:
-    if difficulty is None:
-        return np.zeros(0, np.int64), np.zeros(1)
-    names = (("instruction_index", np.int64), ("instruction_difficulty", np.float64))
-    index, values = (column(difficulty, name, dtype, "difficulty") for name, dtype in names)
-    return index, values
-
-
-def _predictions(weights: Mapping[str, float], against: Mapping[str, float], values: np.ndarray) -> np.ndarray:
-    steeper = weights.get("difficulty", 0.0) - against.get("difficulty", 0.0)
-    return sigmoid(weights["bias"] - against["bias"] + steeper * values)

@@ -1,6 +1,6 @@
-"""Weighted logistic regression with targets in [0, 1]: maximum likelihood, its bootstrap, and an L1 penalty.
+"""Weighted logistic regression with targets in [0, 1]: maximum likelihood, and an L1 penalty.
 
-Three estimators of a few weights from a few thousand rows, hundreds of times over; Newton steps are exact and cheap
+Two estimators of a few weights from a few thousand rows, hundreds of times over; Newton steps are exact and cheap
 there (statsmodels and scikit-learn give the same weights: tests/conformance/test_length_control.py).
 """
 
@@ -109,48 +109,9 @@ def _lasso(start: np.ndarray, gradient: np.ndarray, hessian: np.ndarray, penalty
     return w
 
 
-def resampled(
-    columns: list[np.ndarray], y: np.ndarray, counts: np.ndarray, fixed: Estimate, extra: "Extra | None"
-) -> np.ndarray:
-    """Weights [resamples, k] of each resample, by Newton steps from the full sample's.
-
-    columns: k arrays, each [n] or [resamples, n]; counts [resamples, n]: how often each row was drawn. `extra` rows are
-    in every resample. A resample without a finite maximum gets SEPARATION_RIDGE, as the estimate itself would.
-    """
-    w = np.tile(fixed.weights, (len(counts), 1))
-    ridge = np.full(len(counts), SEPARATION_RIDGE if fixed.separated else 0.0)
-    k = len(columns)
-    identity = np.eye(k)
-    for _ in range(_STEPS):
-        p = sigmoid(sum(w[:, [i]] * columns[i] for i in range(k)))  # type: ignore[arg-type]
-        residual, curvature = counts * (y - p), counts * p * (1 - p)
-        gradient = np.stack([(residual * column).sum(1) for column in columns], axis=1) - ridge[:, None] * w
-        hessian = ridge[:, None, None] * identity
-        for i in range(k):
-            weighted = curvature * columns[i]
-            for j in range(i, k):
-                hessian[:, i, j] = hessian[:, j, i] = hessian[:, i, j] + (weighted * columns[j]).sum(1)
-        if extra is not None:
-            p = sigmoid(w @ extra.x.T)
-            gradient += (extra.weights * (extra.y - p)) @ extra.x
-            hessian += ((extra.weights * p * (1 - p)) @ extra.products).reshape(-1, k, k)
-        step = np.linalg.solve(hessian + 1e-12 * identity, gradient[..., None])[..., 0]
-        w += step * np.minimum(1, 5 / np.maximum(np.abs(step).max(1, keepdims=True), 1e-300))
-        diverging = np.abs(w).max(1) > _LARGE
-        w[diverging], ridge[diverging] = 0.0, SEPARATION_RIDGE
-        if not diverging.any() and np.abs(step).max() < 1e-8:
-            return w
-    raise InputError(f"bootstrap: resamples don't converge in {_STEPS} steps; look for extreme lengths")
-
-
 class Extra(NamedTuple):
     """Rows that no resampling touches."""
 
     x: np.ndarray  # [m, k]
     y: np.ndarray  # [m]
     weights: np.ndarray  # [m]
-
-    @property
-    def products(self) -> np.ndarray:
-        """[m, k·k]: each row's outer product with itself."""
-        return (self.x[:, :, None] * self.x[:, None, :]).reshape(len(self.x), -1)

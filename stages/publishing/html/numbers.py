@@ -22,7 +22,8 @@ class Value:
     @property
     def range(self) -> str:
         if self.low is None or self.high is None:
-            return ""
+            end, sign = (self.high, "≤") if self.low is None else (self.low, "≥")
+            return "" if end is None else f"{sign} {end:.{self.digits}f}".replace("-", "−")
         return f"{self.low:.{self.digits}f} – {self.high:.{self.digits}f}".replace("-", "−")
 
 
@@ -57,13 +58,9 @@ def number(value: Any) -> float | None:
 
 
 def value(mean: Any, low: Any = None, high: Any = None, *, factor: float = 1.0, digits: int = 1) -> Value | None:
-    """A Value, or None where there is no number to show; an interval needs both ends."""
-    middle, below, above = number(mean), number(low), number(high)
-    if middle is None:
-        return None
-    if below is None or above is None:
-        return Value(middle * factor, digits=digits)
-    return Value(middle * factor, below * factor, above * factor, digits)
+    """A Value, or None where there is no number to show. An interval with one end is open at the other."""
+    middle, below, above = (None if x is None else x * factor for x in map(number, (mean, low, high)))
+    return None if middle is None else Value(middle, below, above, digits)
 
 
 def percent(part: float, whole: float, digits: int = 1) -> str:

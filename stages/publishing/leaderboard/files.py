@@ -13,6 +13,7 @@ from stages.publishing.html.numbers import value
 COLUMNS = {
     **dict.fromkeys(("rank", "model", "kind", "control", "baseline", "chosen")),
     **dict.fromkeys(("win_rate", "standard_error", "n_wins", "n_wins_base", "n_draws", "n_total", "discrete_win_rate")),
+    **dict.fromkeys(("discrete_win_rate_low", "discrete_win_rate_high")),
     "avg_length": "mean_length",
     "length_controlled_winrate": "lc_win_rate",
     "lc_standard_error": None,
@@ -20,9 +21,11 @@ COLUMNS = {
     "win_rate_high": None,
     "length_controlled_winrate_low": "lc_low",
     "length_controlled_winrate_high": "lc_high",
+    **dict.fromkeys(("corrected_win_rate", "corrected_low", "corrected_high", "n_truth")),
     **dict.fromkeys(("arena_rating", "arena_rating_low", "arena_rating_high")),
     **dict.fromkeys(("bradley_terry", "bradley_terry_low", "bradley_terry_high")),
-    **dict.fromkeys(("right", "right_low", "right_high", "mean_score", "missing", "prefers_first")),
+    **dict.fromkeys(("right", "right_low", "right_high", "mean_score", "missing")),
+    **dict.fromkeys(("prefers_first", "prefers_longer", "consistent")),
     **dict.fromkeys(("usd", "usd_per_1000", "seconds_per_1000")),
     **dict.fromkeys(("judge", "judge_simulated", "lineage")),
 }
@@ -78,7 +81,7 @@ def as_markdown(board: Leaderboard, title: str) -> str:
     for row in board.rows:
         name = f"{row.model}{' (control)' if row.control else ''}{' (baseline)' if row.baseline else ''}"
         cells = [
-            str(row.rank),
+            "–" if row.rank is None else str(row.rank),
             f"**{name}**" if row.chosen else name,
             *[_bracketed(row, "right", "right_low", "right_high")] * has_right,
             _bracketed(row, "win_rate", "win_rate_low", "win_rate_high"),

@@ -4,6 +4,8 @@ from collections.abc import Sequence
 
 from stages.base.contracts.leaderboard import Comparison, Leaderboard, Row
 
+VERDICT = {1: "", 0: ": no clear difference", -1: ", which is more"}
+
 
 def headline(board: Leaderboard) -> str:
     """What the chosen model reaches, beside the best control. Without known truth it is a win rate."""
@@ -21,8 +23,7 @@ def _right(board: Leaderboard) -> str:
     if controls:
         best = max(controls, key=lambda row: row.right or 0.0)
         claim += f"; the best control, {_words(best.model)}, {best.right:.0f}\u202f%"
-        if not _beats(chosen, best, board.comparisons):
-            claim += ", which is not clearly fewer"
+        claim += VERDICT[_compared(chosen, best, board.comparisons)]
     return claim
 
 
@@ -49,10 +50,15 @@ def _words(name: str) -> str:
     return name.replace("_", " ")
 
 
-def _beats(model: Row, control: Row, comparisons: Sequence[Comparison]) -> bool:
-    """Whether the paired interval lies above zero; without one, whether the two models' intervals are apart."""
+def _compared(model: Row, control: Row, comparisons: Sequence[Comparison]) -> int:
+    """1 where the paired interval lies above zero, -1 below, 0 for neither; without one, where the models' intervals
+    are apart."""
     pair = (model.model, control.model, "right", "test")
     for row in comparisons:
-        if (row.model, row.against, row.metric, row.split) == pair:
-            return (row.low or 0.0) > 0
-    return (model.right_low or 0.0) > (control.right_high or 0.0)
+        if (row.model, row.against, row.metric, row.split) == pair and row.low is not None and row.high is not None:
+            return int(row.low > 0) - int(row.high < 0)
+    ends = (model.right_low, model.right_high, control.right_low, control.right_high)
+    if None in ends:
+        return 0
+    low, high, control_low, control_high = (end or 0.0 for end in ends)
+    return int(low > control_high) - int(high < control_low)

@@ -39,6 +39,7 @@ def leaderboard_view(board: Leaderboard, agreement: Agreement | None) -> dict[st
         ),
         "rows": [_row(row) for row in rows],
         "has_right": bool(rights),
+        "has_corrected": any(row.n_truth for row in rows),
         "has_cost": any(row.usd for row in rows),
         "right_scale": Scale(0.0, min(100.0, ceiling(rights, 20))),
         "win_scale": Scale(floor([50.0, *wins], 10), ceiling([50.0, *wins], 10)),
@@ -48,6 +49,7 @@ def leaderboard_view(board: Leaderboard, agreement: Agreement | None) -> dict[st
         "reading": _reading(board, has_right=bool(rights)),
         "comparisons": comparisons_view(board.comparisons),
         "correlations": correlations_view(board.correlations),
+        "leanings": leanings_view(rows),
         "agreement": agreement_view(agreement),
     }
 
@@ -66,6 +68,7 @@ def imported_view(board: Leaderboard) -> dict[str, Any]:
                 "baseline's length (Dubois et al. 2024). Their standard errors include the error of the fitted "
                 "weights, which AlpacaEval's leave out. Bradley–Terry: strengths from battles implied by the "
                 "comparisons with the baseline.",
+                *([CORRECTED] if any(row.n_truth for row in board.rows) else []),
                 *board.notes,
             ]
         ),
@@ -87,6 +90,7 @@ def _row(row: Row) -> dict[str, Any]:
         "chosen": row.chosen,
         "right": value(row.right, row.right_low, row.right_high),
         "win": value(row.win_rate, row.win_rate_low, row.win_rate_high),
+        "corrected": value(row.corrected_win_rate, row.corrected_low, row.corrected_high),
         "lc": value(row.lc_win_rate, row.lc_low, row.lc_high),
         "bt": value(row.bradley_terry, row.bradley_terry_low, row.bradley_terry_high, digits=2),
         "length": count(row.mean_length or 0.0),
@@ -119,10 +123,29 @@ def _reading(board: Leaderboard, *, has_right: bool) -> str:
         "was judged head to head. Controls answer without a model: a tuned model that doesn't beat them has learned "
         "nothing."
     )
+    if any(row.n_truth for row in board.rows):
+        parts.append(CORRECTED)
     if board.chosen:
         by = board.chosen.by.replace("_", " ")
         parts.append(f"{board.chosen.model} was chosen by {by} on the {board.chosen.split} split alone.")
     return " ".join([*parts, *board.notes])
+
+
+def leanings_view(rows: Sequence[Row]) -> dict[str, Any] | None:
+    """What the judge goes by beside the answers, a line a model; None where nothing is known of it."""
+    table = []
+    for row in rows:
+        shares = [value(share) for share in (row.prefers_first, row.prefers_longer, row.consistent)]
+        if any(shares) and not row.baseline:
+            table.append([row.model, *(share.text if share else "–" for share in shares)])
+    head = ["Model", "First shown wins, %", "Longer wins, %", "Same in both orders, %"]
+    return {"head": head, "rows": table} if table else None
+
+
+CORRECTED = (
+    "Corrected: the win rate free of the judge's bias, made of the verdicts that are known to be right and of what the "
+    "judge adds to them (prediction-powered inference, Angelopoulos et al. 2023)."
+)
 
 
 def comparisons_view(comparisons: Sequence[Comparison]) -> dict[str, Any] | None:

@@ -19,8 +19,8 @@ from stages.base.record import StageRun, stage
 from stages.corpus.drops import Drop, for_source, split, with_text
 from stages.corpus.rules import outliers
 from stages.corpus.rules.families import Decision, Rules, apply_rules, decide, described
+from stages.corpus.rules.lexicon import Text
 from stages.corpus.rules.outliers import Distribution, Scale
-from stages.corpus.rules.text import Text
 from stages.corpus.step import Outcome, run_step
 
 __all__ = ["Decision", "Rules", "apply_rules"]

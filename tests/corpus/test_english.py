@@ -9,9 +9,8 @@ from hypothesis import strategies as st
 
 from stages.corpus.rules import lexicon as module
 from stages.corpus.rules.english import LONG, english
-from stages.corpus.rules.lexicon import Lexicon
+from stages.corpus.rules.lexicon import Lexicon, Text
 from stages.corpus.rules.sentences import count
-from stages.corpus.rules.text import Text
 
 # Pieces that affix rules, exceptions and white space meet in; joined at random.
 PIECES = [

@@ -17,7 +17,7 @@ LETTER, JOINED = 1, 2  # classes of characters: a letter; a digit or underscore,
 def _classes() -> np.ndarray:
     """uint8 class of every code point, as `re` sees them: LETTER is [^\\W\\d_], JOINED the rest of \\w, 0 all else."""
     table = np.zeros(0x110000, np.uint8)
-    for point in range(0x110000):
+    for point in range(0x40000):  # the planes above hold neither letters nor digits
         character = chr(point)
         if character.isalnum():
             table[point] = JOINED if character.isdecimal() else LETTER

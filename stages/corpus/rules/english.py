@@ -9,9 +9,11 @@ look, and `whole` takes the text as one.
 """
 
 import re
+import sys
 from collections.abc import Iterable, Sequence
 from functools import cache
 from itertools import chain, pairwise
+from types import ModuleType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -44,7 +46,7 @@ class English:
     """The pipeline that datatrove runs for English: spaCy's blank one, with its sentencizer."""
 
     def __init__(self) -> None:
-        import spacy
+        spacy = _spacy()
         from spacy.lang.tokenizer_exceptions import URL_PATTERN
         from spacy.pipeline import Sentencizer
         from spacy.symbols import ORTH
@@ -243,6 +245,19 @@ def _chosen(spans: list[tuple[int, int]]) -> dict[int, int]:
             chosen[place] = length
         taken.update(range(place, place + length))
     return chosen
+
+
+def _spacy() -> ModuleType:
+    """spaCy without torch: it loads that where it is installed, for neural models, and it is two thirds of the wait."""
+    hidden = "torch" not in sys.modules
+    if hidden:
+        sys.modules["torch"] = None  # type: ignore[assignment]
+    try:
+        import spacy
+    finally:
+        if hidden:
+            del sys.modules["torch"]
+    return spacy
 
 
 @cache

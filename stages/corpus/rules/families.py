@@ -5,8 +5,7 @@ from typing import Any, NamedTuple
 
 from stages.base.params import Section, parse
 from stages.corpus.rules import gopher, web_rules
-from stages.corpus.rules.lexicon import lexicon
-from stages.corpus.rules.text import Text
+from stages.corpus.rules.lexicon import Text, lexicon
 
 GROUP, GROUP_CHARACTERS = 64, 2_000_000  # of texts whose new words are cut in one go
 

@@ -14,8 +14,7 @@ from pydantic import BeforeValidator, Field
 from stages.base.params import Section
 from stages.corpus.rules import repetition
 from stages.corpus.rules.characters import next_line, strip
-from stages.corpus.rules.lexicon import LETTER, SYMBOL
-from stages.corpus.rules.text import Text
+from stages.corpus.rules.lexicon import LETTER, SYMBOL, Text
 
 Fraction = Annotated[float, Field(ge=0)]
 BULLET, HYPHEN, STOP, ELLIPSIS = map(ord, "•-.…")

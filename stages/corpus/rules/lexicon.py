@@ -6,18 +6,45 @@ What was met is remembered up to a bound, then forgotten as a whole between text
 
 import unicodedata
 from collections.abc import Sequence
-from functools import cache
+from functools import cache, cached_property
 
 import numba
 import numpy as np
 
 from stages.corpus.rules.characters import BASE, codes, is_space, mixed, slot, table_size
 from stages.corpus.rules.english import CHANGED, CLOSES, OPENS, english
-from stages.corpus.rules.words import STOP_WORDS, SYMBOLS
 
 MAX_CHUNKS, MAX_CHARACTERS = 500_000, 16_000_000  # together some 150 MB
 # Of a word: symbols only; has a letter; punctuation only; ends a sentence.
 SYMBOL, LETTER, PUNCTUATION, END = 1, 2, 4, 8
+# Gopher's; each with a bit of its own.
+STOP_WORDS = {word: 1 << place for place, word in enumerate(("the", "be", "to", "of", "and", "that", "have", "with"))}
+
+# What datatrove (utils/text.py) counts as a symbol in Gopher's rules: ASCII and common Unicode punctuation, and the
+# control characters but for tab and line feed.
+MARKS = frozenset(
+    "!/—”:％１〈&(、━\\【#%「」，】；+^]~“《„';’{|∶´[=-`*．（–？！：$～«〉,><》)?）。…@_.\"}►»"
+    + "".join(map(chr, (*range(0, 9), *range(11, 13), *range(13, 32), *range(127, 160))))
+)
+# Marks that end a sentence in the scripts of Unicode (property Sentence_Terminal), for FineWeb's line rule.
+TERMINAL = tuple(
+    chr(c)
+    for c in (
+        0x21, 0x2E, 0x3F, 0x589, 0x61D, 0x61E, 0x61F, 0x6D4, 0x700, 0x701, 0x702, 0x7F9, 0x837, 0x839, 0x83D,
+        0x83E, 0x964, 0x965, 0x104A, 0x104B, 0x1362, 0x1367, 0x1368, 0x166E, 0x1735, 0x1736, 0x17D4, 0x17D5,
+        0x17D6, 0x17D9, 0x17DA, 0x1803, 0x1809, 0x1944, 0x1945, 0x1AA8, 0x1AA9, 0x1AAA, 0x1AAB, 0x1B5A, 0x1B5B,
+        0x1B5E, 0x1B5F, 0x1B7D, 0x1B7E, 0x1C3B, 0x1C3C, 0x1C7E, 0x1C7F, 0x203C, 0x203D, 0x2047, 0x2048, 0x2049,
+        0x2E2E, 0x2E3C, 0x2E53, 0x2E54, 0x3002, 0xA4FF, 0xA60E, 0xA60F, 0xA6F3, 0xA6F7, 0xA876, 0xA877, 0xA8CE,
+        0xA8CF, 0xA92F, 0xA9C8, 0xA9C9, 0xAA5D, 0xAA5E, 0xAA5F, 0xAAF0, 0xAAF1, 0xABEB, 0xFE52, 0xFE56, 0xFE57,
+        0xFF01, 0xFF0E, 0xFF1F, 0xFF61, 0x10A56, 0x10A57, 0x10F55, 0x10F56, 0x10F57, 0x10F58, 0x10F59, 0x10F86,
+        0x10F87, 0x10F88, 0x10F89, 0x11047, 0x11048, 0x110BE, 0x110BF, 0x110C0, 0x110C1, 0x11141, 0x11142,
+        0x11143, 0x111C5, 0x111C6, 0x111CD, 0x111DE, 0x111DF, 0x11238, 0x11239, 0x1123B, 0x1123C, 0x112A9,
+        0x1144B, 0x1144C, 0x115C2, 0x115C3, *range(0x115C9, 0x115D8), 0x11641, 0x11642, 0x1173C, 0x1173D,
+        0x1173E, 0x11944, 0x11946, 0x11A42, 0x11A43, 0x11A9B, 0x11A9C, 0x11C41, 0x11C42, 0x11EF7, 0x11EF8,
+        0x11F43, 0x11F44, 0x16A6E, 0x16A6F, 0x16AF5, 0x16B37, 0x16B38, 0x16B44, 0x16E98, 0x1BC9F, 0x1DA88,
+    )
+)  # fmt: skip
+SYMBOLS = MARKS | frozenset(TERMINAL)
 
 
 class Column:
@@ -258,6 +285,33 @@ class Lexicon:
     def folded(self) -> np.ndarray:
         """Hash of each word in lower case (uint64)."""
         return self._folded.view()
+
+
+class Text:
+    """A text whose chunks the lexicon has looked up; it is to be described before the words are asked for."""
+
+    def __init__(self, string: str, lexicon: Lexicon) -> None:
+        self.string, self.lexicon = string, lexicon
+        self.codes = codes(string)  # uint32
+        self.chunks = lexicon.chunks(string, self.codes)
+
+    @cached_property
+    def _row(self) -> tuple[np.ndarray, bool]:
+        return self.lexicon.expand(self.chunks)
+
+    @property
+    def doubtful(self) -> bool:
+        """Whether neighbouring chunks may have changed each other's words."""
+        return self._row[1]
+
+    @cached_property
+    def words(self) -> np.ndarray:
+        """Numbers of the words (int32)."""
+        return self.lexicon.whole(self.string) if self.doubtful else self._row[0]
+
+    @cached_property
+    def lowered(self) -> str:
+        return self.string.lower()
 
 
 def word_flags(word: str) -> int:

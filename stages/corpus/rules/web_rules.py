@@ -11,11 +11,9 @@ from pydantic import Field
 
 from stages.base.params import Section
 from stages.corpus.rules.characters import LINE_FEED, is_space, next_line, strip, table_size
-from stages.corpus.rules.lexicon import Lexicon
+from stages.corpus.rules.lexicon import TERMINAL, Lexicon, Text
 from stages.corpus.rules.repetition import met
 from stages.corpus.rules.sentences import count, count_words_and_sentences
-from stages.corpus.rules.text import Text
-from stages.corpus.rules.words import TERMINAL
 
 Fraction = Annotated[float, Field(ge=0)]
 CITATION = re.compile(r"\[\d*]|\[edit]|\[citation needed]")

@@ -1,35 +1,55 @@
-"""The append-only cache of paid calls: a rerun never pays twice.
+"""The append-only cache of paid calls: a rerun never pays twice, and neither do two processes at once.
 
 It lives outside DVC's outputs, in the folder that all work trees and experiment workspaces of a project share
 (`base.store`), so that they find each other's replies. Only paid providers use it; no output depends on whether it is
 there.
 """
 
+import errno
+import fcntl
 import hashlib
 import json
+import os
+import shutil
 import sqlite3
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from stages.base.errors import InputError
+from stages.annotators.server import normal_url
+from stages.base.errors import InputError, ResourceError
 
 CACHE_FILE = "calls.sqlite"
+LEAST_FREE_BYTES = 16 << 20  # on the disk of the cache, before anything is paid for
+DAMAGED = (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT)
+_PLACES = 1 << 62  # of locks in the lock file: one byte, which need not exist, for each key
 
 
 def call_key(base_url: str, body: Mapping[str, Any]) -> str:
-    """sha256 over the server, model, messages and sampling parameters."""
-    content = json.dumps({"base_url": base_url, "body": dict(body)}, sort_keys=True, ensure_ascii=False)
-    return hashlib.sha256(content.encode()).hexdigest()
+    """sha256 over the server in its normal spelling, model, messages and sampling parameters."""
+    content = json.dumps({"base_url": normal_url(base_url), "body": dict(body)}, sort_keys=True, ensure_ascii=False)
+    return hashlib.sha256(content.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 class CallCache:
-    """key → (reply, seconds it took). Rows are only ever added; concurrent processes may share the file."""
+    """key → (reply, seconds it took), usable replies only; and the tokens that replies without an answer were billed.
+
+    Its files are their owner's alone. Rows are only added (a reply that no reader takes any more makes room for the
+    next one). Concurrent processes may share the file: each claims a key before it pays for it.
+    """
 
     def __init__(self, path: Path) -> None:
+        self.path = path
         path.parent.mkdir(parents=True, exist_ok=True)
+        lock = path.with_suffix(".lock")
         try:
+            for file in (path, lock):
+                os.close(os.open(file, os.O_RDWR | os.O_CREAT, 0o600))
+                with suppress(PermissionError):  # another user's, who shares it
+                    file.chmod(0o600)
+            self._lock = lock.open("r+b")
             self._database = sqlite3.connect(path, timeout=60, isolation_level=None)
             # With a write-ahead log a reply survives the end of the process without a wait for the disk.
             self._database.execute("PRAGMA journal_mode = WAL")
@@ -38,8 +58,15 @@ class CallCache:
                 "CREATE TABLE IF NOT EXISTS calls "
                 "(key TEXT PRIMARY KEY, body TEXT NOT NULL, reply TEXT NOT NULL, seconds REAL NOT NULL)"
             )
+            self._database.execute(
+                "CREATE TABLE IF NOT EXISTS unusable "
+                "(key TEXT NOT NULL, tokens_in INTEGER NOT NULL, tokens_out INTEGER NOT NULL)"
+            )
+            self._database.execute("CREATE INDEX IF NOT EXISTS unusable_key ON unusable (key)")
+        except OSError as error:
+            raise ResourceError(f"{error.filename}: can't be opened as the cache of judge calls ({error})") from None
         except sqlite3.Error as error:
-            raise InputError(f"{path}: not usable as the cache of judge calls ({error}); move it away") from None
+            raise InputError(self.trouble(error)) from None
 
     def __enter__(self) -> "CallCache":
         return self
@@ -48,6 +75,42 @@ class CallCache:
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._database.close()
+        self._lock.close()
+
+    def trouble(self, error: sqlite3.Error) -> str:
+        """What an error of the database is, and what to do about it."""
+        code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # of the extended code
+        if code in DAMAGED:
+            return f"{self.path}: not usable as the cache of judge calls ({error}); move it away"
+        if code == sqlite3.SQLITE_BUSY:
+            return f"{self.path}: another process holds the cache of judge calls ({error}); rerun when it has ended"
+        return f"{self.path}: the cache of judge calls can't be written ({error}): free space on its disk and rerun"
+
+    def check_space(self) -> None:
+        """Raises ResourceError where paid replies may find no room."""
+        free = shutil.disk_usage(self.path.parent).free
+        if free < LEAST_FREE_BYTES:
+            raise ResourceError(
+                f"{self.path}: {free >> 10} KiB are free on the disk of the cache of judge calls; free "
+                f"{LEAST_FREE_BYTES >> 20} MiB before paying for replies"
+            )
+
+    def claim(self, key: str) -> bool:
+        """Whether this process may ask for `key` now: no other one does, until `release` or the end of the process."""
+        try:
+            fcntl.lockf(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, self._place(key))
+        except OSError as error:
+            # A file system without locks can't tell; then nobody is kept out.
+            return error.errno not in (errno.EACCES, errno.EAGAIN)
+        return True
+
+    def release(self, key: str) -> None:
+        with suppress(OSError):
+            fcntl.lockf(self._lock, fcntl.LOCK_UN, 1, self._place(key))
+
+    @staticmethod
+    def _place(key: str) -> int:
+        return int(key[:16], 16) % _PLACES
 
     def get(self, key: str) -> tuple[dict[str, Any], float] | None:
         row = self._database.execute("SELECT reply, seconds FROM calls WHERE key = ?", (key,)).fetchone()
@@ -58,6 +121,20 @@ class CallCache:
             "INSERT OR IGNORE INTO calls VALUES (?, ?, ?, ?)",
             (key, json.dumps(dict(body), sort_keys=True), json.dumps(dict(reply), sort_keys=True), seconds),
         )
+
+    def discard(self, key: str) -> None:
+        """Take out a reply that is no answer, as older versions kept them."""
+        self._database.execute("DELETE FROM calls WHERE key = ?", (key,))
+
+    def bill(self, key: str, tokens: tuple[int, int]) -> None:
+        """Tokens (sent, received) of a reply without an answer: paid for, though nothing of it is kept."""
+        self._database.execute("INSERT INTO unusable VALUES (?, ?, ?)", (key, *tokens))
+
+    def billed(self, key: str) -> tuple[int, int]:
+        """All that `bill` was told of a key."""
+        question = "SELECT total(tokens_in), total(tokens_out) FROM unusable WHERE key = ?"
+        tokens_in, tokens_out = self._database.execute(question, (key,)).fetchone()
+        return int(tokens_in), int(tokens_out)
 
     def __len__(self) -> int:
         return int(self._database.execute("SELECT count(*) FROM calls").fetchone()[0])

@@ -7,17 +7,21 @@ limits its rate is not asked for more while it says no.
 
 import asyncio
 import random
+import sqlite3
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass, field
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from stages.annotators.attempt import TryAgain, attempt, open_client
+from stages.annotators.attempt import attempt, open_client
+from stages.annotators.bill import billed_tokens, counts_tokens, estimate, price
 from stages.annotators.cache import CACHE_FILE, CallCache, call_key
-from stages.annotators.server import ServerSettings, estimate, price
-from stages.base.errors import InputError, ParamError
+from stages.annotators.refusal import Refused, TryAgain
+from stages.annotators.reply import UnparsableReply, read_answer
+from stages.annotators.server import ServerSettings
+from stages.base.errors import InputError, ParamError, ResourceError, TrainyardError
 from stages.base.progress import Progress
 from stages.base.store import project_store
 
@@ -25,94 +29,158 @@ WAITING = 2
 FIRST_WAIT_S, LONGEST_WAIT_S = 0.5, 30.0  # back-off doubles from one to the other
 RATE_LIMIT_PATIENCE_S = 900.0  # of waiting on 429, after which a call has failed
 DEAD_AFTER = 20  # calls in a row that failed for good (at least; and twice the concurrency): the server is gone
+USELESS_AFTER = 100  # replies in a row, all paid for and none an answer: something else than the prompts is wrong
+ELSEWHERE_S = 0.2  # between two looks at a call that another process is making
+
+Read = Callable[[Mapping[str, Any]], Any]
+NAN = float("nan")
 
 
 @dataclass(frozen=True)
 class Answer:
-    reply: dict[str, Any] | None  # the chat completion as the server gave it
+    reply: dict[str, Any] | None  # the chat completion as the server gave it; None where there is none of use
     error: str  # "" or why there is none
     seconds: float  # of the try that was answered, also where the reply is from the cache; NaN without a reply
+    # All that this call was billed, replies without an answer too; of equal calls the first pays.
+    usd: float = field(default=0.0, compare=False)
 
 
-def ask(bodies: Sequence[Mapping[str, Any]], settings: ServerSettings, label: str = "asking") -> list[Answer]:
+def ask(
+    bodies: Sequence[Mapping[str, Any]], settings: ServerSettings, label: str = "asking", read: Read = read_answer
+) -> list[Answer]:
     """An Answer for each request body, in their order; equal bodies are one call.
 
-    Replies are cached as they come, so whatever ends the run, a rerun asks only for what is missing. Raises ParamError
-    if the estimated or the actual cost is above `max_cost_usd`, InputError if the server refuses every call alike.
+    `read` says what a reply of use is: it raises UnparsableReply for any other. Replies of use are cached as they come,
+    so whatever ends the run, a rerun asks only for what is missing. Raises ParamError if the estimated or the actual
+    cost is above `max_cost_usd`, InputError if the server refuses every call alike, ResourceError if the cache can't
+    be written.
     """
     keys = [call_key(settings.base_url, body) for body in bodies]
     wanted = dict(zip(keys, bodies, strict=True))
-    with ExitStack() as stack:
-        cache = stack.enter_context(CallCache(project_store() / CACHE_FILE))
-        found = {key: kept for key in wanted if (kept := cache.get(key))}
-        answers = {key: Answer(reply, "", seconds) for key, (reply, seconds) in found.items()}
-        missing = {key: body for key, body in wanted.items() if key not in answers}
-        if missing:
-            cost = estimate(missing.values(), settings)
-            print(
-                f"{label}: {len(missing)} calls to {settings.model} ({len(answers)} more are cached), "
-                f"estimated ${cost:.4f}",
-                file=sys.stderr,
-            )
-            if cost > settings.max_cost_usd:
-                raise ParamError(
-                    f"the estimated cost ${cost:.4f} is above `max_cost_usd` = {settings.max_cost_usd}; raise it or "
-                    "ask less"
-                )
-
-            def keep(key: str, reply: dict[str, Any], seconds: float) -> None:
-                cache.add(key, missing[key], reply, seconds)
-
-            answers |= run_calls(missing, settings, keep=keep, label=label)
-    return [answers[key] for key in keys]
-
-
-def run_calls(
-    bodies: Mapping[str, Mapping[str, Any]],
-    settings: ServerSettings,
-    *,
-    keep: Callable[[str, dict[str, Any], float], None],
-    label: str,
-) -> dict[str, Answer]:
-    """An Answer for each key; nothing is cached here. keep: called with each reply as it comes."""
-    run = _Run(settings, keep)
-    with Progress(len(bodies), label, unit="calls") as bar:
-        asyncio.run(run.all(bodies, bar))
-    if run.stop is not None:
-        raise run.stop
-    print(f"{label}: {len(bodies)} calls billed about ${run.spent:.4f}", file=sys.stderr)
-    return run.answers
+    path = project_store() / CACHE_FILE
+    with CallCache(path) as cache:
+        try:
+            run = _Run(settings, cache, read, label, wanted)
+            run.look_up()
+            if run.missing:
+                run.begin()
+                asyncio.run(run.all())
+                run.finish()
+        except sqlite3.Error as error:
+            raise InputError(cache.trouble(error)) from None
+    paid: set[str] = set()
+    return [run.answer(key, paid) for key in keys]
 
 
 @dataclass
 class _Run:
     settings: ServerSettings
-    keep: Callable[[str, dict[str, Any], float], None]
+    cache: CallCache
+    read: Read
+    label: str
+    bodies: Mapping[str, Mapping[str, Any]]
     answers: dict[str, Answer] = field(default_factory=dict)
+    tokens: dict[str, tuple[int, int]] = field(default_factory=dict)  # by call, of replies without an answer
+    missing: deque[str] = field(default_factory=deque)
+    begun: int = 0  # calls
     spent: float = 0.0
+    guessed: float = 0.0  # for replies that name no token counts
+    uncounted: int = 0  # such replies
     failed_in_a_row: int = 0  # calls, for good
+    refused_in_a_row: int = 0  # calls, for a reason that isn't their prompt's
+    useless_in_a_row: int = 0  # replies without an answer
     failing: int = 0  # tries since the last reply to any call
-    stop: Exception | None = None  # why no further call is made; those under way are waited for, as they are paid for
+    unkept: list[tuple[str, dict[str, Any], float]] = field(default_factory=list)
+    stop: TrainyardError | None = None  # why no further call is made; those under way are waited for: they are paid
 
-    async def all(self, bodies: Mapping[str, Mapping[str, Any]], bar: Progress) -> None:
+    def look_up(self) -> None:
+        for key in self.bodies:
+            self.tokens[key] = self.cache.billed(key)
+            if not self._find(key):
+                self.missing.append(key)
+
+    def _find(self, key: str) -> bool:
+        """Whether the answer is in the cache. A reply without one, of an older version, is taken out of it."""
+        kept = self.cache.get(key)
+        if kept is None:
+            return False
+        reply, seconds = kept
+        try:
+            self.read(reply)
+        except UnparsableReply:
+            self._waste(key, reply)
+            self.cache.discard(key)
+            return False
+        self.answers[key] = Answer(reply, "", seconds)
+        return True
+
+    def begin(self) -> None:
+        """Say what it may cost. Raises ParamError above the bound, ResourceError where replies would find no room."""
+        cost = estimate((self.bodies[key] for key in self.missing), self.settings)
+        print(
+            f"{self.label}: {len(self.missing)} calls to {self.settings.model} ({len(self.answers)} more are cached), "
+            f"estimated ${cost:.4f}",
+            file=sys.stderr,
+        )
+        if cost > self.settings.max_cost_usd:
+            raise ParamError(
+                f"the estimated cost ${cost:.4f} is above `max_cost_usd` = {self.settings.max_cost_usd}; raise it or "
+                "ask less"
+            )
+        self.cache.check_space()
+
+    async def all(self) -> None:
         self.slots, self.stopped = asyncio.Semaphore(self.settings.concurrency), asyncio.Event()
-        queue = iter(bodies.items())
-        async with open_client(self.settings) as client, asyncio.TaskGroup() as group:
-            for _ in range(min(len(bodies), WAITING * self.settings.concurrency)):
-                group.create_task(self._work(client, queue, bar))
+        with Progress(len(self.missing), self.label, unit="calls") as bar:
+            async with open_client(self.settings) as client, asyncio.TaskGroup() as group:
+                for _ in range(min(len(self.missing), WAITING * self.settings.concurrency)):
+                    group.create_task(self._work(client, bar))
 
-    async def _work(self, client: Any, queue: Iterator[tuple[str, Mapping[str, Any]]], bar: Progress) -> None:
-        for key, body in queue:
-            answer = await self._answer(client, body)
-            if answer.reply is not None:
-                self.keep(key, answer.reply, answer.seconds)
-                self._pay(answer.reply)
-            self.answers[key] = answer
+    def finish(self) -> None:
+        """Say what it did cost, and raise what ended it early."""
+        uncounted = f"; {self.uncounted} replies name no token counts" if self.uncounted else ""
+        print(f"{self.label}: {self.begun} calls billed about ${self.spent:.4f}{uncounted}", file=sys.stderr)
+        lost = []
+        for key, reply, seconds in self.unkept:
+            try:
+                self.cache.add(key, self.bodies[key], reply, seconds)
+            except sqlite3.Error as error:
+                lost.append((price(reply, self.settings), self.cache.trouble(error)))
+        if lost and len(self.answers) == len(self.bodies):
+            print(f"{self.label}: {len(lost)} paid replies are used but not cached: {lost[0][1]}", file=sys.stderr)
+        elif lost:
+            usd = sum(cost for cost, _ in lost)
+            raise ResourceError(f"{lost[0][1]}; {len(lost)} paid replies (${usd:.4f}) are lost, all others are cached")
+        elif self.stop is not None:
+            raise self.stop
+
+    def answer(self, key: str, paid: set[str]) -> Answer:
+        """The answer to a call with all that it cost, unless it is among those `paid` already."""
+        if key in paid:
+            return self.answers[key]
+        paid.add(key)
+        tokens_in, tokens_out = self.tokens[key]
+        usage = {"prompt_tokens": tokens_in, "completion_tokens": tokens_out}
+        answer = self.answers[key]
+        usd = price({"usage": usage}, self.settings) + price(answer.reply or {}, self.settings)
+        return replace(answer, usd=usd)
+
+    async def _work(self, client: Any, bar: Progress) -> None:
+        while self.missing and self.stop is None:
+            key = self.missing.popleft()
+            if not self.cache.claim(key):  # another process is asking: it will be in the cache, or free again
+                self.missing.append(key)
+                await self._sleep(ELSEWHERE_S)
+                continue
+            try:
+                if not self._find(key):
+                    self.begun += 1
+                    self.answers[key] = await self._answer(client, key)
+            finally:
+                self.cache.release(key)
             bar.advance()
-            if self.stop is not None:
-                return
 
-    async def _answer(self, client: Any, body: Mapping[str, Any]) -> Answer:
+    async def _answer(self, client: Any, key: str) -> Answer:
         tries = refusals = 0
         waited = 0.0
         why = ""
@@ -123,19 +191,23 @@ class _Run:
                         break
                     start = time.monotonic()
                     async with asyncio.timeout(self.settings.timeout_s):
-                        reply = await attempt(client, body, self.settings)
-                self.failed_in_a_row = self.failing = 0
-                return Answer(reply, "", time.monotonic() - start)
+                        reply = await attempt(client, self.bodies[key], self.settings)
+                self.failed_in_a_row = self.refused_in_a_row = self.failing = 0
+                return self._received(key, reply, time.monotonic() - start)
             except InputError as error:
                 self._end(error)
                 why = str(error)
                 break
-            except ValueError as error:  # this request and no other is at fault
-                return Answer(None, str(error), float("nan"))
+            except Refused as error:  # this request and no other is at fault, or so it seems
+                self._refuse(error)
+                return Answer(None, str(error), NAN)
             except TimeoutError:
                 failure = TryAgain(f"no whole reply within {self.settings.timeout_s:g} s")
             except TryAgain as error:
                 failure = error
+            if counts_tokens(failure.reply):
+                self._waste(key, failure.reply)
+                self._pay(key, failure.reply)
             why = failure.why
             refusals, tries = refusals + failure.limited, tries + (not failure.limited)
             if tries > self.settings.max_retries or waited > RATE_LIMIT_PATIENCE_S:
@@ -146,7 +218,41 @@ class _Run:
             wait = _pause(failure.wait, refusals if failure.limited else min(tries, self.failing))
             waited += wait if failure.limited else 0.0
             await self._sleep(wait)
-        return Answer(None, why or "not asked", float("nan"))
+        return Answer(None, why or "not asked", NAN)
+
+    def _received(self, key: str, reply: dict[str, Any], seconds: float) -> Answer:
+        """The answer that a reply is, kept; of one without use the reason, and what it cost."""
+        self._pay(key, reply)
+        try:
+            self.read(reply)
+        except UnparsableReply as error:
+            self._waste(key, reply)
+            self.useless_in_a_row += 1
+            if self.useless_in_a_row >= USELESS_AFTER:
+                self._end(
+                    InputError(
+                        f"{self.settings.server}: {self.useless_in_a_row} replies in a row are no answers, the last "
+                        f"one: {error}; check `model`, `max_tokens` and the prompt; the answers so far are cached"
+                    )
+                )
+            return Answer(None, str(error), NAN)
+        self.useless_in_a_row = 0
+        try:
+            self.cache.add(key, self.bodies[key], reply, seconds)
+        except sqlite3.Error as error:
+            self.unkept.append((key, reply, seconds))
+            self._end(ResourceError(f"{self.cache.trouble(error)}; all paid replies are cached"))
+        return Answer(reply, "", seconds)
+
+    def _waste(self, key: str, reply: Mapping[str, Any]) -> None:
+        tokens = billed_tokens(reply.get("usage"))
+        before = self.tokens[key]
+        self.tokens[key] = before[0] + tokens[0], before[1] + tokens[1]
+        if any(tokens):
+            try:
+                self.cache.bill(key, tokens)
+            except sqlite3.Error as error:
+                self._end(ResourceError(f"{self.cache.trouble(error)}; all paid replies are cached"))
 
     async def _sleep(self, seconds: float) -> None:
         try:
@@ -155,27 +261,45 @@ class _Run:
         except TimeoutError:
             pass
 
-    def _pay(self, reply: dict[str, Any]) -> None:
+    def _pay(self, key: str, reply: Mapping[str, Any]) -> None:
         self.spent += price(reply, self.settings)
-        if self.spent > self.settings.max_cost_usd and self.stop is None:
+        if not counts_tokens(reply):
+            self.uncounted += 1
+            self.guessed += estimate([self.bodies[key]], self.settings)
+        if self.spent + self.guessed > self.settings.max_cost_usd:
+            guessed = f" (${self.guessed:.4f} of them estimated, where replies name no counts)" if self.guessed else ""
             self._end(
                 ParamError(
-                    f"${self.spent:.4f} are spent, more than `max_cost_usd` = {self.settings.max_cost_usd}; the "
-                    "replies so far are cached: raise the bound and rerun to go on from here"
+                    f"${self.spent + self.guessed:.4f} are spent{guessed}, more than `max_cost_usd` = "
+                    f"{self.settings.max_cost_usd}; the replies so far are cached: raise the bound and rerun to go on "
+                    "from here"
                 )
             )
 
     def _fail(self, why: str) -> None:
         self.failed_in_a_row += 1
-        if self.failed_in_a_row >= max(DEAD_AFTER, WAITING * self.settings.concurrency):
+        if self.failed_in_a_row >= self._dead_after():
             self._end(
                 InputError(
-                    f"{self.settings.base_url}: {self.failed_in_a_row} calls in a row failed, the last one with: "
+                    f"{self.settings.server}: {self.failed_in_a_row} calls in a row failed, the last one with: "
                     f"{why}; the replies so far are cached: rerun when the server is back"
                 )
             )
 
-    def _end(self, why: Exception) -> None:
+    def _refuse(self, error: Refused) -> None:
+        self.refused_in_a_row += not error.own
+        if self.refused_in_a_row >= self._dead_after():
+            self._end(
+                InputError(
+                    f"{self.settings.server}: {self.refused_in_a_row} calls in a row were refused, the last one with: "
+                    f"{error}; the replies so far are cached: correct what it says and rerun"
+                )
+            )
+
+    def _dead_after(self) -> int:
+        return max(DEAD_AFTER, WAITING * self.settings.concurrency)
+
+    def _end(self, why: TrainyardError) -> None:
         if self.stop is None:
             self.stop = why
             self.stopped.set()

@@ -5,6 +5,8 @@ the pool in this process, which takes the same requests and gives the same repli
 """
 
 import math
+import sys
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from json import dumps
@@ -14,8 +16,8 @@ from typing import Any, Literal
 from stages.annotators.calls import Answer, ask
 from stages.annotators.grades import Grader
 from stages.annotators.pool import POOL_MODEL, Pool, PoolSettings, PromptError, annotator_model
-from stages.annotators.reply import UnparsableReply, read_choice, version
-from stages.annotators.server import ServerSettings, price
+from stages.annotators.reply import read_choice, version
+from stages.annotators.server import ServerSettings
 from stages.base.closure import ROOT
 from stages.base.errors import InputError
 from stages.base.seeds import derive
@@ -56,7 +58,7 @@ class Preference:
     a_first: float = NAN  # when output_a was shown first; NaN if that order wasn't asked for, or has no answer
     b_first: float = NAN
     weighted: bool = False  # from log-probabilities, in all orders
-    usd: float = 0.0  # what the replies cost, by the server's token counts, whether or not they were in the cache
+    usd: float = 0.0  # what its calls cost altogether, by the server's token counts; of equal calls the first pays
     seconds: float = NAN  # that the replies took when they were bought; NaN for a simulated judge
 
 
@@ -88,7 +90,8 @@ def compare(
     ]
     bodies = [_body(template, pairs[index], swap, settings) | {"model": model} for index, swap in asked]
     if not simulated:
-        answers = ask(bodies, settings, "judge")
+        answers = ask(bodies, settings, "judge", read_choice)
+        _tell_of_change(answers, settings)
     elif grader is None:
         raise InputError("the simulated annotators need a grader: the instructions, and what is known of their answers")
     else:
@@ -105,6 +108,14 @@ def _simulated(pool: Pool, body: Mapping[str, Any]) -> Answer:
         return Answer(pool.complete(body), "", NAN)
     except PromptError as error:
         return Answer(None, str(error), NAN)
+
+
+def _tell_of_change(answers: Sequence[Answer], settings: AnnotatorSettings) -> None:
+    """One line where the server has changed its model between the first reply and the last, cached ones too."""
+    named = Counter(version(answer.reply) for answer in answers if answer.reply is not None)
+    if len(named) > 1:
+        told = ", ".join(f"{name or 'no name'} ({count})" for name, count in named.most_common(5))
+        print(f"judge: {settings.server} answered as {len(named)} models: {told}", file=sys.stderr)
 
 
 def shows_b_first(seed: int, pair_id: str) -> bool:
@@ -145,11 +156,7 @@ def _preference(pair: Pair, answers: Mapping[bool, Answer] | None, settings: Ann
             errors.append(answer.error)
             continue
         names.append(version(answer.reply))
-        try:
-            choice = read_choice(answer.reply)
-        except UnparsableReply as error:
-            errors.append(str(error))
-            continue
+        choice = read_choice(answer.reply)
         weighted &= choice.weighted
         said[swap] = 1 + (1 - choice.second if swap else choice.second)
     known = [value for value in said.values() if not math.isnan(value)]
@@ -163,6 +170,6 @@ def _preference(pair: Pair, answers: Mapping[bool, Answer] | None, settings: Ann
         a_first=said[False],
         b_first=said[True],
         weighted=weighted and not errors,
-        usd=sum(price(answer.reply or {}, settings) for answer in replies),
+        usd=sum(answer.usd for answer in answers.values()),
         seconds=NAN if simulated or not replies else sum(answer.seconds for answer in replies),
     )

@@ -1,11 +1,33 @@
 """Where an OpenAI-compatible server is and how it is asked: OpenAI, vLLM, Ollama, llama.cpp."""
 
-from collections.abc import Iterable, Mapping
+import os
 from typing import Annotated, Any
+from urllib.parse import unquote, urlsplit
 
 from pydantic import Field
 
+from stages.base.errors import InputError, ParamError
 from stages.base.params import Section
+
+DEFAULT_PORTS = {"http": 80, "https": 443}
+# What people set where a server asks for no key: they hide nothing, and may be words of an answer.
+PLACEHOLDERS = {"none", "empty", "dummy", "ollama", "lm-studio", "local", "test", "no-key", "not-needed", "token"}
+SHORTEST_SECRET = 6  # characters; anything shorter is no secret, and would be found in any text
+REDACTED = "[key]"
+
+
+def normal_url(base_url: str) -> str:
+    """One spelling of a server: no slash at the end, no default port, scheme and host in lower case, no user."""
+    try:
+        parts = urlsplit(base_url.strip())
+        port = parts.port
+    except ValueError:
+        raise ParamError(f"`base_url` {base_url.rpartition('@')[2]!r} is no address; write https://host/v1") from None
+    if parts.scheme not in DEFAULT_PORTS or not parts.hostname:
+        raise ParamError(f"`base_url` {base_url.rpartition('@')[2]!r} is no address; write https://host/v1")
+    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+    place = host if port in (None, DEFAULT_PORTS[parts.scheme]) else f"{host}:{port}"
+    return f"{parts.scheme}://{place}{parts.path.rstrip('/')}" + (f"?{parts.query}" if parts.query else "")
 
 
 class ServerSettings(Section):
@@ -34,6 +56,29 @@ class ServerSettings(Section):
     usd_per_million_output: Annotated[float, Field(ge=0)]
     """Price of tokens received."""
 
+    @property
+    def server(self) -> str:
+        """The server's one name, in messages and in the cache."""
+        return normal_url(self.base_url)
+
+    @property
+    def key(self) -> str:
+        """The key, "" where none is set. Raises InputError, without the key, for one that no header can carry."""
+        key = os.environ.get(self.api_key_env, "").strip()
+        if not (key.isascii() and key.isprintable()):
+            raise InputError(f"the key in ${self.api_key_env} holds characters that no key has; copy it again")
+        return key
+
+    def redacted(self, value: Any) -> Any:
+        """A reply, or a text, without what must never be kept or shown and a server may echo: the key, and a user and
+        password out of base_url. Raises RecursionError for a reply that is nested to death.
+        """
+        parts = urlsplit(self.base_url)
+        found = {self.key, *(unquote(word) for word in (parts.username, parts.password) if word)}
+        found |= {word for word in (parts.username, parts.password) if word}
+        secrets = [word for word in found if len(word) >= SHORTEST_SECRET and word.lower() not in PLACEHOLDERS]
+        return _without(value, sorted(secrets, key=len, reverse=True)) if secrets else value
+
     def body(self, content: str) -> dict[str, Any]:
         """The request for one user message."""
         body: dict[str, Any] = {"model": self.model, "messages": [{"role": "user", "content": content}]}
@@ -44,28 +89,13 @@ class ServerSettings(Section):
         return body
 
 
-CHARACTERS_PER_TOKEN = 4  # English text in the tokenizers of today; for the estimate only
-UNBOUNDED_TOKENS = 1000  # a reply without `max_tokens`, as reasoning models write: thoughts are billed as output
-
-
-def estimate(bodies: Iterable[Mapping[str, Any]], settings: ServerSettings) -> float:
-    """US dollars, before the calls."""
-    tokens_in = tokens_out = 0.0
-    for body in bodies:
-        tokens_in += sum(len(message["content"]) for message in body["messages"]) / CHARACTERS_PER_TOKEN
-        tokens_out += body.get("max_tokens", UNBOUNDED_TOKENS)
-    return (tokens_in * settings.usd_per_million_input + tokens_out * settings.usd_per_million_output) / 1e6
-
-
-def price(reply: Mapping[str, Any], settings: ServerSettings) -> float:
-    """US dollars of one reply, by the `usage` that came with it; 0 where a server counts nothing."""
-    usage = reply.get("usage")
-    if not isinstance(usage, Mapping):
-        return 0.0
-    tokens_in, tokens_out = (_count(usage.get(name)) for name in ("prompt_tokens", "completion_tokens"))
-    return (tokens_in * settings.usd_per_million_input + tokens_out * settings.usd_per_million_output) / 1e6
-
-
-def _count(value: Any) -> int:
-    """A token count out of a reply, which may hold anything."""
-    return value if isinstance(value, int) and not isinstance(value, bool) and 0 < value < 1 << 40 else 0
+def _without(value: Any, secrets: list[str]) -> Any:
+    if isinstance(value, str):
+        for secret in secrets:
+            value = value.replace(secret, REDACTED)
+        return value
+    if isinstance(value, list):
+        return [_without(item, secrets) for item in value]
+    if isinstance(value, dict):
+        return {_without(name, secrets): _without(item, secrets) for name, item in value.items()}
+    return value

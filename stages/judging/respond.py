@@ -11,8 +11,8 @@ from typing import Annotated, Any
 import pyarrow as pa
 from pydantic import Field
 
-from stages.annotators.reply import UnparsableReply, cut_short, reply_text, without_thoughts
-from stages.annotators.server import ServerSettings, price
+from stages.annotators.reply import cut_short, read_answer
+from stages.annotators.server import ServerSettings
 from stages.annotators.truth import Truth
 from stages.base import schemas
 from stages.base.artifacts import INSTRUCTIONS, MODELS, read_instructions, read_truth
@@ -92,8 +92,8 @@ def answers_of_table(outputs: list[Row], asked: list[Row], path: str) -> list[st
 def answers_of_endpoint(template: Path, prompts: list[str], server: ServerSettings) -> tuple[list[str], Row]:
     """(Answers of a server's model, metrics). The template says how it is asked: standard, concise, verbose.
 
-    Thoughts are left out. Raises InputError if any prompt has no answer: an empty one would be judged as if the model
-    had nothing to say.
+    Thoughts are left out. Raises InputError if any prompt has no answer (`annotators.reply.read_answer` says what one
+    is): an empty one would be judged as if the model had nothing to say.
     """
     text = template.read_text(encoding="utf-8")
     try:
@@ -105,24 +105,16 @@ def answers_of_endpoint(template: Path, prompts: list[str], server: ServerSettin
     from stages.annotators.calls import ask
 
     given = ask([server.body(content) for content in contents], server, "answering")
-    answers, failures, cut = [], [], 0
-    for number, answer in enumerate(given):
-        try:
-            reply = answer.reply or {}
-            answers.append(without_thoughts(reply_text(reply)) if reply else "")
-            cut += cut_short(reply)
-        except UnparsableReply as error:
-            failures.append((number, str(error)))
-        if not answer.reply:
-            failures.append((number, answer.error))
+    failures = [(number, answer.error) for number, answer in enumerate(given) if answer.reply is None]
     if failures:
-        told = "; ".join(f"prompt {number}: {why}" for number, why in failures[:3])
+        first, why = failures[0]
         raise InputError(
-            f"{server.base_url}: {len(failures)} of {len(prompts)} prompts have no answer ({told}); rerun: the others "
-            "are cached"
+            f"{server.server}: {len(failures)} of {len(prompts)} prompts have no answer (prompt {first}: {why}, to "
+            f"{prompts[first][:60]!r}); rerun to ask for these again: the others are cached"
         )
-    usd = sum(price(answer.reply or {}, server) for answer in given)
-    return answers, {"usd": usd, "cut_short": cut}
+    replies = [answer.reply for answer in given if answer.reply is not None]
+    cut = sum(cut_short(reply) for reply in replies)
+    return [read_answer(reply) for reply in replies], {"usd": sum(answer.usd for answer in given), "cut_short": cut}
 
 
 def answers_of_json(path: Path, asked: list[Row]) -> list[str]:

@@ -5,8 +5,9 @@ from typing import Any
 
 import pytest
 
-from stages.annotators.attempt import LONGEST_RETRY_AFTER_S, MAX_REPLY_BYTES, _retry_after
+from stages.annotators.attempt import MAX_REPLY_BYTES
 from stages.annotators.calls import DEAD_AFTER, ask
+from stages.annotators.refusal import LONGEST_RETRY_AFTER_S, _retry_after
 from stages.base.errors import InputError, ParamError
 from tests.annotators.flaky_server import FATES, FlakyJudge, Scripted
 from tests.annotators.judges import settings

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stages.annotators.reply import UnparsableReply, cut_short, read_choice, reply_text, version, without_thoughts
-from stages.annotators.server import price
+from stages.annotators.bill import price
 from tests.annotators.judges import settings
 
 

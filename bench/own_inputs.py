@@ -58,14 +58,14 @@ def write_inputs(folder: Path) -> None:
 
     source = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))["corpus"]["sources"]["atlas"]
     params = parse("corpus.sources.atlas", source, AtlasSource)
-    world = build(params, 7)
+    read, world = build(params, 7), build(params, 8)  # questions of another world: pages don't have their answers
     (folder / "pages").mkdir(parents=True)
-    articles = encyclopaedia(world, params, 7)
+    articles = encyclopaedia(read, params, 7)
     for number in range(PAGES):
         part = articles[number * ARTICLES : (number + 1) * ARTICLES]
         paragraphs = tuple(text for article in part for text in article.paragraphs)
         (folder / "pages" / f"{number:04}.html").write_bytes(render(replace(part[0], paragraphs=paragraphs)))
-    asked = [row for row in ask(world, params, 7).to_pylist() if row["kind"] == "single"]
+    asked = [row for row in ask(world, params, 8).to_pylist() if row["kind"] == "single"]
     others = [*asked[len(asked) // 2 :], *asked[: len(asked) // 2]]
     write_lines(folder / "instructions.jsonl", [{"prompt": a["prompt"], "response": a["reference"]} for a in asked])
     pairs = [(a, b) for a, b in zip(asked, others, strict=True) if a["reference"] != b["reference"]]

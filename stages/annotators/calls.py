@@ -89,6 +89,7 @@ class _Run:
     failed_in_a_row: int = 0  # calls, for good
     refused_in_a_row: int = 0  # calls, for a reason that isn't their prompt's
     useless_in_a_row: int = 0  # replies without an answer
+    useful: int = 0  # replies with an answer, of this run
     failing: int = 0  # tries since the last reply to any call
     unkept: list[tuple[str, dict[str, Any], float]] = field(default_factory=list)
     stop: TrainyardError | None = None  # why no further call is made; those under way are waited for: they are paid
@@ -228,7 +229,7 @@ class _Run:
         except UnparsableReply as error:
             self._waste(key, reply)
             self.useless_in_a_row += 1
-            if self.useless_in_a_row >= USELESS_AFTER:
+            if self._hopeless(self.useless_in_a_row, USELESS_AFTER):
                 self._end(
                     InputError(
                         f"{self.settings.server}: {self.useless_in_a_row} replies in a row are no answers, the last "
@@ -237,6 +238,7 @@ class _Run:
                 )
             return Answer(None, str(error), NAN)
         self.useless_in_a_row = 0
+        self.useful += 1
         try:
             self.cache.add(key, self.bodies[key], reply, seconds)
         except sqlite3.Error as error:
@@ -288,13 +290,18 @@ class _Run:
 
     def _refuse(self, error: Refused) -> None:
         self.refused_in_a_row += not error.own
-        if self.refused_in_a_row >= self._dead_after():
+        if self._hopeless(self.refused_in_a_row, self._dead_after()):
             self._end(
                 InputError(
                     f"{self.settings.server}: {self.refused_in_a_row} calls in a row were refused, the last one with: "
                     f"{error}; the replies so far are cached: correct what it says and rerun"
                 )
             )
+
+    def _hopeless(self, in_a_row: int, limit: int) -> bool:
+        """Whether so many calls without use mean that the others have none: not in a rerun for what is left over."""
+        left_over = self.useful < limit and any(answer.reply is not None for answer in self.answers.values())
+        return in_a_row >= limit and not left_over
 
     def _dead_after(self) -> int:
         return max(DEAD_AFTER, WAITING * self.settings.concurrency)

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stages.annotators.reply import UnparsableReply, cut_short, read_choice, reply_text, version, without_thoughts
 from stages.annotators.bill import price
+from stages.annotators.reply import UnparsableReply, cut_short, read_choice, reply_text, version, without_thoughts
 from tests.annotators.judges import settings
 
 

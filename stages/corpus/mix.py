@@ -50,6 +50,8 @@ class MixParams(Section):
     max_drop: Fraction
     sources: dict[str, SourceMix]
     """Source, or `default`."""
+    least_validation: Annotated[float, Field(ge=0, lt=1)]
+    """Share of every source that is held out where the sources' own shares hold out no document at all."""
     domains: dict[str, Annotated[float, Field(ge=0)]]
     """Domain, or `default` -> factor on the source's epochs."""
     shares: dict[str, Annotated[float, Field(gt=0, le=1)]]
@@ -92,22 +94,24 @@ def _qualities(documents: pa.Table) -> np.ndarray:
 
 
 class Survey(NamedTuple):
-    """The corpus by group. Validation documents count in `text_bytes` only."""
+    """The corpus by group. Validation documents count in `text_bytes` and `held_out` only."""
 
     sizes: dict[Group, int]  # UTF-8 bytes of the training documents
     qualities: dict[Group, np.ndarray]  # float32, of each training document
     text_bytes: int  # of all texts
+    held_out: int  # documents that validate
 
 
 def survey(batches: Iterable[pa.Table], params: MixParams, seed: int) -> Survey:
     """Sizes and qualities of the groups. Batches: id, source, domain, quality, text."""
     sizes: Counter[Group] = Counter()
     qualities: defaultdict[Group, list[np.ndarray]] = defaultdict(list)
-    text_bytes = 0
+    text_bytes = validating = 0
     for batch in batches:
         lengths = pc.binary_length(batch["text"]).to_numpy()
         text_bytes += int(lengths.sum())
         trains, quality = ~_validates(batch, params, seed), _qualities(batch)
+        validating += int((~trains).sum())
         rows: defaultdict[Group, list[int]] = defaultdict(list)
         for row, group in enumerate(_groups(batch)):
             rows[group].append(row)
@@ -115,7 +119,20 @@ def survey(batches: Iterable[pa.Table], params: MixParams, seed: int) -> Survey:
             chosen = np.array(mine)[trains[mine]]
             sizes[group] += int(lengths[chosen].sum())
             qualities[group].append(quality[chosen])
-    return Survey(dict(sizes), {group: np.concatenate(parts) for group, parts in qualities.items()}, text_bytes)
+    return Survey(
+        dict(sizes), {group: np.concatenate(parts) for group, parts in qualities.items()}, text_bytes, validating
+    )
+
+
+def holding_out(params: MixParams, found: Survey) -> MixParams:
+    """The params, with `least_validation` for each source where the survey found no document that validates."""
+    if found.held_out:
+        return params
+    sources = {
+        name: source.model_copy(update={"validation": max(source.validation, params.least_validation)})
+        for name, source in params.sources.items()
+    }
+    return params.model_copy(update={"sources": sources})
 
 
 class Plan(NamedTuple):
@@ -255,7 +272,11 @@ def check(rows: Mapping[str, int], decided: Plan) -> None:
 def main() -> None:
     with stage("corpus.mix", MixParams, seed="corpus.seed") as run:
         found = survey(read(run, DOCUMENTS, "sizing", COLUMNS), run.params, run.seed)
-        decided = plan(found, run.params, run.seed)
+        params = holding_out(run.params, found)
+        if params is not run.params:
+            found = survey(read(run, DOCUMENTS, "sizing", COLUMNS), params, run.seed)
+            run.note("least_validation", "held out: no source's own share holds out a document")
+        decided = plan(found, params, run.seed)
         total = run.count_rows(DOCUMENTS, schemas.DOCUMENT)
         sizes: dict[str, Counter[tuple[Group, float, str]]] = {name: Counter() for name in PARTS}
         reasons: Counter[str] = Counter()

@@ -17,7 +17,7 @@ from stages.base.errors import DataLossError, InputError, ParamError
 from stages.base.params import parse
 from stages.base.tables import read_table, write_table
 from stages.corpus import mix
-from stages.corpus.mix import MixParams, check, divide, measure, plan, summarise, survey
+from stages.corpus.mix import MixParams, check, divide, holding_out, measure, plan, summarise, survey
 from stages.corpus.mixing.external_sort import sort_by_id
 from stages.corpus.mixing.shares import Group, balance, fill, reached
 from tests.corpus.documents import settings, table
@@ -28,6 +28,7 @@ SETTINGS = settings(
     sources:
       facts: {epochs: 8.0, validation: 0.0, anneal_quantile: 0.0, anneal_epochs: 2.0}
       web: {epochs: 1.0, validation: 0.2, anneal_quantile: 0.75, anneal_epochs: 1.0}
+    least_validation: 0.1
     domains: {dull: 0.5, banned: 0.0, default: 1.0}
     shares: {}
     max_epochs: 16.0
@@ -262,3 +263,13 @@ def test_the_stage_s_bytes_do_not_depend_on_the_buckets(tmp_path: Path, monkeypa
     assert train["id"].to_pylist() == sorted(train["id"].to_pylist())
     figures = json.loads(Path("data/corpus/mix/histograms.json").read_text())["domains"]
     assert sum(figure["documents"] for figure in figures.values()) == train.num_rows
+
+
+def test_something_validates_where_no_sources_share_does() -> None:
+    """A source that is read whole, alone: some of its documents are held out after all."""
+    every = documents().filter(pa.array([n % 5 == 0 for n in range(1000)]))
+    found = survey([every], PARAMS, 1)
+    params = holding_out(PARAMS, found)
+    assert found.held_out == 0 and {source.validation for source in params.sources.values()} == {0.1, 0.2}
+    assert 5 < survey([every], params, 1).held_out < 50
+    assert holding_out(PARAMS, survey([documents()], PARAMS, 1)) is PARAMS

@@ -49,7 +49,7 @@ def preferences(chance: np.ndarray, verdicts: str, generator: np.random.Generato
 
 
 def one_model(size: int, verdicts: str, generator: np.random.Generator) -> Iterator[Interval]:
-    """Intervals of one model's win rate and of its length-controlled rate."""
+    """Intervals of one model's win rate and of its length-controlled rate, unless that is refused."""
     chance = float(generator.choice([0.0, 1.0, generator.random()], p=[0.02, 0.02, 0.96]))
     flat = preferences(np.full(size, chance), verdicts, generator)
     yield Interval("win rate", size, 100 * chance, *rate_bounds(flat))
@@ -59,7 +59,9 @@ def one_model(size: int, verdicts: str, generator: np.random.Generator) -> Itera
         logit = np.log(chance) - np.log1p(-chance) + generator.normal() * np.tanh((baseline - output) / 200)
     table = {"instruction_index": np.arange(size), "len_output": output, "len_baseline": baseline}
     table["preference"] = 1 + preferences(1 / (1 + np.exp(-logit)), verdicts, generator)
-    yield Interval("length-controlled", size, 100 * chance, *fit(table).interval())
+    fitted = fit(table)
+    if not fitted.unidentified:
+        yield Interval("length-controlled", size, 100 * chance, *fitted.interval())
 
 
 def one_arena(size: int, models: int, verdicts: str, generator: np.random.Generator) -> Iterator[Interval]:
@@ -107,7 +109,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     found = simulated(options.models, SIZES, options.seed)
-    print(f"coverage of 95 % intervals, {len(found):,} of {options.models:,} models\n")
+    print(f"coverage of 95 % intervals, {len(found):,} intervals of {options.models:,} models\n")
     print(f"| | {' | '.join(map(str, SIZES))} | mean |\n|{'---|' * (len(SIZES) + 2)}")
     failed = []
     for kind, by_size in coverage(found).items():
@@ -115,8 +117,10 @@ def main() -> int:
         print(f"| {kind} | {' | '.join(f'{share:.1f}' for share in by_size.values())} | {mean:.1f} |")
         if min(by_size.values()) < LEAST or not AVERAGE[0] <= mean <= AVERAGE[1]:
             failed.append(kind)
+    kinds = [one.kind for one in found]
+    print(f"\nlength-controlled rates refused: {kinds.count('win rate') - kinds.count('length-controlled')}")
     outside = [one for one in found if "Terry" not in one.kind and not 0 <= one.low < one.high <= 100]
-    print(f"\noutside 0..100, or of no width: {len(outside)}; short of a bar: {', '.join(failed) or 'none'}")
+    print(f"outside 0..100, or of no width: {len(outside)}; short of a bar: {', '.join(failed) or 'none'}")
     return int(bool(failed or outside))
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from rapidfuzz.distance import LCSseq
 
 from stages.annotators.truth import Question, Truth, question_lookup, score
+from stages.base.errors import InputError
 
 EXACT = "the exact score against the known truth"
 OVERLAP = "the overlap of words with the reference answer (ROUGE-L), as no truth is known"
@@ -25,6 +26,8 @@ def rouge_l(first: str, second: str) -> float:
 class Grader:
     """The grade of an answer to a prompt: correct minus wrong facts where truth is known; elsewhere the overlap with
     the reference answer on the scale of one fact, from -1 (no word in common) to 1 (the same words).
+
+    Raises InputError, naming the prompt, where there is neither: all that could be seen is length.
     """
 
     truth: Truth
@@ -48,6 +51,12 @@ class Grader:
         question = self.questions[prompt]
         if question.entity in self.truth:
             return score(self.truth, question.entity, question.attributes, answer).score
+        if not _WORD.search(self.references[prompt]):
+            raise InputError(
+                f"the simulated annotators can't judge answers to {prompt[:60]!r}: neither its truth nor a reference "
+                "answer is known; give it a `response`, or have it judged by a model: "
+                "`judging.judge.annotator: {provider: openai, base_url: …, model: …}`, and `alignment.annotate` alike"
+            )
         return 2 * rouge_l(answer, self.references[prompt]) - 1
 
     def signals(self, prompts: Iterable[str]) -> str:

@@ -11,7 +11,6 @@ import pytest
 import statsmodels.api as sm
 
 from stages.judging.statistics.arena import fit_bradley_terry
-from stages.judging.statistics.elo import elo
 
 ROOT = Path(__file__).resolve().parents[2]
 EVALICA = """
@@ -20,7 +19,7 @@ battles = json.load(sys.stdin)
 kinds = {"model_a": evalica.Winner.X, "model_b": evalica.Winner.Y, "tie": evalica.Winner.Draw}
 arguments = battles["model_a"], battles["model_b"], [kinds[w] for w in battles["winner"]]
 strengths = evalica.bradley_terry(*arguments, tolerance=1e-13, limit=100_000).scores
-print(json.dumps([strengths.to_dict(), evalica.elo(*arguments).scores.to_dict()]))
+print(json.dumps(strengths.to_dict()))
 """
 
 
@@ -83,7 +82,7 @@ def test_llmfao_votes(reference: Path) -> None:
 
 
 def test_llmfao_votes_as_evalica_rates_them(reference: Path) -> None:
-    """Evalica's own data: Bradley–Terry strengths and Elo ratings of 59 models."""
+    """Evalica's own data: Bradley–Terry strengths of 59 models."""
     python = os.environ.get("TRAINYARD_PEERS_PYTHON") or str(ROOT / ".venv-peers" / "bin" / "python")
     if not Path(python).exists():
         pytest.skip("no peers' environment: set TRAINYARD_PEERS_PYTHON, or make .venv-peers")
@@ -91,33 +90,7 @@ def test_llmfao_votes_as_evalica_rates_them(reference: Path) -> None:
     peer = subprocess.run(
         [python, "-c", EVALICA], input=json.dumps(battles), capture_output=True, text=True, check=True
     )
-    strengths, ratings = json.loads(peer.stdout)
+    strengths = json.loads(peer.stdout)
     logs = {name: np.log(value) for name, value in strengths.items()}
     mean = np.mean(list(logs.values()))
     assert fit_bradley_terry(battles).ratings == pytest.approx({k: v - mean for k, v in logs.items()}, abs=1e-6)
-    assert elo(battles) == pytest.approx(ratings, abs=1e-6)
-
-
-def test_style_control_equals_a_logistic_regression_over_battles() -> None:
-    battles = draw({"a": 1.0, "b": 0.3, "c": 0.0, "d": -0.6}, 1500, seed=2)
-    generator = np.random.default_rng(0)
-    for side in "ab":
-        battles[f"length_{side}"], battles[f"lists_{side}"] = (
-            generator.integers(1, 900, 1500),
-            generator.poisson(2, 1500),
-        )
-    styles = []
-    for name in ("length", "lists"):
-        a, b = battles[f"{name}_a"], battles[f"{name}_b"]
-        x = ((a - b) / (a + b)).fillna(0)
-        styles.append(x / x.std(ddof=0))
-    names = sorted(set(battles["model_a"]))
-    x = np.zeros((1500, 4))
-    x[np.arange(1500), [names.index(m) for m in battles["model_a"]]] = 1
-    x[np.arange(1500), [names.index(m) for m in battles["model_b"]]] -= 1
-    y = battles["winner"].map({"model_a": 1.0, "model_b": 0.0, "tie": 0.5}).to_numpy()
-    peer = sm.GLM(y, np.column_stack([x[:, 1:], *styles]), family=sm.families.Binomial()).fit(cov_type="HC0", tol=1e-12)
-    got = fit_bradley_terry(battles, style=["length", "lists"])
-    theta = np.array([0, *peer.params[:3]])
-    assert np.allclose(list(got.ratings.values()), theta - theta.mean(), atol=1e-6)
-    assert np.allclose(list(got.style.values()), np.column_stack([peer.params[3:], peer.bse[3:]]), atol=1e-6)

@@ -1,5 +1,4 @@
 import math
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,7 +7,7 @@ from hypothesis import strategies as st
 from scipy.stats import spearmanr
 
 from stages.base.errors import InputError
-from stages.judging.statistics.correlation import correlate, main, probability_higher, spearman
+from stages.judging.statistics.correlation import correlations, spearman
 
 
 @settings(deadline=None)
@@ -33,30 +32,9 @@ def test_the_interval_covers_and_shrinks() -> None:
 
 
 def test_missing_numbers_are_counted() -> None:
-    rows = [{"model": f"m{i}", "a": float(i), "b": "" if i == 2 else i * i} for i in range(6)] + [
-        {"model": "x", "a": None, "b": 3}
-    ]
-    got = correlate(rows, "a", "b")
-    assert (got.rho, got.n, got.n_missing) == (1.0, 5, 2)
-    with pytest.raises(InputError, match="no column `c`; numeric columns are: a, b"):
-        correlate(rows, "a", "c")
-    with pytest.raises(InputError, match="isn't numeric"):
-        correlate(rows, "a", "model")
+    rows = [{"a": float(i), "b": None if i == 2 else i * i, "c": 1.0} for i in range(6)] + [{"a": None, "b": 3, "c": 1}]
+    found = {(one.a, one.b): one for one in correlations(rows, ["a", "b", "c"])}
+    assert (found["a", "b"].spearman, found["a", "b"].n) == (1.0, 5)
+    assert found["a", "c"].spearman is None and found["a", "c"].n == 6
     with pytest.raises(InputError, match="at least 3"):
         spearman([1, 2, math.nan], [1, 2, 3])
-
-
-def test_the_better_of_two_columns_is_decided_jointly() -> None:
-    generator = np.random.default_rng(0)
-    target = generator.normal(size=80)
-    near, far = target + generator.normal(0, 0.2, 80), target + generator.normal(0, 2.0, 80)
-    assert probability_higher(near, far, target) > 0.99 and probability_higher(far, near, target) < 0.01
-    assert probability_higher(near, near, target) == 0.5
-
-
-def test_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    table = tmp_path / "leaderboard.csv"
-    table.write_text("model,a,b\nx,1,3\ny,2,2\nz,3,1\n", encoding="utf-8")
-    assert main([str(table), "a", "b"]) == 0 and capsys.readouterr().out.startswith("rho -1.000 [")
-    assert main([str(table), "a", "c"]) == 2 and "no column `c`" in capsys.readouterr().err
-    assert main([str(tmp_path / "none.csv"), "a", "b"]) == 2

@@ -20,6 +20,7 @@ from stages.judging.alpaca_eval.files import Annotation, baselines, read_annotat
 from stages.judging.alpaca_eval.tables import Align, Instructions, agreeing, matched, read_csv
 from stages.judging.scores import Judged, gamed_rows, numbers, ranked, ratings, ratings_note, strength_columns
 from stages.judging.statistics.correlation import correlations
+from stages.judging.statistics.length_design import measured_column, regularising_rows
 from stages.judging.statistics.plain_counts import length_note
 
 Row = dict[str, Any]
@@ -63,7 +64,6 @@ def import_board(paths: Sequence[Path], options: Options) -> tuple[Leaderboard, 
         read, wrong = read_annotations(path, baseline)
         annotations += read
         problems += wrong
-    annotations = _one_text(annotations, problems)
     truth = _human_verdicts(annotations, options.human)
     annotations, judge = _one_judge(
         [one for one in annotations if one.annotator != options.human], options.annotator, problems
@@ -74,7 +74,7 @@ def import_board(paths: Sequence[Path], options: Options) -> tuple[Leaderboard, 
     if gamed is None:
         gamed = gamed_rows({name: judged[name] for name in judged if _is_style_of(name, baseline)})
     fitted = ratings(judged, baseline) if options.arena else None
-    notes = ratings_note(fitted, "")
+    notes = _texts_note(annotations, problems) + ratings_note(fitted, "")
     rows = []
     for name, one in sorted(judged.items()):
         ids = {row["instruction"]: row["id"] for row in one.annotations}
@@ -118,9 +118,11 @@ def option_tables(options: Options, known: Instructions) -> tuple[Any, Any]:
         if options.difficulty is not None:
             needed += ["instruction_difficulty", "instruction_index"]
         gamed = matched(options.gamed, read_csv(options.gamed, needed), known, options.align)
+        regularising_rows(gamed, with_difficulty=options.difficulty is not None)
     if options.difficulty is not None:
         difficulty = read_csv(options.difficulty, ["instruction_difficulty"])
         difficulty = matched(options.difficulty, difficulty, known, options.align, witness=gamed)
+        measured_column(difficulty, "instruction_difficulty", str(options.difficulty))
         if options.gamed is not None:
             agreeing(options.gamed, gamed, difficulty)
     return difficulty, gamed
@@ -172,23 +174,20 @@ def _human_verdicts(annotations: Sequence[Annotation], name: str | None) -> dict
     return {key: float(np.mean(said)) for key, said in found.items()}
 
 
-def _one_text(annotations: Sequence[Annotation], problems: list[str]) -> list[Annotation]:
-    """The annotations against the baseline's most frequent output to their instruction: others are of another baseline
-    under its name, whose length and quality are not this one's."""
-    texts: dict[str, Counter[str]] = defaultdict(Counter)
+def _texts_note(annotations: Sequence[Annotation], problems: list[str]) -> list[str]:
+    """Whether the baseline's name stands for several outputs to one instruction."""
+    texts: dict[str, set[str]] = defaultdict(set)
     for one in annotations:
-        texts[one.instruction][one.baseline_output] += 1
-    usual = {instruction: found.most_common(1)[0][0] for instruction, found in texts.items()}
-    kept = []
-    for one in annotations:
-        if one.baseline_output == usual[one.instruction]:
-            kept.append(one)
-        else:
-            problems.append(
-                f"{one.model}: {one.instruction[:40]!r} was judged against another output under the name "
-                f"`{one.baseline}` than most; left out"
-            )
-    return kept
+        texts[one.instruction].add(one.baseline_output)
+    several = [instruction for instruction, found in texts.items() if len(found) > 1]
+    if not several:
+        return []
+    name = annotations[0].baseline
+    problems += [f"{name}: {len(texts[text])} outputs under this name to {text[:40]!r}" for text in several]
+    return [
+        f"{name} has several outputs to {len(several)} of {len(texts)} instructions: models were judged against "
+        "different baselines under one name."
+    ]
 
 
 def _one_judge(annotations: list[Annotation], wanted: str | None, problems: list[str]) -> tuple[list[Annotation], str]:

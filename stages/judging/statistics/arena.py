@@ -4,18 +4,16 @@ P(a beats b) = σ(θ_a - θ_b), ratings with mean 0; a tie is half a win for eac
 arXiv:2403.04132). Battles are compressed to win counts per pair, so that a fit's cost doesn't grow with them.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
 from scipy import sparse
-from scipy.optimize import brentq
 
 from stages.base.errors import InputError
 from stages.judging.statistics.battles import Battles, groups, has_maximum, read
-from stages.judging.statistics.intervals import Bounds, exact_deviance, shrunk
+from stages.judging.statistics.intervals import Bounds, exact_deviance, likelihood_end, shrunk
 from stages.judging.statistics.logistic import sigmoid
 
 PRIOR_TIES = 1.0  # ties added to each compared pair where a model has won or lost everything
@@ -126,31 +124,25 @@ class Fit:
         n, rest = len(self.theta), np.arange(len(self.theta)) != i
         last = self.theta
 
-        def excess(at: float, allowed: float) -> float:
+        def loss(at: float) -> float:
             nonlocal last
             start = last - last[rest].mean()
             start[i] = at * n / (n - 1)  # beside others of mean 0
-            loss, last = _descend(self.wins, start, rest)
-            return 2 * (loss - best) - allowed
+            least, last = _descend(self.wins, start, rest)
+            return least
 
-        low, high, here = -np.inf, np.inf, float(self.theta[i])
+        low, high, here, step = -np.inf, np.inf, float(self.theta[i]), float(np.sqrt(self.naive[i, i]))
         if beats_all:
-            low = _root(lambda at: excess(at, below), -_END, here if loses_to_all else _END)
+            low = likelihood_end(loss, here, best, -step, below, _END)
         if loses_to_all:
-            high = _root(lambda at: excess(at, above), here if beats_all else -_END, _END)
+            last = self.theta
+            high = likelihood_end(loss, here, best, step, above, _END)
         return Bounds(low, high)
 
     def _clusters(self, i: int) -> int:
         """Independent things that the model's record is made of."""
         mine = (self.battles.a == i) | (self.battles.b == i)
         return int(mine.sum()) if self.battles.cluster is None else len(np.unique(self.battles.cluster[mine]))
-
-
-def _root(excess: Callable[[float], float], low: float, high: float) -> float:
-    """Where the excess changes sign; the outer end where it doesn't."""
-    if (excess(low) > 0) == (excess(high) > 0):
-        return -np.inf if low == -_END else np.inf
-    return float(brentq(excess, low, high, xtol=1e-4, rtol=1e-8))
 
 
 def _reachable(wins: np.ndarray) -> np.ndarray:

@@ -7,7 +7,7 @@ lower one of the sample and one more value of 0. They stay within 0..100, are ne
 spread of the preferences where these are soft.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -45,9 +45,9 @@ def exact_deviance(
     """How far below the maximum, in twice the log-likelihood of n comparisons, the exact bounds of their rate lie.
 
     What a profile likelihood of verdicts is held against: Clopper and Pearson's bounds where `spread` is 1. A smaller
-    or larger spread (`dispersion`) makes them those of n / spread comparisons. degrees: of freedom left, for the
-    quantile of Student's t in the place of the normal one where the spread was estimated. Infinite for an end that is
-    0 or 1.
+    or larger spread (variance over that of wins and losses) makes them those of n / spread comparisons. degrees: of
+    freedom left, for the quantile of Student's t in the place of the normal one where the spread was estimated.
+    Infinite for an end that is 0 or 1.
     """
     tail, rate, effective = (1 - level) / 2, wins / n, n / spread
     won = rate * effective
@@ -63,22 +63,41 @@ def exact_deviance(
     return deviance(low), deviance(high)
 
 
-def dispersion(y: np.ndarray, p: np.ndarray, parameters: int) -> float:
-    """Variance of preferences in 0..1 about their fitted means, over that of wins and losses with these means.
-
-    1 for wins and losses, at most 1 for soft preferences (Pearson's statistic). A few rows that lie close to each other
-    say little about the spread of the next ones, hence `shrunk`.
-    """
-    if np.isin(y, (0.0, 1.0)).all():
-        return 1.0
-    left = max(len(y) - parameters, 1)
-    found = float(((y - p) ** 2).sum()) / max(float((p * (1 - p)).sum()), 1e-12) * len(y) / left
-    return shrunk(min(found, 1.0), left)
-
-
 def shrunk(spread: float, rows: float) -> float:
-    """A dispersion found in some rows, with PRIOR_ROWS of dispersion 1 beside them."""
+    """The variance of preferences over that of wins and losses, found in some rows, with PRIOR_ROWS of wins and losses
+    beside them: a few rows that lie close to each other say little about the spread of the next ones."""
     return (spread * rows + PRIOR_ROWS) / (rows + PRIOR_ROWS)
+
+
+def likelihood_end(
+    loss: Callable[[float], float], start: float, best: float, step: float, allowed: float, farthest: float
+) -> float:
+    """The parameter at which twice the log-likelihood is `allowed` below its bound; infinite where it never is.
+
+    loss: the least negative log-likelihood with a parameter, `best` its bound; start: near the estimate; step: about
+    one standard error, its sign the direction of this end; farthest: beyond is infinite. Sought on the root of twice
+    the log-likelihood, which is close to a line.
+    """
+    infinite = float(np.copysign(np.inf, step))
+    if not np.isfinite(allowed):
+        return infinite
+    goal = float(np.sqrt(allowed))
+
+    def excess(at: float) -> float:
+        return float(np.sqrt(max(2 * (loss(at) - best), 0.0))) - goal
+
+    near, back = start, -step * goal
+    while excess(near) >= 0:  # what keeps the estimate finite keeps it away from the bound
+        if abs(near) >= farthest:
+            return infinite
+        near, back = float(np.clip(near + back, -farthest, farthest)), 2 * back
+    step *= goal
+    while abs(near) < farthest or near * step < 0:
+        far = float(np.clip(near + step, -farthest, farthest))
+        if excess(far) >= 0:
+            return float(brentq(excess, near, far, xtol=1e-4, rtol=1e-8))
+        near, step = far, 2 * step
+    return infinite
 
 
 def _upper(y: np.ndarray, tail: float) -> float:

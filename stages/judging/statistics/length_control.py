@@ -45,7 +45,7 @@ class LengthControlled:
             return Bounds(math.nan, math.nan)
         if self.design.by_definition:
             return rate_bounds(self.design.y, level)
-        return profile_bounds(self.design, np.array(list(self.weights.values())), level)
+        return profile_bounds(self.design, self.lc_standard_error / 100, level)
 
 
 def fit(

@@ -108,7 +108,7 @@ def prepare(annotations: Any, difficulty: Any = None, gamed: Any = None, align: 
         fixed=fixed[known],
         predicted=fixed if official else fixed[known],
         judged=np.flatnonzero(known) if official else np.arange(known.sum()),
-        extra=None if gamed is None else _gamed_rows(gamed, names),
+        extra=None if gamed is None else regularising_rows(gamed, with_difficulty="difficulty" in names),
         n_missing=int((~known).sum()),
     )
 
@@ -139,10 +139,13 @@ def _difficulty(table: Any, wanted: np.ndarray, by_position: bool) -> np.ndarray
     return values[place]
 
 
-def _gamed_rows(gamed: Any, names: tuple[str, ...]) -> Extra:
-    """Rows with the bias column at 0: they tie the other weights to the baseline's own gamed versions."""
+def regularising_rows(gamed: Any, *, with_difficulty: bool) -> Extra:
+    """Rows with the bias column at 0: they tie the other weights to the baseline's own gamed versions.
+
+    Raises InputError naming the first row that can't be used.
+    """
     x = [np.tanh(column(gamed, "std_delta_len", np.float64, "gamed"))]
-    if "difficulty" in names:
+    if with_difficulty:
         x.append(measured_column(gamed, "instruction_difficulty", "gamed"))
     y = column(gamed, "preference_surrogate_0to1", np.float64, "gamed")
     bad = np.flatnonzero(~np.isfinite(x[0]) | ~((y >= 0) & (y <= 1)))

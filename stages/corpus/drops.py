@@ -55,14 +55,6 @@ def split(documents: pa.Table, drops: Sequence[Drop]) -> tuple[pa.Table, pa.Tabl
     return documents.filter(pa.array(keep)), pa.Table.from_arrays(columns, schema=DROP)
 
 
-def merge(documents: pa.Table, parts: Sequence[pa.Table]) -> pa.Table:
-    """DROP tables of several steps over the same documents as one, in the documents' order."""
-    position = {identifier: row for row, identifier in enumerate(documents["id"].to_pylist())}
-    table = pa.concat_tables(parts)
-    order = np.argsort([position[identifier] for identifier in table["id"].to_pylist()], kind="stable")
-    return table.take(pa.array(order, pa.int64()))
-
-
 def count_reasons(drops: pa.Table) -> dict[str, int]:
     """`rule/reason` → rows."""
     pairs = zip(drops["rule"].to_pylist(), drops["reason"].to_pylist(), strict=True)

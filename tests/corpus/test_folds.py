@@ -12,12 +12,12 @@ from sklearn.linear_model import LogisticRegression
 
 from stages.corpus.classifiers.folds import (
     calibration_error,
-    cross_fit,
     features,
     fold_of,
     folds_of,
     judge,
-    platt,
+    log_odds,
+    platt_folds,
     train_folds,
 )
 from stages.corpus.classifiers.hashed_words import count_words
@@ -63,10 +63,18 @@ def problem(count: int, classes: int) -> tuple[csr_matrix, np.ndarray, np.ndarra
     return features(texts, 1000, 10), labels, np.array([fold_of(str(n), 4, 0) for n in range(count)])
 
 
+def judged(
+    matrix: csr_matrix, labels: np.ndarray, folds: np.ndarray, inverse_penalty: float, classes: int
+) -> np.ndarray:
+    count = int(folds.max()) + 1
+    models = train_folds(matrix, labels, folds, count, inverse_penalty=inverse_penalty, classes=classes)
+    return judge(models, matrix, folds)
+
+
 @pytest.mark.parametrize("classes", [2, 3])
 def test_each_probability_is_from_a_model_without_the_row_s_fold(classes: int) -> None:
     matrix, labels, folds = problem(200, classes)
-    found = cross_fit(matrix, labels, folds, inverse_penalty=3.0, classes=classes)
+    found = judged(matrix, labels, folds, 3.0, classes)
     for fold in range(4):
         rest, mine = (labels >= 0) & (folds != fold), folds == fold
         model = LogisticRegression(C=3.0, max_iter=300, tol=1e-4).fit(matrix[rest], labels[rest])
@@ -76,7 +84,7 @@ def test_each_probability_is_from_a_model_without_the_row_s_fold(classes: int) -
 def test_a_fold_with_one_class_or_none_to_learn_from() -> None:
     matrix, _, _ = problem(6, 2)
     folds = np.array([0, 0, 0, 1, 1, 1])
-    found = cross_fit(matrix, np.array([1, 1, -1, -1, -1, -1]), folds, inverse_penalty=1.0, classes=2)
+    found = judged(matrix, np.array([1, 1, -1, -1, -1, -1]), folds, 1.0, 2)
     assert found.tolist() == [[0, 0]] * 3 + [[0, 1]] * 3
 
 
@@ -117,4 +125,5 @@ def test_platt_undoes_a_distortion_of_the_log_odds() -> None:
     distorted = 1 / (1 + np.exp(-(3 * np.log(truth / (1 - truth)) + 1)))
     folds = generator.integers(0, 5, 6000)
     assert np.abs(distorted - truth).mean() > 0.1
-    assert np.abs(platt(distorted, labels, folds) - truth).mean() < 0.015
+    fits = platt_folds(distorted, labels, folds, 5)
+    assert np.abs(judge(fits, log_odds(distorted), folds)[:, 1] - truth).mean() < 0.015

@@ -95,19 +95,6 @@ def judge(models: Sequence[Classifier], matrix: csr_matrix, folds: np.ndarray) -
     return result
 
 
-def cross_fit(
-    matrix: csr_matrix, labels: np.ndarray, folds: np.ndarray, *, inverse_penalty: float, classes: int
-) -> np.ndarray:
-    """float64 [documents, classes] probabilities, each from the model that was trained without the document's fold.
-
-    Parameters: `labels`: int class of each document, -1 where unknown (scored, never trained on). `folds`: int fold of
-    each. A fold whose training part has a single class gives that class probability 1.
-    """
-    count = int(folds.max(initial=0)) + 1
-    models = train_folds(matrix, labels, folds, count, inverse_penalty=inverse_penalty, classes=classes)
-    return judge(models, matrix, folds)
-
-
 def log_odds(scores: np.ndarray) -> csr_matrix:
     """[scores, 1] logits of scores in 0..1, kept finite: what Platt's calibration is fitted on."""
     clipped = np.clip(scores, 1e-6, 1 - 1e-6)
@@ -117,11 +104,6 @@ def log_odds(scores: np.ndarray) -> csr_matrix:
 def platt_folds(scores: np.ndarray, labels: np.ndarray, folds: np.ndarray, count: int) -> list[Classifier]:
     """A logistic fit on the logits of scores in (0, 1) for each fold, by the other folds (Platt 1999)."""
     return train_folds(log_odds(scores), labels, folds, count, inverse_penalty=1e6, classes=2)
-
-
-def platt(scores: np.ndarray, labels: np.ndarray, folds: np.ndarray) -> np.ndarray:
-    """Calibrated probabilities from scores in (0, 1): Platt's fit, cross-fitted too."""
-    return judge(platt_folds(scores, labels, folds, int(folds.max(initial=0)) + 1), log_odds(scores), folds)[:, 1]
 
 
 def calibration_error(scores: np.ndarray, labels: np.ndarray, bins: int) -> float:

@@ -17,7 +17,7 @@ from pathlib import Path
 from stages.base.store import SIDE, project_store, workspace
 
 COPIES = "workspaces"  # below the store
-NAME = SIDE / "experiment"  # in a copy: what DVC calls the experiment
+ORIGIN = SIDE / "origin"  # in a copy: the workspace's folder, and what DVC calls the experiment
 READ = ("params.yaml", "stages/**/*.py", "data/*/**/*.json", "data/*/**/*.jsonl", "reports/*")
 UNREAD = Path("data", "models")
 
@@ -38,6 +38,14 @@ def followed(name: str) -> Iterator[None]:
         active.unlink(missing_ok=True)
 
 
+def origin() -> tuple[Path, str] | None:
+    """Where a follower stands in a copy: the workspace, and the name of its experiment."""
+    if not ORIGIN.exists():
+        return None
+    folder, name = ORIGIN.read_text().split("\n")
+    return Path(folder), name
+
+
 def copies() -> list[Path]:
     """What finished experiment workspaces left for followers."""
     return sorted(path for path in (project_store() / COPIES).glob("*") if path.is_dir())
@@ -52,7 +60,7 @@ def _copy(stand: Path) -> None:
     """Bring the copy up to date, if this is a workspace."""
     if stand == Path():
         return
-    (stand / NAME).write_text(os.environ.get("DVC_EXP_NAME", ""))
+    (stand / ORIGIN).write_text(f"{Path.cwd()}\n{os.environ.get('DVC_EXP_NAME', '')}")
     for path in (found for pattern in READ for found in Path().glob(pattern)):
         target, state = stand / path, path.stat()
         if path.is_relative_to(UNREAD) or not path.is_file() or any(part.startswith(".") for part in path.parts):

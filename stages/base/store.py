@@ -13,6 +13,8 @@ WORKSPACES = Path(".dvc", "tmp", "exps")  # below a project's root: clones in wh
 def project_store() -> Path:
     """`.trainyard` of the main work tree; of the working folder where it is no repository of its own."""
     here, inside = Path.cwd(), workspace()
+    if store := next((parent for parent in here.parents if parent.name == SIDE.name), None):
+        return store  # a follower of a workspace stands in it
     if inside is not None:
         here = here.parents[len(inside.parts) + len(WORKSPACES.parts) - 1]
     # A second line would be the path from a repository's root to here: the project lies inside somebody else's.

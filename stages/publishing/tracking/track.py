@@ -22,7 +22,7 @@ from typing import Any
 from stages.base.artifacts import FIT, LEADERBOARD, PLAN
 from stages.base.errors import TrainyardError
 from stages.base.files import read_json
-from stages.base.followers import NAME, copies
+from stages.base.followers import copies, origin
 from stages.base.params import read_params
 from stages.base.store import SIDE, git, project_store
 from stages.publishing.lineage.records import Record, read_records
@@ -33,6 +33,7 @@ PARAMS: dict = {}
 EXPERIMENT = "trainyard"
 CODE = Path(__file__).resolve().parents[2]
 POLL_SECONDS, QUIET_SECONDS, RETRY_SECONDS = 2.0, 20.0, 10.0
+LONGEST_SECONDS = 3600.0  # between two stages of a workspace that is still there
 REPORTS = "reports/"
 HEADLINE = {"": f"{REPORTS}metrics.json", "fit": FIT, "plan": PLAN, "leaderboard": LEADERBOARD}  # prefix → file
 
@@ -151,9 +152,10 @@ def _rows_by_model(value: Any) -> Any:
 
 def _context() -> dict[str, str]:
     """Git commit and the name that DVC gave the experiment."""
+    here = origin()
     tags = {
         "mlflow.source.git.commit": git("rev-parse", "--verify", "HEAD"),
-        "experiment": NAME.read_text() if NAME.exists() else os.environ.get("DVC_EXP_NAME", ""),
+        "experiment": here[1] if here else os.environ.get("DVC_EXP_NAME", ""),
     }
     return {name: value for name, value in tags.items() if value}
 
@@ -221,6 +223,7 @@ def follow() -> None:
     with _alone() as alone:
         if not alone:
             return
+        here = origin()
         shipper: Shipper | None = None
         shipped: tuple[dict[str, int], bool] | None = None
         last_active, retry_at, code = time.monotonic(), 0.0, _code_stamps()
@@ -239,8 +242,8 @@ def follow() -> None:
                     traceback.print_exc()  # to the log: a tracker never stops a run
                     print("track: retrying; `trainyard track` ships what is missing", file=sys.stderr, flush=True)
                     shipper, retry_at = None, now + RETRY_SECONDS
-            elif now - last_active > QUIET_SECONDS:
-                if state == shipped and NAME.exists():  # the copy of a workspace has served its purpose
+            elif now - last_active > (LONGEST_SECONDS if here and here[0].exists() else QUIET_SECONDS):
+                if here and state == shipped:  # the copy of a workspace has served its purpose
                     shutil.rmtree(Path.cwd(), ignore_errors=True)
                 return  # never right after shipping: what finished meanwhile has to be looked at first
             time.sleep(POLL_SECONDS)

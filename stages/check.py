@@ -27,6 +27,7 @@ from stages.base.files import read_json, sha256_file
 from stages.base.params import PARAMS_FILE, Section, duplicate_keys, lookup, nearest, parse, read_params
 from stages.base.pipeline import ITEM_KEY, Declared, folder_of, modules, read_pipeline
 from stages.base.record import stage
+from stages.pretraining import imported
 
 
 class CheckParams(Section):
@@ -146,6 +147,8 @@ def check_paths(pipeline: list[Declared]) -> None:
                 raise InputError(f"params.yaml: `{one.section}`: no permission to read {locked}")
             if one.name == IMPORTED and (missing := _missing_of_model({file.name for file in files})):
                 raise InputError(f"params.yaml: `{one.section}`: {dep} is no model folder: it has no {missing}")
+            if one.name == IMPORTED:
+                imported.check_source(Path(dep))
 
 
 def _inside(path: str, folder: str) -> bool:

@@ -4,6 +4,7 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 from stages.base.errors import TrainyardError
 from stages.commands import (
@@ -24,10 +25,26 @@ from stages.commands import (
 COMMANDS = (chat, extend, trace, alpaca_eval, scaling, cost, doctor, configure, explain, check, track, where)
 
 
+class Parser(argparse.ArgumentParser):
+    """Refuses an option that is given twice, of which argparse would take the last one in silence."""
+
+    def __init__(self, *arguments: Any, **settings: Any) -> None:
+        super().__init__(*arguments, **settings)
+        self.given: set[str] = set()
+        for name in (None, "store"):
+            self.register("action", name, _Once)
+
+
+class _Once(argparse._StoreAction):
+    def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:
+        if option_string is not None and self.dest in parser.given:
+            parser.error(f"{option_string} is given twice; give it once")
+        parser.given.add(self.dest)
+        super().__call__(parser, namespace, values, option_string)
+
+
 def parser() -> argparse.ArgumentParser:
-    top = argparse.ArgumentParser(
-        prog="trainyard", description="From a raw crawl to a published leaderboard of assistants."
-    )
+    top = Parser(prog="trainyard", description="From a raw crawl to a published leaderboard of assistants.")
     subparsers = top.add_subparsers(dest="command", required=True, metavar="command")
     for command in COMMANDS:
         command.register(subparsers)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -54,6 +55,22 @@ def test_an_expected_error_is_one_line_and_exit_2(
         assert main(arguments) == 2
         error = capsys.readouterr().err
         assert error.startswith(f"trainyard: {arguments[0]}: ") and len(error.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["cost", "--gpus", "8", "--gpus", "16"], ["chat", "sft", "--seed", "1", "--temperature", "0", "--seed=1"]],
+)
+def test_an_option_given_twice_is_refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    assert ended.value.code == 2 and "is given twice" in capsys.readouterr().err
+
+
+def test_what_doctor_tells_to_make_can_be_made() -> None:
+    told = set(re.findall(r"`make ([^`]+)`", (ROOT / "stages/commands/doctor.py").read_text()))
+    targets = set(re.findall(r"^([^\s:=]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    assert told and told <= targets
 
 
 def test_cost_reproduces_the_lectures_compute(capsys: pytest.CaptureFixture[str]) -> None:
@@ -219,7 +236,9 @@ def test_scaling_fit_writes_a_page_of_anyones_runs(tmp_path: Path, capsys: pytes
     assert main(["scaling", "fit", str(runs), "--out", str(tmp_path / "out")]) == 0
     said = capsys.readouterr()
     assert "10 runs, L = 1.7" in said.out and "stand in the table twice" in said.err
-    assert "<svg" in (tmp_path / "out/scaling.html").read_text() and (tmp_path / "out/scaling.json").exists()
+    chart = (tmp_path / "out/scaling.html").read_text().split("</svg>")[0]
+    assert chart.count("<circle") == 10 and "Loss of the runs by compute" in chart  # a point a run
+    assert (tmp_path / "out/scaling.json").exists()
     runs.write_text("N,D,loss\n1e8,2e9,0\n")
     assert main(["scaling", "fit", str(runs), "--out", str(tmp_path / "none")]) == 2
     assert "lines 2 (0)" in capsys.readouterr().err and not (tmp_path / "none").exists()

@@ -1,12 +1,12 @@
 """JSON Lines files of one's own, checked row by row: an error names file and line."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from stages.base.errors import InputError
+from stages.base.files import json_lines
 
 
 @dataclass(frozen=True)
@@ -43,20 +43,10 @@ def read_rows(path: Path, required: Sequence[str], optional: Sequence[str]) -> l
 
     Raises InputError for a file that can't be read or has no rows, a line that is no JSON object, or an unknown key.
     """
-    try:
-        content = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: not a readable UTF-8 file ({error})") from None
     known = [*required, *optional]
     rows = []
-    for number, line in enumerate(content.split("\n"), 1):
-        if not line.strip():
-            continue
+    for number, values in json_lines(path):
         place = f"{path}:{number}"
-        try:
-            values = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            raise InputError(f"{place}: not valid JSON: {error}") from None
         if not isinstance(values, dict):
             raise InputError(f"{place}: must be an object with {_listed(required)}")
         if unknown := sorted(set(values) - set(known)):

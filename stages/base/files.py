@@ -1,5 +1,6 @@
 """Reading and writing files so that nothing is ever half-written and equal content means equal bytes."""
 
+import codecs
 import hashlib
 import json
 import math
@@ -76,15 +77,30 @@ def write_jsonl(path: str | Path, rows: Iterable[dict[str, Any]]) -> None:
             handle.write(json.dumps(_plain(row), sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n")
 
 
-def read_jsonl(path: str | Path) -> list[dict[str, Any]]:
+def json_lines(path: str | Path) -> Iterator[tuple[int, Any]]:
+    """(Number of the line, from 1, its value) of a JSON Lines file, blank lines left out. Only a newline ends a
+    line: U+2028, U+2029 and U+0085 may stand in strings as they are. Raises InputError naming file and line.
+    """
     try:
-        lines = Path(path).read_text(encoding="utf-8").splitlines()
+        content = Path(path).read_bytes().removeprefix(codecs.BOM_UTF8)
     except FileNotFoundError:
         raise InputError(f"{path}: not found") from None
-    rows = []
-    for number, line in enumerate(lines, 1):
+    except OSError as error:
+        raise InputError(f"{path}: can't be read: {error.strerror or error}") from None
+    for number, line in enumerate(content.split(b"\n"), 1):
+        if not line.strip():
+            continue
         try:
-            rows.append(json.loads(line))
-        except ValueError as error:
+            yield number, json.loads(line.decode("utf-8"))
+        except UnicodeDecodeError as error:
+            raise InputError(
+                f"{path}:{number}: not a readable UTF-8 file (byte {line[error.start]:#04x}, as in Latin-1); "
+                "save it as UTF-8"
+            ) from None
+        except (ValueError, RecursionError) as error:
             raise InputError(f"{path}:{number}: not valid JSON: {error}") from None
-    return rows
+
+
+def read_jsonl(path: str | Path) -> list[Any]:
+    """The values of a JSON Lines file."""
+    return [value for _, value in json_lines(path)]

@@ -59,7 +59,7 @@ def _packages() -> Iterator[Finding]:
         try:
             yield Finding(True, name, importlib.metadata.version(name))
         except importlib.metadata.PackageNotFoundError:
-            yield Finding(False, name, "not installed: `make install`")
+            yield Finding(False, name, "not installed: `make .venv/.installed`")
 
 
 def _compute() -> Iterator[Finding]:

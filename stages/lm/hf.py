@@ -174,32 +174,49 @@ def _empty(config: ModelConfig) -> Decoder | LSTMLanguageModel:
 def read_weights(folder: Path, config: ModelConfig) -> dict[str, Tensor]:
     """The model's tensors as they are stored, by their names in the folder; others are left out.
 
-    All names and shapes are checked before memory is taken for any. InputError for a file that is missing, cut short or
-    no safetensors, and for a tensor that is missing, of another shape or quantised.
+    All names and shapes are checked before memory is taken for any. InputError for what `check_weights` refuses, and
+    for NaN or infinity, with which a model scores like chance.
     """
     with ExitStack() as stack:
-        where: dict[str, Any] = {}
-        for path in _files(folder):
-            try:
-                opened = stack.enter_context(safe_open(path, framework="pt"))
-            except (SafetensorError, OSError) as error:
-                reason = " ".join(str(error).split())[:200]
-                raise InputError(f"{path}: unreadable or cut short ({reason}); write it again") from None
-            where |= dict.fromkeys(opened.keys(), opened)
-        # As many layers as the config says, or it isn't worth making their names.
-        layers = {name.split(".")[2] for name in where if name.startswith("model.layers.")}
-        if config.arch == "transformer" and config.n_layer > len(layers):
-            raise _misfit(folder, f"{len(layers)} layers, not {config.n_layer}")
-        wanted = to_hf_state_dict(_empty(config).state_dict(), config)
-        for name, value in wanted.items():
-            if name not in where:
-                raise _misfit(folder, f"{name} is missing")
-            found = where[name].get_slice(name)
-            if found.get_shape() != list(value.shape):
-                raise _misfit(folder, f"{name} is {found.get_shape()}, not {list(value.shape)}")
-            if found.get_dtype() not in DTYPES:
-                raise _misfit(folder, f"{name} is {found.get_dtype()}, none of {', '.join(DTYPES)}")
-        return {name: where[name].get_tensor(name) for name in wanted}
+        tensors = {name: file.get_tensor(name) for name, file in _opened(folder, config, stack).items()}
+    for name, value in tensors.items():
+        if not bool(torch.isfinite(value).all()):
+            raise InputError(f"{folder}: {name} holds NaN or infinity; train the model again, or bring another copy")
+    return tensors
+
+
+def check_weights(folder: Path, config: ModelConfig) -> None:
+    """Read the headers alone. InputError for a file that is missing, cut short or no safetensors, and for a tensor that
+    is missing, of another shape or quantised.
+    """
+    with ExitStack() as stack:
+        _opened(folder, config, stack)
+
+
+def _opened(folder: Path, config: ModelConfig, stack: ExitStack) -> dict[str, Any]:
+    """The open file that holds each tensor of the model, by its name in the folder."""
+    where: dict[str, Any] = {}
+    for path in _files(folder):
+        try:
+            opened = stack.enter_context(safe_open(path, framework="pt"))
+        except (SafetensorError, OSError) as error:
+            reason = " ".join(str(error).split())[:200]
+            raise InputError(f"{path}: unreadable or cut short ({reason}); write it again") from None
+        where |= dict.fromkeys(opened.keys(), opened)
+    # As many layers as the config says, or it isn't worth making their names.
+    layers = {name.split(".")[2] for name in where if name.startswith("model.layers.")}
+    if config.arch == "transformer" and config.n_layer > len(layers):
+        raise _misfit(folder, f"{len(layers)} layers, not {config.n_layer}")
+    wanted = to_hf_state_dict(_empty(config).state_dict(), config)
+    for name, value in wanted.items():
+        if name not in where:
+            raise _misfit(folder, f"{name} is missing")
+        found = where[name].get_slice(name)
+        if found.get_shape() != list(value.shape):
+            raise _misfit(folder, f"{name} is {found.get_shape()}, not {list(value.shape)}")
+        if found.get_dtype() not in DTYPES:
+            raise _misfit(folder, f"{name} is {found.get_dtype()}, none of {', '.join(DTYPES)}")
+    return {name: where[name] for name in wanted}
 
 
 def _misfit(folder: Path, reason: str) -> InputError:

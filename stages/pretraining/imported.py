@@ -2,12 +2,16 @@
 
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from stages.base.errors import InputError
 from stages.base.files import read_json, write_json
 from stages.base.params import Section
 from stages.base.record import stage
+
+if TYPE_CHECKING:
+    from stages.lm.chat import ChatTokenizer
+    from stages.lm.config import ModelConfig
 
 
 class ImportedParams(Section):
@@ -19,15 +23,17 @@ SAMPLING = ("do_sample", "temperature", "top_p", "top_k")  # what is kept of the
 PARAMS: dict[str, type[Section]] = {"models.import.*": ImportedParams}
 
 
-def bring_in(source: Path, folder: Path) -> dict[str, Any]:
-    """Write the model of `source` into `folder`, and say what it is.
+def check_source(source: Path) -> None:
+    """Raises the InputError that `bring_in` would, by the headers of the weights alone."""
+    from stages.lm.hf import check_weights
 
-    Weights stay in their dtype, in one file; config and tokenizer are written anew from what was understood of them, so
-    that nothing else comes along. InputError for what can't be read (`hf`, `chat`) and a tokenizer that has more tokens
-    than the model.
-    """
-    from stages.lm.chat import PLAIN, load_tokenizer
-    from stages.lm.hf import generation_config, hf_config, read_config, read_weights, write_weights
+    check_weights(source, _read(source)[0])
+
+
+def _read(source: Path) -> tuple["ModelConfig", "ChatTokenizer"]:
+    """Config and tokenizer. InputError for what can't be read, and a tokenizer that has more tokens than the model."""
+    from stages.lm.chat import load_tokenizer
+    from stages.lm.hf import read_config
 
     config, tokenizer = read_config(source), load_tokenizer(source)
     tokenizer.check_template()
@@ -36,6 +42,20 @@ def bring_in(source: Path, folder: Path) -> dict[str, Any]:
             f"{source}: the tokenizer has {tokenizer.vocab_size} tokens, the model {config.vocab_size} rows for them; "
             "bring the tokenizer that it was trained with"
         )
+    return config, tokenizer
+
+
+def bring_in(source: Path, folder: Path) -> dict[str, Any]:
+    """Write the model of `source` into `folder`, and say what it is.
+
+    Weights stay in their dtype, in one file; config and tokenizer are written anew from what was understood of them, so
+    that nothing else comes along. InputError for what can't be read (`hf`, `chat`) and a tokenizer that has more tokens
+    than the model.
+    """
+    from stages.lm.chat import PLAIN
+    from stages.lm.hf import generation_config, hf_config, read_weights, write_weights
+
+    config, tokenizer = _read(source)
     weights = read_weights(source, config)
     dtype = str(next(iter(weights.values())).dtype).removeprefix("torch.")
     write_weights(folder, weights)

@@ -1,6 +1,7 @@
 """A model is a folder that transformers loads as it is; damaged and hostile ones are refused in one line."""
 
 import json
+import math
 import pickle
 import shutil
 from dataclasses import replace
@@ -158,6 +159,19 @@ def of_integers(folder: Path) -> None:
     save_file(tensors, folder / "model.safetensors")
 
 
+def not_a_number(folder: Path) -> None:
+    tensors = load_file(folder / "model.safetensors")
+    tensors["model.norm.weight"][3] = math.nan
+    save_file(tensors, folder / "model.safetensors")
+
+
+def infinite(folder: Path) -> None:
+    tensors = load_file(folder / "model.safetensors")
+    tensors["model.embed_tokens.weight"] = tensors["model.embed_tokens.weight"].half()
+    tensors["model.embed_tokens.weight"][3, 1] = -math.inf
+    save_file(tensors, folder / "model.safetensors")
+
+
 def pickled(folder: Path) -> None:
     (folder / "model.safetensors").unlink()
     (folder / "pytorch_model.bin").write_bytes(pickle.dumps(Bomb()))
@@ -179,6 +193,8 @@ def outside(folder: Path) -> None:
         (cut, "unreadable or cut short"),
         (without_a_tensor, r"model.layers.1.mlp.up_proj.weight is missing"),
         (of_integers, "model.norm.weight is I8"),
+        (not_a_number, "model.norm.weight holds NaN or infinity"),
+        (infinite, "model.embed_tokens.weight holds NaN or infinity"),
         (pickled, "can run code"),
         (outside, "outside the folder"),
         ({"model_type": "mixtral", "architectures": ["MixtralForCausalLM"]}, "'mixtral' .MixtralForCausalLM."),

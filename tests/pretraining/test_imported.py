@@ -10,6 +10,7 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
+from stages.base.errors import InputError
 from stages.lm.build import build_model
 from stages.lm.chat import PLAIN, load_tokenizer
 from stages.lm.checkpoint import load_model, save_model
@@ -124,6 +125,8 @@ def test_what_is_no_model_is_refused_in_one_line(
     save_model("theirs", build_model(tiny(), 0))
     spoil(Path("theirs"))
     Path("params.yaml").write_text(yaml.safe_dump({"models": {"import": {"mine": {"path": "theirs"}}}}))
+    with pytest.raises(InputError, match=said):  # as `check` says before any work
+        imported.check_source(Path("theirs"))
     monkeypatch.setattr("sys.argv", ["imported", "mine"])
     with pytest.raises(SystemExit) as caught:
         imported.main()

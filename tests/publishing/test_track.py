@@ -133,6 +133,29 @@ def test_what_reads_a_stale_record_is_stale(tmp_path: Path, monkeypatch: pytest.
     assert [record.label for record in shipping.current_records(ROOT / "stages")] == [MODULE]
 
 
+@pytest.mark.parametrize(
+    ("file", "counts"),
+    [
+        ("lm/chat.py", True),
+        ("corpus/commands/rules.py", True),
+        ("scaling/tracking.py", True),
+        ("commands/chat.py", False),
+        ("publishing/tracking/track.py", False),
+    ],
+)
+def test_only_commands_and_the_tracker_itself_change_no_result(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, file: str, counts: bool
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "params.yaml").write_text("run: {seed: 0}\n")
+    path = tmp_path / "stages" / file
+    path.parent.mkdir(parents=True)
+    path.write_text("ONE = 1\n")
+    before = shipping.pipeline_fingerprint(tmp_path / "stages")
+    path.write_text("ONE = 2\n")
+    assert (shipping.pipeline_fingerprint(tmp_path / "stages") != before) == counts
+
+
 def test_the_fingerprint_depends_on_content_only(tmp_path: Path) -> None:
     folder = finished_stage(tmp_path)
     first = read_record(folder / "record.json").fingerprint

@@ -13,13 +13,14 @@ from typing import Any
 from stages.base import closure
 from stages.base.closure import code_digest
 from stages.base.errors import TrainyardError
-from stages.base.files import read_json
+from stages.base.files import read_json, read_jsonl
 from stages.base.params import lookup, read_params
 from stages.publishing.lineage.records import Graph, LineageError, Record, read_records
 
 NAME = re.compile(r"[^A-Za-z0-9_\-./: ]")  # what MLflow 3.17 accepts in a key; `@`, `(` and `%` are refused
 KEY_LIMIT, VALUE_LIMIT, BATCH = 250, 6000, 1000  # MLflow's own limits
-UNTRACKED = {"commands", "tracking"}  # rooms whose edits change no result
+# Below stages/: what may be edited without a change of any result. By path, as other rooms have files of these names.
+UNTRACKED = (Path("commands"), Path("publishing/tracking"), Path("cli.py"))
 
 
 def key(name: str) -> str:
@@ -74,11 +75,9 @@ def curve_of(record: Record) -> Iterator[tuple[str, float, int]]:
     path = record.path.with_name("steps.jsonl")
     if not path.exists():
         return
-    with path.open(encoding="utf-8") as lines:
-        for line in lines:
-            row = json.loads(line)
-            for name, value in numbers({k: v for k, v in row.items() if k != "step"}).items():
-                yield f"curve/{name}", value, int(row["step"])
+    for row in read_jsonl(path):
+        for name, value in numbers({k: v for k, v in row.items() if k != "step"}).items():
+            yield f"curve/{name}", value, int(row["step"])
 
 
 def current_records(code: Path) -> list[Record]:
@@ -124,6 +123,7 @@ def pipeline_fingerprint(code: Path) -> str:
     """sha256 of all params and of the code that can change a result: one parent run each."""
     digest = hashlib.sha256(json.dumps(read_params(), sort_keys=True).encode())
     for path in sorted(code.rglob("*.py")):
-        if path.parent.name not in UNTRACKED:
-            digest.update(f"{path.relative_to(code).as_posix()}\0".encode() + path.read_bytes())
+        name = path.relative_to(code)
+        if not any(name.is_relative_to(untracked) for untracked in UNTRACKED):
+            digest.update(f"{name.as_posix()}\0".encode() + path.read_bytes())
     return digest.hexdigest()

@@ -2,7 +2,8 @@
 
 The simulated annotators of params.yaml judge eight models of known exact score, over a fixed grid of length biases and
 label noises, 30 annotator seeds a cell. Printed is the mean distance of a model's rank from the true one (0 to 4; 2.63
-for a random order), with the standard error over seeds. About 3 minutes on one core.
+for a random order), with the standard error over seeds; then how often the intervals of win rates hold the true one, as
+judged and as corrected by some known verdicts. About 5 minutes on one core.
 """
 
 import argparse
@@ -15,24 +16,35 @@ import yaml
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
-from bench.judging.planted_world import RankErrors, rank_errors, world  # noqa: E402
+from bench.judging.planted_world import Coverage, RankErrors, coverage, rank_errors, world  # noqa: E402
 from stages.annotators.pool import PoolSettings  # noqa: E402  (the path is the project's root)
 
 LENGTH_BIASES = (0.0, 0.5, 1.0, 2.0, 4.0)
 LABEL_NOISES = (0.0, 0.1, 0.25)
 SEEDS = range(30)
 QUESTIONS = 150
+POPULATION, LABELLED, DRAWS = 1500, 50, 60  # questions that 150 are drawn from, with known verdicts, draws a model
 
 
-def grid() -> dict[tuple[float, float], RankErrors]:
-    """(length bias, label noise) → errors; everything but those two is params.yaml's pool."""
+def cells() -> dict[tuple[float, float], PoolSettings]:
+    """(length bias, label noise) → annotators; everything but those two is params.yaml's pool."""
     pool = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))["judging"]["judge"]["annotator"]["pool"]
-    known = world(QUESTIONS, seed=0)
     return {
-        (bias, noise): rank_errors(known, PoolSettings(**(pool | {"length_bias": bias, "label_noise": noise})), SEEDS)
+        (bias, noise): PoolSettings(**(pool | {"length_bias": bias, "label_noise": noise}))
         for noise in LABEL_NOISES
         for bias in LENGTH_BIASES
     }
+
+
+def grid() -> dict[tuple[float, float], RankErrors]:
+    known = world(QUESTIONS, seed=0)
+    return {cell: rank_errors(known, settings, SEEDS) for cell, settings in cells().items()}
+
+
+def covered() -> dict[tuple[float, float], Coverage]:
+    """Of intervals of win rates, with a known verdict on 50 of 150 questions."""
+    known = world(POPULATION, seed=1)
+    return {cell: coverage(known, settings, QUESTIONS, LABELLED, DRAWS, 0) for cell, settings in cells().items()}
 
 
 def draw(found: dict[tuple[float, float], RankErrors]) -> str:
@@ -79,6 +91,10 @@ def main() -> None:
             f"| {errors.controlled.mean():.2f} ({_error(errors.controlled):.2f}) "
             f"| {better}, {len(SEEDS) - better - worse}, {worse} |"
         )
+    print(f"\ncoverage of 95 % intervals of win rates, {LABELLED} of {QUESTIONS} verdicts known, %\n")
+    print("| label noise | length bias | the judge's own | corrected |\n|---|---|---|---|")
+    for (bias, noise), shares in covered().items():
+        print(f"| {noise:g} | {bias:g} | {shares.naive:.0f} | {shares.corrected:.1f} |")
     if arguments.svg:
         arguments.svg.write_text(draw(found), encoding="utf-8")
 

@@ -8,7 +8,7 @@ facts, which are the regularising rows, as AlpacaEval has its baseline's verbose
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from json import dumps
 
 import numpy as np
@@ -18,7 +18,9 @@ from stages.annotators.pool import Pool, PoolSettings
 from stages.annotators.truth import Question, Truth, score
 from stages.base.seeds import derive
 from stages.judging.controls import PADDING
+from stages.judging.statistics.intervals import rate_bounds
 from stages.judging.statistics.length_control import fit
+from stages.judging.statistics.prediction_powered import corrected
 
 ATTRIBUTES = tuple(f"trait{k}" for k in range(4))
 VALUES = 6  # of each attribute
@@ -86,18 +88,8 @@ def world(questions: int, seed: int) -> World:
         "longer": [" ".join([text, *[PADDING] * int(generator.poisson(2))]) for text in baseline],
         "shorter": [text.split(". ")[0].rstrip(".") + "." for text in baseline],
     }
-    scores = {
-        model: float(
-            np.mean(
-                [
-                    score(truth, q.entity, q.attributes, text).score
-                    for q, text in zip(asked.values(), texts, strict=True)
-                ]
-            )
-        )
-        for model, texts in models.items()
-    }
-    return World(truth, asked, list(asked), baseline, gamed, models, scores)
+    made = World(truth, asked, list(asked), baseline, gamed, models, {})
+    return replace(made, scores={model: float(_scores(made, texts).mean()) for model, texts in models.items()})
 
 
 def rank_errors(known: World, settings: PoolSettings, seeds: Sequence[int]) -> RankErrors:
@@ -111,6 +103,41 @@ def rank_errors(known: World, settings: PoolSettings, seeds: Sequence[int]) -> R
         raw.append(np.abs(_ranks([f.win_rate for f in fits]) - true).mean())
         controlled.append(np.abs(_ranks([f.lc_win_rate for f in fits]) - true).mean())
     return RankErrors(np.array(raw), np.array(controlled))
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """Percent of 95 % intervals that hold a model's true win rate, over models and draws of questions."""
+
+    naive: float  # of the judge's own rate
+    corrected: float  # by prediction-powered inference, where some verdicts are known
+
+
+def coverage(known: World, settings: PoolSettings, questions: int, labelled: int, draws: int, seed: int) -> Coverage:
+    """Draw so many questions from the world, `labelled` of them with a known verdict: the answer with the higher exact
+    score wins. The truth is the share of those over the whole world."""
+    pool = Pool(settings, Grader(known.truth, known.questions, {}), seed)
+    generator = np.random.default_rng(seed)
+    theirs = _scores(known, known.baseline)
+    naive, mended = [], []
+    for texts in known.models.values():
+        judged = _judged(pool, known, texts, seed)["preference"] - 1
+        right = 0.5 + 0.5 * np.sign(_scores(known, texts) - theirs)
+        truth = 100 * float(right.mean())
+        for _ in range(draws):
+            rows = generator.integers(0, len(right), questions)
+            low, high = rate_bounds(judged[rows])
+            naive.append(low <= truth <= high)
+            got = corrected(judged[rows], np.where(np.arange(questions) < labelled, right[rows], np.nan))
+            assert got is not None, "fewer labels than a correction takes"
+            mended.append(got.low <= truth <= got.high)
+    return Coverage(100 * float(np.mean(naive)), 100 * float(np.mean(mended)))
+
+
+def _scores(known: World, texts: list[str]) -> np.ndarray:
+    """[questions] exact scores of answers."""
+    asked = known.questions.values()
+    return np.array([score(known.truth, q.entity, q.attributes, t).score for q, t in zip(asked, texts, strict=True)])
 
 
 def _judged(pool: Pool, known: World, texts: list[str], seed: int) -> dict[str, np.ndarray]:

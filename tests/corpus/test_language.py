@@ -33,9 +33,11 @@ def peer() -> LanguageIdentifier:
 def agrees(peer: LanguageIdentifier, text: str) -> None:
     code, confidence = language.identify(text, 1_000_000)
     expected, probability = peer.classify(text)
-    assert confidence == pytest.approx(probability, abs=1e-3) or code == "und"
-    assert code in (expected, "und") or abs(confidence - probability) < 1e-3
-    assert code != "und" or probability <= 5 / len(peer.labels)
+    if code == "und":  # nothing to go by: the peer's best label is hardly above chance
+        assert probability <= 5 / len(peer.labels)
+        return
+    assert confidence == pytest.approx(probability, abs=1e-3)
+    assert code == expected or peer.rank(text)[1][1] == pytest.approx(probability, abs=1e-3)  # a tie of the peer's
 
 
 @pytest.mark.parametrize("code", TEXTS)

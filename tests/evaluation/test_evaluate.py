@@ -198,7 +198,8 @@ def test_contamination_finds_what_was_planted_and_nothing_else(project: Path, mo
     run_evaluate(monkeypatch)
     result = run_contamination()
     assert [row.copies for row in result.power.planted] == [0, 60]
-    assert result.power.planted[0].t < result.power.planted[1].t
+    unseen, seen = result.power.planted
+    assert seen.p_value < 0.05 < unseen.p_value and result.power.detects_from_copies == 60
     facts, judged = result.overlap
     assert (facts.set, facts.dirty_ids, facts.verdict) == ("facts", [choice(0)["id"]], "contaminated")
     assert judged.set == "test-instructions" and judged.items == 14

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import yaml
 
-from bench.judging.planted_world import SENTENCES, SKILLS, World, rank_errors, world
+from bench.judging.planted_world import SENTENCES, SKILLS, World, coverage, rank_errors, world
 from stages.annotators.pool import PoolSettings
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -34,6 +34,11 @@ def test_control_finds_the_true_ranking_where_length_bias_hides_it(known: World)
 def test_control_costs_little_where_there_is_no_bias(known: World) -> None:
     errors = rank_errors(known, pool(length_bias=0.0), SEEDS)
     assert errors.controlled.mean() < errors.raw.mean() + 0.5
+
+
+def test_known_verdicts_mend_the_rates_of_a_biased_judge() -> None:
+    found = coverage(world(400, seed=1), pool(length_bias=4.0, label_noise=0.1), 150, 50, draws=25, seed=0)
+    assert found.naive < 40 and found.corrected > 92
 
 
 def test_the_world_is_as_described(known: World) -> None:

@@ -13,42 +13,8 @@ from stages.annotators.truth import Truth
 from stages.base.errors import InputError
 
 ROOT = Path(__file__).resolve().parents[2]
-FIRST = [
-    "oak",
-    "elm",
-    "ash",
-    "fir",
-    "yew",
-    "bay",
-    "box",
-    "fig",
-    "date",
-    "plum",
-    "pear",
-    "sloe",
-    "lime",
-    "rowan",
-    "alder",
-    "birch",
-    "hazel",
-    "maple",
-    "cedar",
-    "larch",
-]
-SECOND = [
-    "noise",
-    "static",
-    "filler",
-    "padding",
-    "chatter",
-    "waffle",
-    "babble",
-    "drivel",
-    "twaddle",
-    "blather",
-    "prattle",
-    "gabble",
-]
+FIRST = [f"tree{k}" for k in range(20)]
+SECOND = [f"noise{k}" for k in range(12)]
 
 
 def own_prompts(count: int, answered: bool = True) -> list[dict]:

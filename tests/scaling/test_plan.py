@@ -10,6 +10,7 @@ from stages.base.contracts.pack import Pack
 from stages.base.errors import InputError, ParamError
 from stages.base.params import parse
 from stages.base.recipe import Recipe
+from stages.lm.build import build_model
 from stages.lm.config import ModelConfig
 from stages.scaling.budget.next_dollar import best_with, next_dollar
 from stages.scaling.budget.repetition import Stream
@@ -57,7 +58,10 @@ def test_spends_the_budget_in_whole_batches(fit: Fit, law) -> None:
     config = ModelConfig.from_dict(plan.model)
     assert plan.tokens % plan.batch_tokens == 0
     assert 0.99 * BUDGET["flops"] < plan.planned_flops <= BUDGET["flops"]
-    assert plan.planned_flops == pytest.approx(config.flops_per_token(256) * plan.tokens)
+    # 6 FLOPs a weight of a matrix product, the head's among them (tied: the embedding's), 12 a layer, unit and token.
+    weights = sum(w.numel() for w in build_model(config, seed=0).parameters() if w.ndim == 2)
+    attention = 12 * config.n_layer * config.n_head * config.head_dim * 256
+    assert plan.planned_flops == pytest.approx((6 * weights + attention) * plan.tokens)
     assert plan.predicted_loss == min(candidate.loss for candidate in plan.candidates)
     low, high = plan.interval
     assert low < plan.predicted_loss < high

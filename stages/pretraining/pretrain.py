@@ -62,10 +62,9 @@ def main() -> None:
         if written is None:
             return
         tokens = steps * rows * material.pack.seq_len
-        write_measures(
-            run, written, material, results[0].rows + results[1].rows, tokens,
-            lr=plan.lr, epochs=steps * rows / len(data), trunk_steps=steps - cooldown, predicted_loss=plan.predicted_loss,
-        )  # fmt: skip
+        more = {"lr": plan.lr, "epochs": steps * rows / len(data), "trunk_steps": steps - cooldown}
+        log = results[0].rows + results[1].rows
+        write_measures(run, written, material, log, tokens, **more, predicted_loss=plan.predicted_loss)
         samples = continuations(written, tokenizer, material.validation, material.pack, material.params.samples)
         run.write_json("samples.json", samples)
         for result in results:

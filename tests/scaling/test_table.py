@@ -1,5 +1,6 @@
 """Anyone's CSV: what is refused names its lines, what is odd is remarked on, and nothing is repaired in silence."""
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -7,7 +8,8 @@ import pytest
 
 from stages.base.errors import InputError
 from stages.scaling.laws.law import Law
-from stages.scaling.tables.table import other_unit, read_table
+from stages.scaling.tables.table import read_table
+from stages.scaling.tables.units import other_unit
 
 LAW = Law(406.4, 410.7, 1.69, 0.34, 0.28)
 
@@ -137,6 +139,85 @@ def test_losses_of_one_unit_raise_no_remark(reference: Path) -> None:
     for name in ("hoffmann2022_epoch_svg", "gemstones2025_fineweb_edu", "chinchilla_isoflop"):
         table = np.genfromtxt(reference / "scaling" / f"{name}.csv", delimiter=",", names=True, usecols=None)
         assert other_unit(table["N"], table["D"], table["loss"]).size == 0, name
+
+
+def lines_of(*columns: np.ndarray) -> str:
+    return "".join(",".join(map(str, row)) + "\n" for row in zip(*columns, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("n_unit", "d_unit", "said"),
+    [
+        (1e6, 1e9, r"N is below 10,000 parameters in 30 runs .* D is below 10,000 tokens in 36 runs"),
+        (1e6, 1e6, "N is below 10,000 parameters in 30 runs"),
+        (1e9, 1e9, r"N is less than one parameter on lines 2 \(0.05\)"),
+        (1.0, 1e9, r"D is below 10,000 tokens in 36 runs \(lines 2, 3"),
+        (1.0, 1e12, r"D is less than one token on lines 2 \(0.001\)"),
+        (1e6, 1.0, "N is below 10,000 parameters"),
+        (1.0, 1e3, "D is less than 0.1 tokens per parameter in"),
+    ],
+)
+def test_parameters_and_tokens_in_other_units_are_refused_or_remarked(
+    tmp_path: Path, n_unit: float, d_unit: float, said: str
+) -> None:
+    n, d, loss = grid()
+    path = write(tmp_path, "N,D,loss\n" + lines_of(n / n_unit, d / d_unit, loss))
+    try:
+        told = " ".join(read_table(path).warnings)
+    except InputError as error:
+        told = str(error)
+    assert re.search(said, told), told
+
+
+@pytest.mark.parametrize(
+    ("unit", "name"), [(1e18, "exaFLOPs"), (1e12, "teraFLOPs"), (8.64e19, "petaFLOP/s-days"), (1e21, "zettaFLOPs")]
+)
+def test_compute_in_other_units_is_named(tmp_path: Path, unit: float, name: str) -> None:
+    n, d, loss = grid()
+    (said,) = read_table(write(tmp_path, "N,D,C,loss\n" + lines_of(n, d, 6 * n * d / unit, loss))).warnings
+    assert "6·N·D in 36 runs (lines 2, 3, 4, 5, 6 and 31 more)" in said and f"if C is in {name}" in said
+    with pytest.raises(InputError, match=r"D \(C / 6·N\) is less than one token on lines 2"):
+        read_table(write(tmp_path, "N,C,loss\n" + lines_of(n, 6 * n * d / unit / 1e6, loss)))
+
+
+def test_compute_of_some_rows_in_another_unit_is_named_by_row(tmp_path: Path) -> None:
+    n, d, loss = grid()
+    c = 6 * n * d
+    c[[3, 7]] /= 1e18
+    c[11] *= 1e3
+    first, second = read_table(write(tmp_path, "N,D,C,loss\n" + lines_of(n, d, c, loss))).warnings
+    assert "in 2 runs (lines 5, 9)" in first and "exaFLOPs" in first and "in 1 runs (lines 13)" in second
+
+
+@pytest.mark.parametrize("unit", [1e3, 1e6])
+@pytest.mark.parametrize("share", [0.1, 0.2])
+@pytest.mark.parametrize("column", ["N", "D"])
+def test_some_rows_in_another_unit_are_named(tmp_path: Path, column: str, share: float, unit: float) -> None:
+    """Of one value each, as of a source that counts otherwise."""
+    n, d, loss = grid()
+    values = {"N": n, "D": d}[column]
+    rows = np.isin(values, np.unique(values)[: 1 + int(5 * share)])
+    values[rows] /= unit
+    told = " ".join(read_table(write(tmp_path, "N,D,loss\n" + lines_of(n, d, loss))).warnings)
+    lines = [str(line) for line in np.flatnonzero(rows) + 2]
+    assert f"{column} of {rows.sum()} runs (lines {', '.join(lines[:5])}" in told, told
+    assert {1e3: "in thousands", 1e6: "in millions"}[unit] in told
+
+
+def test_runs_far_larger_than_the_rest_are_of_their_unit(tmp_path: Path) -> None:
+    n, d, loss = grid()
+    far_n, far_d = np.array([4e11, 8e11]), np.array([1.5e13, 1.5e13])
+    far_loss = np.asarray(LAW.predict(far_n, far_d))
+    joined = [np.concatenate(pair) for pair in ((n, far_n), (d, far_d), (loss, far_loss))]
+    assert not read_table(write(tmp_path, "N,D,loss\n" + lines_of(*joined))).warnings
+
+
+def test_real_tables_raise_no_remarks_of_units(reference: Path) -> None:
+    columns = {"hoffmann2022_epoch_svg": {}, "gemstones2025_fineweb_edu": {}, "chinchilla_isoflop": {}}
+    columns |= {"porian2024_isoflop": {}, "gadre2024_overtraining": {"loss": "c4_val"}}
+    for name, given in columns.items():
+        told = " ".join(read_table(reference / "scaling" / f"{name}.csv", given).warnings)
+        assert not re.search("below|less than|fits the other|bits among", told), (name, told)
 
 
 def test_hostile_names_are_cut(tmp_path: Path) -> None:

@@ -11,6 +11,9 @@ from stages.lm.config import training_flops
 REPORTING_THRESHOLD = 1e26  # FLOPs; US Executive Order 14110 (2023, since revoked), the lecture's scrutiny line
 EU_SYSTEMIC_RISK = 1e25  # FLOPs; EU AI Act, article 51(2)
 HOURS_PER_DAY = 24.0
+FEWEST = 1e3  # parameters, or tokens: fewer are a number of millions or billions
+MOST_PUE = 10.0
+MOST_KG_PER_KWH = 3.0  # lignite emits about 1.2
 
 
 @dataclass(frozen=True)
@@ -91,7 +94,7 @@ def estimate(
 
     `active_params`: of a mixture of experts, the parameters one token uses (FLOPs follow these, not the total).
     Raises ParamError for a non-positive or non-finite number, active > total, more TFLOP/s than the device's peak, an
-    unknown device, or numbers so large that what they cost is none.
+    unknown device, numbers in another unit (billions, grams, percent), or so large that what they cost is none.
     """
     given = assumptions or Assumptions()
     board = named(device) if isinstance(device, str) else device
@@ -204,12 +207,19 @@ def _check(
     for name, value in positive.items():
         if not (math.isfinite(value) and value > 0):
             raise ParamError(f"{name} must be a positive number, got {value!r}")
+    for name, value in {"params": params, "tokens": tokens, "active_params": active}.items():
+        if value < FEWEST:
+            raise ParamError(f"{name} {value:g} make no language model; write them out, as 405e9 for 405 billion")
     if active > params:
         raise ParamError(f"active_params {active:g} exceed params {params:g}")
     if not 0 < low <= high <= 1:
         raise ParamError(f"mfu must be a range within (0, 1], got {low!r} to {high!r}")
     if not (math.isfinite(given.pue) and given.pue >= 1):
         raise ParamError(f"pue must be at least 1, the boards' own energy; got {given.pue!r}")
+    if given.pue > MOST_PUE:
+        raise ParamError(f"pue {given.pue:g} is a ratio of energies; 110 % is 1.1")
+    if given.kg_per_kwh > MOST_KG_PER_KWH:
+        raise ParamError(f"kg_per_kwh {given.kg_per_kwh:g} is more than any fuel emits; 380 g are 0.38 kg")
     for name in ("people", "usd_per_person", "kg_per_kwh", "usd_per_gpu_hour"):
         value = getattr(given, name) or 0.0
         if not (math.isfinite(value) and value >= 0):

@@ -4,7 +4,7 @@ import csv
 import io
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -12,6 +12,7 @@ import numpy as np
 
 from stages.base.errors import InputError
 from stages.scaling.laws.law import Runs
+from stages.scaling.tables.units import some, unit_remarks
 
 NAMES: Mapping[str, tuple[str, ...]] = {  # of a column, lower case; the first is what messages call it
     "N": ("n", "params", "n_params", "parameters"),
@@ -28,15 +29,8 @@ NAMES: Mapping[str, tuple[str, ...]] = {  # of a column, lower case; the first i
 }
 WORDS = ("recipe", "run")
 SEPARATORS = {";": "';'", "\t": "tabs", "|": "'|'"}  # of other tables than CSV, as messages call them
-SHOWN = 5
 LONGEST = 60  # characters of a name
 LEAST, MOST = 1e-250, 1e250  # FLOPs of a run: what is worked out from them must be numbers too
-SHIFT = -np.log(np.log(2))  # of log loss, from nats to bits: .3665
-UNIT_FEWEST = 8  # runs below which a curve and a shift can't be told apart
-CLEARER = 3.0  # how many times smaller residuals must get for the shift to be believed
-NEAR = 0.06  # of log loss: a few runs are believed apart if they lie this near to 1.44 times the curve of the rest
-ROUNDS = 30
-COMPUTE_APART = 2.0  # how many times 6·N·D a given C may be before it is remarked on
 
 
 @dataclass(frozen=True)
@@ -94,7 +88,7 @@ def read_table(path: Path, columns: Mapping[str, str] | None = None) -> RunTable
             numbers[name] = values = np.array([_number(cell) for cell in cells])
             wrong = np.flatnonzero(np.isnan(values))
             if wrong.size:
-                bad.append(f"column `{name}` on lines {_some(f'{lines[k]} ({_shown(cells[k])})' for k in wrong)}")
+                bad.append(f"column `{name}` on lines {some(f'{lines[k]} ({_shown(cells[k])})' for k in wrong)}")
     if bad:
         raise InputError(f"{path}: not finite positive numbers: {'; '.join(bad)}; correct or delete them")
     words = {name: tuple(_word(row[where[name]]) if name in where else "" for row in rows) for name in WORDS}
@@ -106,9 +100,19 @@ def read_table(path: Path, columns: Mapping[str, str] | None = None) -> RunTable
     far = np.flatnonzero(~((np.minimum(c, compute) >= LEAST) & (np.maximum(c, compute) <= MOST)))
     if far.size:
         raise InputError(
-            f"{path}: 6·N·D, or C, is no usable number of FLOPs on lines {_some(lines[k] for k in far)}; "
+            f"{path}: 6·N·D, or C, is no usable number of FLOPs on lines {some(lines[k] for k in far)}; "
             "correct or delete them"
         )
+    for name, column in (("N", n), ("D", d)):
+        below = np.flatnonzero(column < 1)
+        if below.size:
+            noun = {"N": "parameter", "D": "token"}[name]
+            derived = " (C / 6·N)" if name == "D" and "D" not in where else ""
+            raise InputError(
+                f"{path}: {name}{derived} is less than one {noun} on lines "
+                f"{some(f'{lines[k]} ({column[k]:.3g})' for k in below)}; write {noun}s, not millions or billions of "
+                "them, and C in FLOPs"
+            )
     table = RunTable(n, d, c, numbers.pop("loss"), words["recipe"], words["run"], numbers, tuple(lines))
     return replace(table, warnings=(*_unused(head, where), *remarks(table)))
 
@@ -180,7 +184,7 @@ def _unused(head: Sequence[str], where: Mapping[str, int]) -> list[str]:
     unused = [cell for i, cell in enumerate(head) if cell and i not in where.values()]
     if not unused:
         return []
-    return [f"ignored columns: {_some(f'`{_shown(cell)}`' for cell in unused)}."]
+    return [f"ignored columns: {some(f'`{_shown(cell)}`' for cell in unused)}."]
 
 
 def _number(cell: str) -> float:
@@ -204,70 +208,15 @@ def remarks(table: RunTable) -> list[str]:
             twice.append(f"{line} (as {seen[values]})")
         seen.setdefault(values, line)
     if twice:
-        found.append(f"{len(twice)} runs stand in the table twice and count twice: lines {_some(twice)}.")
-    ratio = table.C / (6 * table.N * table.D)
-    far = np.flatnonzero((ratio > COMPUTE_APART) | (ratio < 1 / COMPUTE_APART))
-    if far.size:
-        found.append(
-            f"C is {np.median(ratio[far]):.2g} times 6·N·D in {far.size} runs (lines "
-            f"{_some(table.lines[i] for i in far)}): check that N are parameters, D tokens and C FLOPs."
-        )
+        found.append(f"{len(twice)} runs stand in the table twice and count twice: lines {some(twice)}.")
+    found += unit_remarks(table.N, table.D, table.C, table.loss, table.lines)
     recipes = len(set(table.recipe))
     if recipes > len(table.loss) / 2 and recipes > 2:
         found.append(
             f"There are {recipes} recipes of {len(table.loss)} runs: if that column only names runs, take it as run "
             "(--column run=COLUMN)."
         )
-    odd = other_unit(table.N, table.D, table.loss)
-    if odd.size:
-        found.append(
-            f"The loss of {odd.size} runs is about 1.44 times what the others say, as of bits among nats: lines "
-            f"{_some(table.lines[i] for i in odd)}. Give every loss in nats per token."
-        )
     return found
-
-
-def other_unit(N: np.ndarray, D: np.ndarray, loss: np.ndarray) -> np.ndarray:
-    """Indices of the runs that lie on the others' curve once they are divided by 1/ln 2 = 1.44, as bits among nats do;
-    none if that explains little.
-
-    The curve is a parabola of log loss in log N and log D; runs are moved between the two units until none gains by it.
-    """
-    if loss.size < UNIT_FEWEST:
-        return np.array([], dtype=int)
-    x, y, z = (np.log(column) - np.log(column).mean() for column in (N, D, loss))
-    columns = [np.ones_like(x), x, y]
-    if loss.size >= 2 * UNIT_FEWEST:
-        columns += [x * x, x * y, y * y]
-    design = np.column_stack(columns)
-
-    def above(kept: np.ndarray, target: np.ndarray) -> np.ndarray:
-        """How far every run lies above the curve of those kept."""
-        return z - design @ np.linalg.lstsq(design[kept], target[kept], rcond=None)[0]
-
-    everyone = np.ones(z.size, dtype=bool)
-    plain = above(everyone, z)
-    best, spread = ~everyone, _rms(plain)
-    before = spread
-    for start in (plain > 0, plain > SHIFT / 2, plain > np.quantile(plain, 0.8)):
-        moved = start
-        for _ in range(ROUNDS):
-            again = above(everyone, z - SHIFT * moved) > SHIFT / 2
-            if (again == moved).all():
-                break
-            moved = again
-        left = _rms(above(everyone, z - SHIFT * moved) - SHIFT * moved)
-        if left < spread:
-            best, spread = moved, left
-    if not 0 < best.sum() < best.size - design.shape[1]:
-        return np.array([], dtype=int)
-    rest = above(~best, z)
-    apart = abs(float(np.median(rest[best])) - SHIFT) < NEAR and _rms(rest[~best]) < NEAR
-    return np.flatnonzero(best) if spread * CLEARER < before or apart else np.array([], dtype=int)
-
-
-def _rms(values: np.ndarray) -> float:
-    return float(np.sqrt(np.mean(values**2)))
 
 
 def _word(cell: str) -> str:
@@ -281,8 +230,3 @@ def _shown(cell: str) -> str:
 
 def _quoted(head: Sequence[str]) -> str:
     return ", ".join(map(repr, head)) or "none"
-
-
-def _some(items: Iterable[object]) -> str:
-    words = [str(item) for item in items]
-    return ", ".join(words[:SHOWN]) + (f" and {len(words) - SHOWN} more" if len(words) > SHOWN else "")

@@ -37,7 +37,7 @@ _UNKNOWN_FIELD = re.compile(
 )
 _UNKNOWN_CODES = {"unsupported_parameter", "unknown_parameter", "unsupported_value", "extra_forbidden"}
 _TOO_LONG = re.compile(
-    r"context|prompt|input (?:tokens|length)|your (?:request|messages)|too (?:long|large)\b.*tokens|reduce the length",
+    r"context|prompt|input (?:tokens|length)|your (?:request|messages)|reduce the length",
     re.IGNORECASE | re.DOTALL,
 )
 _FLAGGED = re.compile(
@@ -117,7 +117,9 @@ def _words(body: Any) -> str:
         for key in ("message", "detail", "error", "msg"):
             value = body.get(key)
             if isinstance(value, str) and value:
-                extra = {name: body.get(name) for name in ("code", "type", "metadata") if body.get(name)}
+                extra = {name: body.get(name) for name in ("code", "type") if body.get(name)}
+                metadata = body.get("metadata")  # OpenRouter's: what the provider behind it says
+                extra |= {"raw": metadata["raw"]} if isinstance(metadata, Mapping) and metadata.get("raw") else {}
                 return f"{value} {json.dumps(extra, ensure_ascii=False)}" if extra else value
     return "no words" if body is None else json.dumps(body, ensure_ascii=False, default=str)
 

@@ -40,8 +40,8 @@ def unit_remarks(N: np.ndarray, D: np.ndarray, C: np.ndarray, loss: np.ndarray, 
     if middle < FEWEST_TOKENS:
         few = np.flatnonzero(D / N < FEWEST_TOKENS)
         found.append(
-            f"D is less than {FEWEST_TOKENS} tokens per parameter in {named(few)}, {middle:.2g} in the middle: check that N "
-            "and D are in the same unit."
+            f"D is less than {FEWEST_TOKENS} tokens per parameter in {named(few)}, {middle:.2g} in the middle: check "
+            "that N and D are in the same unit."
         )
     found += [_of_compute(ratio, named(rows)) for ratio, rows in _compute_apart(C / (6 * N * D))]
     for name, column in columns.items():

@@ -75,8 +75,13 @@ def code_files(module: str, root: Path = ROOT) -> dict[str, str]:
 
 def code_digest(module: str, root: Path = ROOT) -> str:
     """One sha256 over the closure."""
+    return digest_of(code_files(module, root))
+
+
+def digest_of(files: dict[str, str]) -> str:
+    """One sha256 over what `code_files` says."""
     digest = hashlib.sha256()
-    for path, tree in code_files(module, root).items():
+    for path, tree in sorted(files.items()):
         digest.update(f"{path}\0{tree}\n".encode())
     return digest.hexdigest()
 
@@ -85,8 +90,15 @@ def code_digest(module: str, root: Path = ROOT) -> str:
 def _tree_digest(path: Path, root: Path) -> str:
     tree = ast.parse((root / path).read_text(encoding="utf-8"))
     for node in ast.walk(tree):
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) and ast.get_docstring(
-            node
-        ):
-            node.body = node.body[1:]
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            node.body = [statement for statement in node.body if not _is_docstring(statement)]
     return hashlib.sha256(ast.dump(tree).encode()).hexdigest()
+
+
+def _is_docstring(statement: ast.stmt) -> bool:
+    """A string that stands alone: of a module, a class, a function or the field before it."""
+    return (
+        isinstance(statement, ast.Expr)
+        and isinstance(statement.value, ast.Constant)
+        and isinstance(statement.value.value, str)
+    )

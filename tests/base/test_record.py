@@ -20,7 +20,7 @@ class Toy(Section):
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(record, "code_digest", lambda module: "code")
+    monkeypatch.setattr(record, "code_files", lambda module: {"stages/test.py": "digest"})
     (tmp_path / "params.yaml").write_text("run: {seed: 5}\ntoy:\n  step: {n: 2}\n")
     (tmp_path / "in.txt").write_text("hello")
     yield tmp_path

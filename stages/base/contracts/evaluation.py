@@ -1,5 +1,4 @@
-"""`data/evaluation/evaluate/<model>/evaluation.json`: what a model knows. `metrics.json` beside it is the same, flat.
-"""
+"""`data/evaluation/evaluate/<model>/evaluation.json`: what a model knows; `metrics.json` says the same flat."""
 
 from stages.base.contracts import Contract, Number
 

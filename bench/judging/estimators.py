@@ -28,7 +28,6 @@ def main() -> None:
     length.accuracy(public)
     length.standard_errors(public)
     length.speed(public, arguments.official)
-    length.own_difficulty(public)
     arena.report(reference)
     tables.everything(public, reference, arguments.checkout, arguments.svg)
 

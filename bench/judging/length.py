@@ -71,7 +71,8 @@ def _annotations(checkout: Path, known: pd.DataFrame) -> pd.DataFrame:
 
 
 def accuracy(public: Public) -> None:
-    from stages.judging.statistics.length_control import fit, predicted_rate
+    from stages.judging.statistics.length_control import fit, predict
+    from stages.judging.statistics.length_design import prepare
 
     models = public.models()
     raw, controlled, penalised, predicted, moved = {}, {}, {}, {}, {}
@@ -89,11 +90,8 @@ def accuracy(public: Public) -> None:
         fits = [fit(rows, **arguments, align="compat", l1_c=c) for c in C_GRID]
         nearest = min(fits, key=lambda f: np.abs(np.array(list(f.weights.values())) - weights.to_numpy(float)).max())
         penalised[model] = abs(nearest.lc_win_rate - reported["length_controlled_winrate"])
-        rate = predicted_rate(
-            {"difficulty": weights["w_difficulty"], "bias": weights["w_bias"]},
-            {"difficulty": 0.0, "bias": 0.0},
-            public.difficulty[: len(rows)],
-        )
+        design = prepare(rows, **arguments, align="compat")
+        rate = 100 * predict(design, weights[["w_tanh_len", "w_difficulty", "w_bias"]].to_numpy(float)).mean()
         predicted[model] = abs(rate - reported["length_controlled_winrate"])
     print(f"## Published rates: {len(models)} models, positional alignment, points\n")
     print("| | mean | 95 % of models below | largest | ≤ .1 |\n|---|---|---|---|---|")
@@ -115,7 +113,7 @@ def accuracy(public: Public) -> None:
 
 
 def standard_errors(public: Public) -> None:
-    from stages.judging.statistics.length_bootstrap import bootstrap
+    from bench.judging.length_bootstrap import bootstrap
     from stages.judging.statistics.length_control import fit
     from stages.judging.statistics.length_design import prepare
 
@@ -137,7 +135,6 @@ def standard_errors(public: Public) -> None:
 
 def speed(public: Public, official: str | None) -> None:
     from stages.judging.statistics.length_control import fit
-    from stages.judging.statistics.rates import fit_models
 
     models = {model: rows for model, rows in public.models().items() if model != BASELINE}
     names = list(models)[:TIMED]
@@ -167,41 +164,11 @@ def speed(public: Public, official: str | None) -> None:
             f"a fit: {1000 * mine:.1f} ms, official {1000 * other:.0f} ms: {ratios[1]:.0f}x "
             f"({ratios[0]:.0f}–{ratios[2]:.0f})"
         )
-    copies = [rows.assign(model=f"{model}-{k}") for k in range(6) for model, rows in models.items()]
-    many = pd.concat(copies[:200])
+    many = [rows for _ in range(6) for rows in models.values()][:200]
     start = time.perf_counter()
-    rates = fit_models(many, difficulty=public.difficulty, gamed=public.gamed)
-    intervals = [fitted.interval() for fitted in rates.models.values()]
-    print(f"{len(intervals)} models, checked by row, with intervals: {time.perf_counter() - start:.1f} s\n")
-
-
-def own_difficulty(public: Public) -> None:
-    """Difficulty fitted on these models only, against the one published (of about 220 models)."""
-    from scipy.stats import spearmanr
-
-    from stages.judging.statistics.difficulty import fit_difficulty
-    from stages.judging.statistics.length_control import fit
-
-    models = {model: rows for model, rows in public.models().items() if model != BASELINE}
-    start = time.perf_counter()
-    own = fit_difficulty(models)
-    seconds = time.perf_counter() - start
-    gamed = public.gamed.assign(
-        instruction_difficulty=own["instruction_difficulty"][
-            np.searchsorted(own["instruction_index"], public.gamed["instruction_index"])
-        ]
-    )
-    found = {}
-    for model, rows in models.items():
-        ours = fit(rows, difficulty=own, gamed=gamed).lc_win_rate
-        found[model] = (ours, fit(rows, difficulty=public.difficulty, gamed=public.gamed).lc_win_rate)
-    ours, theirs = np.array(list(found.values())).T
-    order = spearmanr(ours, theirs).statistic
-    rho = spearmanr(own["instruction_difficulty"], public.difficulty["instruction_difficulty"]).statistic
-    print("## Instruction difficulty fitted on these models\n")
-    print(f"{len(models)} models, {seconds:.1f} s; rank correlation with the published one {rho:.2f}")
-    print(f"rates with it: {np.abs(ours - theirs).mean():.2f} points from those with the published one in the mean,")
-    print(f"{np.abs(ours - theirs).max():.2f} at most; rank correlation of the rates {order:.3f}\n")
+    for rows in many:
+        fit(rows, difficulty=public.difficulty, gamed=public.gamed).interval()
+    print(f"{len(many)} models with intervals: {time.perf_counter() - start:.1f} s\n")
 
 
 def sample(reference: Path) -> pd.DataFrame:

@@ -23,7 +23,7 @@ LENGTH_BIASES = (0.0, 0.5, 1.0, 2.0, 4.0)
 LABEL_NOISES = (0.0, 0.1, 0.25)
 SEEDS = range(30)
 QUESTIONS = 150
-POPULATION, LABELLED, DRAWS = 1500, 50, 60  # questions that 150 are drawn from, with known verdicts, draws a model
+POPULATION, LABELLED, DRAWS = 1500, 50, 30  # questions that 150 are drawn from, with known verdicts, draws a model
 
 
 def cells() -> dict[tuple[float, float], PoolSettings]:

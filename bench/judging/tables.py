@@ -1,4 +1,4 @@
-"""What the estimators say of the public data: prompts for length, cut-off answers, categories, style, correlations.
+"""What the estimators say of the public data: prompts for length, cut-off answers, order, correlations.
 
 Run by `bench/judging/estimators.py`.
 """
@@ -39,7 +39,6 @@ def everyone(public: Public, reference: Path) -> dict[str, pd.DataFrame]:
 
 
 def variants(public: Public, tables: dict[str, pd.DataFrame]) -> None:
-    from stages.judging.statistics.evaluators import gameability
     from stages.judging.statistics.length_control import fit
 
     found = {}
@@ -58,17 +57,6 @@ def variants(public: Public, tables: dict[str, pd.DataFrame]) -> None:
             ours = found.get(base + suffix)
             cells.append((f"{ours[0]:.1f} / {ours[1]:.1f}" if ours else "no annotations") + said)
         print(f"| {base} | {' | '.join(cells)} |")
-    published = public.published
-    if all(f"{base}{suffix}" in published.index for base in VARIANTS for suffix in ("_concise", "", "_verbose")):
-        others = [n for n in published.index if "_verbose" not in n and f"{n}_concise" not in published.index]
-        raw = published["win_rate"].to_dict()
-        print("\n| gameability of published rates, % | asked to be verbose | to be concise |\n|---|---|---|")
-        for name, metric in (
-            ("win rate", raw),
-            ("length-controlled", published["length_controlled_winrate"].to_dict()),
-        ):
-            values = [gameability(metric, raw, {b: b + s for b in VARIANTS}, others) for s in ("_verbose", "_concise")]
-            print(f"| {name} | {values[0]:.2f} | {values[1]:.2f} |")
     print()
 
 
@@ -84,41 +72,8 @@ def attack(public: Public, tables: dict[str, pd.DataFrame]) -> None:
     print(f"{got.lc_win_rate - got.win_rate:+.2f}; without the regularising rows {free.lc_win_rate:.2f}\n")
 
 
-def categories(public: Public, reference: Path) -> None:
-    from stages.judging.statistics.breakdown import breakdown
-
-    rows = sample(reference)
-    kinds = rows.drop_duplicates("instruction_index").set_index("instruction_index")["dataset"].to_dict()
-    even = dict.fromkeys(sorted(set(kinds.values())), 1.0)
-    print("## By category of instruction: length-controlled rate (standard error)\n")
-    print(f"| | {' | '.join(even)} | as they occur | each alike |\n|{'---|' * (len(even) + 3)}")
-    for model, table in rows.groupby("model"):
-        arguments = {"difficulty": public.difficulty, "gamed": public.gamed}
-        got, alike = breakdown(table, kinds, **arguments), breakdown(table, kinds, **arguments, weights=even)
-        cells = [
-            f"{c.lc_win_rate:.1f} ({c.lc_standard_error:.1f})" for c in [*got.categories, got.overall, alike.overall]
-        ]
-        print(f"| {model} | {' | '.join(cells)} |")
-    print()
-
-
-def style(public: Public, reference: Path) -> None:
-    from stages.judging.statistics.length_control import fit
-    from stages.judging.statistics.style import FEATURES, counted
-
-    print("## Style held equal beside length (no regularising rows: their texts aren't public)\n")
-    print("| | win rate | length | length, lists, headers, bold |\n|---|---|---|---|")
-    for model, table in sample(reference).groupby("model"):
-        marks = counted(table["output"], "output") | counted(table["baseline"], "baseline")
-        table = table.assign(**marks)
-        fits = [fit(table, difficulty=public.difficulty, style=names) for names in ((), FEATURES)]
-        cells = [f"{f.lc_win_rate:.1f} ({f.lc_standard_error:.1f})" for f in fits]
-        print(f"| {model} | {fits[0].win_rate:.1f} | {' | '.join(cells)} |")
-    print()
-
-
 def order(reference: Path) -> None:
-    from stages.judging.statistics.problems import side_preference
+    from stages.judging.statistics.sides import side_preference
 
     rows = sample(reference).dropna(subset="switched")
     print("## The judge's preference for the answer shown first\n")
@@ -130,7 +85,7 @@ def order(reference: Path) -> None:
 
 
 def arena(public: Public, tables: dict[str, pd.DataFrame], reference: Path, checkout: Path | None) -> pd.DataFrame:
-    from stages.judging.statistics.correlation import probability_higher, spearman
+    from stages.judging.statistics.correlation import spearman
     from stages.judging.statistics.length_control import fit
 
     path = reference / "posttraining" / "arena" / "leaderboard-text.json.gz"
@@ -152,50 +107,23 @@ def arena(public: Public, tables: dict[str, pd.DataFrame], reference: Path, chec
     for name, part in compared:
         found = [spearman(part[column], part["arena"]) for column in ("win_rate", "lc_win_rate")]
         cells = [f"{c.rho:.3f} [{c.low:.2f}, {c.high:.2f}]" for c in found]
-        better = probability_higher(part["lc_win_rate"], part["win_rate"], part["arena"])
-        print(f"| {name} | {found[0].n} | {' | '.join(cells)} | {better:.2f} |")
+        print(f"| {name} | {found[0].n} | {' | '.join(cells)} | {closer(part):.2f} |")
     print()
     return compared[1 if checkout else 0][1]
 
 
-def humans(reference: Path) -> None:
-    """PandaLM's test set: 999 pairs, three people and two judges; its README says kappa .852, .879, .862."""
-    from sklearn.metrics import cohen_kappa_score
+def closer(table: pd.DataFrame) -> float:
+    """Share of resampled sets of models in which the length-controlled rate follows Arena's ratings better."""
+    from scipy.stats import spearmanr
 
-    from stages.judging.statistics.evaluators import evaluators_table, modes
-
-    table = pd.read_csv(reference / "alpaca_eval" / "pandalm_human_agreement.csv")
-    people = ["annotator1", "annotator2", "annotator3"]
-    kappas = [cohen_kappa_score(table[a], table[b]) for a, b in (people[:2], people[::2], people[1:])]
-    print("## Evaluators, from cross-annotations of PandaLM's test set (999 pairs, 3 people)\n")
-    print(
-        f"kappa of two people: {', '.join(f'{kappa:.3f}' for kappa in kappas)}; exact agreement with the people's mode:"
-    )
-    for judge in ("gpt35", "pandalm7b"):
-        agreed = [
-            v in modes([0.0 if x == 0 else x for x in row]) for v, *row in table[[judge, *people]].to_numpy(float)
-        ]
-        print(f"{judge} {np.mean(agreed):.3f};", end=" ")
-    long = [
-        pd.DataFrame(
-            {
-                "annotator": "humans" if name in people else name,
-                "item": table["idx"],
-                "preference": table[name].where(table[name] >= 0),
-                "len_1": table["len_1"],
-                "len_2": table["len_2"],
-            }
-        )
-        for name in [*people, "gpt35", "pandalm7b"]
-    ]
-    found = evaluators_table(pd.concat(long), gold="humans")
-    print("\n\n| | agreement | bias | variance | prefers longer | prefers first | verdicts | missing |")
-    print("|---|---|---|---|---|---|---|---|")
-    for row in found.rows:
-        names = ("agreement", "bias", "variance", "prefers_longer", "prefers_first")
-        cells = [f"{row[name]:.1f}" for name in names]
-        print(f"| {row['annotator']} | {' | '.join(cells)} | {row['n']} | {row['missing']} |")
-    print()
+    generator = np.random.default_rng(0)
+    won = []
+    for _ in range(2000):
+        drawn = table.iloc[generator.integers(0, len(table), len(table))]
+        ours, raw = (spearmanr(drawn[name], drawn["arena"]).statistic for name in ("lc_win_rate", "win_rate"))
+        if np.isfinite(ours + raw):
+            won.append((ours > raw) + 0.5 * (ours == raw))
+    return float(np.mean(won))
 
 
 def draw(table: pd.DataFrame, reference: Path, path: Path) -> None:
@@ -234,10 +162,7 @@ def everything(public: Public, reference: Path, checkout: Path | None, svg: Path
     assert BASELINE in tables
     variants(public, tables)
     attack(public, tables)
-    categories(public, reference)
-    style(public, reference)
     order(reference)
     compared = arena(public, tables, reference, checkout)
-    humans(reference)
     if svg:
         draw(compared, reference, svg)

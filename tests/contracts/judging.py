@@ -26,22 +26,26 @@ def standing(win: float = 50.0, right: float | None = 60.0, **changes: Any) -> d
     return {
         "win_rate": win, "win_rate_low": win - 2, "win_rate_high": win + 2, "standard_error": 1.0,
         "discrete_win_rate": win, "n_wins": 180, "n_wins_base": 170, "n_draws": 10, "n_total": 360,
+        "discrete_win_rate_low": win - 3, "discrete_win_rate_high": win + 3,
+        "corrected_win_rate": None if right is None else win - 1, "corrected_low": None if right is None else win - 4,
+        "corrected_high": None if right is None else win + 2, "n_truth": 0 if right is None else 90,
         "lc_win_rate": lc, "lc_standard_error": 1.5, "lc_low": lc - 3, "lc_high": lc + 3,
         "bradley_terry": strength, "bradley_terry_low": strength - 0.1, "bradley_terry_high": strength + 0.1,
         "arena_rating": 1000 + 7 * (win - 50), "arena_rating_low": 980.0, "arena_rating_high": 1020.0,
         **dict(zip(("right", "right_low", "right_high", "mean_score"), exact, strict=True)),
         "mean_length": 40 + win, "n": 360, "missing": 0, "prefers_first": 50.0,
-        "usd": 0.0, "usd_per_1000": 0.0, "seconds_per_1000": None,
+        "prefers_longer": 57.0, "consistent": None, "usd": 0.0, "usd_per_1000": 0.0, "seconds_per_1000": None,
     } | changes  # fmt: skip
 
 
 def row(model: str = "sft", **changes: Any) -> Row:
     kind, win, right = MODELS.get(model, ("trained", 50.0, 60.0))
-    rank = [*MODELS].index(model) + 1 if model in MODELS else 1
+    ranked = [name for name, (kind, *_) in MODELS.items() if kind in ("trained", "outputs")]
+    rank = ranked.index(model) + 1 if model in ranked else None if model in MODELS else 1
     values = standing(win, right) | {
         "model": model, "kind": kind, "source": SOURCES.get(model, f"data/models/{model}" if kind == "trained" else ""),
         "control": kind not in ("trained", "imported", "outputs"), "baseline": model == "sft", "chosen": model == "dpo",
-        "rank": rank, "lineage": f"{rank:016x}", "validation": Standing(**standing(win, right)),
+        "rank": rank, "lineage": f"{rank or 0:016x}", "validation": Standing(**standing(win, right)),
     }  # fmt: skip
     return Row.model_validate(values | changes)
 

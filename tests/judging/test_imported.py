@@ -152,9 +152,8 @@ def test_outputs_are_judged_from_the_command_line(tmp_path: Path, start, capsys:
     assert "entry 5: no `instruction`" in told and "no output for 'five'" in told and "no preference for 'four'" in told
     rows = json.loads((tmp_path / "annotations.json").read_text())
     assert [row["preference"] for row in rows] == [2.0, 2.0, 2.0, None]
-    assert {(row["generator_1"], row["generator_2"], row["annotator_version"]) for row in rows} == {
-        ("theirs", "mine", "judge-7")
-    }
+    assert {(row["generator_1"], row["generator_2"]) for row in rows} == {("theirs", "mine")}
+    assert [row["annotator_version"] for row in rows] == [*["judge-7"] * 3, ""]  # a reply without a verdict is nobody's
     assert main(["leaderboard", str(tmp_path / "annotations.json"), "--out", str(tmp_path / "board")]) == 0
     with (tmp_path / "board" / "leaderboard.csv").open(newline="") as handle:
         table = {row["model"]: row for row in csv.DictReader(handle)}

@@ -24,8 +24,8 @@ class Standing(Contract):
     standard_error: Number
     """Of the win rate, over instructions."""
     discrete_win_rate: Number
-    discrete_win_rate_low: Number
-    discrete_win_rate_high: Number
+    discrete_win_rate_low: Number = None
+    discrete_win_rate_high: Number = None
     n_wins: int
     n_wins_base: int
     n_draws: int
@@ -35,11 +35,11 @@ class Standing(Contract):
     lc_standard_error: Number
     lc_low: Number
     lc_high: Number
-    corrected_win_rate: Number
+    corrected_win_rate: Number = None
     """Free of the judge's bias, by prediction-powered inference, where some right verdicts are known."""
-    corrected_low: Number
-    corrected_high: Number
-    n_truth: int
+    corrected_low: Number = None
+    corrected_high: Number = None
+    n_truth: int = 0
     """Comparisons whose right verdict is known and counted in `corrected_win_rate`."""
     bradley_terry: Number
     """Natural log-strength. A null end of its interval beside a number is infinite."""
@@ -63,9 +63,9 @@ class Standing(Contract):
     """Comparisons without one."""
     prefers_first: Number
     """Verdicts that go to the answer shown first."""
-    prefers_longer: Number
+    prefers_longer: Number = None
     """Verdicts that go to the longer answer, of pairs whose lengths differ."""
-    consistent: Number
+    consistent: Number = None
     """Pairs judged in both orders where both verdicts name the same answer."""
     usd: float
     usd_per_1000: float

@@ -218,6 +218,38 @@ def test_chat_names_the_models_that_are_there(project: Path, capsys: pytest.Capt
     assert "in data/models: sft" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    "name",
+    ["sft", "data/models/sft", "data/models/sft/", "data/models/sft/config.json", "data/alignment/sft", "ABSOLUTE"],
+)
+def test_chat_finds_a_model_by_whatever_of_it_is_named(
+    project: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.chdir(project)
+    stage = project / "data/alignment/sft"
+    stage.mkdir(parents=True, exist_ok=True)
+    (stage / "record.json").write_text("{}")
+    name = str(project / "data/models/sft") if name == "ABSOLUTE" else name
+    assert chat.model_folder(name).resolve() == project / "data/models/sft"
+
+
+def test_chat_says_of_weights_that_are_no_numbers(
+    project: Path, monkeypatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import torch
+    from safetensors.torch import load_file, save_file
+
+    monkeypatch.chdir(project)
+    shutil.copytree("data/models/sft", "broken")
+    tensors = load_file("broken/model.safetensors")
+    save_file(
+        {name: torch.full_like(value, float("nan")) for name, value in tensors.items()}, "broken/model.safetensors"
+    )
+    assert main(["chat", "broken"]) == 2
+    error = capsys.readouterr().err
+    assert "holds NaN or infinity" in error and len(error.strip().splitlines()) == 1
+
+
 @pytest.mark.skipif(shutil.which("bash") is None, reason="needs bash")
 def test_a_closed_pipe_is_no_crash() -> None:
     done = subprocess.run(

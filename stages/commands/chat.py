@@ -15,7 +15,7 @@ HELP = "/quit ends · /help shows this · anything else is a question; each one 
 def register(subparsers: argparse._SubParsersAction) -> None:
     command = subparsers.add_parser("chat", help="talk to a model, or pipe prompts in")
     add = command.add_argument
-    add("model", nargs="?", default="dpo", help="a key of data/models, or a model folder (default: dpo)")
+    add("model", nargs="?", default="dpo", help="a key of data/models, or any model folder (default: dpo)")
     add("--temperature", type=float, default=0.0, help="0 is greedy (default)")
     add("--top-p", type=float, default=0.95)
     add("--max-new-tokens", type=int, default=128)
@@ -24,8 +24,13 @@ def register(subparsers: argparse._SubParsersAction) -> None:
 
 
 def model_folder(name: str) -> Path:
-    """A key of data/models or a path, as a model folder. Raises InputError naming what is there."""
-    for folder in (MODELS / name, Path(name)):
+    """A key of data/models or a path, as a model folder: also a file of it, or the folder of the stage that made it.
+
+    Raises InputError naming what is there.
+    """
+    path = Path(name)
+    of_stage = [MODELS / path.name] if (path / "record.json").is_file() else []
+    for folder in (MODELS / name, path, *of_stage, *([path.parent] if path.is_file() else [])):
         if (folder / "config.json").is_file():
             return folder
     there = sorted(path.parent.name for path in MODELS.glob("*/config.json"))

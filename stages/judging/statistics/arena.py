@@ -14,7 +14,7 @@ from scipy import sparse
 from stages.base.errors import InputError
 from stages.judging.statistics.battles import Battles, groups, has_maximum, read
 from stages.judging.statistics.intervals import Bounds, exact_deviance, likelihood_end, shrunk
-from stages.judging.statistics.logistic import sigmoid
+from stages.judging.statistics.logistic import log1pexp, sigmoid
 
 PRIOR_TIES = 1.0  # ties added to each compared pair where a model has won or lost everything
 _END = 15.0  # log-strength beyond which nothing is left to learn
@@ -203,4 +203,4 @@ def _descend(wins: np.ndarray, start: np.ndarray, free: np.ndarray) -> tuple[flo
 
 
 def _loss(wins: np.ndarray, w: np.ndarray) -> float:
-    return float((wins * np.logaddexp(0, w - w[:, None])).sum())
+    return float((wins * log1pexp(w - w[:, None])).sum())

@@ -59,9 +59,11 @@ class Design:
                 f"every answer is {abs(self.delta[0]):g} characters {'shorter' if self.delta[0] > 0 else 'longer'} "
                 "than the baseline's, so length and quality can't be told apart"
             )
+        if self.extra is not None or not self.delta.any():
+            return ""
         squashed = squash(self.delta, self.scale)
         rest = squashed - self.fixed @ np.linalg.lstsq(self.fixed, squashed, rcond=None)[0]
-        if self.extra is None and self.delta.any() and float(np.sqrt((rest**2).mean())) < DISTINCT:
+        if float(np.sqrt((rest**2).mean())) < DISTINCT:
             return "the differences in length are all but the same, so length and quality can't be told apart"
         return ""
 
@@ -153,5 +155,6 @@ def regularising_rows(gamed: Any, *, with_difficulty: bool) -> Extra:
         raise InputError(f"gamed: row {int(bad[0])}: no length, or a preference outside 0..1")
     if "model" not in column_names(gamed):
         raise InputError("gamed: column `model` is missing")
-    models = len(set(np.asarray(gamed["model"]).tolist()))
+    names = gamed["model"]
+    models = names.nunique() if hasattr(names, "nunique") else len(set(np.asarray(names).tolist()))
     return Extra(np.column_stack([*x, np.zeros(len(y))]), y, np.full(len(y), GAMED_WEIGHT / max(models, 1)))

@@ -10,7 +10,7 @@ import numpy as np
 
 from stages.judging.statistics.intervals import Bounds, exact_deviance, likelihood_end, shrunk
 from stages.judging.statistics.length_design import Design
-from stages.judging.statistics.logistic import maximum_likelihood, sigmoid
+from stages.judging.statistics.logistic import log1pexp, maximum_likelihood, sigmoid
 
 _END = 15.0  # logit of a rate that is 0 or 100 to seven digits
 _FAR = 40.0  # a weight beyond this diverges: the likelihood is at its bound
@@ -62,7 +62,7 @@ class _Profile:
     def loss(self, w: np.ndarray) -> float:
         """Negative log-likelihood; w [k]."""
         z = self.x @ w
-        return float(self.weights @ (np.logaddexp(0, z) - self.y * z))
+        return float(self.weights @ (log1pexp(z) - self.y * z))
 
     def __call__(self, goal: float, start: np.ndarray) -> tuple[float, np.ndarray]:
         """(Loss, all weights but the bias, which follows from them), by Newton's method; start [k - 1]."""

@@ -58,8 +58,8 @@ class ServerSettings(Section):
 
     @property
     def server(self) -> str:
-        """The server's one name, in messages and in the cache."""
-        return normal_url(self.base_url)
+        """The server's name in messages: without what may be a key in its query."""
+        return normal_url(self.base_url).partition("?")[0]
 
     @property
     def key(self) -> str:

@@ -264,6 +264,10 @@ def test_a_user_in_the_address_is_not_shown() -> None:
     assert "hunter2" not in str(ended.value) and "127.0.0.1:9/v1" in str(ended.value)
 
 
+def test_a_key_in_the_query_of_the_address_is_not_shown() -> None:
+    assert settings(base_url=f"https://host/v1?key={KEY}").server == "https://host/v1"
+
+
 def test_processes_that_wait_for_each_other_see_replies_when_they_come(start) -> None:
     """A thread holds the claim as another process would, and then gives it up without a reply."""
     judge = Scripted(lambda body, tries: (200, whole(), ""))

@@ -1,10 +1,10 @@
-"""Intervals for means and paired differences (normal theory; Student's t, as samples can be small)."""
+"""Intervals for means and paired differences (normal theory; Student's t, as samples can be small), and for shares."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from scipy.special import stdtrit
+from scipy.special import betaincinv, stdtrit
 
 
 class Interval(NamedTuple):
@@ -21,6 +21,16 @@ def mean_interval(values: Sequence[float] | np.ndarray, level: float = 0.95) -> 
         return Interval(mean, float("nan"), float("nan"))
     half = float(stdtrit(x.size - 1, 0.5 + level / 2)) * float(x.std(ddof=1)) / x.size**0.5
     return Interval(mean, mean - half, mean + half)
+
+
+def share_interval(count: int, n: int, level: float = 0.95) -> Interval:
+    """`count` of n, as a share, with Clopper and Pearson's exact bounds; NaN for n = 0."""
+    if n == 0:
+        return Interval(float("nan"), float("nan"), float("nan"))
+    tail = (1 - level) / 2
+    low = float(betaincinv(count, n - count + 1, tail)) if count else 0.0
+    high = float(betaincinv(count + 1, n - count, 1 - tail)) if count < n else 1.0
+    return Interval(count / n, low, high)
 
 
 def paired_interval(a: Sequence[float] | np.ndarray, b: Sequence[float] | np.ndarray, level: float = 0.95) -> Interval:

@@ -15,7 +15,7 @@ from stages.base.contracts.evaluation import Accuracy, Evaluation, TaskResult, T
 from stages.base.errors import InputError
 from stages.base.params import Section
 from stages.base.record import StageRun, stage
-from stages.base.stats import mean_interval
+from stages.base.stats import share_interval
 from stages.evaluation.items import ITEM, choice_items, text_items
 from stages.evaluation.multiple_choice import answer
 from stages.evaluation.perplexity import Loss, grouped, sample_documents, text_losses, total
@@ -76,12 +76,12 @@ def slug(name: str) -> str:
 
 def accuracy(answers: Sequence[Row], too_long: int) -> Accuracy:
     """Shares of right answers with a 95 % interval; null where none was given."""
-    mean, low, high = mean_interval([float(row["correct"]) for row in answers])
     count = len(answers)
+    share, low, high = share_interval(sum(bool(row["correct"]) for row in answers), count)
     return Accuracy(
-        acc=mean,
-        acc_low=max(low, 0.0),
-        acc_high=min(high, 1.0),
+        acc=share,
+        acc_low=low,
+        acc_high=high,
         acc_norm=sum(row["correct_norm"] for row in answers) / count if count else None,
         shots=sum(row["shots"] for row in answers) / count if count else None,
         answered=count,

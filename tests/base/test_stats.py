@@ -3,7 +3,7 @@ import pytest
 from scipy import stats as scipy_stats
 
 from stages.base.seeds import derive
-from stages.base.stats import mean_interval, paired_interval
+from stages.base.stats import mean_interval, paired_interval, share_interval
 
 
 def test_intervals_match_scipy_t_tests() -> None:
@@ -15,6 +15,13 @@ def test_intervals_match_scipy_t_tests() -> None:
     assert np.isnan(mean_interval([1.0]).low)
     with pytest.raises(ValueError, match="equal lengths"):
         paired_interval(a, b[:-1])
+
+
+@pytest.mark.parametrize(("count", "n"), [(0, 6), (1, 6), (6, 6), (40, 400)])
+def test_shares_have_scipys_exact_interval(count: int, n: int) -> None:
+    expected = scipy_stats.binomtest(count, n).proportion_ci(0.95, "exact")
+    assert share_interval(count, n) == pytest.approx((count / n, expected.low, expected.high))
+    assert np.isnan(share_interval(0, 0)).all()
 
 
 def test_seeds_differ_by_every_part_and_stay_63_bit() -> None:

@@ -35,7 +35,7 @@ def leaderboard_view(board: Leaderboard, agreement: Agreement | None) -> dict[st
         "intro": (
             "Test questions are of the test split: tuning showed none of them. Every model answered the same "
             f"{count(max((row.n for row in rows), default=0))}; a base model has never seen the chat format. Win rates "
-            f"are against {board.baseline}; rows are ordered by length-controlled win rate."
+            f"are against {board.baseline}; rows are ordered by length-controlled win rate, and controls hold no rank."
         ),
         "rows": [_row(row) for row in rows],
         "has_right": bool(rights),

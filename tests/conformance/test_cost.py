@@ -6,9 +6,9 @@ import pandas as pd
 import pytest
 from scipy.optimize import brentq
 
+from stages.lm.accelerators import named
 from stages.scaling.budget.cost import Assumptions, estimate
 from stages.scaling.budget.serving import serve_optimum
-from stages.lm.accelerators import named
 from stages.scaling.laws.law import Law
 
 

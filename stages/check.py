@@ -124,6 +124,7 @@ def check_names(values: dict[str, Any], pipeline: list[Declared]) -> None:
         ("judging.baseline.model", [lookup(values, "judging.baseline.model")], judged),
         ("judging.leaderboard.subject", [lookup(values, "judging.leaderboard.subject")], judged),
         ("judging.leaderboard.against", lookup(values, "judging.leaderboard.against"), judged),
+        ("publishing.board.side_by_side", lookup(values, "publishing.board.side_by_side"), judged),
     ):
         problems += [
             f"params.yaml: `{section}`: no model `{name}`{nearest(name, known)}" for name in names if name not in known

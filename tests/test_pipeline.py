@@ -4,8 +4,10 @@ records agree with dvc.yaml; a change reruns what it must and no more."""
 import json
 import os
 import shutil
+import sqlite3
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -136,3 +138,23 @@ def test_a_judge_param_and_an_added_model_rerun_no_more_than_they_must(project: 
     judged = {one.label for one in read_pipeline(project) if one.name == "judging.judge"}
     ran = stages_run(project)
     assert judged <= ran <= judged | below
+
+
+@pytest.mark.slow
+def test_an_experiment_in_a_workspace_of_its_own_leaves_its_runs_in_mlflow(project: Path) -> None:
+    for words in (
+        ["add", "-A"],
+        ["-c", "user.name=a", "-c", "user.email=a@b", "commit", "-q", "--allow-empty", "-m", "x"],
+    ):
+        assert run(project, "git", *words).returncode == 0
+    words = ["--temp", "--name", "fewer", "-S", "judging.agreement.pairs=8", "agreement"]
+    done = run(project, "dvc", "exp", "run", *words, track="on")
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-3000:]
+    store, deadline = project / ".trainyard", time.monotonic() + 120
+    while any((store / "workspaces").iterdir()) and time.monotonic() < deadline:
+        time.sleep(1)  # until the follower has shipped everything
+    with sqlite3.connect(store / "mlflow.db") as database:
+        found = database.execute(
+            "select name, status from runs join tags using (run_uuid) where key = 'experiment' and value = 'fewer'"
+        ).fetchall()
+    assert ("judging.agreement", "FINISHED") in found and any(name.startswith("fewer ") for name, _ in found)

@@ -11,6 +11,7 @@ import importlib
 import json
 import os
 import platform
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -133,6 +134,21 @@ def check_names(values: dict[str, Any], pipeline: list[Declared]) -> None:
         raise ParamError("; ".join(problems))
 
 
+def check_annotators(values: dict[str, Any]) -> None:
+    """What judging and annotating need and would miss only after all training."""
+    for section in ("alignment.annotate.annotator", "judging.judge.annotator"):
+        settings = lookup(values, section)
+        if not Path(settings["prompt"]).is_file():
+            raise ParamError(f"params.yaml: `{section}.prompt`: no file {settings['prompt']}")
+        if settings["provider"] == "openai" and not re.match(r"https?://[^\s/]", settings["base_url"]):
+            raise ParamError(f"params.yaml: `{section}.base_url` must begin with http:// or https://")
+    for section in ("alignment.instructions.sources", "alignment.preferences.sources"):
+        if not lookup(values, section):
+            raise ParamError(
+                f"params.yaml: `{section}` is empty; alignment needs one item at least (docs/alignment.md)"
+            )
+
+
 def check_paths(pipeline: list[Declared]) -> None:
     """What an item reads is there and readable, or a stage writes it; a model to import is a model's folder."""
     outs = {out for one in pipeline for out in one.outs}
@@ -195,6 +211,7 @@ def check_values(values: dict[str, Any]) -> list[Declared]:
     check_params(values, declared_sections())
     pipeline = read_pipeline(values=values)
     check_names(values, pipeline)
+    check_annotators(values)
     return pipeline
 
 

@@ -5,6 +5,7 @@ Numba compiles a kernel at its first call and keeps it on disk, by a digest of a
 depends on it: what isn't there yet when a stage asks for it, the stage compiles itself, and to the same code.
 """
 
+import fcntl
 import os
 import subprocess
 import sys
@@ -71,9 +72,16 @@ def compile_tokens() -> None:
 
 def main() -> None:
     os.nice(5)
-    compile_corpus()
-    compile_tokens()
-    Path(os.environ["NUMBA_CACHE_DIR"], DONE).touch()
+    cache = Path(os.environ["NUMBA_CACHE_DIR"])
+    cache.mkdir(parents=True, exist_ok=True)
+    with (cache / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return  # another one is at it
+        compile_corpus()
+        compile_tokens()
+        (cache / DONE).touch()
 
 
 if __name__ == "__main__":

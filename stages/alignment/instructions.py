@@ -160,4 +160,6 @@ def main(key: str) -> None:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) != 2:
+        sys.exit("usage: python -m stages.alignment.instructions <a key of alignment.instructions.sources>")
     main(sys.argv[1])

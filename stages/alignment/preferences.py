@@ -60,4 +60,6 @@ def main(key: str) -> None:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) != 2:
+        sys.exit("usage: python -m stages.alignment.preferences <a key of alignment.preferences.sources>")
     main(sys.argv[1])

@@ -46,7 +46,7 @@ def billed_tokens(usage: Any) -> tuple[int, int]:
 
 def counts_tokens(reply: Mapping[str, Any]) -> bool:
     """Whether a reply says what it cost."""
-    return any(billed_tokens(reply.get("usage")))
+    return billed_tokens(reply.get("usage"))[0] > 0
 
 
 def _count(usage: Any, *names: str) -> int:

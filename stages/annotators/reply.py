@@ -34,6 +34,7 @@ BROKEN = {
     "error", "abort", "aborted", "cancelled", "canceled", "insufficient_system_resource", "tool_calls", "tool_use",
     "function_call", "malformed_function_call",
 }  # fmt: skip
+MOST_NATS, ROUNDING = 1e4, 1e-3  # a log-probability lies between the one, negative, and the other
 TAIL = 40  # characters of separate thoughts by which they are found among the tokens
 _MAX_NAME = 100
 
@@ -191,23 +192,23 @@ def _label(token: Any) -> str:
 
 
 def _from_top(position: Mapping[str, Any]) -> float | None:
-    """p(2) / (p(1) + p(2)); None where neither has a probability."""
+    """p(2) / (p(1) + p(2)); None where neither has a probability, or a server says what is none."""
     # A tokenizer may have several tokens for one label ("1", " 1"): their probabilities add up.
     top = position.get("top_logprobs")
     seen: dict[str, float] = {}
     for entry in [*(top if isinstance(top, list) else ()), position]:
         if isinstance(entry, Mapping) and _label(entry.get("token")):
-            seen.setdefault(entry["token"], _probability(entry.get("logprob")))
+            probability = _probability(entry.get("logprob"))
+            if probability is None:
+                return None
+            seen.setdefault(entry["token"], probability)
     mass = {label: sum(p for token, p in seen.items() if token.strip() == label) for label in LABELS}
     total = mass["1"] + mass["2"]
     return mass["2"] / total if total > 0 else None
 
 
-def _probability(logprob: Any) -> float:
+def _probability(logprob: Any) -> float | None:
+    """0 of no number; None of a number that is no logarithm of a probability."""
     if isinstance(logprob, bool) or not isinstance(logprob, int | float):
         return 0.0
-    try:
-        value = math.exp(min(0.0, float(logprob)))
-    except OverflowError:  # an integer of hundreds of digits
-        return 0.0
-    return 0.0 if math.isnan(value) else value
+    return math.exp(min(logprob, 0)) if -MOST_NATS < logprob < ROUNDING else 0.0 if logprob <= -MOST_NATS else None

@@ -147,23 +147,39 @@ def _parquet_rows(file: Path) -> Iterator[Row]:
     if missing := [name for name in ("question", "choices", "answer") if name not in table.column_names]:
         raise InputError(f"{file}: no column `{missing[0]}`; a task needs question, choices and answer (index)")
     for number, row in enumerate(table.to_pylist()):
+        if not isinstance(row["choices"], list) or isinstance(row["answer"], bool):
+            raise InputError(f"{file}: row {number}: choices must be a list of texts, and answer an index from 0")
         yield _checked(row, f"{file}: row {number}")
 
 
 def _csv_rows(file: Path) -> Iterator[Row]:
     header: list[str] = []
+    names: list[str] = []
     for place, cells in _cells(file):
         if not header:
             header = [cell.strip() for cell in cells]
             if "question" not in header or "answer" not in header:
                 raise InputError(f"{place}: the header must name `question`, the choices and `answer`")
+            if "" in header:
+                raise InputError(f"{place}: column {header.index('') + 1} has no name; leave an index out of the file")
+            if twice := next((name for name in header if header.count(name) > 1), None):
+                raise InputError(f"{place}: column `{twice}` stands twice; give each choice a name of its own")
+            names = [name for name in header if name not in ("question", "answer", *OPTIONAL)]
             continue
         if len(cells) != len(header):
             raise InputError(f"{place}: {len(cells)} cells, the header has {len(header)}")
         named = dict(zip(header, cells, strict=True))
-        choices = [cell for name, cell in named.items() if name not in ("question", "answer", *OPTIONAL) and cell]
         own = {name: named[name] for name in OPTIONAL if named.get(name)}
-        yield _checked(own | _answered([named["question"], *choices, named["answer"]], place), place)
+        row = _answered([named["question"], *(named[name] for name in names), named["answer"]], place)
+        yield _checked(own | _without_blanks(row, place), place)
+
+
+def _without_blanks(row: Row, place: str) -> Row:
+    """Without the empty cells of a row that has fewer choices than the header; the answer names a cell of the file."""
+    filled = [index for index, choice in enumerate(row["choices"]) if choice]
+    if row["answer"] not in filled:
+        raise InputError(f"{place}: the answer names an empty choice")
+    return row | {"choices": [row["choices"][index] for index in filled], "answer": filled.index(row["answer"])}
 
 
 def _cells(file: Path) -> Iterator[tuple[str, list[str]]]:

@@ -1,5 +1,6 @@
 """A model of somebody else's as a folder of `data/models/`: `python -m stages.pretraining.imported <key>`."""
 
+import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +20,7 @@ class ImportedParams(Section):
     """Hugging Face folder on this machine: config.json, safetensors, tokenizer.json, tokenizer_config.json."""
 
 
+UNUSED = re.compile(r"rotary_emb\.inv_freq$")  # of what a file may hold beside a model's weights
 SAMPLING = ("do_sample", "temperature", "top_p", "top_k")  # what is kept of their config of generation
 PARAMS: dict[str, type[Section]] = {"models.import.*": ImportedParams}
 
@@ -35,7 +37,21 @@ def _read(source: Path) -> tuple["ModelConfig", "ChatTokenizer"]:
     from stages.lm.chat import load_tokenizer
     from stages.lm.hf import read_config
 
-    config, tokenizer = read_config(source), load_tokenizer(source)
+    config = read_config(source)
+    if "auto_map" in read_json(source / "config.json"):
+        raise InputError(
+            f"{source}/config.json: `auto_map` names code of its own, which is never run; remove it if unused"
+        )
+    template = source / "tokenizer_config.json"
+    named = read_json(template).get("chat_template") if template.is_file() else None
+    texts = (
+        [one.get("template") if isinstance(one, dict) else None for one in named]
+        if isinstance(named, list)
+        else [named]
+    )
+    if named is not None and not all(isinstance(text, str) for text in texts):
+        raise InputError(f"{template}: `chat_template` is no text; mend it, or remove it for a plain one")
+    tokenizer = load_tokenizer(source)
     tokenizer.check_template()
     if tokenizer.vocab_size > config.vocab_size:
         raise InputError(
@@ -57,6 +73,7 @@ def bring_in(source: Path, folder: Path) -> dict[str, Any]:
 
     config, tokenizer = _read(source)
     weights = read_weights(source, config)
+    _refuse_others(source, weights)
     dtype = str(next(iter(weights.values())).dtype).removeprefix("torch.")
     write_weights(folder, weights)
     write_json(folder / "config.json", hf_config(config, tokenizer, dtype))
@@ -75,6 +92,20 @@ def bring_in(source: Path, folder: Path) -> dict[str, Any]:
         "dtype": dtype,
         "chat_template": "plain" if tokenizer.template.source == PLAIN else "own",
     }
+
+
+def _refuse_others(source: Path, weights: dict[str, Any]) -> None:
+    """InputError where the files hold weights that the config has no place for: without them it is another model."""
+    from safetensors import safe_open
+
+    for path in sorted(source.glob("*.safetensors")):
+        with safe_open(path, framework="pt") as file:
+            for name in sorted(set(file.keys()) - set(weights)):
+                if UNUSED.search(name):
+                    continue
+                tied = name == "lm_head.weight" and "model.embed_tokens.weight" in weights
+                if not tied or not bool((file.get_tensor(name) == weights["model.embed_tokens.weight"]).all()):
+                    raise InputError(f"{path}: config.json has no place for {name}; without it this is another model")
 
 
 def main() -> None:

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -29,6 +30,11 @@ COLUMNS = {
     **dict.fromkeys(("usd", "usd_per_1000", "seconds_per_1000")),
     **dict.fromkeys(("judge", "judge_simulated", "lineage")),
 }
+CONTROL, MARKUP, FORMULA = (
+    re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]"),
+    re.compile(r"[|\[\]<>`\\]"),
+    ("=", "+", "-", "@"),
+)
 
 
 def published_rows(board: Leaderboard) -> list[dict[str, Any]]:
@@ -61,7 +67,15 @@ def as_json(rows: Sequence[Mapping[str, Any]], board: Leaderboard) -> str:
 def _cell(cell: Any) -> str:
     if isinstance(cell, bool):
         return "yes" if cell else "no"
-    return f"{cell:.6g}" if isinstance(cell, float) else str(cell)
+    if isinstance(cell, float):
+        return f"{cell:.6g}"
+    text = CONTROL.sub(" ", str(cell))
+    return f"'{text}" if isinstance(cell, str) and text[:1] in FORMULA else text  # or a spreadsheet computes it
+
+
+def _marked(name: str) -> str:
+    """A name from outside as Markdown: what would end the cell, or begin a link or a tag, is only text."""
+    return MARKUP.sub(r"\\\g<0>", CONTROL.sub(" ", name))
 
 
 def as_markdown(board: Leaderboard, title: str) -> str:
@@ -79,7 +93,7 @@ def as_markdown(board: Leaderboard, title: str) -> str:
         f"|--:|---|{'--:|' * (len(head) - 1)}",
     ]
     for row in board.rows:
-        name = f"{row.model}{' (control)' if row.control else ''}{' (baseline)' if row.baseline else ''}"
+        name = f"{_marked(row.model)}{' (control)' if row.control else ''}{' (baseline)' if row.baseline else ''}"
         cells = [
             "–" if row.rank is None else str(row.rank),
             f"**{name}**" if row.chosen else name,

@@ -27,6 +27,14 @@ def test_preferences_are_weighted_by_the_labels_log_probabilities() -> None:
     assert read_choice(reply("1", {"1": 1.0})).second == 0.0
 
 
+@pytest.mark.parametrize("logprob", [math.nan, 5.0, math.inf])
+def test_numbers_that_are_no_log_probabilities_leave_the_text_to_be_read(logprob: float) -> None:
+    tokens = [{"token": "1", "logprob": logprob}, {"token": "2", "logprob": -0.1}]
+    logprobs = {"content": [{**tokens[0], "top_logprobs": tokens}]}
+    choice = read_choice({"choices": [{"message": {"content": "1"}, "logprobs": logprobs}]})
+    assert (choice.second, choice.weighted) == (0.0, False)
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [

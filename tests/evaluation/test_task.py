@@ -156,6 +156,36 @@ def test_a_bad_table_is_told_in_one_line(tmp_path: Path, text: str, message: str
     assert "\n" not in str(raised.value)
 
 
+def test_letters_name_columns_of_the_file_whatever_is_blank(tmp_path: Path) -> None:
+    file = tmp_path / "blank.csv"
+    file.write_text("question,a,b,c,answer\ncapital?,,y,z,B\nother?,x,,z,2\n")
+    first, second = table_questions(file)
+    assert (first["choices"], first["choices"][first["answer"]]) == (["y", "z"], "y")
+    assert (second["choices"], second["choices"][second["answer"]]) == (["x", "z"], "z")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("question,a,b,answer\nq,x,,B\n", "2: the answer names an empty choice"),
+        ("question,a,a,b,answer\nq,x,y,z,A\n", "1: column `a` stands twice"),
+        (",question,a,b,answer\n0,q,x,y,A\n", "1: column 1 has no name"),
+    ],
+)
+def test_columns_that_would_be_read_otherwise_are_refused(tmp_path: Path, text: str, message: str) -> None:
+    file = tmp_path / "odd.csv"
+    file.write_text(text)
+    with pytest.raises(InputError, match=message):
+        table_questions(file)
+
+
+def test_choices_of_a_parquet_file_are_a_list(tmp_path: Path) -> None:
+    file = tmp_path / "text.parquet"
+    pq.write_table(pa.table({"question": ["q"], "choices": ["ab"], "answer": [1]}), file)
+    with pytest.raises(InputError, match="row 0: choices must be a list"):
+        table_questions(file)
+
+
 def test_texts_of_files_and_folders(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("one document\nof two lines")
     (tmp_path / "b.jsonl").write_text(json.dumps({"text": "x", "source": "web", "id": "i", "more": 1}) + "\n")

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from stages.base.errors import InputError
 from stages.lm.build import build_model
@@ -133,3 +133,19 @@ def test_what_is_no_model_is_refused_in_one_line(
     error = capsys.readouterr().err
     assert caught.value.code == 2 and said in error and len(error.strip().splitlines()) == 1
     assert not Path("data/models/mine").exists()
+
+
+def test_a_config_that_names_code_and_weights_it_has_no_place_for_are_refused(tmp_path: Path) -> None:
+    theirs = tmp_path / "theirs"
+    save_tokenizer(theirs, train_bpe(["a b"], 261, "gpt2"))
+    save_model(theirs, build_model(tiny(vocab_size=320), 0))
+    config = json.loads((theirs / "config.json").read_text())
+    (theirs / "config.json").write_text(json.dumps(config | {"auto_map": {"AutoModel": "theirs.Model"}}))
+    with pytest.raises(InputError, match="auto_map"):
+        imported.check_source(theirs)
+    (theirs / "config.json").write_text(json.dumps(config))
+    weights = load_file(theirs / "model.safetensors")
+    name = "model.layers.0.self_attn.sinks"
+    save_file(weights | {name: weights["model.norm.weight"].clone()}, theirs / "model.safetensors")
+    with pytest.raises(InputError, match=f"no place for {name}"):
+        imported.bring_in(theirs, tmp_path / "mine")

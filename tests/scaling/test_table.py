@@ -8,8 +8,7 @@ import pytest
 
 from stages.base.errors import InputError
 from stages.scaling.laws.law import Law
-from stages.scaling.tables.table import read_table
-from stages.scaling.tables.units import other_unit
+from stages.scaling.tables.table import other_unit, read_table
 
 LAW = Law(406.4, 410.7, 1.69, 0.34, 0.28)
 

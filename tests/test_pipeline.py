@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
-from stages.base.files import sha256_path, write_json
+from stages.base.files import sha256_path
 from stages.base.params import read_params
 from stages.base.pipeline import read_pipeline
 from stages.base.reference import params_schema
@@ -65,7 +66,7 @@ def change(project: Path, path: str, value: Any) -> None:
         del here[last]
     else:
         here[last] = value
-    write_json(project / "params.yaml", values)  # JSON is YAML
+    (project / "params.yaml").write_text(yaml.safe_dump(values, sort_keys=False))
 
 
 def stages_run(project: Path, *targets: str) -> set[str]:

@@ -1,6 +1,6 @@
 """What an experiment found: the verdict that its rule gives, with the numbers behind it."""
 
-from typing import Literal
+from typing import Any, Literal
 
 from stages.base.contracts import Contract, Number
 
@@ -79,3 +79,98 @@ class Verdict(Contract):
     look: Look | None = None
     notes: list[str] = []
     """What a reader must know before believing it; sentences."""
+
+
+class Summary(Contract):
+    """An arm's runs in one metric, whose unit all of it has."""
+
+    n: int
+    """Runs with a number."""
+    mean: Number
+    sd: Number
+    """Between runs, n − 1 below; null for one run."""
+    low: Number
+    high: Number
+    """Interval of the mean over seeds alone (Student's t at the verdict's level)."""
+
+
+class Arm(Contract):
+    name: str
+    baseline: bool
+    level: Number
+    """Of a trend; null elsewhere."""
+    revision: str
+    """Git revision whose code the arm runs; "" for the project's own."""
+    params: dict[str, Any]
+    """The params in which any two arms differ: dotted name → this arm's value, null where it has none."""
+    metrics: dict[str, Summary]
+    """The ruling metric first, then those that are reported beside it."""
+
+
+class Run(Contract):
+    """One arm at one seed."""
+
+    arm: str
+    seed: str
+    """As a reader names it: "3", or "run.seed 3, corpus.seed 5"."""
+    status: Literal["finished", "failed", "waiting"]
+    reason: str = ""
+    """The stage that failed and what it said last."""
+    values: dict[str, Number]
+    """Metric → its mean over items."""
+    n_items: dict[str, int]
+    points: list[tuple[float, float]] = []
+    """(compute, loss) of each run of a ladder, compute in FLOPs."""
+    stages: dict[str, str]
+    """Stage instance → how its key begins: one key is one run of one stage with its inputs, params and code."""
+
+
+class Cost(Contract):
+    executed: int
+    """Stage instances run for this claim."""
+    reused: int
+    """Stage instances whose results were there already."""
+    cpu_seconds: float
+    """Of the executed ones."""
+    judge_usd: float
+
+
+class Deviation(Contract):
+    """What the declaration says now, if it isn't what the runs were started with."""
+
+    digest: str
+    declaration: str
+
+
+class Claim(Contract):
+    """reports/claims/<name>.json: all that the page of a claim shows."""
+
+    name: str
+    claim: str
+    source: str
+    """Where it comes from; "" for a question of one's own."""
+    question: str
+    topic: str
+    """Of the lecture: data, tokenizer, model, tuning, alignment, evaluation, systems; "" for none."""
+    scale: list[str]
+    rule: str
+    metric: str
+    pair: list[str]
+    margin: Number
+    alpha: float
+    power: float
+    seeds: list[str]
+    """All that are declared, run or not."""
+    arms: list[Arm]
+    runs: list[Run]
+    verdict: Verdict
+    changes: list[str]
+    """What would change the verdict; sentences."""
+    cost: Cost
+    declaration: str
+    """YAML, as it was when the first run started."""
+    digest: str
+    """sha256 of its content, without comments and layout."""
+    deviation: Deviation | None = None
+    environment: dict[str, str]
+    """Python, torch, code: what the runs were made with."""

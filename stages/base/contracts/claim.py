@@ -119,7 +119,7 @@ class Run(Contract):
     values: dict[str, Number]
     """Metric → its mean over items."""
     n_items: dict[str, int]
-    points: list[tuple[float, float]] = []
+    points: tuple[tuple[float, float], ...] = ()
     """(compute, loss) of each run of a ladder, compute in FLOPs."""
     stages: dict[str, str]
     """Stage instance → how its key begins: one key is one run of one stage with its inputs, params and code."""

@@ -67,6 +67,8 @@ class Verdict(Contract):
     high: Number = None
     p: Number = None
     df: Number = None
+    adjusted_p: Number = None
+    """Holm's over the suite that the claim was run in; null for a claim alone."""
     level: float
     """Of the interval, .95 for alpha .05."""
     null: float = 0.0
@@ -75,9 +77,9 @@ class Verdict(Contract):
     n_items: int = 0
     estimator: str = ""
     """A sentence that names how effect and interval were computed."""
-    comparisons: list[Comparison] = []
+    comparisons: list[Comparison] = Field(default_factory=list)
     look: Look | None = None
-    notes: list[str] = []
+    notes: list[str] = Field(default_factory=list)
     """What a reader must know before believing it; sentences."""
 
 

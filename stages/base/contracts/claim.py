@@ -157,6 +157,8 @@ class Claim(Contract):
     scale: list[str]
     rule: str
     metric: str
+    unit: str
+    """Of the metric: %, bits per byte; "" where it has none."""
     pair: list[str]
     margin: Number
     alpha: float

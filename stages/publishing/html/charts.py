@@ -141,8 +141,8 @@ class Plot:
     def svg(self) -> str:
         x_low, x_high = self.x.padded(self.pad)
         y_low, y_high = self.y.padded(self.pad)
-        px = _pixels(x_low, x_high, MARGIN_LEFT, self.width - MARGIN_RIGHT, self.x.log)
-        py = _pixels(y_low, y_high, self.height - MARGIN_BOTTOM, MARGIN_TOP, self.y.log)
+        px = pixels(x_low, x_high, MARGIN_LEFT, self.width - MARGIN_RIGHT, self.x.log)
+        py = pixels(y_low, y_high, self.height - MARGIN_BOTTOM, MARGIN_TOP, self.y.log)
         out = [
             f'<svg class="plot" viewBox="0 0 {self.width:g} {self.height:g}" role="img" '
             f'aria-label="{escape(self.title)}">'
@@ -219,7 +219,7 @@ class Plot:
         return math.isfinite(x) and math.isfinite(y) and (x > 0 or not self.x.log) and (y > 0 or not self.y.log)
 
 
-def _pixels(low: float, high: float, start: float, end: float, log: bool):
+def pixels(low: float, high: float, start: float, end: float, log: bool):
     """The affine (or log-affine) map from [low, high] to [start, end]."""
     a, b = (math.log10(low), math.log10(high)) if log else (low, high)
 

@@ -1,0 +1,96 @@
+"""Numbers of a claim as its pages show them: as many digits as the spread between runs tells apart."""
+
+import math
+from collections.abc import Iterable
+
+from stages.base.contracts.claim import Claim, Run, Summary, Verdict
+from stages.publishing.html.charts import compact
+from stages.publishing.html.numbers import count, number
+
+
+def places(spreads: Iterable[float | None]) -> int:
+    """Decimals with which the smallest of these spreads has two significant digits; 3 where there is none."""
+    known = [abs(spread) for spread in spreads if spread is not None and spread]
+    return min(6, max(0, 1 - math.floor(math.log10(min(known))))) if known else 3
+
+
+def shown(value: float | None, decimals: int) -> str:
+    """A number with so many decimals, a true minus and thin spaces between thousands; `–` for none."""
+    if (known := number(value)) is None:
+        return "–"
+    if abs(known) >= 1e9:
+        return compact(known).replace("-", "−")
+    text = count(known) if decimals == 0 else f"{known:,.{decimals}f}".replace(",", "\u202f")
+    return text.replace("-", "−")
+
+
+def signed(value: float | None, decimals: int) -> str:
+    """The same with a plus."""
+    text = shown(value, decimals)
+    return f"+{text}" if value is not None and value > 0 and text != "–" else text
+
+
+def between(low: float | None, high: float | None, decimals: int) -> str:
+    """`1.2 to 3.4`; one end alone as `at least` or `at most`; empty for none."""
+    if low is None or high is None:
+        end, words = (high, "at most") if low is None else (low, "at least")
+        return "" if end is None else f"{words} {shown(end, decimals)}"
+    return f"{shown(low, decimals)} to {shown(high, decimals)}"
+
+
+def probability(p: float | None) -> str:
+    """`p = .031`, as statistics are printed."""
+    if p is None:
+        return ""
+    return "p < .001" if p < 0.001 else f"p = {p:.3f}".replace("0.", ".", 1)
+
+
+def metric_places(claim: Claim, metric: str) -> int:
+    """Decimals of a metric: of the least standard deviation of an arm, else of the spread over all runs."""
+    found = [arm.metrics[metric] for arm in claim.arms if metric in arm.metrics]
+    if spreads := [one.sd for one in found if one.sd]:
+        return places(spreads)
+    values = [value for run in claim.runs if (value := run.values.get(metric)) is not None]
+    return places([max(values) - min(values)]) if values else 3
+
+
+def effect_places(verdict: Verdict) -> int:
+    """Decimals of effects: of half of the narrowest interval."""
+    widths = [(one.high - one.low) / 2 for one in verdict.comparisons if one.low is not None and one.high is not None]
+    if verdict.low is not None and verdict.high is not None:
+        widths.append((verdict.high - verdict.low) / 2)
+    return places(widths or [verdict.effect])
+
+
+def effect_text(verdict: Verdict) -> str:
+    """`+1.20 (0.31 to 2.09)`, or `–`."""
+    if verdict.effect is None:
+        return "–"
+    decimals = effect_places(verdict)
+    reach = between(verdict.low, verdict.high, decimals)
+    return signed(verdict.effect, decimals) + (f" ({reach})" if reach else "")
+
+
+def summary_text(summary: Summary | None, decimals: int) -> str:
+    """`83.9 ± 1.2`: mean and standard deviation between runs."""
+    if summary is None or summary.mean is None:
+        return "–"
+    spread = f" ± {shown(summary.sd, decimals)}" if summary.sd is not None else ""
+    return shown(summary.mean, decimals) + spread
+
+
+def duration(seconds: float) -> str:
+    """CPU time in a unit that can be read."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def sizes(claim: Claim) -> str:
+    """`3 seeds × 360 items`; the seeds that the verdict uses."""
+    seeds = f"{claim.verdict.n_seeds} seed{'s' * (claim.verdict.n_seeds != 1)}"
+    return f"{seeds} × {count(claim.verdict.n_items)} items" if claim.verdict.n_items else seeds
+
+
+def finished(claim: Claim) -> list[Run]:
+    return [run for run in claim.runs if run.status == "finished"]

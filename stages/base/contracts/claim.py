@@ -2,6 +2,8 @@
 
 from typing import Any, Literal
 
+from pydantic import Field
+
 from stages.base.contracts import Contract, Number
 
 Word = Literal["supported", "contradicted", "undecided", "equivalent", "inadmissible", "deviated"]

@@ -8,7 +8,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 PHASES = {
-    "corpus", "tokens", "scaling", "pretraining", "evaluation", "alignment", "judging", "publishing",
+    "corpus", "tokens", "scaling", "pretraining", "evaluation", "alignment", "judging", "experiment", "publishing",
 }  # fmt: skip
 MAY_IMPORT = {
     "base": {"base"},

@@ -65,7 +65,7 @@ def duplicate_keys(text: str) -> list[str]:
     """Keys that stand twice in one mapping of a YAML file, with both lines: YAML would keep the last in silence."""
     found = []
     seen_nodes: set[int] = set()
-    pending: list[tuple[str, yaml.Node | None]] = [("", yaml.compose(text, Loader=yaml.SafeLoader))]
+    pending: list[tuple[str, yaml.Node | None]] = [("", yaml.compose(text, Loader=Loader))]
     while pending:
         path, node = pending.pop()
         if id(node) in seen_nodes:

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +24,11 @@ class Declared:
     label: str  # as DVC prints it: `respond@sft`
     name: str
     item: str | None
+    cmd: str
     deps: tuple[str, ...]
     params: tuple[str, ...]
     outs: tuple[str, ...]
+    uncached: tuple[str, ...] = ()  # outs that DVC hashes and does not keep
     section: str | None = None  # of params: the item itself, `models.import.mine`
 
     @property
@@ -72,7 +75,12 @@ def _stages(root: Path) -> Iterator[tuple[str, dict[str, Any]]]:
         text = (root / "dvc.yaml").read_text(encoding="utf-8")
     except FileNotFoundError:
         raise ParamError("dvc.yaml: not found; run from the project's root") from None
-    yield from yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))["stages"].items()
+    yield from _parsed(text).items()
+
+
+@lru_cache(maxsize=8)
+def _parsed(text: str) -> dict[str, Any]:
+    return yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))["stages"]
 
 
 def _items(body: dict[str, Any]) -> str:
@@ -86,18 +94,25 @@ def _module(label: str, body: dict[str, Any]) -> str:
     return module.group(1)
 
 
+def _flags(out: str | dict[str, dict[str, Any]]) -> dict[str, Any]:
+    return {} if isinstance(out, str) else next(iter(out.values()))
+
+
 def _declare(
     label: str, key: str | None, body: dict[str, Any], scope: dict[str, Any], values: dict, items: str = ""
 ) -> Declared:
     def fill(text: str) -> str:
         return _REFERENCE.sub(lambda match: str(lookup({**values, **scope}, match.group(1))), text)
 
+    outs = {fill(out if isinstance(out, str) else next(iter(out))): out for out in body.get("outs", [])}
     return Declared(
         label=label,
         name=_module(label, body),
         item=key,
+        cmd=fill(body["cmd"]),
         deps=tuple(fill(dep) for dep in body.get("deps", [])),
         params=tuple(fill(param) for param in body.get("params", [])),
-        outs=tuple(fill(out if isinstance(out, str) else next(iter(out))) for out in body.get("outs", [])),
+        outs=tuple(outs),
+        uncached=tuple(path for path, out in outs.items() if _flags(out).get("cache") is False),
         section=f"{items}.{key}" if key else None,
     )

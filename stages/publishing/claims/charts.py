@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from html import escape
 
 from stages.base.contracts.claim import Claim, Comparison
-from stages.publishing.claims.figures import effect_places, finished, metric_places, shown, signed
+from stages.publishing.claims.figures import effect_places, effect_unit, finished, metric_places, shown, signed
 from stages.publishing.html.charts import MARGIN_TOP, Axis, Plot, Shape, compact, pixels
 
 WIDTH, ROW, RIGHT, BOTTOM = 640.0, 46.0, 16.0, 40.0
@@ -187,7 +187,7 @@ def effects_chart(claim: Claim) -> str:
         "trend": f"slope of {claim.metric}",
         "scaling": "times the compute, or difference of slopes",
         "predicted": f"reached − predicted, {claim.metric}",
-    }.get(verdict.analysis, f"difference of {claim.metric}" + (f", {claim.unit}" if claim.unit else ""))
+    }.get(verdict.analysis, f"difference of {claim.metric}" + (f", {effect_unit(claim)}" if effect_unit(claim) else ""))
     return strip_chart(strips, label, f"Effects of {claim.name} with intervals", null=verdict.null, margin=claim.margin)
 
 

@@ -62,13 +62,23 @@ def effect_places(verdict: Verdict) -> int:
     return places(widths or [verdict.effect])
 
 
-def effect_text(verdict: Verdict) -> str:
-    """`+1.20 (0.31 to 2.09)`, or `–`."""
-    if verdict.effect is None:
-        return "–"
-    decimals = effect_places(verdict)
-    reach = between(verdict.low, verdict.high, decimals)
-    return signed(verdict.effect, decimals) + (f" ({reach})" if reach else "")
+def effect_value(claim: Claim, value: float | None) -> str:
+    """An effect without its unit: differences carry a sign, multipliers of compute a `×`."""
+    decimals = effect_places(claim.verdict)
+    if is_multiplier(claim):
+        return f"{shown(value, decimals)} ×" if value is not None else "–"
+    return signed(value, decimals)
+
+
+def is_multiplier(claim: Claim) -> bool:
+    return claim.rule.startswith("multiplier(")
+
+
+def effect_unit(claim: Claim) -> str:
+    """Of differences of the metric; "" for slopes and multipliers, whose unit is another."""
+    if claim.verdict.effect is None or claim.verdict.analysis in ("scaling", "trend"):
+        return ""
+    return "points" if claim.unit == "%" else claim.unit
 
 
 def summary_text(summary: Summary | None, decimals: int) -> str:

@@ -10,8 +10,8 @@ from stages.base.params import Section
 from stages.base.record import StageRun
 from stages.publishing.html.page import render
 
-Name = Literal["leaderboard", "training", "evaluation", "scaling", "corpus"]
-STAGES: dict[Name, str] = {
+Name = Literal["leaderboard", "training", "evaluation", "scaling", "corpus", "claims"]
+STAGES: dict[Name, str] = {  # claims have none: `trainyard experiment report` makes their page
     "leaderboard": "board",
     "training": "training_report",
     "evaluation": "evaluation_report",

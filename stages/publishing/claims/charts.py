@@ -3,13 +3,15 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
+from textwrap import wrap
 
 from stages.base.contracts.claim import Claim, Comparison
 from stages.publishing.claims.figures import effect_places, effect_unit, finished, metric_places, shown, signed
 from stages.publishing.html.charts import MARGIN_TOP, Axis, Plot, Shape, compact, pixels
 
 WIDTH, ROW, RIGHT, BOTTOM = 640.0, 46.0, 16.0, 40.0
-CHARACTER, LONGEST = 8.8, 24  # of a name: width as drawn on a narrow screen, and what is cut off
+CHARACTER, LONGEST = 8.8, 20  # of a line of a name: width as drawn on a narrow screen, and where it breaks
+DIFFERENCES = ("difference", "equivalence", "ordering")  # analyses whose effect is one arm minus another
 COLOURS = ("c2", "c1", "c3", "c4", "c5")
 SHAPES: tuple[Shape, ...] = ("circle", "square")
 
@@ -48,7 +50,7 @@ def strip_chart(
     if null is not None:
         axis.take([null - (margin or 0.0), null + (margin or 0.0)])
     low, high = axis.padded(0.05)
-    left = 12 + CHARACTER * min(LONGEST, max(len(strip.name) for strip in strips))
+    left = 12 + CHARACTER * min(LONGEST, max(len(line) for strip in strips for line in wrap(strip.name, LONGEST)))
     bottom = MARGIN_TOP / 2 + ROW * len(strips)
     height, at = bottom + BOTTOM, pixels(low, high, left, WIDTH - RIGHT, False)
     out = [f'<svg class="plot" viewBox="0 0 {WIDTH:g} {height:g}" role="img" aria-label="{escape(title)}">']
@@ -103,10 +105,11 @@ def _joins(strips: Sequence[Strip], middles: Sequence[float], at) -> list[str]:
 
 
 def _strip(strip: Strip, middle: float, left: float, at) -> str:
-    name = strip.name if len(strip.name) <= LONGEST else f"{strip.name[: LONGEST - 1]}…"
+    lines = wrap(strip.name, LONGEST)[:2]
     out = [
-        f'<text class="tick" x="{left - 10:.1f}" y="{middle + 4:.1f}" text-anchor="end">{escape(name)}'
-        f"<title>{escape(strip.name)}</title></text>"
+        f'<text class="tick" x="{left - 10:.1f}" y="{middle + 4 + 15 * (i - (len(lines) - 1) / 2):.1f}" '
+        f'text-anchor="end">{escape(line)}<title>{escape(strip.name)}</title></text>'
+        for i, line in enumerate(lines)
     ]
     for place, value, note in strip.dots:
         y = _lane(middle, place, _seeds(strip))
@@ -154,8 +157,8 @@ def runs_chart(claim: Claim) -> str:
 
 
 def seed_effects(claim: Claim, comparison: Comparison) -> list[tuple[str, float]]:
-    """(Seed, difference of its two runs) of a comparison of two arms that is paired by seed."""
-    if "seed" not in claim.pair or not comparison.b:
+    """(Seed, difference of its two runs) of a difference of two arms that is paired by seed; empty for others."""
+    if "seed" not in claim.pair or not comparison.b or claim.verdict.analysis not in DIFFERENCES:
         return []
     values = {(run.arm, run.seed): run.values.get(claim.metric) for run in finished(claim)}
     found = []
@@ -170,13 +173,12 @@ def effects_chart(claim: Claim) -> str:
     """The verdict's comparisons as a forest plot, with the difference that each seed shows by itself."""
     verdict, strips = claim.verdict, []
     decimals = effect_places(verdict)
-    differences = verdict.analysis in ("difference", "equivalence", "ordering")
     for one in verdict.comparisons:
         if one.effect is None:
             continue
         dots = [
             (claim.seeds.index(seed), value, f"seed {seed}: {signed(value, decimals)}")
-            for seed, value in (seed_effects(claim, one) if differences else [])
+            for seed, value in seed_effects(claim, one)
         ]
         style = "c1" if one.effect == verdict.effect and one.low == verdict.low else "c2"
         note = f"{one.label}: {signed(one.effect, decimals)}"
@@ -200,19 +202,20 @@ def trend_chart(claim: Claim) -> str:
     means = []
     for arm in claim.arms:
         x, summary = arm.level or 0.0, arm.metrics.get(claim.metric)
-        for run in finished(claim):
-            value = run.values.get(claim.metric)
-            if run.arm == arm.name and value is not None:
-                note = f"{arm.name}, seed {run.seed}: {shown(value, decimals)}"
-                plot.points([x], [value], "c2", notes=[note])
         if summary is None or summary.mean is None:
             continue
         means.append((x, summary.mean))
         if summary.low is not None and summary.high is not None:
-            plot.interval(x, summary.low, summary.high, "c1", f"{arm.name}: interval over seeds")
+            plot.interval(x, summary.low, summary.high, "c0", f"{arm.name}: interval over seeds")
     if not means:
         return ""
-    plot.line([x for x, _ in means], [y for _, y in means], "c1 thin", "means")
+    plot.line([x for x, _ in means], [y for _, y in means], "c2 thin", "means")
+    for arm in claim.arms:
+        for run in finished(claim):
+            value = run.values.get(claim.metric)
+            if run.arm == arm.name and value is not None:
+                note = f"{arm.name}, seed {run.seed}: {shown(value, decimals)}"
+                plot.points([arm.level or 0.0], [value], "c2", notes=[note])
     return plot.svg()
 
 

@@ -30,9 +30,9 @@ def plain(text: str) -> str:
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    lines = [" | ".join(map(plain, head)), "|".join(["---", *["--:"] * (len(head) - 1)])]
-    lines += [" | ".join(map(plain, row)) for row in rows]
-    return [f"| {line} |" for line in lines]
+    rule = "|".join(["---", *["--:"] * (len(head) - 1)])
+    first, *lines = [f"| {' | '.join(map(plain, row))} |" for row in (head, *rows)]
+    return [first, f"|{rule}|", *lines]
 
 
 def fenced(text: str) -> list[str]:

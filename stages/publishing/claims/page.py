@@ -79,7 +79,7 @@ def tiles(claim: Claim) -> list[dict[str, str]]:
         label = f"{_deciding(claim)}{unit}" + (f"; {level} interval {reach}" if reach else "")
         found.append({"value": effect_value(claim, verdict.effect), "label": label})
     if verdict.p is not None:
-        against = f"two-sided, against {shown(verdict.null, 3) if verdict.null else 'no effect'}"
+        against = f"two-sided, against {f'{verdict.null:g}' if verdict.null else 'no effect'}"
         found.append({"value": probability(verdict.p), "label": f"{against}; alpha is {claim.alpha:g}"})
     found.append({"value": sizes(claim), "label": f"an arm; {len(claim.arms)} arms"})
     found.append({"value": duration(claim.cost.cpu_seconds), "label": "of CPU time, shared stages counted once"})
@@ -99,8 +99,8 @@ def effects_legend(claim: Claim) -> str:
     paired = any(seed_effects(claim, one) for one in claim.verdict.comparisons)
     words = f"Diamonds and bars: effect and {100 * claim.verdict.level:g} % interval. "
     words += "Dots: what each seed shows by itself. " if paired else ""
-    null = shown(claim.verdict.null, 3)
-    words += f"Dotted line: {'no effect' if null in ('0', '0.000') else f'the rule compares with {null}'}. "
+    null = claim.verdict.null
+    words += f"Dotted line: {f'{null:g}, which the rule compares with' if null else 'no effect'}. "
     return words + ("Shaded: effects below the margin." if claim.margin else "")
 
 
@@ -191,7 +191,7 @@ def metrics_table(claim: Claim) -> dict[str, Any]:
 
 
 def _name(arm: Arm) -> str:
-    return f"{arm.name} (baseline)" if arm.baseline else arm.name
+    return f"{arm.name} (baseline)" if arm.baseline and arm.name != "baseline" else arm.name
 
 
 def seeds_table(claim: Claim) -> dict[str, Any]:

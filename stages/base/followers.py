@@ -6,36 +6,71 @@ copy of what followers read, in the store that stays.
 
 import contextlib
 import fcntl
+import json
 import os
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from stages.base.store import SIDE, project_store, workspace
 
 COPIES = "workspaces"  # below the store
 ORIGIN = SIDE / "origin"  # in a copy: the workspace's folder, and what DVC calls the experiment
-READ = ("params.yaml", "stages/**/*.py", "data/*/**/*.json", "data/*/**/*.jsonl", "reports/*")
+READ = ("params.yaml", "scales/*", "stages/**/*.py", "data/*/**/*.json", "data/*/**/*.jsonl", "reports/*")
 UNREAD = Path("data", "models")
+ACTIVE, STEPS = SIDE / "active", SIDE / "steps"
+GROWING = "TRAINYARD_STEPS"  # environment of a followed stage: where its training loops write their steps as they go
+
+
+@dataclass(frozen=True)
+class Active:
+    """A stage that is running, or was when its process was killed."""
+
+    stage: str
+    item: str | None
+    started: float
+    """Seconds since 1970."""
+    process: int
+
+    @property
+    def label(self) -> str:
+        return f"{self.stage}@{self.item}" if self.item else self.stage
 
 
 @contextmanager
-def followed(name: str) -> Iterator[None]:
-    """The run of a stage: followers see that it is active, and, in the end, what it has written."""
+def followed(stage: str, item: str | None = None) -> Iterator[None]:
+    """The run of a stage: followers see that it is active, its curves as they grow, and what it has written."""
     stand = _stand()
-    active = stand / SIDE / "active" / str(os.getpid())
-    active.parent.mkdir(parents=True, exist_ok=True)
-    active.write_text(name)
+    active = Active(stage, item, time.time(), os.getpid())
+    told, steps = stand / ACTIVE / str(active.process), (stand / STEPS / active.label).absolute()
+    told.parent.mkdir(parents=True, exist_ok=True)
+    told.write_text(json.dumps({"stage": stage, "item": item, "started": active.started}))
     try:
+        if os.environ.get("TRAINYARD_TRACK", "on") != "off":
+            shutil.rmtree(steps, ignore_errors=True)
+            steps.mkdir(parents=True)
+            os.environ[GROWING] = str(steps)
         _copy(stand)
         _start(stand)
         yield
         _copy(stand)
     finally:
-        active.unlink(missing_ok=True)
+        os.environ.pop(GROWING, None)
+        told.unlink(missing_ok=True)
+
+
+def read_active(path: Path) -> Active | None:
+    """What a file of `ACTIVE` says; None where it is half-written or gone."""
+    try:
+        told = json.loads(path.read_text())
+        return Active(told["stage"], told["item"], told["started"], int(path.name))
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def origin() -> tuple[Path, str] | None:

@@ -262,7 +262,7 @@ def stage(
         for parent in (folder.parent, Path(MODELS)):
             _remove_leftovers(parent)
         run = StageRun(name, item, model, seed, _staging(folder), section)
-        with followed(name):
+        with followed(name, item):
             yield run
             files.write_json(run.output("record.json"), run.record(folder))
             run.appear(folder)

@@ -3,6 +3,8 @@
 import contextlib
 import json
 import math
+import os
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +24,7 @@ from stages.lm.speed import Speedometer
 
 LossFunction = Callable[[Any, int], tuple[Tensor | None, dict[str, float]]]
 TIMINGS = Path(".trainyard/timings")
+GROWING = "TRAINYARD_STEPS"  # environment: folder of the logs that a tracker reads while training runs
 
 
 class DivergedError(TrainyardError):
@@ -96,9 +99,7 @@ def train(
         if saved is not None:
             start, rows = restore(saved, model, optimizer)
         distributed.require_same("what they train", (name, fingerprint, start))
-        lines = None
-        if log is not None and distributed.rank() == 0:
-            lines = opened.enter_context(_open_log(log, rows))
+        log_row = opened.enter_context(_logs(name, log, rows))
         speed = Speedometer(flops_per_token if start < steps else None, processes)
         call = distributed.caller(model)
         model.train()
@@ -123,9 +124,7 @@ def train(
             optimizer.zero_grad(set_to_none=True)
             speed.add(report.pop("tokens", 0.0))
             rows.append({"step": step, "loss": value, "lr": rate, "grad_norm": norm, **report})
-            if lines is not None:
-                lines.write(json.dumps(rows[-1], sort_keys=True) + "\n")
-                lines.flush()
+            log_row(rows[-1])
             if on_step is not None:
                 on_step(step + 1)
             if state and (step + 1 == steps or (step + 1) % checkpoint_every == 0):
@@ -166,8 +165,26 @@ def _clip(parameters: Sequence[Tensor], clip: float) -> float:
     return norm
 
 
-def _open_log(log: Path, rows: list[dict[str, float]]) -> TextIO:
-    log.parent.mkdir(parents=True, exist_ok=True)
-    lines = log.open("w", encoding="utf-8")
-    lines.writelines(json.dumps(row, sort_keys=True) + "\n" for row in rows)
-    return lines
+@contextlib.contextmanager
+def _logs(name: str, log: Path | None, rows: list[dict[str, float]]) -> Iterator[Callable[[dict[str, float]], None]]:
+    """A function that adds a row to `log` and, with the time in milliseconds since 1970, to the tracker's file, which
+    goes on where a stage trains several times by one name. Both begin with the rows that a resumed run has behind it.
+    """
+    folder = Path(os.environ.get(GROWING, ""))
+    with contextlib.ExitStack() as opened:
+        files: list[tuple[TextIO, bool]] = []
+        if log is not None and distributed.rank() == 0:
+            log.parent.mkdir(parents=True, exist_ok=True)
+            files.append((opened.enter_context(log.open("w", encoding="utf-8")), False))
+        if GROWING in os.environ and folder.is_dir():
+            files.append((opened.enter_context((folder / f"{name}.jsonl").open("a", encoding="utf-8")), True))
+
+        def write(row: dict[str, float]) -> None:
+            for file, dated in files:
+                when = {"time": round(1000 * time.time())} if dated else {}
+                file.write(json.dumps(row | when, sort_keys=True) + "\n")
+                file.flush()
+
+        for row in rows:
+            write(row)
+        yield write

@@ -51,15 +51,33 @@ def test_a_workspace_leaves_followers_a_copy(repository: Path, monkeypatch: pyte
     (workspace / "stages").mkdir()
     (workspace / "stages/x.py").write_text("")
     (workspace / "params.yaml").write_text("{}")
+    (workspace / "scales").mkdir()
+    (workspace / "scales/laptop.yaml").write_text("{}")
     monkeypatch.chdir(workspace)
-    with followers.followed("toy.step"):
+    with followers.followed("toy.step", "one"):
         (copy,) = followers.copies()
-        assert (copy / ".trainyard/active" / str(os.getpid())).read_text() == "toy.step"
+        active = followers.read_active(copy / ".trainyard/active" / str(os.getpid()))
+        assert active and active.label == "toy.step@one"
         write_json(workspace / "data/toy/step/record.json", {})
     shutil.rmtree(workspace)
     monkeypatch.chdir(copy)
     found = sorted(
         path.as_posix() for path in Path().rglob("*") if path.is_file() and not path.is_relative_to(".trainyard")
     )
-    assert found == ["data/corpus/mix/record.json", "data/toy/step/record.json", "params.yaml", "stages/x.py"]
+    assert found == ["data/corpus/mix/record.json", "data/toy/step/record.json", "params.yaml", "scales/laptop.yaml", "stages/x.py"]
     assert followers.origin() == (workspace, "vague-goat")
+
+
+def test_training_logs_grow_where_the_follower_reads_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("TRAINYARD_TRACK", raising=False)
+    monkeypatch.setattr(followers, "_start", lambda stand: None)
+    stale = tmp_path / ".trainyard/steps/toy.step/toy.step.jsonl"
+    stale.parent.mkdir(parents=True)
+    stale.write_text("of an earlier run")
+    with followers.followed("toy.step"):
+        assert os.environ[followers.GROWING] == str(stale.parent) and not stale.exists()
+    assert followers.GROWING not in os.environ
+    monkeypatch.setenv("TRAINYARD_TRACK", "off")
+    with followers.followed("toy.step"):
+        assert followers.GROWING not in os.environ

@@ -311,7 +311,9 @@ def _told(problems: Sequence[Any]) -> Iterator[Any]:
         found = list(group)
         if key in (("metric",), ("metrics",), ("seeds",)) and len(found) > 1:
             inner = [
-                one for one in found if not one["type"].endswith(("int_type", "list_type", "dict_type", "string_type"))
+                one
+                for one in found
+                if not one["type"].endswith(("int_type", "list_type", "dict_type", "string_type", "model_type"))
             ]
             found = inner or [{"type": "value_error", "loc": key, "ctx": {"error": _SHAPES[str(key[0])]}}]
         yield from found

@@ -350,7 +350,7 @@ def test_header_lines_end_at_line_feeds_only_and_the_last_type_counts():
     block = b"HTTP/1.1 200 OK\r\nX: a\x85Content-Type: image/png\r\n" + types + b"\r\n"
     found = parse_response(block)
     assert found is not None
-    assert found[0].media_type == "text/html" and found[0].get("x") == "a\x85Content-Type: image/png"
+    assert found[0].type == ("text/html", "") and found[0].get("x") == "a\x85Content-Type: image/png"
 
 
 def test_brotli_that_begins_like_white_space_is_decoded():

@@ -2,7 +2,8 @@
 
 Written here because three things are needed at once that readers of whole records don't give: memory bounded by a piece
 whatever a member inflates to, the file offset of damage, and a way on from there. A record lies within one gzip member,
-as WARC 1.1 (annex D) recommends and all crawlers do; a file compressed as one member is read too.
+as WARC 1.1 (annex D) recommends and all crawlers do; a record over several members (bgzip) and a file compressed as one
+member are read too. Zero bytes at the end are padding, as for gzip(1).
 """
 
 import re
@@ -14,8 +15,9 @@ PIECE = 64 * 1024
 WINDOW = 2**20  # of a search for the next record
 MAGIC = b"\x1f\x8b\x08"
 START = b"WARC/"
-MEMBER, RECORD = re.compile(re.escape(MAGIC)), re.compile(rb"WARC/\d\.\d\r?\n")
+MEMBER, RECORD = re.compile(re.escape(MAGIC)), re.compile(rb"WARC/\d{1,2}\.\d{1,2}\r?\n")
 OVERLAP = 16  # bytes; more than these match
+PEEKED = 4096  # bytes of a gzip member, to see whether a record begins it
 LINE_ENDS = re.compile(rb"[\r\n]*")
 
 
@@ -34,15 +36,20 @@ class ArchiveBytes:
         self._raw, self._raw_end = b"", offset  # not inflated yet; file offset of its end
         self._inflater: zlib._Decompress | None = None
         self._line_feeds = 0  # since the end of the last block
+        self._within = False  # a record, which may go on in the next gzip member
         self.record_offset = offset
 
     def at_record(self) -> bool:
         """Go on to the next record's first byte; False at the end of the file."""
+        self._within = False
         while not self._skip_blank():
             if not self._more() and not (self.gzip and self._open_member()):
                 return False
         if not self.gzip:
             self.record_offset = self._raw_end - (len(self._buffer) - self._place)
+            if not self._buffer[self._place] and self._only_zeros():
+                return False
+        self._within = True
         return True
 
     def line(self, limit: int) -> bytes:
@@ -73,7 +80,7 @@ class ArchiveBytes:
         Raises DamageError if the block goes on. What follows an empty line is no part of it: that is left for
         `at_record`, whatever it is.
         """
-        self._line_feeds = 0
+        self._line_feeds, self._within = 0, False
         while not self._skip_blank():
             if not self._more():
                 return
@@ -90,8 +97,11 @@ class ArchiveBytes:
         return self._place < len(self._buffer)
 
     def _more(self) -> bool:
-        """Put more bytes of this member (or plain file) into the buffer; False at its end."""
+        """Put more bytes of this record's members (or of a plain file) into the buffer; False at their end."""
         piece = self._inflate() if self.gzip else self._read()
+        while self.gzip and not piece and self._within and self._goes_on():
+            self._inflater = zlib.decompressobj(zlib.MAX_WBITS | 16)
+            piece = self._inflate()
         self._buffer, self._place = self._buffer[self._place :] + piece, 0
         return bool(piece)
 
@@ -118,15 +128,34 @@ class ArchiveBytes:
                 return piece
         return b""
 
+    def _goes_on(self) -> bool:
+        """Whether a gzip member follows that no record begins."""
+        while len(self._raw) < PEEKED and (piece := self._read()):
+            self._raw += piece
+        return self._raw.startswith(MAGIC) and _first_bytes(self._raw) not in (START, None)
+
     def _open_member(self) -> bool:
         if len(self._raw) < len(MAGIC):
             self._raw += self._read()
         if not self._raw:
             return False
         self.record_offset = self._raw_end - len(self._raw)
+        if not self._raw[0] and self._only_zeros():
+            return False
         if not self._raw.startswith(MAGIC):
             raise DamageError("no gzip member begins here")
         self._inflater = zlib.decompressobj(zlib.MAX_WBITS | 16)
+        return True
+
+    def _only_zeros(self) -> bool:
+        """Whether nothing but zero bytes is left of the file. Where it is read on: only if so."""
+        if (self._raw if self.gzip else self._buffer[self._place :]).strip(b"\0"):
+            return False
+        here = self._handle.tell()
+        while piece := self._handle.read(PIECE):
+            if piece.strip(b"\0"):
+                self._handle.seek(here)
+                return False
         return True
 
 
@@ -147,7 +176,12 @@ def next_record(handle: BinaryIO, offset: int, gzip: bool) -> int | None:
 
 def _begins_record(handle: BinaryIO, offset: int) -> bool:
     handle.seek(offset)
+    return _first_bytes(handle.read(PEEKED)) == START
+
+
+def _first_bytes(member: bytes) -> bytes | None:
+    """What the first bytes of a gzip member inflate to; None if it is none."""
     try:
-        return zlib.decompressobj(zlib.MAX_WBITS | 16).decompress(handle.read(4096), len(START)) == START
+        return zlib.decompressobj(zlib.MAX_WBITS | 16).decompress(member[:PEEKED], len(START))
     except zlib.error:
-        return False
+        return None

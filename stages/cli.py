@@ -16,13 +16,14 @@ from stages.commands import (
     doctor,
     explain,
     extend,
+    inspect,
     scaling,
     trace,
     track,
     where,
 )
 
-COMMANDS = (chat, extend, trace, alpaca_eval, scaling, cost, doctor, configure, explain, check, track, where)
+COMMANDS = (chat, extend, trace, alpaca_eval, scaling, cost, doctor, configure, explain, inspect, check, track, where)
 
 
 class Parser(argparse.ArgumentParser):

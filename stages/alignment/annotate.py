@@ -54,17 +54,17 @@ def pair_up(
     texts: Sequence[Sequence[str]],
     pairs: int,
     seed: int,
-    fits: Callable[[str, str], bool] = lambda prompt, text: True,
+    fits: Callable[[Instruction, str], bool] = lambda row, text: True,
 ) -> tuple[list[Candidate], Counter[str]]:
     """Up to `pairs` pairs of each row's answers, taken in seeded order, and why the other combinations are left out:
     `identical` answers, a pair of texts already taken (`repeated`), one that with its end is longer than the model's
-    context (`too_long`: not `fits(prompt, text)`), or more than asked for (`surplus`)."""
+    context (`too_long`: not `fits(row, text)`), or more than asked for (`surplus`)."""
     chosen: list[Candidate] = []
     drops: Counter[str] = Counter()
     for index, (row, answers) in enumerate(zip(rows, texts, strict=True)):
         combinations = list(itertools.combinations(range(len(answers)), 2))
         order = np.random.default_rng(derive(seed, "pairs", row.id)).permutation(len(combinations))
-        fitting = {text: fits(row.prompt, text) for text in answers}
+        fitting = {text: fits(row, text) for text in answers}
         taken: set[frozenset[str]] = set()
         for a, b in (combinations[place] for place in order):
             both = frozenset((answers[a], answers[b]))
@@ -98,7 +98,11 @@ def label(
         row, pair = rows[candidate.row], candidate.pair
         texts = (pair.output_a, pair.output_b) if verdict.preference < 1.5 else (pair.output_b, pair.output_a)
         chosen, rejected = (found.score if found else None for found in exact(truth, [row, row], texts))
-        out.append(Preference(row.id, row.prompt, *texts, verdict.preference, chosen, rejected, verdict.annotator))
+        out.append(
+            Preference(
+                row.id, row.prompt, *texts, verdict.preference, chosen, rejected, verdict.annotator, row.messages
+            )
+        )
     return out, drops
 
 
@@ -137,10 +141,11 @@ def annotate(run: StageRun[AnnotateParams]) -> list[Preference]:
     model, tokenizer = read_model(run, "sft")
     truth = read_truth(run)
     prompts = [row.prompt for row in rows]
-    answers = answer(model, tokenizer, prompts, params, seed=run.seed, samples=params.samples, label="sampling answers")
+    asked = [row.asked for row in rows]
+    answers = answer(model, tokenizer, asked, params, seed=run.seed, samples=params.samples, label="sampling answers")
 
-    def fits(prompt: str, text: str) -> bool:
-        return len(tokenizer.encode_example(prompt, text)[0]) <= model.config.max_seq_len
+    def fits(row: Instruction, text: str) -> bool:
+        return len(tokenizer.encode_example(row.asked, text)[0]) <= model.config.max_seq_len
 
     texts = [[given.text for given in group] for group in answers]
     candidates, drops = pair_up(rows, texts, params.pairs, run.seed, fits)

@@ -11,6 +11,7 @@ from pydantic import Field
 from stages.alignment.batches import Exchange, encode_exchange
 from stages.alignment.records import Instruction, of_split
 from stages.annotators.truth import Score, Truth, score
+from stages.base.conversation import Asked, messages_of, text_of
 from stages.base.errors import InputError
 from stages.base.params import Section
 from stages.base.seeds import derive
@@ -53,7 +54,7 @@ class Sampling(Section):
 def answer(
     model: LanguageModel,
     tokenizer: ChatTokenizer,
-    prompts: Sequence[str],
+    prompts: Sequence[Asked],
     sampling: Sampling,
     *,
     seed: int = 0,
@@ -68,8 +69,8 @@ def answer(
     limit = model.config.max_seq_len
     asked: Counter[str] = Counter()
     work: list[tuple[list[int], int]] = []
-    for prompt in prompts:
-        ids = tokenizer.encode_prompt(prompt)
+    for asked_of in prompts:
+        ids, prompt = tokenizer.encode_prompt(asked_of), text_of(messages_of(asked_of))
         if len(ids) >= limit:
             raise InputError(
                 f"the prompt {prompt[:60]!r} is {len(ids)} tokens long, which leaves no room for an answer in the "
@@ -117,18 +118,30 @@ def summarise(truth: Truth, rows: Sequence[Instruction], answers: Sequence[Answe
 
 
 class Validation:
-    """The validation split: answered greedily, its own responses' loss, and the distance from a reference model."""
+    """The validation split: answered greedily, its own responses' loss, and the distance from a reference model.
+
+    limit: the model's context, in tokens; `too_long` counts the rows that are left out as longer.
+    """
 
     def __init__(
-        self, tokenizer: ChatTokenizer, truth: Truth, instructions: Sequence[Instruction], max_new_tokens: int
+        self,
+        tokenizer: ChatTokenizer,
+        truth: Truth,
+        instructions: Sequence[Instruction],
+        max_new_tokens: int,
+        limit: int,
     ) -> None:
-        self.rows = of_split(instructions, "validation")
+        rows = of_split(instructions, "validation")
+        self.rows = [row for row in rows if len(tokenizer.encode_example(row.asked, row.response)[0]) <= limit]
+        self.too_long = len(rows) - len(self.rows)
+        if not self.rows:
+            raise InputError(f"all {len(rows)} validation rows are longer than the model's context of {limit} tokens")
         self.tokenizer, self.truth, self.max_new_tokens = tokenizer, truth, max_new_tokens
         self.knows_truth = any(row.entity in truth for row in self.rows)
 
     def answers(self, model: LanguageModel, temperature: float = 0.0, seed: int = 0) -> list[Answer]:
         """One of each prompt."""
-        prompts = [row.prompt for row in self.rows]
+        prompts = [row.asked for row in self.rows]
         sampling = Sampling(temperature=temperature, top_p=1.0, max_new_tokens=self.max_new_tokens)
         return [first for (first,) in answer(model, self.tokenizer, prompts, sampling, seed=seed, label="validation")]
 
@@ -138,7 +151,7 @@ class Validation:
     def loss(self, model: LanguageModel) -> float:
         """Mean negative log-likelihood of the responses' tokens, their ends included, in nats."""
         limit = model.config.max_seq_len
-        exchanges = [encode_exchange(self.tokenizer, row.prompt, row.response, limit) for row in self.rows]
+        exchanges = [encode_exchange(self.tokenizer, row.asked, row.response, limit) for row in self.rows]
         total = sum(sequence_logprobs(model, [exchange.scored for exchange in exchanges]))
         return -total / sum(exchange.answer_length for exchange in exchanges)
 

@@ -48,7 +48,7 @@ def main() -> None:
         model, tokenizer = read_model(run, "sft")
         reward_model = read_reward_model(run)
         truth = read_truth(run)
-        prompts = [row.prompt for row in rows]
+        prompts = [row.asked for row in rows]
         groups = answer(model, tokenizer, prompts, params, seed=run.seed, samples=params.n, label=f"best of {params.n}")
         exchanges = [given.exchange(tokenizer.end_id) for group in groups for given in group]
         chosen = pick(groups, rewards_of(reward_model, exchanges, tokenizer.pad_id))

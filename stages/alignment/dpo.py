@@ -12,7 +12,7 @@ from stages.alignment.answers import Measured, Validation
 from stages.alignment.batches import pad
 from stages.alignment.inputs import read_model
 from stages.alignment.losses import dpo_loss
-from stages.alignment.pairs import Pair, accuracy, encode_pairs, hold_out
+from stages.alignment.pairs import Pair, accuracy, encode_pairs, hold_out, that_fit
 from stages.alignment.records import read_instructions, read_preferences, read_truth
 from stages.alignment.selection import PREFERENCE_ACCURACY, Selection, chosen_by, validated
 from stages.alignment.tuning import Report, Tuning, TuningParams, tune, tuning_of
@@ -115,14 +115,15 @@ def fine_tune(
 def main() -> None:
     with stage("alignment.dpo", DpoParams, seed="run") as run:
         params = run.params
-        kept, away = hold_out(read_preferences(run), params.held_out, run.seed)
         reference, tokenizer = read_model(run, "sft")
         model, _ = read_model(run, "sft")
+        limit = model.config.max_seq_len
+        preferences = read_preferences(run)
+        fitting = that_fit(tokenizer, preferences, limit)
+        kept, away = hold_out(fitting, params.held_out, run.seed)
         start = {key: value.detach().clone() for key, value in model.state_dict().items()}
-        validation = Validation(tokenizer, read_truth(run), read_instructions(run), params.max_new_tokens)
-        training, held_out = (
-            compare_pairs(reference, encode_pairs(tokenizer, rows, model.config.max_seq_len)) for rows in (kept, away)
-        )
+        validation = Validation(tokenizer, read_truth(run), read_instructions(run), params.max_new_tokens, limit)
+        training, held_out = (compare_pairs(reference, encode_pairs(tokenizer, rows, limit)) for rows in (kept, away))
 
         def measure() -> Measured:
             return {**preferred(model, held_out), **validation.summary(validation.answers(model))}
@@ -152,7 +153,9 @@ def main() -> None:
                 **validated(before, "sft_"),
             },
         )
-        run.rows(len(kept) + len(away), len(training) + len(held_out), {}, max_drop=0.0)
+        too_long = {"too_long": len(preferences) - len(fitting)}
+        run.rows(len(preferences), len(training) + len(held_out), too_long, params.max_drop)
+        run.note("validation_too_long", validation.too_long)
         run.note("chosen_by", selection.chosen_by)
         run.note("environment", environment())
 

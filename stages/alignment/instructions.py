@@ -6,14 +6,14 @@ about; kind `jsonl` a file of one's own.
 
 import sys
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, RootModel, field_validator
 
-from stages.alignment.jsonl import read_rows
+from stages.alignment.formats import INSTRUCTIONS, format_of, read_as, read_rows
 from stages.alignment.records import Instruction, table_of
 from stages.annotators.truth import Truth
 from stages.base import schemas
@@ -42,9 +42,10 @@ class FileSource(Section):
 
     kind: Literal["jsonl"]
     path: str
-    """One {"prompt", "response"} a line, with "id", "split", "entity" and "attributes" if you like."""
+    """JSON Lines, JSON or Parquet, in one of the formats of docs/alignment.md: {"prompt", "response"} (with "id",
+    "split", "entity" and "attributes" if you like), Alpaca's, ShareGPT's or messages."""
     splits: dict[Literal["preference", "validation", "test"], Share] | None = None
-    """Shares of the rows that go to other splits than sft, drawn by id, where the file gives no splits."""
+    """Shares of the rows that go to other splits than sft, drawn by the prompt, where the file gives no splits."""
 
     @field_validator("splits")
     @classmethod
@@ -96,12 +97,14 @@ def known_of(instructions: Sequence[Instruction], truth: Mapping[str, Any]) -> d
 
 
 def from_file(path: Path, shares: Mapping[Any, float] | None, seed: int, origin: str) -> list[Instruction]:
-    """Instructions of a JSON Lines file; the id is `<origin>-<line>` unless given.
+    """Instructions of a file; the id is `<origin>-<line>` unless given.
 
-    A row's split is its own, or sft; where no row gives one, ids are divided by `shares`. Raises InputError naming the
-    line of a row without prompt or response, with a wrong type, an unknown key or an id that stands above already.
+    A row's split is its own, or sft; where no row gives one, prompts are divided by `shares`, so that no prompt is in
+    two splits. Raises InputError naming the line of a row without prompt or response, with a wrong type, an unknown
+    key, an id that stands above already, or a prompt that stands in another split.
     """
-    rows = read_rows(path, ("prompt", "response"), ("id", "split", "entity", "attributes"))
+    rows = read_rows(path)
+    form = format_of(rows, INSTRUCTIONS)
     found: dict[str, Instruction] = {}
     places: dict[str, str] = {}
     for row in rows:
@@ -111,14 +114,28 @@ def from_file(path: Path, shares: Mapping[Any, float] | None, seed: int, origin:
         places[name], split = row.place, row.text("split", "sft")
         if split not in SPLITS:
             raise InputError(f"{row.place}: `split` is {split!r}, must be one of {', '.join(SPLITS)}")
-        entity, attributes = row.text("entity", ""), row.texts("attributes")
-        found[name] = Instruction(name, split, origin, entity, attributes, row.text("prompt"), row.text("response"))
+        entity, attributes, said = row.text("entity", ""), row.texts("attributes"), read_as(form, row)
+        found[name] = Instruction(name, split, origin, entity, attributes, said.prompt, said.answer, said.messages)
     if not shares or any("split" in row.values for row in rows):
+        _apart(found.values(), places)
         return list(found.values())
-    if len(rows) <= len(shares):
-        raise InputError(f"{path}: {len(rows)} rows can't be divided into {len(shares) + 1} splits; add some")
-    splits = divide(list(found), shares, seed)
-    return [replace(row, split=splits[name]) for name, row in found.items()]
+    prompts = list(dict.fromkeys(row.prompt for row in found.values()))
+    if len(prompts) <= len(shares):
+        raise InputError(f"{path}: {len(prompts)} prompts can't be divided into {len(shares) + 1} splits; add some")
+    splits = divide(prompts, shares, seed)
+    return [replace(row, split=splits[row.prompt]) for row in found.values()]
+
+
+def _apart(rows: Iterable[Instruction], places: Mapping[str, str]) -> None:
+    """Raises InputError for a prompt that is in two splits: what is learned would be asked again in the test."""
+    first: dict[str, Instruction] = {}
+    for row in rows:
+        other = first.setdefault(row.prompt, row)
+        if other.split != row.split:
+            raise InputError(
+                f"{places[row.id]}: the same prompt stands in split {other.split} ({places[other.id]}) and in "
+                f"{row.split}; keep it in one"
+            )
 
 
 def divide(names: Sequence[str], shares: Mapping[str, float], seed: int) -> dict[str, str]:

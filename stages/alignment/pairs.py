@@ -20,12 +20,21 @@ class Pair:
         return max(len(self.chosen), len(self.rejected))
 
 
+def that_fit(tokenizer: ChatTokenizer, preferences: Sequence[Preference], max_length: int) -> list[Preference]:
+    """Those of which both exchanges have room in the model's context."""
+
+    def fits(row: Preference, text: str) -> bool:
+        return len(tokenizer.encode_example(row.asked, text)[0]) <= max_length
+
+    return [row for row in preferences if fits(row, row.chosen) and fits(row, row.rejected)]
+
+
 def encode_pairs(tokenizer: ChatTokenizer, preferences: Sequence[Preference], max_length: int) -> list[Pair]:
     """Raises InputError for an exchange longer than the model's context."""
     return [
         Pair(
-            encode_exchange(tokenizer, row.prompt, row.chosen, max_length),
-            encode_exchange(tokenizer, row.prompt, row.rejected, max_length),
+            encode_exchange(tokenizer, row.asked, row.chosen, max_length),
+            encode_exchange(tokenizer, row.asked, row.rejected, max_length),
         )
         for row in preferences
     ]

@@ -17,6 +17,7 @@ from stages.alignment.rollout import Rollout, collect, spread_logprobs
 from stages.alignment.scalar import ScalarModel, read_reward_model, rewards_of
 from stages.alignment.selection import MEAN_REWARD, Selection, chosen_by, validated
 from stages.alignment.tuning import Report, evenly, optimise, sharded
+from stages.base.conversation import Asked
 from stages.base.params import Section
 from stages.base.recipe import Run
 from stages.base.record import stage
@@ -120,10 +121,10 @@ def update_loss(model: ActorCritic, batch: Rollout, params: PpoParams) -> tuple[
     }
 
 
-def prompts_of(instructions: Sequence[Instruction]) -> list[str]:
+def prompts_of(instructions: Sequence[Instruction]) -> list[Asked]:
     """Those of the preference split; of the sft split where there is none."""
-    found = [row.prompt for row in instructions if row.split == "preference"]
-    return found or [row.prompt for row in of_split(instructions, "sft")]
+    found = [row.asked for row in instructions if row.split == "preference"]
+    return found or [row.asked for row in of_split(instructions, "sft")]
 
 
 class Improvement:
@@ -138,7 +139,7 @@ class Improvement:
         model: ActorCritic,
         reference: LanguageModel,
         tokenizer: ChatTokenizer,
-        prompts: Sequence[str],
+        prompts: Sequence[Asked],
         reward: RewardFunction,
         params: PpoParams,
         *,
@@ -235,7 +236,9 @@ def main() -> None:
         (reference, tokenizer), (policy, _) = read_model(run, "sft"), read_model(run, "sft")
         reward_model = read_reward_model(run)
         model = ActorCritic(policy, read_reward_model(run))
-        validation = Validation(tokenizer, read_truth(run), instructions, params.max_new_tokens)
+        validation = Validation(
+            tokenizer, read_truth(run), instructions, params.max_new_tokens, policy.config.max_seq_len
+        )
 
         def reward(answers: Sequence[Answer]) -> list[float]:
             exchanges = [given.exchange(tokenizer.end_id) for given in answers]

@@ -1,12 +1,11 @@
 """Pairs of answers from one place, with the one that was preferred: `python -m stages.alignment.preferences <key>`."""
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
-import pyarrow as pa
-
-from stages.alignment.jsonl import read_rows
+from stages.alignment.formats import PREFERENCES, format_of, read_as, read_rows
 from stages.alignment.records import Preference, table_of
 from stages.base import schemas
 from stages.base.errors import InputError
@@ -16,8 +15,9 @@ from stages.base.record import stage
 
 class PreferenceSource(Section):
     kind: Literal["annotated", "jsonl"]
-    """annotated: a folder with preferences.parquet, as alignment.annotate writes it; jsonl: a file of
-    {"prompt", "chosen", "rejected"} rows, each with "id" (the instruction's) if you like."""
+    """annotated: a folder with preferences.parquet, as alignment.annotate writes it; jsonl: a file of one's own, JSON
+    Lines, JSON or Parquet, in one of the formats of docs/alignment.md: {"prompt", "chosen", "rejected"},
+    UltraFeedback's or HH's."""
     path: str
     """The folder or the file."""
 
@@ -27,22 +27,38 @@ ANNOTATED = "data/alignment/annotate"
 
 
 def from_file(path: Path, key: str) -> list[Preference]:
-    """Preferences of a JSON Lines file; the id is `<key>-<line>` unless given, and no exact score is known.
+    """Preferences of a file; the id is `<key>-<line>` unless given, and no exact score is known.
 
     Raises InputError naming the line of a row without one of the texts, with a wrong type or an unknown key, with two
-    equal answers, or with another prompt than a row of the same id.
+    equal answers, with another prompt than a row of the same id, or that says what another row says.
     """
+    rows = read_rows(path)
+    form = format_of(rows, PREFERENCES)
     found: list[Preference] = []
     prompts: dict[str, str] = {}
-    for row in read_rows(path, ("prompt", "chosen", "rejected"), ("id",)):
+    places: dict[tuple[str, str, str], str] = {}
+    for row in rows:
         name = row.text("id") if "id" in row.values else f"{key}-{row.number}"
-        prompt, chosen, rejected = row.text("prompt"), row.text("chosen"), row.text("rejected")
-        if chosen == rejected:
+        pair = read_as(form, row)
+        prompt = pair.exchange.prompt
+        if pair.chosen == pair.rejected:
             raise InputError(f"{row.place}: `chosen` and `rejected` are the same")
         if prompts.setdefault(name, prompt) != prompt:
             raise InputError(f"{row.place}: the id `{name}` stands above with another prompt")
-        found.append(Preference(name, prompt, chosen, rejected, 1.0, None, None, key))
+        if (first := places.setdefault((prompt, pair.chosen, pair.rejected), row.place)) != row.place:
+            raise InputError(f"{row.place}: the same pair stands at {first} already; remove one")
+        found.append(Preference(name, prompt, pair.chosen, pair.rejected, 1.0, None, None, key, pair.exchange.messages))
     return found
+
+
+def measure(preferences: Sequence[Preference]) -> dict[str, int]:
+    """`contradicted`: pairs that another row prefers the other way round, as two annotators may."""
+    pairs = {(row.prompt, row.chosen, row.rejected) for row in preferences}
+    return {
+        "pairs": len(preferences),
+        "prompts": len({row.prompt for row in preferences}),
+        "contradicted": sum((prompt, rejected, chosen) in pairs for prompt, chosen, rejected in pairs),
+    }
 
 
 def main(key: str) -> None:
@@ -50,12 +66,11 @@ def main(key: str) -> None:
     with stage("alignment.preferences", PreferenceSource, item=key, section=section) as run:
         path = run.params.path
         if run.params.kind == "jsonl":
-            table: pa.Table = table_of(from_file(run.input(path), key), schemas.PREFERENCE)
+            table = table_of(from_file(run.input(path), key), schemas.PREFERENCE)
         else:
             table = run.read_table(f"{path}/preferences.parquet", schemas.PREFERENCE)
         run.write_table("preferences.parquet", table, schemas.PREFERENCE)
-        prompts = len(set(table.column("prompt").to_pylist()))
-        run.write_json("metrics.json", {"pairs": table.num_rows, "prompts": prompts})
+        run.write_json("metrics.json", measure([Preference(**row) for row in table.to_pylist()]))
         run.rows(table.num_rows, table.num_rows, {}, max_drop=0.0)
 
 

@@ -1,13 +1,14 @@
 """The rows that alignment works on, typed, and how stages read them from all sources."""
 
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import pyarrow as pa
 
 from stages.annotators.truth import Truth
 from stages.base import artifacts
+from stages.base.conversation import Asked, Message
 from stages.base.errors import InputError
 from stages.base.record import StageRun
 
@@ -23,6 +24,12 @@ class Instruction:
     attributes: list[str]
     prompt: str
     response: str
+    messages: list[Message] = field(default_factory=list)
+
+    @property
+    def asked(self) -> Asked:
+        """What a model is given."""
+        return self.messages or self.prompt
 
 
 @dataclass(frozen=True)
@@ -37,6 +44,12 @@ class Preference:
     chosen_score: int | None
     rejected_score: int | None
     annotator: str
+    messages: list[Message] = field(default_factory=list)
+
+    @property
+    def asked(self) -> Asked:
+        """What a model is given."""
+        return self.messages or self.prompt
 
 
 def table_of(rows: Iterable[Instruction | Preference], schema: pa.Schema) -> pa.Table:

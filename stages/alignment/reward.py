@@ -10,7 +10,7 @@ from torch import Tensor
 from stages.alignment.batches import pad
 from stages.alignment.inputs import read_model
 from stages.alignment.losses import reward_loss
-from stages.alignment.pairs import Pair, accuracy, encode_pairs, hold_out
+from stages.alignment.pairs import Pair, accuracy, encode_pairs, hold_out, that_fit
 from stages.alignment.records import Preference, read_preferences
 from stages.alignment.scalar import ScalarModel, rewards_of, save_scalar
 from stages.alignment.tuning import Report, Tuning, TuningParams, tune, tuning_of
@@ -64,9 +64,11 @@ def score_accuracy(preferences: Sequence[Preference], margins: Sequence[float]) 
 def main() -> None:
     with stage("alignment.reward", RewardParams, seed="run") as run:
         params = run.params
-        kept, away = hold_out(read_preferences(run), params.held_out, run.seed)
         decoder, tokenizer = read_model(run, "sft")
         limit, padding = decoder.config.max_seq_len, tokenizer.pad_id
+        preferences = read_preferences(run)
+        fitting = that_fit(tokenizer, preferences, limit)
+        kept, away = hold_out(fitting, params.held_out, run.seed)
         training, held_out = encode_pairs(tokenizer, kept, limit), encode_pairs(tokenizer, away, limit)
         model = ScalarModel(decoder, params.pooling)
         steps = fit(model, training, padding, tuning_of(run))
@@ -86,7 +88,8 @@ def main() -> None:
                 "held_out_longer_accuracy": fmean(len(row.chosen) > len(row.rejected) for row in away),
             },
         )
-        run.rows(len(kept) + len(away), len(training) + len(held_out), {}, max_drop=0.0)
+        too_long = {"too_long": len(preferences) - len(fitting)}
+        run.rows(len(preferences), len(training) + len(held_out), too_long, params.max_drop)
         run.note("environment", environment())
 
 

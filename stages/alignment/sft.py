@@ -8,7 +8,7 @@ from pydantic import Field
 from torch import Tensor
 
 from stages.alignment.answers import Measured, Validation
-from stages.alignment.batches import Exchange, encode_exchange, pad
+from stages.alignment.batches import Exchange, encode_turns, pad
 from stages.alignment.inputs import read_model
 from stages.alignment.records import Instruction, of_split, read_instructions, read_truth
 from stages.alignment.selection import VALIDATION_LOSS, Selection, chosen_by, validated
@@ -78,7 +78,7 @@ def fine_tune(
         model,
         loss,
         [len(exchange) for exchange in exchanges],
-        [exchange.answer_length for exchange in exchanges],
+        [exchange.learned_length for exchange in exchanges],
         tuning,
         kind=params.optimizer,
         rates=Rates.uniform(params.lr, params.adam_lr if params.optimizer == "muon" else None),
@@ -96,9 +96,12 @@ def main() -> None:
         machine = [Instruction(**row) for row in generated.to_pylist()]
         rows = mix(human, machine, params.self_instruct_share, run.seed)
         model, tokenizer = read_model(run, run.section("alignment.base", str))
-        validation = Validation(tokenizer, read_truth(run), instructions, params.max_new_tokens)
-        limit = model.config.max_seq_len
-        exchanges = [encode_exchange(tokenizer, row.prompt, row.response, limit) for row in rows]
+        validation = Validation(
+            tokenizer, read_truth(run), instructions, params.max_new_tokens, model.config.max_seq_len
+        )
+        encoded = [encode_turns(tokenizer, row.asked, row.response) for row in rows]
+        exchanges = [exchange for exchange in encoded if len(exchange) <= model.config.max_seq_len]
+        run.rows(len(rows), len(exchanges), {"too_long": len(rows) - len(exchanges)}, params.max_drop)
 
         def measure() -> Measured:
             return {"loss": validation.loss(model), **validation.summary(validation.answers(model))}
@@ -112,14 +115,14 @@ def main() -> None:
         run.write_json(
             "metrics.json",
             {
-                "examples": len(rows),
+                "examples": len(exchanges),
                 "machine_examples": len(rows) - len(human),
                 "final_loss": steps[-1]["loss"],
                 **selection.found(),
                 **validated(before, "base_"),
             },
         )
-        run.rows(len(rows), len(exchanges), {}, max_drop=0.0)
+        run.note("validation_too_long", validation.too_long)
         run.note("chosen_by", selection.chosen_by)
         run.note("environment", environment())
 

@@ -38,6 +38,9 @@ class TuningParams(Section):
     """Share of the steps over which the rate rises."""
     clip: Annotated[float, Field(ge=0)]
     """Largest gradient norm, 0 for none."""
+    max_drop: Annotated[float, Field(ge=0, lt=1)]
+    """Largest share of the examples that may be left out as longer than the model's context: cut, they would teach
+    answers without an end."""
 
 
 P = TypeVar("P", bound=TuningParams, covariant=True)

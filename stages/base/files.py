@@ -1,10 +1,12 @@
 """Reading and writing files so that nothing is ever half-written and equal content means equal bytes."""
 
 import codecs
+import gzip
 import hashlib
 import json
 import math
 import os
+import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -77,21 +79,40 @@ def write_jsonl(path: str | Path, rows: Iterable[dict[str, Any]]) -> None:
             handle.write(json.dumps(_plain(row), sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n")
 
 
-def json_lines(path: str | Path) -> Iterator[tuple[int, Any]]:
-    """(Number of the line, from 1, its value) of a JSON Lines file, blank lines left out. Only a newline ends a
-    line: U+2028, U+2029 and U+0085 may stand in strings as they are. Raises InputError naming file and line.
-    """
+def unpacked_bytes(path: Path) -> bytes:
+    """Of a file, without what `.gz` or `.zst` in its name says it is packed in. Raises InputError naming it."""
     try:
-        content = Path(path).read_bytes().removeprefix(codecs.BOM_UTF8)
+        content = path.read_bytes()
+        if path.suffix == ".gz":
+            content = gzip.decompress(content)
+        elif path.suffix == ".zst":
+            content = _unpacked_zstd(content)
     except FileNotFoundError:
         raise InputError(f"{path}: not found") from None
-    except OSError as error:
-        raise InputError(f"{path}: can't be read: {error.strerror or error}") from None
-    for number, line in enumerate(content.split(b"\n"), 1):
+    except (OSError, EOFError, ValueError, zlib.error) as error:
+        raise InputError(f"{path}: can't be read: {getattr(error, 'strerror', None) or error}") from None
+    return content.removeprefix(codecs.BOM_UTF8)
+
+
+def _unpacked_zstd(content: bytes) -> bytes:
+    import zstandard
+
+    try:
+        return zstandard.ZstdDecompressor().stream_reader(content, read_across_frames=True).read()
+    except zstandard.ZstdError as error:
+        raise ValueError(str(error)) from None
+
+
+def json_lines(path: str | Path) -> Iterator[tuple[int, Any]]:
+    """(Number of the line, from 1, its value) of a JSON Lines file, packed or not, blank lines left out. Only a newline
+    ends a line: U+2028, U+2029 and U+0085 may stand in strings as they are. A name that stands twice in an object is
+    refused, as one value would be lost. Raises InputError naming file and line.
+    """
+    for number, line in enumerate(unpacked_bytes(Path(path)).split(b"\n"), 1):
         if not line.strip():
             continue
         try:
-            yield number, json.loads(line.decode("utf-8"))
+            yield number, json.loads(line.decode("utf-8"), object_pairs_hook=_object)
         except UnicodeDecodeError as error:
             raise InputError(
                 f"{path}:{number}: not a readable UTF-8 file (byte {line[error.start]:#04x}, as in Latin-1); "
@@ -99,6 +120,14 @@ def json_lines(path: str | Path) -> Iterator[tuple[int, Any]]:
             ) from None
         except (ValueError, RecursionError) as error:
             raise InputError(f"{path}:{number}: not valid JSON: {error}") from None
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        doubled = next(name for place, (name, _) in enumerate(pairs) if name in dict(pairs[:place]))
+        raise ValueError(f"the name {doubled!r} stands twice in one object")
+    return found
 
 
 def read_jsonl(path: str | Path) -> list[Any]:

@@ -106,6 +106,9 @@ CHOICE = pa.schema(
     ]
 )
 
+# The conversation that the prompt is the text of, where it is more than one message of a user; else empty.
+MESSAGES = ("messages", pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())])))
+
 INSTRUCTION = pa.schema(
     [
         ("id", pa.string()),
@@ -115,6 +118,7 @@ INSTRUCTION = pa.schema(
         ("attributes", pa.list_(pa.string())),
         ("prompt", pa.string()),
         ("response", pa.string()),  # with filler where the style knob put some
+        MESSAGES,
     ]
 )
 
@@ -128,6 +132,7 @@ PREFERENCE = pa.schema(
         ("chosen_score", pa.int32()),  # exact, null where no truth is known: for the report only
         ("rejected_score", pa.int32()),
         ("annotator", pa.string()),
+        MESSAGES,
     ]
 )
 

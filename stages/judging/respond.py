@@ -16,6 +16,7 @@ from stages.annotators.server import ServerSettings
 from stages.annotators.truth import Truth
 from stages.base import schemas
 from stages.base.artifacts import INSTRUCTIONS, MODELS, read_instructions, read_truth
+from stages.base.conversation import Asked
 from stages.base.errors import InputError
 from stages.base.params import Section, lookup, read_params
 from stages.base.record import StageRun, stage
@@ -48,7 +49,7 @@ def asked_of(instructions: list[Row], limit: int | None) -> list[Row]:
     return [row for split in SPLITS for row in [r for r in instructions if r["split"] == split][:limit]]
 
 
-def answers_of_model(folder: Path, prompts: list[str], params: RespondParams) -> tuple[list[str], list[int], Row]:
+def answers_of_model(folder: Path, prompts: list[Asked], params: RespondParams) -> tuple[list[str], list[int], Row]:
     """(Greedy answers, their tokens, what they depend on beside the inputs) of the model in a folder.
 
     Raises InputError for a prompt that fills the context.
@@ -167,7 +168,9 @@ def main() -> None:
             answers, measured = answers_without_weights(run, answerer, instructions, asked)
         else:
             folder = run.input(f"{MODELS}/{key}")
-            answers, counts, environment = answers_of_model(folder, [row["prompt"] for row in asked], run.params)
+            answers, counts, environment = answers_of_model(
+                folder, [row["messages"] or row["prompt"] for row in asked], run.params
+            )
             run.note("environment", environment)
             lengths, measured = counts, {"mean_tokens": sum(counts) / len(counts)}
         rows = [

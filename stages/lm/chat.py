@@ -4,6 +4,7 @@ Ours is `<|bos|><|user|>{prompt}<|assistant|>{answer}<|end|>`; other models brin
 """
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 
 from tokenizers import Tokenizer
 
+from stages.base.conversation import Asked, Message, messages_of
 from stages.base.errors import InputError
 from stages.base.files import atomic_path, read_json, write_json
 from stages.lm.template import ChatTemplate, is_unicode
@@ -71,18 +73,17 @@ class ChatTokenizer:
         """Ids of plain text, no specials."""
         return self.tokenizer.encode(text, add_special_tokens=False).ids
 
-    def encode_prompt(self, prompt: str) -> list[int]:
-        """What generation starts from: the prompt as a user's message, and what opens an answer."""
-        quoted, mark = self._quote(prompt)
-        text = self.template.render([{"role": "user", "content": quoted[0]}], add_generation_prompt=True)
-        return self._ids(text, mark)
+    def encode_prompt(self, asked: Asked) -> list[int]:
+        """What generation starts from: the user's message, or the conversation so far, and what opens an answer."""
+        quoted, mark = self._quote(messages_of(asked))
+        return self._ids(self.template.render(quoted, add_generation_prompt=True), mark)
 
-    def encode_example(self, prompt: str, answer: str) -> tuple[list[int], list[bool]]:
+    def encode_example(self, asked: Asked, answer: str) -> tuple[list[int], list[bool]]:
         """Ids of a whole exchange, and which of them are learned as targets: the answer and its end.
 
         InputError for a template whose exchange doesn't begin with what generation starts from.
         """
-        opening, whole, mark = self._render(prompt, answer)
+        opening, whole, mark = self._render(asked, answer)
         start, ids = self._ids(opening, mark), self._ids(whole, mark)
         if ids[: len(start)] != start:  # a merge over the border, which generation can't make
             ids = start + self._ids(whole[len(opening) :], mark)
@@ -91,6 +92,23 @@ class ChatTokenizer:
         else:
             ids.append(self.end_id)
         return ids, [place >= len(start) for place in range(len(ids))]
+
+    def encode_conversation(self, messages: Sequence[Message]) -> tuple[list[int], list[bool]]:
+        """Ids of a conversation that ends with an answer, and which are learned: every answer with its end.
+
+        InputError for a template that shows an earlier answer otherwise once the conversation has gone on.
+        """
+        ids, learned = self.encode_example(messages[:-1], messages[-1]["content"])
+        for place, message in enumerate(messages[:-1]):
+            if message["role"] == "assistant":
+                part, said = self.encode_example(messages[:place], message["content"])
+                if ids[: len(part)] != part:
+                    raise InputError(
+                        f"{self.template.where}: the chat template changes earlier answers as a conversation goes on, "
+                        "so they can't be learned together; give each answer a row of its own"
+                    )
+                learned[: len(part)] = [a or b for a, b in zip(learned, said, strict=False)]
+        return ids, learned
 
     def check_template(self) -> None:
         """InputError for a template that fails, leaves answers out or hides where they begin."""
@@ -122,17 +140,21 @@ class ChatTokenizer:
     def _lookalike(self) -> re.Pattern[str]:
         return re.compile("|".join(map(re.escape, sorted(self._special.values(), key=len, reverse=True))) or r"(?!)")
 
-    def _quote(self, *texts: str) -> tuple[list[str], str]:
-        """Texts with a mark, a character that none of them has, on both sides of what looks like a special token."""
+    def _quote(self, messages: Sequence[Message]) -> tuple[list[dict[str, str]], str]:
+        """Messages with a mark, a character that none of them has, on both sides of what looks like a special token."""
+        texts = [message["content"] for message in messages]
         mark = next(mark for mark in map(chr, range(0xE000, 0xF8FF)) if not any(mark in text for text in texts))
-        return [self._lookalike.sub(lambda found: mark + found[0] + mark, text) for text in texts], mark
 
-    def _render(self, prompt: str, answer: str) -> tuple[str, str, str]:
+        def quoted(text: str) -> str:
+            return self._lookalike.sub(lambda found: mark + found[0] + mark, text)
+
+        return [{"role": message["role"], "content": quoted(message["content"])} for message in messages], mark
+
+    def _render(self, asked: Asked, answer: str) -> tuple[str, str, str]:
         """The exchange up to the answer, the whole of it, and the mark of quoted texts in both."""
-        (prompt, answer), mark = self._quote(prompt, answer)
-        asked = {"role": "user", "content": prompt}
-        opening = self.template.render([asked], add_generation_prompt=True)
-        whole = self.template.render([asked, {"role": "assistant", "content": answer}], add_generation_prompt=False)
+        messages, mark = self._quote([*messages_of(asked), {"role": "assistant", "content": answer}])
+        opening = self.template.render(messages[:-1], add_generation_prompt=True)
+        whole = self.template.render(messages, add_generation_prompt=False)
         if not whole.startswith(opening):
             raise InputError(
                 f"{self.template.where}: in the chat template, an exchange doesn't begin with its generation prompt, "

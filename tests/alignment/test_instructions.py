@@ -116,7 +116,7 @@ def test_files_without_rows_are_named(tmp_path: Path, content: bytes, said: str)
 
 def test_too_few_rows_to_divide(tmp_path: Path) -> None:
     rows = [{"prompt": f"p{n}", "response": "r"} for n in range(3)]
-    with pytest.raises(InputError, match="3 rows can't be divided into 4"):
+    with pytest.raises(InputError, match="3 prompts can't be divided into 4"):
         from_file(written(tmp_path / "mine.jsonl", *rows), SHARES, 7, "own")
 
 

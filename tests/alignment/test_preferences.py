@@ -25,7 +25,7 @@ from stages.lm.build import LanguageModel
 from stages.lm.chat import ChatTokenizer
 
 TRUTH = Truth({"province": ["Anthar", "Belmor"]}, {"Ost": {"province": "Anthar"}})
-TUNING = {"batch_size": 16, "weight_decay": 0.0, "warmup": 0.1, "clip": 1.0}
+TUNING = {"batch_size": 16, "weight_decay": 0.0, "warmup": 0.1, "clip": 1.0, "max_drop": 0.0}
 
 
 def row(name: str, entity: str = "Ost") -> Instruction:

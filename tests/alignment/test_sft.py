@@ -23,7 +23,7 @@ from stages.lm.chat import ChatTokenizer
 EXCHANGES = [("Where is A?", "In Anthar."), ("B?", "No."), ("Which craft has C?", "C has the craft of pottery.")]
 PARAMS = SftParams(
     epochs=8, batch_size=4, optimizer="adamw", lr=3e-3, adam_lr=3e-3, weight_decay=0.0, warmup=0.1, clip=1.0,
-    validations=4, max_new_tokens=8, self_instruct_share=0.0,
+    max_drop=0.0, validations=4, max_new_tokens=8, self_instruct_share=0.0,
 )  # fmt: skip
 
 
@@ -159,7 +159,7 @@ def test_validation_without_truth(tokenizer: ChatTokenizer, make_model: Callable
     """The loss is that of single examples; exact scores are unknown."""
     rows = [instruction(name, "validation", entity="Ost") for name in ("a", "bcd")] + [instruction("e")]
     model = make_model()
-    validation = Validation(tokenizer, Truth({}, {}), rows, 8)
+    validation = Validation(tokenizer, Truth({}, {}), rows, 8, 64)
     assert not validation.knows_truth
     exchanges = [encode_exchange(tokenizer, row.prompt, row.response, 64) for row in rows[:2]]
     with torch.no_grad():
@@ -168,9 +168,9 @@ def test_validation_without_truth(tokenizer: ChatTokenizer, make_model: Callable
     found = validation.summary(validation.answers(model))
     assert found["exact_right"] is None and found["exact_score"] is None and found["tokens"] is not None
     known = Truth({"province": ["Anthar"]}, {"Ost": {"province": "Anthar"}})
-    assert Validation(tokenizer, known, rows, 8).knows_truth
+    assert Validation(tokenizer, known, rows, 8, 64).knows_truth
     with pytest.raises(InputError, match="validation split"):
-        Validation(tokenizer, known, rows[2:], 8)
+        Validation(tokenizer, known, rows[2:], 8, 64)
 
 
 def test_machine_share() -> None:

@@ -1,0 +1,295 @@
+"""Instructions and preferences in the formats that people have them in, told from a file's first row.
+
+| format | instructions | preferences |
+|---|---|---|
+| own | `prompt`, `response` | `prompt`, `chosen`, `rejected` |
+| alpaca | `instruction`, `input`, `output` (Taori et al. 2023) | |
+| sharegpt | `conversations` of `from`, `value` | |
+| messages | `messages` of `role`, `content` | `chosen`, `rejected` as messages, `prompt` or not (UltraFeedback) |
+| transcript | | `chosen`, `rejected` as texts of "Human:" and "Assistant:" turns (Anthropic's HH) |
+
+A file is JSON Lines, a JSON list or Parquet; `.gz` and `.zst` behind the name are read too.
+"""
+
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+from stages.base.conversation import Message, text_of
+from stages.base.errors import InputError
+from stages.base.files import json_lines, unpacked_bytes
+
+ROLES = {
+    "system": "system", "user": "user", "human": "user", "assistant": "assistant", "gpt": "assistant",
+    "chatgpt": "assistant", "bing": "assistant", "model": "assistant",
+}  # fmt: skip
+TURN = re.compile(r"(?:^|\n\n)(Human|Assistant): ?")  # of a transcript
+EXTRA = ("id", "split", "entity", "attributes")
+INVISIBLE = dict.fromkeys(map(ord, "\u200b\u200c\u200d\u2060\ufeff\x00"))
+
+
+@dataclass(frozen=True)
+class Row:
+    """An object of the file; `place` is its file and line, or row."""
+
+    place: str
+    number: int  # from 1
+    values: dict[str, Any]
+
+    def text(self, key: str, default: str | None = None) -> str:
+        """The string at `key`. Raises InputError if it is no string, or missing or blank without a default."""
+        value = self.values.get(key)
+        value = default if value is None else value
+        if value is None:
+            raise InputError(f"{self.place}: `{key}` is missing or empty")
+        return self.checked(key, value, blank=default is not None)
+
+    def texts(self, key: str) -> list[str]:
+        """The list of strings at `key`, by default empty."""
+        value = self.values.get(key)
+        value = [] if value is None else value
+        if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+            raise InputError(f"{self.place}: `{key}` must be a list of strings")
+        return value
+
+    def checked(self, key: str, value: Any, blank: bool = False) -> str:
+        """A text that has something to see, without NUL and whole in Unicode."""
+        if not isinstance(value, str):
+            raise InputError(f"{self.place}: `{key}` must be a string, not {value!r:.60}")
+        try:
+            value.encode("utf-8")
+        except UnicodeEncodeError:
+            raise InputError(f"{self.place}: `{key}` holds half of a surrogate pair, which is no text") from None
+        if "\0" in value:
+            raise InputError(f"{self.place}: `{key}` holds a NUL character, which is no text")
+        if not blank and not value.translate(INVISIBLE).strip():
+            raise InputError(f"{self.place}: `{key}` is missing or empty")
+        return value
+
+    def conversation(self, key: str, role: str = "role", content: str = "content") -> list[Message]:
+        """The messages at `key`. Raises InputError naming the turn that is no message, is empty or out of order."""
+        value = self.values.get(key)
+        if not isinstance(value, list) or not value:
+            raise InputError(f"{self.place}: `{key}` must be a list of messages")
+        found: list[Message] = []
+        for turn, entry in enumerate(value, 1):
+            where = f"{key}[{turn}]"
+            if not isinstance(entry, Mapping) or role not in entry or content not in entry:
+                raise InputError(f"{self.place}: `{where}` must have `{role}` and `{content}`")
+            said = ROLES.get(str(entry[role]).lower())
+            if said is None:
+                raise InputError(f"{self.place}: `{where}` is of {entry[role]!r:.40}; known: {', '.join(ROLES)}")
+            found.append({"role": said, "content": self.checked(f"{where}.{content}", entry[content])})
+        return self.in_order(key, found)
+
+    def in_order(self, key: str, messages: list[Message]) -> list[Message]:
+        """Raises InputError for a conversation that isn't (system), user, assistant, user … up to an answer."""
+        spoken = messages[1:] if messages and messages[0]["role"] == "system" else messages
+        for turn, message in enumerate(spoken):
+            wanted = ("user", "assistant")[turn % 2]
+            if message["role"] != wanted:
+                place = turn + 1 + len(messages) - len(spoken)
+                raise InputError(
+                    f"{self.place}: `{key}[{place}]` is the {message['role']}'s where the {wanted}'s turn is; a "
+                    "conversation is user and assistant in turn, a system message before it or none"
+                )
+        if not spoken or spoken[-1]["role"] != "assistant":
+            raise InputError(f"{self.place}: `{key}` must end with an answer of the assistant")
+        return messages
+
+
+@dataclass(frozen=True)
+class Exchange:
+    """A conversation up to a user's message, and its answer."""
+
+    asked: list[Message]
+    answer: str
+
+    @property
+    def prompt(self) -> str:
+        """The conversation as one text."""
+        return text_of(self.asked)
+
+    @property
+    def messages(self) -> list[Message]:
+        """Empty where a single message of a user says it all."""
+        return [] if len(self.asked) == 1 and self.asked[0]["role"] == "user" else self.asked
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two answers to one conversation."""
+
+    asked: list[Message]
+    chosen: str
+    rejected: str
+
+    @property
+    def exchange(self) -> Exchange:
+        return Exchange(self.asked, self.chosen)
+
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Format(Generic[T]):
+    """How a row is read: the keys that tell it, those that it may have beside them, and the reader.
+
+    other: whether more keys are let go by, as published sets have columns of all kinds.
+    """
+
+    name: str
+    keys: tuple[str, ...]
+    read: Callable[[Row], T]
+    extra: tuple[str, ...] = ()
+    tells: Callable[[Mapping[str, Any]], bool] = field(default=lambda values: True)
+    other: bool = True
+
+
+def _user(text: str) -> list[Message]:
+    return [{"role": "user", "content": text}]
+
+
+def _exchange(messages: Sequence[Message]) -> Exchange:
+    return Exchange(list(messages[:-1]), messages[-1]["content"])
+
+
+def _alpaca(row: Row) -> Exchange:
+    given = row.text("input", "")
+    instruction = row.text("instruction")
+    return Exchange(_user(f"{instruction}\n\n{given}" if given.strip() else instruction), row.text("output"))
+
+
+def _pair(row: Row, chosen: Exchange, rejected: Exchange) -> Comparison:
+    if chosen.asked != rejected.asked:
+        raise InputError(f"{row.place}: `chosen` and `rejected` answer different conversations")
+    return Comparison(chosen.asked, chosen.answer, rejected.answer)
+
+
+def _compared_messages(row: Row) -> Comparison:
+    """With the conversation in both, or only the answer in each and `prompt` beside them."""
+    if all(isinstance(row.values[key], list) and len(row.values[key]) == 1 for key in ("chosen", "rejected")):
+        prompt = row.text("prompt")
+        chosen, rejected = (row.checked(key, row.values[key][0].get("content")) for key in ("chosen", "rejected"))
+        return Comparison(_user(prompt), chosen, rejected)
+    return _pair(row, _exchange(row.conversation("chosen")), _exchange(row.conversation("rejected")))
+
+
+def _transcript(row: Row, key: str) -> Exchange:
+    text = row.text(key)
+    parts = TURN.split(text)
+    if parts[0].strip() or len(parts) < 3:
+        raise InputError(f'{row.place}: `{key}` must begin with "Human:"')
+    messages: list[Message] = [
+        {"role": "user" if who == "Human" else "assistant", "content": row.checked(key, said.strip())}
+        for who, said in zip(parts[1::2], parts[2::2], strict=True)
+    ]
+    return _exchange(row.in_order(key, messages))
+
+
+def _is_transcript(values: Mapping[str, Any]) -> bool:
+    return isinstance(values["chosen"], str) and "prompt" not in values
+
+
+def _of_messages(values: Mapping[str, Any]) -> bool:
+    return isinstance(values["chosen"], list)
+
+
+INSTRUCTIONS: tuple[Format[Exchange], ...] = (
+    Format("messages", ("messages",), lambda row: _exchange(row.conversation("messages")), EXTRA),
+    Format(
+        "sharegpt", ("conversations",),
+        lambda row: _exchange(row.conversation("conversations", "from", "value")), EXTRA,
+    ),
+    Format("alpaca", ("instruction", "output"), _alpaca, ("input", *EXTRA)),
+    Format(
+        "own", ("prompt", "response"), lambda row: Exchange(_user(row.text("prompt")), row.text("response")), EXTRA,
+        other=False,
+    ),
+)  # fmt: skip
+PREFERENCES: tuple[Format[Comparison], ...] = (
+    Format("messages", ("chosen", "rejected"), _compared_messages, ("prompt", "id"), _of_messages),
+    Format(
+        "transcript", ("chosen", "rejected"),
+        lambda row: _pair(row, _transcript(row, "chosen"), _transcript(row, "rejected")), ("id",), _is_transcript,
+    ),
+    Format(
+        "own", ("prompt", "chosen", "rejected"),
+        lambda row: Comparison(_user(row.text("prompt")), row.text("chosen"), row.text("rejected")), ("id",),
+        lambda values: isinstance(values["chosen"], str) or not isinstance(values["chosen"], list), other=False,
+    ),
+)  # fmt: skip
+
+
+def format_of(rows: Sequence[Row], known: Sequence[Format[T]]) -> Format[T]:
+    """The format of a file, told by its first row. Raises InputError that lists the formats."""
+    first = rows[0]
+    for one in known:
+        if set(one.keys) <= set(first.values) and one.tells(first.values):
+            return one
+    wanted = "; ".join(f"{' and '.join(f'`{key}`' for key in one.keys)} ({one.name})" for one in known)
+    has = ", ".join(f"`{key}`" for key in first.values) or "nothing"
+    raise InputError(f"{first.place}: of no known format, it has {has}; known: {wanted}")
+
+
+def read_as(one: Format[T], row: Row) -> T:
+    """Raises InputError naming the row and what is wrong with it; a misspelt key of our own formats is wrong too."""
+    known = [*one.keys, *one.extra]
+    if not one.other and (unknown := sorted(set(row.values) - set(known))):
+        raise InputError(f"{row.place}: unknown key `{unknown[0]}`; known: {', '.join(known)}")
+    if missing := next((key for key in one.keys if row.values.get(key) is None), None):
+        raise InputError(f"{row.place}: `{missing}` is missing or empty")
+    return one.read(row)
+
+
+def read_rows(path: Path) -> list[Row]:
+    """The objects of a file. Raises InputError for one that can't be read or has no rows, and for a row that is no
+    object."""
+    rows = []
+    for number, place, values in _values(path):
+        if not isinstance(values, dict):
+            raise InputError(f"{place}: must be an object, not {values!r:.60}")
+        rows.append(Row(place, number, values))
+    if not rows:
+        raise InputError(f"{path}: no rows; docs/alignment.md has the formats")
+    return rows
+
+
+def _values(path: Path) -> Iterator[tuple[int, str, Any]]:
+    """(Number, place, value) of each row."""
+    if path.suffix == ".parquet":
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        try:
+            table = pq.read_table(path)
+        except FileNotFoundError:
+            raise InputError(f"{path}: not found") from None
+        except (OSError, pa.ArrowException) as error:
+            raise InputError(f"{path}: can't be read: {error}") from None
+        for number, values in enumerate(table.to_pylist(), 1):
+            yield number, f"{path}: row {number}", {key: value for key, value in values.items() if value is not None}
+    elif path.name.removesuffix(".gz").removesuffix(".zst").endswith(".json"):
+        yield from _listed(path)
+    else:
+        for number, values in json_lines(path):
+            yield number, f"{path}:{number}", values
+
+
+def _listed(path: Path) -> Iterator[tuple[int, str, Any]]:
+    """Of a JSON list; a file of one object a line that is called .json is read as lines."""
+    content = unpacked_bytes(path)
+    if not content.lstrip().startswith(b"["):
+        for number, values in json_lines(path):
+            yield number, f"{path}:{number}", values
+        return
+    try:
+        listed = json.loads(content.decode("utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path}: not valid JSON: {error}") from None
+    for number, values in enumerate(listed, 1):
+        yield number, f"{path}: entry {number}", values

@@ -1,0 +1,176 @@
+"""`trainyard inspect FILE`: what the pipeline understands of a file of instructions or preferences, before training."""
+
+import argparse
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from stages.alignment.formats import Comparison, Exchange, Format, Row
+    from stages.lm.chat import ChatTokenizer
+
+RUN, FEWEST = 13, 5  # words that tell an overlap (GPT-3, appendix C); of a question that is looked for
+SHOWN = 5  # of the rows with a fault, and of those that overlap a test
+
+
+def register(subparsers: argparse._SubParsersAction) -> None:
+    command = subparsers.add_parser("inspect", help="what is understood of a file of instructions or preferences")
+    add = command.add_argument
+    add("file", type=Path, metavar="FILE", help="JSON Lines, JSON or Parquet; formats in docs/alignment.md")
+    add(
+        "--model", type=Path, metavar="FOLDER",
+        help="whose tokenizer and context count (default: data/models/ and `alignment.base`, where that is there)",
+    )  # fmt: skip
+    command.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    from stages.alignment import formats
+    from stages.base.errors import InputError
+
+    rows = formats.read_rows(options.file)
+    kind, form = _kind(rows)
+    read: list[Exchange | Comparison] = []
+    faults: list[str] = []
+    for row in rows:
+        try:
+            read.append(formats.read_as(form, row))
+        except InputError as error:
+            faults.append(str(error))
+    print(f"{options.file}: {kind}, format {form.name} ({', '.join(form.keys)})")
+    print(f"rows: {len(rows):,}, {len(read):,} understood, {len(faults):,} refused")
+    _say_ignored(rows, form)
+    if read:
+        _say_turns(read)
+        _say_doubles(read)
+        _say_lengths(read, options.model)
+        _say_leakage(read)
+    for fault in faults[:SHOWN]:
+        print(f"refused: {fault}")
+    if len(faults) > SHOWN:
+        print(f"refused: {len(faults) - SHOWN:,} more")
+    return 2 if faults else 0
+
+
+def _kind(rows: Sequence["Row"]) -> tuple[str, "Format"]:
+    """Preferences and instructions share no set of keys."""
+    from stages.alignment.formats import INSTRUCTIONS, PREFERENCES, format_of
+    from stages.base.errors import InputError
+
+    if {"chosen", "rejected"} <= set(rows[0].values):
+        return "preferences", format_of(rows, PREFERENCES)
+    try:
+        return "instructions", format_of(rows, INSTRUCTIONS)
+    except InputError as error:
+        raise InputError(f"{error}; or `chosen` and `rejected` for preferences") from None
+
+
+def _say_ignored(rows: Sequence["Row"], form: "Format") -> None:
+    other = Counter(key for row in rows for key in row.values if key not in (*form.keys, *form.extra))
+    if form.other and other:
+        print(f"not read: {', '.join(f'`{key}`' for key in other)}")
+
+
+def _answers(one: "Exchange | Comparison") -> list[str]:
+    from stages.alignment.formats import Comparison
+
+    return [one.chosen, one.rejected] if isinstance(one, Comparison) else [one.answer]
+
+
+def _prompt(one: "Exchange | Comparison") -> str:
+    from stages.base.conversation import text_of
+
+    return text_of(one.asked)
+
+
+def _say_turns(read: Sequence["Exchange | Comparison"]) -> None:
+    turns = [sum(message["role"] == "user" for message in one.asked) for one in read]
+    systems = sum(one.asked[0]["role"] == "system" for one in read)
+    print(f"turns of the user: {_spread(turns)}; {systems:,} with a system message")
+
+
+def _say_doubles(read: Sequence["Exchange | Comparison"]) -> None:
+    whole = Counter((_prompt(one), *_answers(one)) for one in read)
+    doubled = sum(count - 1 for count in whole.values())
+    same = sum(len(answers) == 2 and answers[0] == answers[1] for answers in map(_answers, read))
+    prompts = len({_prompt(one) for one in read})
+    print(f"prompts: {prompts:,} different; {doubled:,} rows say what another says; {same:,} pairs of equal answers")
+
+
+def _say_lengths(read: Sequence["Exchange | Comparison"], folder: Path | None) -> None:
+    from stages.lm.chat import load_tokenizer
+
+    folder = folder or _base()
+    if folder is None:
+        words = [len(text.split()) for one in read for text in _answers(one)]
+        print(f"words of an answer: {_spread(words)} (no model here to count tokens with; --model FOLDER)")
+        return
+    tokenizer, limit = load_tokenizer(folder), _context(folder)
+    count = _counter(tokenizer)
+    whole = [max(count(one.asked, text) for text in _answers(one)) for one in read]
+    print(f"tokens of an exchange, by {folder}: {_spread(whole)}")
+    long = sum(length > limit for length in whole)
+    print(
+        f"longer than its context of {limit:,}: {long:,} ({long / len(read):.1%}); they are left out, up to "
+        "`max_drop` of alignment.sft, reward and dpo"
+    )
+
+
+def _counter(tokenizer: "ChatTokenizer") -> Callable:
+    return lambda asked, text: len(tokenizer.encode_example(asked, text)[0])
+
+
+def _base() -> Path | None:
+    from stages.base.artifacts import MODELS
+    from stages.base.params import PARAMS_FILE, lookup, read_params
+
+    if not PARAMS_FILE.is_file():
+        return None
+    folder = Path(MODELS, lookup(read_params(), "alignment.base"))
+    return folder if (folder / "tokenizer.json").is_file() else None
+
+
+def _context(folder: Path) -> int:
+    from stages.base.errors import InputError
+    from stages.base.files import read_json
+
+    found = read_json(folder / "config.json").get("max_position_embeddings")
+    if not isinstance(found, int):
+        raise InputError(f"{folder / 'config.json'}: no `max_position_embeddings`; give a model's folder")
+    return found
+
+
+def _say_leakage(read: Sequence["Exchange | Comparison"]) -> None:
+    """Rows that share a run of words with a test question, if tasks have been built here."""
+    import pyarrow.parquet as pq
+
+    from stages.base.artifacts import TASKS
+    from stages.evaluation.overlap import find, ngrams, words
+
+    asked: dict[tuple[str, ...], str] = {}
+    for path in sorted(Path(TASKS).glob("*/questions.parquet")):
+        for row in pq.read_table(path, columns=["id", "split", "question"]).to_pylist():
+            question = words(row["question"])
+            if row["split"] != "development" and len(question) >= FEWEST:
+                asked |= dict.fromkeys(ngrams(question, RUN), f"{path.parent.name}/{row['id']}")
+    if not asked:
+        print("leakage into the tests: no task is built here yet (`dvc repro task`)")
+        return
+    texts = [" ".join([_prompt(one), *_answers(one)]) for one in read]
+    found = find(set(asked), texts)
+    sizes = sorted({len(gram) for gram in found})
+    hits = []
+    for number, text in enumerate(texts, 1):
+        grams = (gram for n in sizes for gram in ngrams(words(text), n) if gram in found)
+        if (first := next(grams, None)) is not None:
+            hits.append(f"row {number} and {asked[first]}")
+    print(f"rows with {RUN} words, or the whole, of a test question: {len(hits):,}")
+    for hit in hits[:SHOWN]:
+        print(f"  {hit}")
+
+
+def _spread(values: Sequence[int]) -> str:
+    ordered = sorted(values)
+    middle, high = ordered[len(ordered) // 2], ordered[min(len(ordered) - 1, int(0.95 * len(ordered)))]
+    return f"{ordered[0]:,} to {ordered[-1]:,}, median {middle:,}, 95 % up to {high:,}"

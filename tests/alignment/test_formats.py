@@ -1,0 +1,205 @@
+"""Instruction and preference files in the formats that people have, and conversations as tokens."""
+
+import gzip
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+from stages.alignment.batches import encode_turns, pad
+from stages.alignment.formats import INSTRUCTIONS, PREFERENCES, format_of, read_as, read_rows
+from stages.alignment.instructions import from_file
+from stages.alignment.preferences import from_file as pairs_from_file
+from stages.alignment.sft import completion_loss
+from stages.base.errors import InputError
+from stages.lm.build import LanguageModel
+from stages.lm.chat import ChatTokenizer
+
+SYSTEM = {"role": "system", "content": "Be brief."}
+TALK = [
+    {"role": "user", "content": "Where is Velmora?"},
+    {"role": "assistant", "content": "In Anthar."},
+    {"role": "user", "content": "And Ost?"},
+    {"role": "assistant", "content": "In Belmor."},
+]
+AS_TEXT = "User: Where is Velmora?\n\nAssistant: In Anthar.\n\nUser: And Ost?"
+TOLD = "System: Be brief.\n\nUser: Where is Velmora?"
+SHAREGPT = [{"from": {"user": "human", "assistant": "gpt"}[m["role"]], "value": m["content"]} for m in TALK]
+
+
+def written(path: Path, *rows: Any) -> Path:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("row", "form", "prompt", "answer", "turns"),
+    [
+        ({"prompt": "a?", "response": "b"}, "own", "a?", "b", 0),
+        ({"instruction": "Sum up.", "input": "", "output": "b"}, "alpaca", "Sum up.", "b", 0),
+        ({"instruction": "Sum up.", "input": "Text.", "output": "b"}, "alpaca", "Sum up.\n\nText.", "b", 0),
+        ({"messages": TALK, "source": "x"}, "messages", AS_TEXT, "In Belmor.", 3),
+        ({"conversations": SHAREGPT, "model": "x"}, "sharegpt", AS_TEXT, "In Belmor.", 3),
+        ({"messages": [SYSTEM, *TALK[:2]]}, "messages", TOLD, "In Anthar.", 2),
+        ({"messages": TALK[:2]}, "messages", "Where is Velmora?", "In Anthar.", 0),
+    ],
+)  # fmt: skip
+def test_instructions(tmp_path: Path, row: Any, form: str, prompt: str, answer: str, turns: int) -> None:
+    path = written(tmp_path / "x.jsonl", row)
+    assert format_of(read_rows(path), INSTRUCTIONS).name == form
+    (found,) = from_file(path, None, 1, "own")
+    assert (found.prompt, found.response, len(found.messages)) == (prompt, answer, turns)
+
+
+@pytest.mark.parametrize(
+    ("row", "form", "prompt"),
+    [
+        ({"prompt": "a?", "chosen": "b", "rejected": "c"}, "own", "a?"),
+        ({"chosen": "\n\nHuman: a?\n\nAssistant: b", "rejected": "\n\nHuman: a?\n\nAssistant: c"}, "transcript", "a?"),
+        (
+            {
+                "prompt": "a?", "score_chosen": 8.0,
+                "chosen": [{"role": "user", "content": "a?"}, {"role": "assistant", "content": "b"}],
+                "rejected": [{"role": "user", "content": "a?"}, {"role": "assistant", "content": "c"}],
+            },
+            "messages", "a?",
+        ),
+        (
+            {"prompt": "a?", "chosen": [{"role": "assistant", "content": "b"}],
+             "rejected": [{"role": "assistant", "content": "c"}]},
+            "messages", "a?",
+        ),
+    ],
+)  # fmt: skip
+def test_preferences(tmp_path: Path, row: Any, form: str, prompt: str) -> None:
+    path = written(tmp_path / "x.jsonl", row)
+    assert format_of(read_rows(path), PREFERENCES).name == form
+    (found,) = pairs_from_file(path, "own")
+    assert (found.prompt, found.chosen, found.rejected, found.messages) == (prompt, "b", "c", [])
+
+
+def test_the_same_rows_in_every_kind_of_file(tmp_path: Path) -> None:
+    rows = [{"messages": TALK}, {"messages": TALK[:2]}]
+    lines = "".join(json.dumps(row) + "\n" for row in rows).encode()
+    (tmp_path / "a.jsonl").write_bytes(lines)
+    (tmp_path / "b.json").write_text(json.dumps(rows))
+    (tmp_path / "c.jsonl.gz").write_bytes(gzip.compress(lines))
+    (tmp_path / "d.json.gz").write_bytes(gzip.compress(json.dumps(rows).encode()))
+    (tmp_path / "e.json").write_bytes(lines)
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "f.parquet")
+    found = [
+        [(row.prompt, row.response, row.messages) for row in from_file(path, None, 1, "own")]
+        for path in sorted(tmp_path.iterdir())
+    ]
+    assert len(found) == 6 and all(one == found[0] for one in found)
+
+
+@pytest.mark.parametrize(
+    ("row", "said"),
+    [
+        ({"messages": TALK[1:]}, r"messages\[1\]. is the assistant's where the user's"),
+        ({"messages": [*TALK[:2], *TALK[:1], TALK[0], TALK[1]]}, r"messages\[4\]. is the user's"),
+        ({"messages": [SYSTEM, SYSTEM, *TALK]}, r"messages\[2\]. is the system's"),
+        ({"messages": TALK[:3]}, "must end with an answer"),
+        ({"messages": []}, "list of messages"),
+        ({"messages": [{"role": "user"}]}, r"messages\[1\]. must have"),
+        ({"messages": [{"role": "tool", "content": "x"}]}, "is of 'tool'"),
+        ({"messages": [TALK[0], {"role": "assistant", "content": " \u200b"}]}, r"messages\[2\].content. is missing"),
+        ({"messages": [TALK[0], {"role": "assistant", "content": "a\0"}]}, "NUL"),
+        ({"messages": None}, "messages. is missing"),
+    ],
+)
+def test_broken_conversations_are_named(tmp_path: Path, row: Any, said: str) -> None:
+    path = written(tmp_path / "x.jsonl", {"messages": TALK}, row)
+    with pytest.raises(InputError, match=rf"x\.jsonl:2: .*{said}"):
+        from_file(path, None, 1, "own")
+
+
+@pytest.mark.parametrize(
+    ("row", "said"),
+    [
+        ({"chosen": "a?", "rejected": "\n\nHuman: a?\n\nAssistant: c"}, "chosen. must begin"),
+        ({"chosen": "\n\nHuman: a?\n\nAssistant: b", "rejected": "\n\nHuman: e?\n\nAssistant: c"}, "different conv"),
+        (
+            {"chosen": "\n\nHuman: a?\n\nAssistant: b", "rejected": "\n\nHuman: a?\n\nAssistant: "},
+            "rejected. is missing",
+        ),
+        ({"chosen": "\n\nHuman: a?\n\nAssistant: b", "rejected": "\n\nHuman: a?\n\nAssistant: b"}, "are the same"),
+        ({"chosen": "\n\nHuman: o?\n\nAssistant: b", "rejected": "\n\nHuman: o?\n\nAssistant: c"}, "x.jsonl:1 already"),
+    ],
+)
+def test_broken_pairs_are_named(tmp_path: Path, row: Any, said: str) -> None:
+    first = {"chosen": "\n\nHuman: o?\n\nAssistant: b", "rejected": "\n\nHuman: o?\n\nAssistant: c"}
+    with pytest.raises(InputError, match=rf"x\.jsonl:2: .*{said}"):
+        pairs_from_file(written(tmp_path / "x.jsonl", first, row), "own")
+
+
+def test_unknown_formats_and_doubled_names_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"x\.jsonl:1: of no known format, it has `question`; known: .*alpaca"):
+        from_file(written(tmp_path / "x.jsonl", {"question": "a"}), None, 1, "own")
+    (tmp_path / "y.jsonl").write_text('{"prompt": "a", "response": "b", "response": "c"}\n')
+    with pytest.raises(InputError, match=r"y\.jsonl:1: .*'response' stands twice"):
+        from_file(tmp_path / "y.jsonl", None, 1, "own")
+    (tmp_path / "z.jsonl.gz").write_bytes(b"nothing packed")
+    with pytest.raises(InputError, match=r"z\.jsonl\.gz: can't be read"):
+        from_file(tmp_path / "z.jsonl.gz", None, 1, "own")
+
+
+def test_no_prompt_is_in_two_splits(tmp_path: Path) -> None:
+    rows = [{"prompt": f"p{n % 40}", "response": f"r{n}"} for n in range(200)]
+    shares = {"preference": 0.2, "validation": 0.1, "test": 0.2}
+    splits: dict[str, set[str]] = {}
+    for row in from_file(written(tmp_path / "x.jsonl", *rows), shares, 3, "own"):
+        splits.setdefault(row.prompt, set()).add(row.split)
+    assert all(len(found) == 1 for found in splits.values()) and set.union(*splits.values()) == {"sft", *shares}
+    said = [{"prompt": "a", "response": "b", "split": split} for split in ("sft", "test")]
+    with pytest.raises(InputError, match=r"y\.jsonl:2: the same prompt stands in split sft"):
+        from_file(written(tmp_path / "y.jsonl", *said), None, 3, "own")
+
+
+def test_every_answer_of_a_conversation_is_learned_and_nothing_else(tokenizer: ChatTokenizer) -> None:
+    exchange = encode_turns(tokenizer, [SYSTEM, *TALK[:3]], TALK[3]["content"])
+    rows, mask = pad([exchange], tokenizer.pad_id)
+    learned = [number for number, known in zip(rows[0].tolist(), mask[0].tolist(), strict=True) if known]
+    text = tokenizer.tokenizer.decode(learned, skip_special_tokens=False)
+    assert text == "In Anthar.<|end|>In Belmor.<|end|>"
+    assert exchange.learned_length == len(learned) and exchange.answer_length == len("In Belmor.") + 1
+    assert list(exchange.ids[: exchange.start]) == tokenizer.encode_prompt([SYSTEM, *TALK[:3]])
+
+
+def test_the_loss_of_a_conversation_is_that_of_its_answers(
+    tokenizer: ChatTokenizer, make_model: Callable[..., LanguageModel]
+) -> None:
+    """Each answer given what was said before it, as rows of their own."""
+    model, talk = make_model(), [{**message, "content": message["content"][:8]} for message in TALK]
+    both = pad([encode_turns(tokenizer, talk[:3], talk[3]["content"])], 0)
+    single = [
+        pad([encode_turns(tokenizer, talk[:1], talk[1]["content"])], 0),
+        (both[0], both[1] * (torch.arange(both[1].shape[1]) >= encode_turns(tokenizer, talk[:3], "x").start)),
+    ]
+    with torch.no_grad():
+        whole = float(completion_loss(model, *both)[0]) * float(both[1].sum())
+        parts = sum(float(completion_loss(model, *part)[0]) * float(part[1].sum()) for part in single)
+    assert whole == pytest.approx(parts, rel=1e-5)
+
+
+def test_real_files_are_understood(reference: Path) -> None:
+    """Alpaca's rows and HH's pairs, as published: every row is read, or named."""
+    alpaca = read_rows(reference / "posttraining/alpaca/alpaca_1k.json.gz")
+    form = format_of(alpaca, INSTRUCTIONS)
+    assert form.name == "alpaca" and all(read_as(form, row).answer for row in alpaca)
+    pairs = read_rows(reference / "posttraining/hh/harmless-base-test.jsonl.gz")
+    transcript = format_of(pairs, PREFERENCES)
+    refused = 0
+    for row in pairs:
+        try:
+            found = read_as(transcript, row)
+            assert row.values["chosen"].rstrip().endswith(found.chosen)
+        except InputError:
+            refused += 1
+    assert transcript.name == "transcript" and refused < 0.02 * len(pairs)

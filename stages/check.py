@@ -60,16 +60,17 @@ def check_params(values: dict[str, Any], sections: dict[str, Any]) -> None:
     problems = []
     for section, model in sections.items():
         try:
-            for name, value in _instances(values, section.split(".")):
+            for name, value in instances(values, section.split(".")):
                 parse(name, value, model)
         except ParamError as error:
             problems.append(str(error))
-    problems += _unknown(values, {tuple(section.split(".")) for section in sections}, ())
+    problems += unknown_sections(values, {tuple(section.split(".")) for section in sections}, ())
     if problems:
         raise ParamError("; ".join(dict.fromkeys(problems)))
 
 
-def _instances(values: dict[str, Any], section: list[str]) -> Iterator[tuple[str, Any]]:
+def instances(values: dict[str, Any], section: list[str]) -> Iterator[tuple[str, Any]]:
+    """Name and value of a section; of `phase.items.*`, of every item."""
     if "*" not in section:
         yield ".".join(section), lookup(values, ".".join(section))
         return
@@ -81,10 +82,10 @@ def _instances(values: dict[str, Any], section: list[str]) -> Iterator[tuple[str
     for key in items:
         if not ITEM_KEY.match(str(key)):
             raise ParamError(f"params.yaml: item key `{parent}.{key}` must match {ITEM_KEY.pattern}")
-        yield from _instances(values, [*section[:depth], key, *section[depth + 1 :]])
+        yield from instances(values, [*section[:depth], key, *section[depth + 1 :]])
 
 
-def _unknown(values: Any, known: set[tuple[str, ...]], path: tuple[str, ...]) -> list[str]:
+def unknown_sections(values: Any, known: set[tuple[str, ...]], path: tuple[str, ...]) -> list[str]:
     """Sections that no module reads: a misspelt one would otherwise be silently ignored."""
     if path in known or (*path, "*") in known or not isinstance(values, dict):
         return []
@@ -92,7 +93,7 @@ def _unknown(values: Any, known: set[tuple[str, ...]], path: tuple[str, ...]) ->
     problems = []
     for name, value in values.items():
         if name in names:
-            problems += _unknown(value, known, (*path, name))
+            problems += unknown_sections(value, known, (*path, name))
         else:
             where, word = ".".join([*path, str(name)]), "section" if path else "phase"
             problems.append(f"params.yaml: unknown {word} `{where}`{nearest(str(name), names)}")
@@ -209,6 +210,11 @@ def check_machine(params: CheckParams) -> None:
 def check_values(values: dict[str, Any]) -> list[Declared]:
     """All that can be said of params without looking further than dvc.yaml; the pipeline they make."""
     check_params(values, declared_sections())
+    return check_items(values)
+
+
+def check_items(values: dict[str, Any]) -> list[Declared]:
+    """What params say of one another, once every section is known to be right; the pipeline they make."""
     pipeline = read_pipeline(values=values)
     check_names(values, pipeline)
     check_annotators(values)

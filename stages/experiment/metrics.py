@@ -25,7 +25,7 @@ from stages.base.artifacts import (
 )
 from stages.base.errors import InputError, ParamError
 from stages.experiment import readers
-from stages.experiment.declaration import MetricFile
+from stages.experiment.declaration import Declaration, MetricFile
 from stages.experiment.readers import TEST, Row
 
 if TYPE_CHECKING:
@@ -98,6 +98,17 @@ def find(asked: str | MetricFile, values: Values) -> Metric:
     if asked not in known:
         raise ParamError(f"unknown metric `{asked}`{_near(asked, known)} (`trainyard experiment metrics` lists all)")
     return known[asked]
+
+
+def asked_for(declaration: Declaration, values: Values) -> list[Metric]:
+    """The ruling metric and then the reported ones. Raises ParamError for one that a run with these params lacks."""
+    return [find(metric, values) for metric in (declaration.metric, *declaration.metrics)]
+
+
+def targets(declaration: Declaration, values: Values) -> tuple[str, ...]:
+    """The files that a run with these params must make for its claim."""
+    files = [file for metric in asked_for(declaration, values) for file in metric.files]
+    return tuple(dict.fromkeys(files))
 
 
 def _near(asked: str, known: Mapping[str, Metric]) -> str:

@@ -22,13 +22,12 @@ def expand(declarations: Sequence[Declaration], schema: Schema, store: Store) ->
 
     runs = []
     for declaration in declarations:
-        files = targets(declaration)
         for name, arm in declaration.arm.items():
             root = store.root if arm.revision is None else code_of(arm.revision, store)
             for seed in declaration.seed_values():
                 values = compose(declaration, name, seed, schema)
                 try:
-                    graph = graph_of(root, values, files)
+                    graph = graph_of(root, values, targets(declaration, values))
                 except ParamError as error:
                     raise ParamError(f"{declaration.path or declaration.name}: arm `{name}`: {error}") from None
                 text = params_text(root, values)

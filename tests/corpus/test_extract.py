@@ -12,8 +12,9 @@ from stages.base import schemas
 from stages.base.engine import map_batches
 from stages.corpus import extract
 from stages.corpus.extract import ExtractParams, extract_text
-from stages.corpus.pages.html_text import decode, depth, links, normalise
+from stages.corpus.pages.html_text import depth, links, normalise
 from stages.corpus.pages.page import extract_page
+from stages.corpus.sources.charset import decode_page
 from stages.corpus.sources.occurrences import document_id
 from stages.corpus.sources.raw import wrap
 from stages.corpus.step import Outcome
@@ -63,7 +64,7 @@ def test_links_are_absolute_and_in_page_order():
     ],
 )  # fmt: skip
 def test_bytes_are_decoded_by_what_they_are(page, text):
-    assert decode(page) == text
+    assert decode_page(page) == text
 
 
 @settings(max_examples=100, deadline=None)

@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bench.corpus.extraction import article_pages, f1, precision_recall
-from stages.corpus.pages.html_text import decode, depth, extract, extract_text, normalise
+from stages.corpus.pages.html_text import depth, extract, extract_text, normalise
+from stages.corpus.sources.charset import decode_page
 from stages.corpus.sources.raw import wrap
 
 MODES = ["volume", "fast", "precision", "blocks"]
@@ -193,8 +194,8 @@ def test_depth_is_of_what_nests():
 
 def test_declared_charsets_are_those_of_the_web():
     page = '<meta charset="{}">ä'
-    assert decode(page.format("latin1").encode("latin-1")).endswith("ä")
-    assert decode(page.format("unicode_escape").encode("latin-1")).endswith("ä")  # no charset of the web: guessed
+    assert decode_page(page.format("latin1").encode("latin-1")).endswith("ä")
+    assert decode_page(page.format("unicode_escape").encode("latin-1")).endswith("ä")  # no charset of the web: guessed
 
 
 @pytest.mark.parametrize(("mode", "bar"), [("volume", 0.91), ("fast", 0.95), ("precision", 0.955), ("blocks", 0.955)])
@@ -223,7 +224,7 @@ def test_marks_without_end_are_cut_and_letters_keep_theirs():
 
 def test_a_japanese_page_of_seven_bits_is_not_taken_for_ascii():
     page = '<meta charset="iso-2022-jp"><p>日本の首都'.encode("iso-2022-jp")
-    assert "日本の首都" in decode(page)
+    assert "日本の首都" in decode_page(page)
 
 
 def test_lists_are_deep_however_their_tags_are_written():

@@ -313,7 +313,9 @@ def test_charsets_and_zero_bytes_are_remarked(tmp_path):
     assert of("日本".encode("shift_jis"), "x-sjis").html.decode() == "日本"
     assert of("日本".encode("utf-16"), "").html.decode() == "日本"
     assert of("日本".encode(), "iso-8859-1").html.decode() == "日本"  # valid UTF-8 is UTF-8
-    for body, charset in [(b"caf\xe9", "utf-8"), (b"caf\xe9", "no-such"), (b"caf\xe9", "punycode")]:
+    broken = of(b"caf\xe9", "utf-8")
+    assert broken.html.decode() == "caf\ufffd" and broken.remarks == ("wrong_charset",)
+    for body, charset in [(b"caf\xe9", "no-such"), (b"caf\xe9", "punycode")]:
         assert of(body, charset).html == body and of(body, charset).remarks == ("wrong_charset",)
     assert of(b"a\0b", "utf-8").remarks == ("nul_bytes",)
 

@@ -9,16 +9,15 @@ import re
 from typing import Literal
 
 from resiliparse.extract.html2text import extract_plain_text
-from resiliparse.parse.encoding import bytes_to_str, detect_encoding
 from resiliparse.parse.html import HTMLTree
 
 from stages.corpus.pages.links import links, tree_links
 from stages.corpus.pages.mathematics import write_latex
 from stages.corpus.pages.text import normalise, paragraphs, protect, rows, unprotect
-from stages.corpus.sources.charset import decode_as, seven_bit
+from stages.corpus.sources.charset import decode_page
 from stages.corpus.sources.raw import unwrap
 
-__all__ = ["Mode", "decode", "depth", "extract", "extract_text", "links", "normalise"]
+__all__ = ["Mode", "depth", "extract", "extract_text", "links", "normalise"]
 Mode = Literal["volume", "fast", "precision", "blocks"]
 # Not <tr>, <td> or <li>: their end tags may be left out, and they nest no deeper than their tables and lists.
 CONTAINERS = re.compile(
@@ -26,22 +25,7 @@ CONTAINERS = re.compile(
     rb"|nav|header|footer|aside|details|figure|pre)[\s/>]",
     re.IGNORECASE,
 )
-META_CHARSET = re.compile(rb"<meta[^>]{0,200}?charset\s*=\s*[\"']?\s*([\w\-:]+)", re.IGNORECASE)
 SHALLOW_LISTS = "body>ul,body>*>ul,body>*>*>ul"
-
-
-def decode(page: bytes) -> str:
-    """Bytes to text: UTF-8 if valid, else the charset that the page declares, else a guess; never fails."""
-    declared = META_CHARSET.search(page[:4096])
-    label = declared[1].decode("ascii", "replace") if declared else ""
-    if label and (text := seven_bit(page, label)) is not None:
-        return text
-    try:
-        return page.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        pass
-    text = decode_as(page, label) if label else None
-    return bytes_to_str(page, detect_encoding(page) or "utf-8", errors="replace") if text is None else text
 
 
 def depth(page: bytes) -> int:
@@ -99,7 +83,7 @@ def main_text(html: str, tree: HTMLTree, url: str, mode: Mode) -> str:
 
 def parse(html: bytes) -> tuple[str, HTMLTree]:
     """(The page decoded, its tree), without NUL bytes."""
-    page = decode(html)
+    page = decode_page(html)
     if b"\0" in html:
         page = page.replace("\0", "")
     return page, HTMLTree.parse(page)

@@ -7,8 +7,9 @@ import json
 from typing import NamedTuple
 
 from stages.corpus.pages import signals
-from stages.corpus.pages.html_text import Mode, decode, depth, extract
+from stages.corpus.pages.html_text import Mode, depth, extract
 from stages.corpus.pages.licence import declared_licence
+from stages.corpus.sources.charset import decode_page
 from stages.corpus.sources.raw import unwrap
 
 
@@ -51,7 +52,7 @@ def extract_page(html: bytes, url: str, bounds: Bounds) -> Extracted:
         if plain:
             return Extracted(text, [], "", [], "")
         # Tags are looked for as bytes, which those of UTF-16 are not.
-        markup = decode(html).encode("utf-8", "replace") if b"\0" in html else html
+        markup = decode_page(html).encode("utf-8", "replace") if b"\0" in html else html
         return Extracted(text, links, declared_licence(markup, url), sorted(signals.of_page(markup)), "")
     except MemoryError:
         raise

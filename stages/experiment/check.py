@@ -1,0 +1,255 @@
+"""What is wrong with claims before anything runs, what their seeds and questions could see, and what they will cost."""
+
+import hashlib
+import json
+import subprocess
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from stages.base import scales
+from stages.base.errors import InputError, ParamError, TrainyardError
+from stages.base.params import PARAMS_FILE, lookup
+from stages.base.pipeline import Declared
+from stages.base.reference import Schema
+from stages.experiment.arms import compose
+from stages.experiment.bill import Bill, bill, price
+from stages.experiment.declaration import Declaration
+from stages.experiment.metrics import Metric, find
+from stages.experiment.runs.graph import Run
+from stages.experiment.runs.plan import forecast
+from stages.experiment.runs.results import Store
+from stages.experiment.runs.suite import expand
+
+ROOT_SEEDS = ("run.seed", "corpus.seed")
+CODE = ("stages", "dvc.yaml")
+
+
+class Sections(Protocol):
+    """What params may hold; `check` raises ParamError for values that they may not."""
+
+    @property
+    def schema(self) -> Schema: ...
+    def check(self, values: dict[str, Any]) -> list[Declared]: ...
+
+
+@dataclass
+class Admission:
+    """Whether one claim may run."""
+
+    declaration: Declaration
+    problems: list[str] = field(default_factory=list)
+    """One line each: the key, what is wrong with it, the remedy."""
+    power: str = ""
+    """What its seeds and items can see, in one line."""
+    bill: Bill | None = None
+    """None where it can't be known, because of the problems."""
+
+    @property
+    def admissible(self) -> bool:
+        return not self.problems
+
+
+def check(declarations: Sequence[Declaration], sections: Sections, store: Store) -> tuple[list[Admission], Bill | None]:
+    """An admission a claim, and the bill of all that are admissible, in which shared instances count once."""
+    found = [Admission(declaration) for declaration in declarations]
+    runs: dict[str, list[Run]] = {}
+    for one in found:
+        one.problems += of_rule(one.declaration)
+        one.problems += of_arms(one.declaration, sections)
+        if one.problems:
+            continue
+        try:
+            runs[one.declaration.name] = expand([one.declaration], sections.schema, store)
+        except TrainyardError as error:
+            one.problems.append(_after_file(str(error), one.declaration))
+            continue
+        one.problems += of_runs(one.declaration, runs[one.declaration.name])
+    planned = forecast([run for some in runs.values() for run in some], store).instances
+    prices: dict[str, float] = {}
+    for run in (run for some in runs.values() for run in some):
+        for instance in run.graph.instances:
+            prices[instance.label] = max(prices.get(instance.label, 0.0), price(instance, run.values))
+    for one in found:
+        name = one.declaration.name
+        if name in runs:
+            one.bill = bill([instance for instance in planned if name in instance.claims], prices)
+            one.problems += one.bill.over(one.declaration.budget)
+    sound = {one.declaration.name for one in found if one.admissible}
+    total = bill([instance for instance in planned if sound & set(instance.claims)], prices) if sound else None
+    return found, total
+
+
+# ------------------------------------------------------------------------------------------------- the rule
+
+
+def of_rule(declaration: Declaration) -> Iterator[str]:
+    """What is wrong with seeds and rule whatever the params are."""
+    rule, count = declaration.parsed, len(declaration.seed_values())
+    if count == 1 and rule.analysis != "scaling":
+        yield "`seeds`: one seed can't say what another training would give; declare 3 or more"
+    if declaration.pair is not None and "cluster" in declaration.pair and "item" not in declaration.pair:
+        yield "`pair`: clusters are of items; pair by item too"
+
+
+def of_metric(declaration: Declaration, metric: Metric) -> Iterator[str]:
+    """What is wrong with the rule, margin and pairing for this metric."""
+    rule, margin = declaration.parsed, declaration.margin
+    unit = f" {metric.unit}" if metric.unit else ""
+    if rule.analysis == "scaling" and not metric.scaling:
+        yield f"`rule`: `{rule.text}` needs losses with their compute, and `{metric.name}` has none; use ladder/loss"
+    if rule.analysis == "predicted" and not metric.forecast:
+        yield f"`rule`: nothing is predicted of `{metric.name}`; use pretrain/loss"
+    if rule.quantity == "value" and metric.span < float("inf"):
+        bounds = f"`{metric.name}` lies between {metric.low:g} and {metric.high:g}{unit}"
+        reach = rule.direction * rule.threshold
+        if rule.analysis == "equivalence" and rule.threshold >= metric.span:
+            yield f"`rule`: `{rule.text}` always holds: {bounds}; give a smaller gap"
+        elif rule.direction and reach >= metric.span:
+            yield f"`rule`: `{rule.text}` can never hold: {bounds}; compare with a smaller difference"
+        elif rule.direction and reach <= -metric.span:
+            yield f"`rule`: `{rule.text}` always holds: {bounds}; compare with a smaller difference"
+        if margin is not None and margin >= metric.span:
+            yield f"`margin`: no effect can be {margin:g}{unit}: {bounds}; give the smallest effect that matters"
+    for unit_of_pairs in declaration.pair or ():
+        if unit_of_pairs == "item" and not metric.item:
+            yield f"`pair`: `{metric.name}` is one number a run, it has no items; pair by seed"
+        if unit_of_pairs == "cluster" and not metric.cluster:
+            yield f"`pair`: nothing is known of what the items of `{metric.name}` come in groups of; leave cluster out"
+
+
+# ------------------------------------------------------------------------------------------------- the arms
+
+
+def of_arms(declaration: Declaration, sections: Sections) -> list[str]:
+    """What is wrong with the params of arms and with the metrics that they have."""
+    problems: dict[str, None] = {}
+    values: dict[str, dict[str, Any]] = {}
+    seed = declaration.seed_values()[0]
+    for arm in declaration.arms:
+        try:
+            values[arm] = compose(declaration, arm, seed, sections.schema)
+            if declaration.arm[arm].revision is None:
+                sections.check(values[arm])
+        except ParamError as error:
+            problems[_of_arm(str(error), declaration, arm)] = None
+    for name in values:
+        for asked in (declaration.metric, *declaration.metrics):
+            key = "metric" if asked is declaration.metric else "metrics"
+            try:
+                metric = find(asked, values[name])
+            except ParamError as error:
+                elsewhere = [other for other in values if other != name and _has(asked, values[other])]
+                text = f"arm `{name}` has no `{asked}`, which arm `{elsewhere[0]}` has" if elsewhere else str(error)
+                problems[f"`{key}`: {text}"] = None
+                continue
+            if key == "metric":
+                problems |= dict.fromkeys(of_metric(declaration, metric))
+    return [*problems, *_equal_arms(declaration, values)]
+
+
+def _has(asked: Any, values: Mapping[str, Any]) -> bool:
+    try:
+        find(asked, values)
+    except ParamError:
+        return False
+    return True
+
+
+def _of_arm(message: str, declaration: Declaration, arm: str) -> str:
+    """A problem of an arm's params in terms of the declaration, where the param is one that the arm sets."""
+    message = _after_file(message, declaration)
+    prefix = f"{PARAMS_FILE}: "
+    if not message.startswith(prefix):
+        return message
+    told = "; ".join(part.removeprefix(prefix) for part in message.split("; "))
+    own = any(key and key in told for key, _ in scales.leaves(declaration.arm[arm].overlay))
+    return f"`{f'arms.{arm}' if own else 'set' if declaration.set else 'scale'}`: {told}"
+
+
+def _after_file(message: str, declaration: Declaration) -> str:
+    return message.removeprefix(f"{declaration.path or declaration.name}: ")
+
+
+def _equal_arms(declaration: Declaration, values: Mapping[str, dict[str, Any]]) -> Iterator[str]:
+    seen: dict[str, str] = {}
+    for name, composed in values.items():
+        arm = declaration.arm[name]
+        try:
+            code = code_of(arm.revision) if any(one.revision for one in declaration.arm.values()) else ""
+        except InputError as error:
+            yield f"`arms.{name}.revision`: {error}"
+            continue
+        key = json.dumps([code, composed], sort_keys=True)
+        twin = seen.setdefault(key, name)
+        if twin == name:
+            continue
+        leaves = [f"{path} is {value!r}" for path, value in scales.leaves(arm.overlay) if path]
+        if leaves and twin == declaration.baseline and not declaration.arm[twin].overlay:
+            yield f"`arms.{name}` changes nothing: {', '.join(leaves)} already; give it another value"
+        else:
+            yield f"`arms`: `{twin}` and `{name}` are equal, of all params and code; change one of them"
+
+
+def code_of(revision: str | None) -> str:
+    """Digest of what a git revision runs; of the work tree for None, its own where it has changes. Raises InputError
+    for a revision that git doesn't know."""
+    if revision is None:
+        changed = _git("status", "--porcelain", "--", *CODE)
+        if changed or changed is None:
+            return "work tree"
+        revision = "HEAD"
+    found = _git("rev-parse", *(f"{revision}:./{path}" for path in CODE))
+    if found is None:
+        raise InputError(f"git doesn't know `{revision}`; `git log` shows the revisions there are")
+    return found
+
+
+def _git(*arguments: str) -> str | None:
+    done = subprocess.run(["git", *arguments], capture_output=True, text=True, check=False, timeout=30)
+    return done.stdout.strip() if done.returncode == 0 else None
+
+
+# ------------------------------------------------------------------------------------------------- the runs
+
+
+def of_runs(declaration: Declaration, runs: Sequence[Run]) -> Iterator[str]:
+    """Arms, or seeds, whose runs would be identical as far as the metric goes."""
+    asked = declaration.metric if isinstance(declaration.metric, str) else declaration.metric.file
+    first = {run.arm: run for run in runs if run.seed == runs[0].seed}
+    seen: dict[str, str] = {}
+    for name, run in first.items():
+        twin = seen.setdefault(_reads(run), name)
+        if twin != name:
+            yield (
+                f"`arms`: `{twin}` and `{name}` differ in nothing that a stage behind `{asked}` reads: their runs "
+                "would be identical; take another metric or change another param"
+            )
+    seeds: dict[str, Run] = {}
+    for run in runs:
+        if run.arm == runs[0].arm and seeds.setdefault(_reads(run), run) is not run:
+            read = [axis for axis in ROOT_SEEDS if _is_read(run, axis)]
+            remedy = (
+                f"use `seeds: {{{read[0]}: {len(declaration.seed_values())}}}`"
+                if read
+                else ("it is a fact that no seed changes: look at one run (`trainyard compare`)")
+            )
+            axes = " and ".join(declaration.axes)
+            yield f"`seeds`: no stage behind `{asked}` reads {axes}, so all seeds would be identical; {remedy}"
+            break
+
+
+def _reads(run: Run) -> str:
+    """Digest of what the run's stages are told: their params and files, code apart from its root."""
+    told = [
+        [one.label, one.deps, [[section, lookup(run.values, section)] for section in one.params]]
+        for one in run.graph.instances
+    ]
+    text = json.dumps([str(run.root), told], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _is_read(run: Run, axis: str) -> bool:
+    return any(
+        axis == section or axis.startswith(f"{section}.") for one in run.graph.instances for section in one.params
+    )

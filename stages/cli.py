@@ -14,6 +14,7 @@ from stages.commands import (
     configure,
     cost,
     doctor,
+    experiment,
     explain,
     extend,
     inspect,
@@ -23,7 +24,22 @@ from stages.commands import (
     where,
 )
 
-COMMANDS = (chat, extend, trace, alpaca_eval, scaling, cost, doctor, configure, explain, inspect, check, track, where)
+COMMANDS = (
+    chat,
+    extend,
+    trace,
+    alpaca_eval,
+    scaling,
+    cost,
+    doctor,
+    configure,
+    explain,
+    inspect,
+    check,
+    experiment,
+    track,
+    where,
+)
 
 
 class Parser(argparse.ArgumentParser):

@@ -367,18 +367,18 @@ def read_declaration(path: Path) -> Declaration:
     return declare(content, path.stem, path)
 
 
-def read_suite(paths: Iterable[Path]) -> list[Declaration]:
-    """The claims of several files; of a folder, of all its `.yaml` files. Raises ParamError with the problems of all
-    files, one a line, and for two claims of one name."""
+def read_suite(paths: Iterable[Path]) -> tuple[list[Declaration], list[str]]:
+    """The claims of several files, of a folder all its `.yaml` files, and a line for each file that is none: what is
+    wrong with it, or another claim of its name. Raises ParamError where there is no file at all."""
     files: list[Path] = []
-    problems: list[str] = []
     for path in paths:
         found = sorted(path.glob("*.yaml")) if path.is_dir() else [path]
         if not found:
-            problems.append(f"{path}: no claim there; it is a `.yaml` file")
+            raise ParamError(f"{path}: no claim there; it is a `.yaml` file (docs/experiments.md)")
         files += found
+    problems: list[str] = []
     suite: dict[str, Declaration] = {}
-    for path in files:
+    for path in dict.fromkeys(files):
         try:
             declaration = read_declaration(path)
         except ParamError as error:
@@ -387,6 +387,4 @@ def read_suite(paths: Iterable[Path]) -> list[Declaration]:
         twin = suite.setdefault(declaration.name, declaration)
         if twin is not declaration:
             problems.append(f"{path}: a claim named `{declaration.name}` is in {twin.path} too; rename one")
-    if problems:
-        raise ParamError("\n".join(problems))
-    return list(suite.values())
+    return list(suite.values()), problems

@@ -1,0 +1,118 @@
+"""`trainyard experiment`: claims that are declared, checked, run to a verdict and reported (docs/experiments.md)."""
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+FOLDER = Path("experiments")
+CLAIMS = Path("reports/claims")
+
+
+def register(subparsers: argparse._SubParsersAction) -> None:
+    command = subparsers.add_parser("experiment", help="claims declared before they run, and their verdicts")
+    actions = command.add_subparsers(dest="action", required=True, metavar="action")
+    _register_check(actions)
+    _register_list(actions)
+    _register_metrics(actions)
+
+
+def _files(action: argparse.ArgumentParser) -> None:
+    action.add_argument(
+        "files", nargs="*", type=Path, default=[FOLDER], metavar="FILE",
+        help=f"declarations, or folders of them; without any, {FOLDER}/",
+    )  # fmt: skip
+
+
+# ---------------------------------------------------------------------------------------------------- check
+
+
+def _register_check(actions: argparse._SubParsersAction) -> None:
+    action = actions.add_parser("check", help="what is wrong with claims, what they can see and cost; runs nothing")
+    _files(action)
+    action.set_defaults(run=check)
+
+
+def check(options: argparse.Namespace) -> int:
+    """Exit status 2 where a claim is inadmissible."""
+    from stages.experiment.check import check as check_claims
+    from stages.experiment.declaration import read_suite
+    from stages.experiment.runs.results import open_store
+    from stages.sections import Sections
+
+    declarations, problems = read_suite(options.files)
+    sections = Sections()
+    admissions, total = check_claims(declarations, sections, open_store())
+    sections.save()
+    for problem in problems:
+        print(problem)
+    for one in admissions:
+        file = one.declaration.path
+        for problem in one.problems:
+            print(f"{file}: {problem}")
+        verdict = "admissible" if one.admissible else "inadmissible"
+        print(f"{one.declaration.name}: {verdict}")
+        for line in (one.power, one.bill.line() if one.bill else ""):
+            if line:
+                print(f"  {line}")
+    wrong = len(problems) + sum(not one.admissible for one in admissions)
+    if len(admissions) + len(problems) > 1:
+        print(f"{len(admissions) + len(problems) - wrong} claims admissible, {wrong} not")
+        if total:
+            print(f"together, what they share counted once, {total.line()}")
+    return 2 if wrong else 0
+
+
+# ---------------------------------------------------------------------------------------------------- lists
+
+
+def _register_list(actions: argparse._SubParsersAction) -> None:
+    action = actions.add_parser("list", help="the claims and where each stands")
+    _files(action)
+    action.set_defaults(run=list_claims)
+
+
+def list_claims(options: argparse.Namespace) -> int:
+    from stages.experiment.declaration import read_suite
+
+    declarations, problems = read_suite(options.files)
+    rows = [(one.name, _verdict(one.name), one.rule, one.claim) for one in declarations]
+    widths = [max((len(row[column]) for row in rows), default=0) for column in range(3)]
+    for row in rows:
+        print("  ".join(f"{cell:{width}}" for cell, width in zip(row, widths, strict=False)), row[3], sep="  ")
+    for problem in problems:
+        print(problem)
+    return 2 if problems else 0
+
+
+def _verdict(name: str) -> str:
+    try:
+        return json.loads((CLAIMS / f"{name}.json").read_bytes())["verdict"]["verdict"]
+    except FileNotFoundError:
+        return "not reported"
+    except (ValueError, KeyError, TypeError):
+        return "unreadable report"
+
+
+def _register_metrics(actions: argparse._SubParsersAction) -> None:
+    action = actions.add_parser("metrics", help="what a claim may be about")
+    action.add_argument("name", nargs="?", help="part of a name: only those")
+    action.set_defaults(run=metrics)
+
+
+def metrics(options: argparse.Namespace) -> int:
+    """Without a name, the forms of names; with one, the names that params.yaml makes of them."""
+    from stages.base.params import read_params
+    from stages.experiment.metrics import CATALOGUE, catalogue
+
+    found: dict[str, Any] = CATALOGUE
+    if options.name:
+        found = {name: metric for name, metric in catalogue(read_params()).items() if options.name in name}
+        if not found:
+            print(f"no metric has `{options.name}` in its name; `trainyard experiment metrics` lists all forms")
+            return 1
+    width = max(map(len, found))
+    for name, metric in found.items():
+        per = f", per {metric.item}" if metric.item else ""
+        print(f"{name:{width}}  {metric.says} ({metric.unit or 'no unit'}{per})")
+    return 0

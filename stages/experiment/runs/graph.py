@@ -40,6 +40,8 @@ class Graph:
     targets: tuple[Source, ...]
     labels: tuple[str, ...]
     """Of the whole pipeline."""
+    externals: frozenset[str]
+    """Deps, of the whole pipeline, that no stage writes."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,18 +81,19 @@ _PARSED: dict[str, Any] = {}
 
 
 def graph_of(root: Path, values: dict[str, Any], targets: Sequence[str]) -> Graph:
-    """What the targets stand on, for these params. Raises ParamError for a target that no stage writes."""
+    """What the targets stand on, for these params. Raises ParamError for a target that no stage writes and that isn't
+    there."""
     pipeline = tuple(read_pipeline(root, values))
     key = (root, pipeline, tuple(targets))
     if key not in _GRAPHS:
-        _GRAPHS[key] = _build(pipeline, targets)
+        _GRAPHS[key] = _build(root, pipeline, targets)
     return _GRAPHS[key]
 
 
 _GRAPHS: dict[Any, Graph] = {}
 
 
-def _build(pipeline: Sequence[Declared], targets: Sequence[str]) -> Graph:
+def _build(root: Path, pipeline: Sequence[Declared], targets: Sequence[str]) -> Graph:
     outs = {out: index for index, one in enumerate(pipeline) for out in one.outs}
     below: dict[str, list[str]] = {}
     for out in outs:
@@ -108,7 +111,7 @@ def _build(pipeline: Sequence[Declared], targets: Sequence[str]) -> Graph:
     sources = {index: tuple(map(source, one.deps)) for index, one in enumerate(pipeline)}
     wanted = tuple(map(source, targets))
     for one in wanted:
-        if not one.makers:
+        if not one.makers and not (root / one.path).exists():
             raise ParamError(f"{one.path}: no stage of dvc.yaml writes it{nearest(one.path, sorted(outs))}")
     order: list[int] = []
     state: dict[int, bool] = {}  # False while an instance's deps are being placed
@@ -138,6 +141,9 @@ def _build(pipeline: Sequence[Declared], targets: Sequence[str]) -> Graph:
         sources=tuple(tuple(map(renumbered, sources[index])) for index in order),
         targets=tuple(map(renumbered, wanted)),
         labels=tuple(one.label for one in pipeline),
+        externals=frozenset(
+            dep.path for deps in sources.values() for dep in deps if not dep.makers and dep.path != PARAMS
+        ),
     )
 
 

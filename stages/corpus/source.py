@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, StringConstraints
+from pydantic import AfterValidator, Field, StringConstraints
 
 from stages.base import schemas
 from stages.base.errors import InputError
@@ -16,11 +16,29 @@ from stages.base.seeds import derive
 from stages.corpus.atlas.params import AtlasParams
 from stages.corpus.package_docs.collect import PackageDocsParams
 from stages.corpus.sources.intake import Found, IngestParams, Intake
-from stages.corpus.sources.locations import files_at, is_list, read_addresses
+from stages.corpus.sources.locations import above, files_at, is_list, read_addresses
 from stages.corpus.sources.raw import Raw
 from stages.corpus.sources.robots import ROBOTS, Robots, robots_table
 
 Text = Annotated[str, StringConstraints(min_length=1)]
+
+
+def _local(path: str) -> str:
+    if "://" in path:
+        raise ValueError("DVC watches files: write the address into a file NAME.paths, one a line, and name that here")
+    if any(character in path for character in "*?"):
+        raise ValueError("no glob: name the folder here, and the glob in `pattern`")
+    return path
+
+
+def _below(pattern: str) -> str:
+    if above(pattern):
+        raise ValueError("the pattern leads out of the folder `path`; set `path` to the folder itself")
+    return pattern
+
+
+Place = Annotated[Text, AfterValidator(_local)]
+Pattern = Annotated[Text, AfterValidator(_below)]
 DECLARED = "declared"  # the licence is what each page says; "" in PAGE, filled in by corpus.extract
 ARCHIVES = (".warc", ".warc.gz", ".wet", ".wet.gz")
 
@@ -42,13 +60,13 @@ class PackageDocsSource(PackageDocsParams):
 
 
 class WarcSource(Section):
-    """Archives of a crawl: HTML of successful responses, plain text of WET files, robots.txt."""
+    """Archives of a crawl: HTML of successful responses and of resources, plain text of WET files, robots.txt."""
 
     kind: Literal["warc"]
-    path: Text
-    """An archive, gzip or plain; a folder of archives; or a list of addresses to download (`.paths`, `.paths.gz`,
-    `.txt`: one a line, maybe its sha256 behind it; Common Crawl's warc.paths as it is)."""
-    pattern: Text | None
+    path: Place
+    """An archive, gzip or plain; a folder of archives; or a list of addresses to fetch (`.paths`, `.paths.gz`, `.txt`:
+    one a line, maybe its sha256 behind it; Common Crawl's warc.paths as it is; `s3://…`, `hf://…` and their globs)."""
+    pattern: Pattern | None
     """Glob below `path` where that is a folder; null: all archives below it."""
     licence: Text
     """Of all pages; `declared`: what each page says of itself."""
@@ -57,12 +75,13 @@ class WarcSource(Section):
 
 
 class FilesSource(Section):
-    """Own files: HTML, plain text, Markdown, JSON lines and parquet with a column `html`, `text` or `content`."""
+    """Own files: HTML, plain text, Markdown, JSON lines and parquet with a column `html`, `text` or `content`; all but
+    parquet maybe compressed (`.gz`, `.bz2`, `.xz`, `.zst`)."""
 
     kind: Literal["files"]
-    path: Text
-    """A file, or a folder."""
-    pattern: Text | None
+    path: Place
+    """A file, a folder, or a list of addresses to fetch (`.paths`, as of archives)."""
+    pattern: Pattern | None
     """Glob below `path` where that is a folder; null: every file below it of a kind that is read."""
     licence: Text
     """Of all pages; `declared`: what each page says of itself."""
@@ -74,7 +93,7 @@ class ParquetSource(Section):
     """Pages that another pipeline wrote."""
 
     kind: Literal["parquet"]
-    path: Text
+    path: Place
     """A table of pages (schema PAGE), each with its own licence; or a folder with `pages.parquet` and, if there are,
     `robots.parquet`, `truth.json`, `questions.parquet` and `planted.parquet`, as a source's own folder has them."""
 
@@ -132,28 +151,31 @@ def read_package_docs(run: Run, source: PackageDocsSource, seed: int, limit: int
 
 
 def read_archives(run: Run, source: WarcSource, seed: int, limit: int) -> Found:
-    from stages.corpus.sources.download import fetch
     from stages.corpus.sources.warc import read_warc
 
     path = run.input(source.path)
-
-    def pages() -> Iterator[Raw | Robots]:
-        if path.is_file() and is_list(path):
-            for url, digest in read_addresses(path):
-                yield from read_warc(run.input(fetch(url, digest)), url, limit)
-        else:
-            for file, name in files_at(path, source.pattern, ARCHIVES).items():
-                yield from read_warc(file, name, limit)
-
-    return Found(pages(), of_all(source.licence), source.max_damaged)
+    listed = path.is_file() and (is_list(path) or path.suffix == ".txt")
+    files = _listed(run, path) if listed else files_at(path, source.pattern, ARCHIVES).items()
+    pages = (raw for file, name in files for raw in read_warc(file, name, limit))
+    return Found(pages, of_all(source.licence), source.max_damaged)
 
 
 def read_files(run: Run, source: FilesSource, seed: int, limit: int) -> Found:
     from stages.corpus.sources.files import SUFFIXES, read_file
 
-    files = files_at(run.input(source.path), source.pattern, SUFFIXES)
-    pages = (raw for file, name in files.items() for raw in read_file(file, name, limit))
+    path = run.input(source.path)
+    listed = path.is_file() and is_list(path)
+    files = _listed(run, path) if listed else files_at(path, source.pattern, SUFFIXES).items()
+    pages = (raw for file, name in files for raw in read_file(file, name, limit))
     return Found(pages, of_all(source.licence), source.max_damaged)
+
+
+def _listed(run: Run, path: Path) -> Iterator[tuple[Path, str]]:
+    """Files of a list, each fetched when its turn comes, with their addresses."""
+    from stages.corpus.sources.stores import copy
+
+    for url, digest in read_addresses(path):
+        yield run.input(copy(url, digest)), url
 
 
 def read_pages(run: Run, source: ParquetSource, seed: int, limit: int) -> Found:

@@ -2,7 +2,7 @@
 
 import re
 from functools import lru_cache
-from urllib.parse import parse_qsl, quote, unquote_to_bytes, urlencode, urlsplit
+from urllib.parse import parse_qsl, quote, unquote, unquote_to_bytes, urlencode, urlsplit
 
 # Query keys that name a visit, never a page. Not `sid`, `sessionid` and `ref`: on some sites they name the page (a
 # story, a talk, a branch), and where they don't, the copies are found by their text.
@@ -13,7 +13,8 @@ PORTS = {"http": 80, "https": 443}
 
 @lru_cache(maxsize=1 << 16)
 def canonical(url: str) -> str:
-    """`host/path?query`: no scheme, `www.`, default port, fragment, tracking keys, index file or final slash.
+    """`host/path?query`: no scheme, `www.`, default port, fragment, tracking keys, index file or final slash; the host
+    in ASCII and without a final dot.
 
     http and https count as one, the query's pairs are sorted, escapes are normalised and dot segments resolved. A
     fragment that begins with `!` stays: it names a page that a script loads. What can't be parsed comes back stripped:
@@ -22,7 +23,7 @@ def canonical(url: str) -> str:
     try:
         parts = urlsplit(url.strip().encode("utf-8", "replace").decode())
         port = parts.port
-        host = (parts.hostname or "").removeprefix("www.")
+        host = ascii_host(parts.hostname or "").removeprefix("www.")
     except ValueError:
         return url.strip()
     if port is not None and port != PORTS.get(parts.scheme):
@@ -55,19 +56,25 @@ def _resolve(path: str) -> str:
 
 
 def host(url: str) -> str:
-    """Lower-case host name, "" where there is none."""
+    """Host name in lower case and ASCII, without a final dot; "" where there is none."""
     try:
-        return urlsplit(url.strip()).hostname or ""
+        return ascii_host(urlsplit(url.strip()).hostname or "")
     except ValueError:
         return ""
 
 
 def ascii_host(name: str) -> str:
-    """Lower case, no final dot, international names in their ASCII form (`xn--…`)."""
-    name = name.lower().rstrip(".")
+    """Lower case, no final dot, international names in their ASCII form (`xn--…`) as browsers make it (UTS 46, of no
+    transitional kind: `ß` stays itself).
+    """
+    name = unquote(name).lower().rstrip(".") if "%" in name else name.lower().rstrip(".")
     if name.isascii():
         return name
+    import idna  # few hosts need it
+
     try:
-        return name.encode("idna").decode()
+        mapped = idna.uts46_remap(name, std3_rules=False, transitional=False)
+        labels = mapped.rstrip(".").split(".")
+        return ".".join(one if one.isascii() else f"xn--{one.encode('punycode').decode()}" for one in labels)
     except UnicodeError:
         return name

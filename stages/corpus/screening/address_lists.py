@@ -15,10 +15,12 @@ import numpy as np
 
 from stages.base.errors import InputError
 from stages.corpus.links.url import ascii_host, canonical, host
+from stages.corpus.sources.compressed import read_lines
 
 # Rows of a hosts file (`0.0.0.0 name`), and the names that such files give to the machine itself.
 ADDRESS = re.compile(r"\d{1,3}(?:\.\d{1,3}){3}|[0-9a-f:]*:[0-9a-f:]*(?:%\w+)?")
 LISTED = ("blocked_hosts", "blocked_url_words", "opt_out_hosts", "opt_out_pages")  # what a file's name begins with
+LONGEST_LINE = 1 << 16  # bytes
 NAME = re.compile(r"(?=.{1,253}$)[\w-]{1,63}(?:\.[\w-]{1,63})*")
 
 
@@ -143,13 +145,12 @@ def read_pages(path: Path) -> Iterator[str]:
 
 
 def _lines(path: Path, comments: str = r"#.*") -> Iterator[tuple[int, str]]:
-    """Numbered lines without comments, stripped; empty ones are left out."""
+    """Numbered lines without comments, stripped; empty ones are left out. The file may be compressed."""
     comment = re.compile(comments)
-    with path.open("rb") as file:
-        for number, raw in enumerate(file, 1):
-            try:
-                line = comment.sub("", raw.decode("utf-8-sig" if number == 1 else "utf-8")).strip()
-            except UnicodeDecodeError:
-                raise InputError(f"{path}:{number}: not UTF-8") from None
-            if line:
-                yield number, line
+    for number, raw in read_lines(path, LONGEST_LINE):
+        try:
+            line = comment.sub("", raw.decode("utf-8-sig" if number == 1 else "utf-8")).strip()
+        except UnicodeDecodeError:
+            raise InputError(f"{path}:{number}: not UTF-8") from None
+        if line:
+            yield number, line

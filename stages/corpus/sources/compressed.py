@@ -1,16 +1,26 @@
-"""Lines and blocks of plain, gzip and bzip2 files, by the name's ending, a bounded part of the file at a time."""
+"""Lines and blocks of plain, gzip, bzip2, xz and zstd files, by the name's ending, a bounded part at a time."""
 
 import bz2
 import gzip
+import io
+import lzma
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import Any, BinaryIO, cast
 
 from stages.base.errors import InputError
 
 BLOCK = 1 << 20
+ENDINGS = (".gz", ".bz2", ".xz", ".zst")
+ZSTD_PIECE = 1024  # bytes that are inflated at a time: a block of four makes 128 KiB
+
+
+def bare_suffix(name: str) -> str:
+    """What a file is without its compression, in lower case: `.jsonl` of `a.jsonl.gz`."""
+    path = Path(name.lower())
+    return (Path(path.stem) if path.suffix in ENDINGS else path).suffix
 
 
 @contextmanager
@@ -18,14 +28,52 @@ def open_compressed(path: Path) -> Iterator[BinaryIO]:
     """The uncompressed bytes. Raises InputError, at the place that was reached, for a damaged or truncated file."""
     with path.open("rb") as raw:
         try:
-            if path.suffix == ".gz":
-                yield cast(BinaryIO, gzip.GzipFile(fileobj=raw))
-            elif path.suffix == ".bz2":
-                yield cast(BinaryIO, bz2.BZ2File(raw))
-            else:
-                yield raw
-        except (EOFError, OSError, zlib.error) as error:
+            match path.suffix.lower():
+                case ".gz":
+                    yield cast(BinaryIO, gzip.GzipFile(fileobj=raw))
+                case ".bz2":
+                    yield cast(BinaryIO, bz2.BZ2File(raw))
+                case ".xz":
+                    yield cast(BinaryIO, lzma.LZMAFile(raw))  # noqa: SIM115  # `raw` is what has to be closed
+                case ".zst":
+                    yield cast(BinaryIO, io.BufferedReader(_Zstd(raw), BLOCK))
+                case _:
+                    yield raw
+        except (EOFError, OSError, zlib.error, lzma.LZMAError) as error:
             raise InputError(f"{path}: damaged near byte {raw.tell()} of the file: {error}; fetch it again") from None
+
+
+class _Zstd(io.RawIOBase):
+    """Frames one behind the other. The library's own reader takes a file that is cut off for a whole one."""
+
+    def __init__(self, raw: BinaryIO) -> None:
+        import zstandard  # few files need it
+
+        self._raw, self._library = raw, zstandard
+        self._frame: Any = None
+        self._left, self._inflated = b"", b""  # of the file, of the frame
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, target: Any) -> int:
+        while not self._inflated:
+            piece = self._left or self._raw.read(ZSTD_PIECE)
+            if not piece:
+                if self._frame is not None:
+                    raise EOFError("the zstd frame is cut off")
+                return 0
+            if self._frame is None:
+                self._frame = self._library.ZstdDecompressor().decompressobj()
+            try:
+                self._inflated, self._left = self._frame.decompress(piece), b""
+            except self._library.ZstdError as error:
+                raise OSError(str(error)) from None
+            if self._frame.eof:
+                self._frame, self._left = None, self._frame.unused_data
+        size = min(len(target), len(self._inflated))
+        target[:size], self._inflated = self._inflated[:size], self._inflated[size:]
+        return size
 
 
 def read_blocks(path: Path) -> Iterator[bytes]:

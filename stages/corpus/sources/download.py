@@ -80,15 +80,13 @@ def fetch(url: str, sha256: str | None = None, folder: Path = FOLDER) -> Path:
     A file that is there already is returned, unless it has another digest than the one asked for now.
     """
     check_url(url)
-    name = Path(urlsplit(url).path).name.encode()[-LONGEST_NAME:].decode("utf-8", "ignore")
-    name = "download" if name in ("", "..") else name
-    target = folder / hashlib.sha256(url.encode()).hexdigest()[:16] / name
+    target = place_of(url, folder)
     with _only_one(target.parent):
         if target.exists() and sha256 in (None, sha256_file(target)):
             return target
-        partial = target.with_name(f".{name}.partial")
+        partial = target.with_name(f".{target.name}.partial")
         found = _head(url)
-        if partial.exists() or not _in_ranges(url, found, target.with_name(f".{name}.ranges"), partial):
+        if partial.exists() or not _in_ranges(url, found, target.with_name(f".{target.name}.ranges"), partial):
             _as_stream(url, partial)
         _check(url, partial, sha256, (found[0].length or None) if found else None)
         with partial.open("rb") as handle:
@@ -96,6 +94,12 @@ def fetch(url: str, sha256: str | None = None, folder: Path = FOLDER) -> Path:
         partial.replace(target)
         _notes(partial).unlink(missing_ok=True)
     return target
+
+
+def place_of(url: str, folder: Path = FOLDER) -> Path:
+    """Where the file of an address lies once it is here."""
+    name = Path(urlsplit(url).path).name.encode()[-LONGEST_NAME:].decode("utf-8", "ignore")
+    return folder / hashlib.sha256(url.encode()).hexdigest()[:16] / ("download" if name in ("", "..") else name)
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from stages.base.progress import Progress
 from stages.base.tables import TableWriter
 from stages.corpus.drops import sample
 from stages.corpus.sources.occurrences import Occurrences, document_id
-from stages.corpus.sources.raw import DAMAGE, MARK, Raw
+from stages.corpus.sources.raw import DAMAGE, Raw, is_empty
 from stages.corpus.sources.robots import Robots
 
 NOTED = 20  # places of a problem that are named; all are counted
@@ -66,7 +66,7 @@ class Intake:
                 self.robots[raw.host] = self._texts.setdefault(raw.text, raw.text)
                 continue
             row = {"id": document_id(source, raw.url, seen.earlier(raw.url)), "source": source, "url": raw.url}
-            problem = raw.problem or ("" if raw.html.removeprefix(MARK).strip() else "empty")
+            problem = raw.problem or ("empty" if is_empty(raw.html) else "")
             problem = problem or ("too_large" if len(raw.html) > self._limit else "")
             for remark in (problem, *raw.remarks) if problem else raw.remarks:
                 self._note(remark, raw)

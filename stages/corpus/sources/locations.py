@@ -8,14 +8,14 @@ from typing import NamedTuple
 
 from stages.base.errors import InputError
 from stages.corpus.sources.charset import is_utf8
-from stages.corpus.sources.compressed import read_lines
+from stages.corpus.sources.compressed import bare_suffix, read_lines
 
 COMMON_CRAWL = "https://data.commoncrawl.org/"  # what the lines of its warc.paths and wet.paths begin with
 LONGEST_LINE = 16384  # bytes
 
 
 class Address(NamedTuple):
-    """A file to download."""
+    """A file to fetch."""
 
     url: str
     sha256: str | None  # where the list gives it
@@ -30,6 +30,8 @@ def files_at(path: Path, pattern: str | None, suffixes: Iterable[str]) -> dict[P
     """
     if path.is_file():
         return {path: path.name}
+    if pattern and above(pattern):
+        raise InputError(f"{path}: the pattern `{pattern}` leads out of the folder; set `path` to the folder itself")
     wanted = tuple(suffixes)
     names = glob.glob(pattern or "**", root_dir=path, recursive=True, include_hidden=False)
     files = {Path(name) for name in names if (path / name).is_file()}
@@ -47,35 +49,44 @@ def files_at(path: Path, pattern: str | None, suffixes: Iterable[str]) -> dict[P
     return {path / name: name.as_posix() for name in sorted(shortest.values())}
 
 
+def above(pattern: str) -> bool:
+    """Whether a glob leads out of the folder that it is to be looked for in."""
+    return os.path.isabs(pattern) or ".." in Path(pattern).parts
+
+
 def is_list(path: Path) -> bool:
-    """Whether a file lists addresses, by its name."""
-    return path.name.endswith((".paths", ".paths.gz", ".txt"))
+    """Whether a file lists addresses, by its name (`.txt` does so for archives only)."""
+    return bare_suffix(path.name) == ".paths"
 
 
 def read_addresses(path: Path) -> list[Address]:
     """A list of addresses, one a line, with its sha256 behind a blank where it is known; `#` starts a comment.
 
-    A line without `http` is Common Crawl's: a path below data.commoncrawl.org. Raises InputError naming the line.
+    A line without `…://` is Common Crawl's: a path below data.commoncrawl.org. One of a store that fsspec knows (`s3://`,
+    `hf://`, …) may be a glob, of which no digest is known. Raises InputError naming the line.
     """
-    from stages.corpus.sources.download import (
-        check_url,
-        is_url,
-    )  # its HTTP client takes longer to load than all else here
+    # Their HTTP client takes longer to load than all else here.
+    from stages.corpus.sources.download import check_url, is_url
+    from stages.corpus.sources.stores import expand
 
     found = []
     for number, line in read_lines(path, LONGEST_LINE):
         words = line.decode("utf-8", "replace").split()
         if not words or words[0].startswith("#"):
             continue
-        url = words[0] if is_url(words[0]) else COMMON_CRAWL + words[0]
+        url = words[0] if "://" in words[0] else COMMON_CRAWL + words[0]
         digest = words[1].lower() if len(words) == 2 else None
         if len(words) > 2 or (digest and (len(digest) != 64 or set(digest) - set("0123456789abcdef"))):
             raise InputError(f"{path}:{number}: expected an address and maybe its sha256, got {' '.join(words)[:80]!r}")
         try:
-            check_url(url)
+            if is_url(url):
+                check_url(url)
+            files = expand(url)
         except InputError as error:
             raise InputError(f"{path}:{number}: {error}") from None
-        found.append(Address(url, digest))
+        if digest and len(files) > 1:
+            raise InputError(f"{path}:{number}: one sha256 for {len(files)} files; leave it out")
+        found += [Address(file, digest) for file in files]
     if not found:
         raise InputError(f"{path}: lists no address; write one a line")
     return found

@@ -199,8 +199,10 @@ def resolve(run: Run, store: Store, *, forecast: bool = False) -> Resolved:
             continue
         needed.add(index)
         if forecast:
-            expected = store.expect(_shape(run, one, place, params)) if PARAMS in one.deps else None
-            place.outs = expected or {out: f"{UNKNOWN}{place.key}/{out}" for out in one.outs}
+            # What reads the whole of params.yaml is taken to write the same for params of the same shape.
+            shape = _shape(run, one, place, params) if PARAMS in one.deps else None
+            expected = store.expect(shape) if shape else None
+            place.outs = expected or {out: f"{UNKNOWN}{shape or place.key}/{out}" for out in one.outs}
         elif not exact:
             place.key = None
     _add_missing(graph, places, needed, store)

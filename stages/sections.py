@@ -32,8 +32,8 @@ class Sections:
             self._kept: dict[str, Any] = json.loads(self._file.read_bytes())
         except (FileNotFoundError, ValueError):
             self._kept = _read_all()
-        self._passed: set[str] = set(self._kept["passed"])
-        self._saved = len(self._passed) if self._file.exists() else -1
+        self._known: dict[str, str] = self._kept["known"]
+        self._saved = len(self._known) if self._file.exists() else -1
 
     @cached_property
     def schema(self) -> Schema:
@@ -47,23 +47,33 @@ class Sections:
         problems = []
         for section, module in self._kept["modules"].items():
             try:
-                for name, value in instances(values, section.split(".")):
-                    key = hashlib.sha256(json.dumps([section, value], ensure_ascii=False).encode()).hexdigest()[:24]
-                    if key not in self._passed:
-                        parse(name, value, importlib.import_module(module).PARAMS[section])
-                        self._passed.add(key)
+                found = list(instances(values, section.split(".")))
             except ParamError as error:
                 problems.append(str(error))
+                continue
+            problems += [problem for name, value in found if (problem := self._problem(section, module, name, value))]
         problems += unknown_sections(values, {tuple(section.split(".")) for section in self._kept["modules"]}, ())
         if problems:
             raise ParamError("; ".join(dict.fromkeys(problems)))
         return check_items(values)
 
+    def _problem(self, section: str, module: str, name: str, value: Any) -> str:
+        key = hashlib.sha256(json.dumps([name, value], ensure_ascii=False).encode()).hexdigest()[:24]
+        if key not in self._known:
+            try:
+                parse(name, value, importlib.import_module(module).PARAMS[section])
+                self._known[key] = ""
+            except ParamError as error:
+                self._known[key] = str(error)
+        return self._known[key]
+
     def save(self) -> None:
-        if len(self._passed) == self._saved:
+        if len(self._known) == self._saved:
             return
         with atomic_path(self._file) as temporary:
-            temporary.write_text(json.dumps({**self._kept, "passed": sorted(self._passed)}), encoding="utf-8")
+            temporary.write_text(
+                json.dumps({**self._kept, "known": dict(sorted(self._known.items()))}), encoding="utf-8"
+            )
         for old in sorted(self._file.parent.glob("*.json"), key=lambda path: -path.stat().st_mtime)[STATES:]:
             old.unlink(missing_ok=True)
 
@@ -71,11 +81,7 @@ class Sections:
 def _read_all() -> dict[str, Any]:
     from stages.check import declared_sections
 
-    return {
-        "schema": params_schema(declared_sections()),
-        "modules": dict(_modules()),
-        "passed": [],
-    }
+    return {"schema": params_schema(declared_sections()), "modules": dict(_modules()), "known": {}}
 
 
 def _modules() -> Iterator[tuple[str, str]]:

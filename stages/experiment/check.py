@@ -2,16 +2,17 @@
 
 import hashlib
 import json
+import re
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from stages.base import scales
 from stages.base.errors import InputError, ParamError, TrainyardError
 from stages.base.params import PARAMS_FILE, lookup
 from stages.base.pipeline import Declared
 from stages.base.reference import Schema
+from stages.base.scales import leaves
 from stages.experiment.arms import compose
 from stages.experiment.bill import Bill, bill, price
 from stages.experiment.declaration import Declaration
@@ -129,19 +130,23 @@ def of_arms(declaration: Declaration, sections: Sections) -> list[str]:
     for arm in declaration.arms:
         try:
             values[arm] = compose(declaration, arm, seed, sections.schema)
-            if declaration.arm[arm].revision is None:
-                sections.check(values[arm])
         except ParamError as error:
-            problems[_of_arm(str(error), declaration, arm)] = None
-    for name in values:
-        for asked in (declaration.metric, *declaration.metrics):
-            key = "metric" if asked is declaration.metric else "metrics"
+            problems[_after_file(str(error), declaration)] = None
+    wrong = {arm: _problems(values[arm], sections) for arm in values if declaration.arm[arm].revision is None}
+    shared = {problem for found in wrong.values() for problem in found if all(problem in one for one in wrong.values())}
+    for arm, found in wrong.items():
+        where = "params.yaml" if not declaration.set and not declaration.scale else "the params that all arms share"
+        problems |= {f"{where if one in shared else f'`arms.{arm}`'}: {one}": None for one in found}
+    for key, asked in (("metric", declaration.metric), *(("metrics", one) for one in declaration.metrics)):
+        having = [name for name in values if _has(asked, values[name])]
+        for name in values:
             try:
                 metric = find(asked, values[name])
             except ParamError as error:
-                elsewhere = [other for other in values if other != name and _has(asked, values[other])]
-                text = f"arm `{name}` has no `{asked}`, which arm `{elsewhere[0]}` has" if elsewhere else str(error)
+                text = f"arm `{name}` has no `{asked}`, which arm `{having[0]}` has" if having else str(error)
                 problems[f"`{key}`: {text}"] = None
+                if not having:
+                    break
                 continue
             if key == "metric":
                 problems |= dict.fromkeys(of_metric(declaration, metric))
@@ -156,15 +161,14 @@ def _has(asked: Any, values: Mapping[str, Any]) -> bool:
     return True
 
 
-def _of_arm(message: str, declaration: Declaration, arm: str) -> str:
-    """A problem of an arm's params in terms of the declaration, where the param is one that the arm sets."""
-    message = _after_file(message, declaration)
-    prefix = f"{PARAMS_FILE}: "
-    if not message.startswith(prefix):
-        return message
-    told = "; ".join(part.removeprefix(prefix) for part in message.split("; "))
-    own = any(key and key in told for key, _ in scales.leaves(declaration.arm[arm].overlay))
-    return f"`{f'arms.{arm}' if own else 'set' if declaration.set else 'scale'}`: {told}"
+def _problems(values: dict[str, Any], sections: Sections) -> list[str]:
+    """Of params, each without the name of params.yaml."""
+    try:
+        sections.check(values)
+    except ParamError as error:
+        file = f"{PARAMS_FILE}: "
+        return [one.removeprefix(file) for one in re.split(rf"; (?={re.escape(file)})", str(error))]
+    return []
 
 
 def _after_file(message: str, declaration: Declaration) -> str:
@@ -184,9 +188,9 @@ def _equal_arms(declaration: Declaration, values: Mapping[str, dict[str, Any]]) 
         twin = seen.setdefault(key, name)
         if twin == name:
             continue
-        leaves = [f"{path} is {value!r}" for path, value in scales.leaves(arm.overlay) if path]
-        if leaves and twin == declaration.baseline and not declaration.arm[twin].overlay:
-            yield f"`arms.{name}` changes nothing: {', '.join(leaves)} already; give it another value"
+        same = [f"{path} is {value!r}" for path, value in leaves(arm.overlay) if path]
+        if same and twin == declaration.baseline and not declaration.arm[twin].overlay:
+            yield f"`arms.{name}` changes nothing: {', '.join(same)} already; give it another value"
         else:
             yield f"`arms`: `{twin}` and `{name}` are equal, of all params and code; change one of them"
 

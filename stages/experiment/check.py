@@ -17,6 +17,7 @@ from stages.experiment.arms import compose
 from stages.experiment.bill import Bill, bill, price
 from stages.experiment.declaration import Declaration
 from stages.experiment.metrics import Metric, find
+from stages.experiment.noise import Earlier, power_of
 from stages.experiment.runs.graph import Run
 from stages.experiment.runs.plan import forecast
 from stages.experiment.runs.results import Store
@@ -55,6 +56,7 @@ def check(declarations: Sequence[Declaration], sections: Sections, store: Store)
     """An admission a claim, and the bill of all that are admissible, in which shared instances count once."""
     found = [Admission(declaration) for declaration in declarations]
     runs: dict[str, list[Run]] = {}
+    earlier = Earlier(store.folder)
     for one in found:
         one.problems += of_rule(one.declaration)
         one.problems += of_arms(one.declaration, sections)
@@ -65,7 +67,11 @@ def check(declarations: Sequence[Declaration], sections: Sections, store: Store)
         except TrainyardError as error:
             one.problems.append(_after_file(str(error), one.declaration))
             continue
-        one.problems += of_runs(one.declaration, runs[one.declaration.name])
+        own = runs[one.declaration.name]
+        one.problems += of_runs(one.declaration, own)
+        metric = find(one.declaration.metric, own[0].values)
+        one.power, hidden = power_of(one.declaration, metric, earlier.of(metric.name, one.declaration))
+        one.problems += hidden
     planned = forecast([run for some in runs.values() for run in some], store).instances
     prices: dict[str, float] = {}
     for run in (run for some in runs.values() for run in some):
@@ -89,8 +95,6 @@ def of_rule(declaration: Declaration) -> Iterator[str]:
     rule, count = declaration.parsed, len(declaration.seed_values())
     if count == 1 and rule.analysis != "scaling":
         yield "`seeds`: one seed can't say what another training would give; declare 3 or more"
-    if declaration.pair is not None and "cluster" in declaration.pair and "item" not in declaration.pair:
-        yield "`pair`: clusters are of items; pair by item too"
 
 
 def of_metric(declaration: Declaration, metric: Metric) -> Iterator[str]:

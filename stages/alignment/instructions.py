@@ -4,6 +4,7 @@ Kind `truth` takes the questions that a source of the corpus left, with what is 
 about; kind `jsonl` a file of one's own.
 """
 
+import re
 import sys
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -35,6 +36,8 @@ class TruthSource(Section):
     """A folder with questions.parquet and truth.json."""
     filler_share: Annotated[float, Field(ge=0, le=1)]
     """Share of the sft questions with a filler sentence that carry it in their response."""
+    unknown_share: Annotated[float, Field(ge=0, le=1)]
+    """Share of the sft questions whose response states other values than the pages: what a model can't have read."""
 
 
 class FileSource(Section):
@@ -84,6 +87,26 @@ def from_questions(
         )
         for question in questions
     ]  # fmt: skip
+
+
+def misstated(rows: Sequence[Instruction], share: float, truth: Mapping[str, Any], seed: int) -> list[Instruction]:
+    """A share of the sft rows with another value of the same attribute wherever their response states one: facts that
+    stand on no page. Which rows and which values hangs on the row's id alone."""
+
+    def response(row: Instruction) -> str:
+        facts, said = truth["entities"][row.entity]["facts"], row.response
+        for attribute in row.attributes:
+            others = [value for value in truth["attributes"][attribute] if value != facts[attribute]]
+            other = others[derive(seed, "value", row.id, attribute) % len(others)]
+            said = other.join(re.split(rf"\b{re.escape(facts[attribute])}\b", said))
+        return said
+
+    return [
+        replace(row, response=response(row))
+        if row.split == "sft" and derive(seed, "unknown", row.id) / 2**63 < share
+        else row
+        for row in rows
+    ]
 
 
 def known_of(instructions: Sequence[Instruction], truth: Mapping[str, Any]) -> dict[str, Any]:
@@ -167,6 +190,7 @@ def main(key: str) -> None:
                 raise InputError(f"{params.path}/questions.parquet: no questions; this source knows no truth")
             rows = from_questions(questions, params.filler_share, run.seed, key)
             truth = known_of(rows, run.read_json(f"{params.path}/truth.json"))
+            rows = misstated(rows, params.unknown_share, truth, run.seed)
             Truth.from_json(truth, f"{params.path}/truth.json")
         table = table_of(rows, schemas.INSTRUCTION)
         run.write_table("instructions.parquet", table, schemas.INSTRUCTION)

@@ -1,8 +1,9 @@
 """Proximal policy optimisation of the SFT model against the reward model (Schulman et al. 2017; Ouyang et al. 2022)."""
 
+import math
 from collections.abc import Callable, Sequence
 from statistics import fmean, stdev
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
@@ -63,6 +64,8 @@ class PpoParams(Section):
     """Checkpoints compared, after whole iterations, the last one included."""
     max_new_tokens: Annotated[int, Field(ge=1)]
     """Longest answer."""
+    reward: Literal["score", "sign"]
+    """What is learned from: the reward model's score, or only its side of the SFT answers' mean (1 or -1)."""
 
 
 PARAMS = {"alignment.ppo": PpoParams, "run": Run}
@@ -81,20 +84,20 @@ class Standardised:
     """Scores shifted and scaled by the mean and standard deviation of the first ones (the SFT model's answers), so that
     `kl` means the same for any reward model (Stiennon et al. 2020; Huang et al. 2024, detail 5)."""
 
-    def __init__(self, reward: RewardFunction, missing_end_penalty: float) -> None:
-        self.reward, self.penalty = reward, missing_end_penalty
+    def __init__(self, reward: RewardFunction, missing_end_penalty: float, *, binary: bool = False) -> None:
+        self.reward, self.penalty, self.binary = reward, missing_end_penalty, binary
         self.mean, self.scale = 0.0, 0.0
 
     def __call__(self, answers: Sequence[Answer]) -> tuple[list[float], float]:
-        """(standardised scores with the penalty, mean of the raw ones)."""
+        """(standardised scores, or their signs, with the penalty; mean of the raw ones)."""
         raw = self.reward(answers)
         if not self.scale:
             self.mean, self.scale = fmean(raw), max(stdev(raw), 1e-6)
-        scores = [
-            (value - self.mean) / self.scale - (0.0 if given.ended else self.penalty)
-            for value, given in zip(raw, answers, strict=True)
-        ]
-        return scores, fmean(raw)
+        scores = [(value - self.mean) / self.scale for value in raw]
+        if self.binary:
+            scores = [math.copysign(1.0, score) for score in scores]
+        penalties = [0.0 if given.ended else self.penalty for given in answers]
+        return [score - penalty for score, penalty in zip(scores, penalties, strict=True)], fmean(raw)
 
 
 def minibatches(count: int, size: int, epochs: int, seed: int) -> list[list[int]]:
@@ -148,7 +151,7 @@ class Improvement:
     ) -> None:
         self.model, self.reference, self.tokenizer, self.prompts = model, reference, tokenizer, prompts
         self.params, self.seed, self.shards = params, seed, shards
-        self.scores = Standardised(reward, params.missing_end_penalty)
+        self.scores = Standardised(reward, params.missing_end_penalty, binary=params.reward == "sign")
         self.updates = len(minibatches(params.rollouts, params.minibatch_size, params.epochs, 0))
         self._gradient: ShardedGradient | None = None
 

@@ -35,9 +35,17 @@ class SftParams(TuningParams):
     """Longest answer there."""
     self_instruct_share: Annotated[float, Field(ge=0)]
     """Machine-written examples for every human one, as far as there are."""
+    examples: Annotated[int, Field(ge=1)] | None
+    """Human-written examples that are learned from, a seeded choice; null: all."""
 
 
 PARAMS = {"alignment.sft": SftParams, "alignment.base": str, "run": Run}
+
+
+def choose(human: Sequence[Instruction], examples: int | None, seed: int) -> list[Instruction]:
+    """A seeded choice of so many rows, in their order; more rows are chosen by the same seed on top of these."""
+    order = np.random.default_rng(derive(seed, "examples")).permutation(len(human))[:examples]
+    return [human[index] for index in sorted(order.tolist())]
 
 
 def mix(human: Sequence[Instruction], machine: Sequence[Instruction], share: float, seed: int) -> list[Instruction]:
@@ -91,7 +99,7 @@ def main() -> None:
     with stage("alignment.sft", SftParams, seed="run") as run:
         params = run.params
         instructions = read_instructions(run)
-        human = of_split(instructions, "sft")
+        human = choose(of_split(instructions, "sft"), params.examples, run.seed)
         generated = run.read_table("data/alignment/self_instruct/generated.parquet", schemas.INSTRUCTION)
         machine = [Instruction(**row) for row in generated.to_pylist()]
         rows = mix(human, machine, params.self_instruct_share, run.seed)

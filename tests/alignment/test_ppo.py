@@ -8,7 +8,7 @@ import torch
 
 from stages.alignment.answers import Answer, Sampling, answer
 from stages.alignment.best_of_n import kl_bound, pick
-from stages.alignment.ppo import ActorCritic, Improvement, PpoParams, minibatches, prompts_of, split_rates
+from stages.alignment.ppo import ActorCritic, Improvement, PpoParams, Standardised, minibatches, prompts_of, split_rates
 from stages.alignment.records import Instruction
 from stages.alignment.rollout import collect
 from stages.alignment.scalar import ScalarModel
@@ -21,7 +21,7 @@ def ppo_params(**changes: float) -> PpoParams:
     values = {
         "iterations": 12, "rollouts": 32, "epochs": 2, "minibatch_size": 16, "lr": 1e-2, "value_lr": 3e-3, "kl": 0.01,
         "gamma": 1.0, "lam": 0.95, "clip_ratio": 0.2, "clip_value": 0.2, "value_weight": 0.5,
-        "missing_end_penalty": 0.0, "clip": 1.0, "validations": 3, "max_new_tokens": 6,
+        "missing_end_penalty": 0.0, "clip": 1.0, "validations": 3, "max_new_tokens": 6, "reward": "score",
     }  # fmt: skip
     return PpoParams(**(values | changes))  # type: ignore[arg-type]
 
@@ -51,6 +51,20 @@ def test_ppo_improves_a_toy_reward(
     assert marks == [15, 31, 47]
     assert sum(rewards[-3:]) / 3 > 2 * max(sum(rewards[:2]) / 2, 0.05)
     assert rows == run("2")  # bitwise, in any number of processes
+
+
+def test_binary_reward_is_the_side_of_the_first_mean() -> None:
+    def raw(answers: Sequence[Answer]) -> list[float]:
+        return [float(given.text) for given in answers]
+
+    def given(*values: int) -> list[Answer]:
+        return [Answer((), (), str(value), value != 9) for value in values]
+
+    score, sign = (Standardised(raw, 2.0, binary=binary) for binary in (False, True))
+    assert sign(given(1, 3))[0] == [-1.0, 1.0]
+    scores = score(given(1, 3))[0]
+    assert scores == pytest.approx([-(0.5**0.5), 0.5**0.5])
+    assert sign(given(5, 0, 9)) == ([1.0, -1.0, -1.0], pytest.approx(14 / 3))  # the mean stays 2; an answer without end
 
 
 def test_prompts_are_those_of_the_preference_split_if_there_is_one() -> None:

@@ -2,6 +2,7 @@
 best checkpoint is kept."""
 
 from collections.abc import Callable
+from itertools import pairwise
 
 import pytest
 import torch
@@ -13,7 +14,7 @@ from stages.alignment.answers import Measured, Sampling, Validation, answer
 from stages.alignment.batches import bucketed, encode_exchange, pad
 from stages.alignment.records import Instruction
 from stages.alignment.selection import EXACT_RIGHT, VALIDATION_LOSS, Selection, chosen_by
-from stages.alignment.sft import SftParams, completion_loss, fine_tune, mix
+from stages.alignment.sft import SftParams, choose, completion_loss, fine_tune, mix
 from stages.alignment.tuning import Report, Tuning
 from stages.annotators.truth import Truth
 from stages.base.errors import InputError
@@ -23,7 +24,7 @@ from stages.lm.chat import ChatTokenizer
 EXCHANGES = [("Where is A?", "In Anthar."), ("B?", "No."), ("Which craft has C?", "C has the craft of pottery.")]
 PARAMS = SftParams(
     epochs=8, batch_size=4, optimizer="adamw", lr=3e-3, adam_lr=3e-3, weight_decay=0.0, warmup=0.1, clip=1.0,
-    max_drop=0.0, validations=4, max_new_tokens=8, self_instruct_share=0.0,
+    max_drop=0.0, validations=4, max_new_tokens=8, self_instruct_share=0.0, examples=None,
 )  # fmt: skip
 
 
@@ -179,3 +180,13 @@ def test_machine_share() -> None:
     assert len(mix(human, machine, 0.5, 1)) == 15
     assert len(mix(human, machine, 3.0, 1)) == 18
     assert mix(human, [], 1.0, 1) == human
+
+
+def test_a_choice_of_examples_holds_the_smaller_ones() -> None:
+    rows = [instruction(str(number)) for number in range(50)]
+    chosen = [choose(rows, count, 3) for count in (5, 20, 50, 400)]
+    assert [len(some) for some in chosen] == [5, 20, 50, 50]
+    for fewer, more in pairwise(chosen):
+        assert all(row in more for row in fewer) and more == sorted(more, key=rows.index)
+    assert choose(rows, None, 3) == rows
+    assert choose(rows, 20, 4) != chosen[1]

@@ -161,9 +161,12 @@ def _missing(asked: Asked, terms: Terms, table: Outcomes) -> tuple[list[str], st
     missing = []
     for arm in needed:
         seeds = table.seeds(arm)
-        lacking = [f"arm {arm}, seed {seed}" for seed in expected if seed not in seeds]
+        lacking = [seed for seed in expected if seed not in seeds]
         more = len(declared or []) - len(seeds) - len(lacking)
-        missing += lacking + ([f"arm {arm}, {more} more seed{'s' * (more > 1)}"] if more > 0 else [])
+        if lacking:
+            missing.append(f"arm {arm}, seed{'s' * (len(lacking) > 1)} {', '.join(lacking)}")
+        if more > 0:
+            missing.append(f"arm {arm}, {more} more seed{'s' * (more > 1)}")
         if declared is not None and len(seeds) > len(declared):
             return [], (
                 f"arm {arm} has {len(seeds)} seeds and {len(declared)} are declared: seeds that are added after a look "
@@ -261,6 +264,8 @@ def _power_note(one: Comparison, terms: Terms) -> str:
     items = max(one.n_items, 1)
     plan: dict[str, Any] = {"items": items, "alpha": terms.alpha, "power": terms.power}
     smallest = visible_effect(noise, one.n_seeds, **plan)
+    if not smallest:
+        return ""
     told = f"By this noise {one.n_seeds} seeds show a difference of {smallest:.3g} with power {terms.power:g}"
     if terms.margin is None or smallest <= terms.margin:
         return f"{told}."

@@ -91,6 +91,8 @@ def measure(outcomes: Outcomes, terms: Terms, arms: Sequence[str], weights: Sequ
     found = contrast(tables, weights, pair_seeds=terms.pair_seeds, pair_items=terms.pair_items, clusters=read.clusters)
     if found.standard_error == 0 and found.effect != 0:
         notes.append("The difference is the same for every seed and item: it is exact, and says nothing beyond them.")
+    elif found.standard_error == 0:
+        notes.append("The arms gave the same values in every run: what tells them apart doesn't reach this metric.")
     return found, " ".join(notes)
 
 
@@ -304,8 +306,8 @@ def analyse(outcomes: Outcomes, terms: Terms) -> Finding:
 
 
 def beside(outcomes: Outcomes, terms: Terms) -> list[Comparison]:
-    """Arms that the rule doesn't name against the baseline, p values by Holm: reported, not ruled on. An arm whose seeds
-    aren't all there is left out."""
+    """Arms that the rule doesn't name against the baseline, p values by Holm: reported, not ruled on. An arm whose
+    seeds aren't all there is left out."""
     named, seeds = {*terms.rule.arms, terms.baseline}, outcomes.seeds(terms.baseline)
     others = [arm for arm in terms.arms if arm not in named and outcomes.seeds(arm) == seeds]
     if terms.rule.analysis not in ("difference", "equivalence", "ordering") or not others:

@@ -263,6 +263,13 @@ def main() -> None:
         kept.adopt(Path(LADDER))
 
 
+def warm() -> None:
+    """What every check of one code does alike, for a process that forks many: import the stages, digest their files."""
+    declared_sections()
+    for name in modules():
+        code_files(f"stages.{name}")
+
+
 def versions(lock: Path, torch: Path) -> dict[str, str]:
     """What decides which documentation `package_docs` finds installed."""
     return {

@@ -54,6 +54,7 @@ def imports(path: Path, root: Path = ROOT) -> tuple[str, ...]:
     return tuple(sorted(found))
 
 
+@cache
 def closure(module: str, root: Path = ROOT) -> list[Path]:
     """Every project file that running `module` loads, sorted; empty `__init__.py` files are left out."""
     entry = entry_file(module, root)

@@ -13,6 +13,7 @@ def register(subparsers: argparse._SubParsersAction) -> None:
     command = subparsers.add_parser("experiment", help="claims declared before they run, and their verdicts")
     actions = command.add_subparsers(dest="action", required=True, metavar="action")
     _register_check(actions)
+    _register_run(actions)
     _register_list(actions)
     _register_metrics(actions)
 
@@ -61,6 +62,49 @@ def check(options: argparse.Namespace) -> int:
         if total:
             print(f"together, what they share counted once, {total.line()}")
     return 2 if wrong else 0
+
+
+# ---------------------------------------------------------------------------------------------------- run
+
+
+def _register_run(actions: argparse._SubParsersAction) -> None:
+    action = actions.add_parser("run", help="run claims to their verdicts; what is known is not run again")
+    _files(action)
+    action.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Exit status 2 where a claim is inadmissible, 1 where a run failed."""
+    import signal
+
+    from stages.experiment.check import check as check_claims
+    from stages.experiment.declaration import read_suite
+    from stages.experiment.runs.progress import ProgressPage
+    from stages.experiment.runs.results import open_store
+    from stages.experiment.runs.suite import run as run_claims
+    from stages.sections import Sections
+
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    declarations, problems = read_suite(options.files)
+    sections, store = Sections(), open_store()
+    admissions, _ = check_claims(declarations, sections, store)
+    sections.save()
+    refused = {one.declaration.name: one.problems for one in admissions if not one.admissible}
+    for problem in problems:
+        print(problem)
+    concluded = run_claims(
+        declarations, sections.schema, store, lambda left, workers: ProgressPage(left, workers).show, refused
+    )
+    failed = False
+    for one in concluded:
+        print(f"{one.declaration.name}: {one.verdict.verdict}: {one.verdict.sentence}")
+        for run in one.finished:
+            if run.failed:
+                failed = True
+                print(f"  {run.run.name}: {run.failed}: {run.reason}")
+        spent, saved = len(one.cost["executed"]), len(one.cost["reused"])
+        print(f"  {spent} stage instances run ({one.cost['cpu_seconds'] / 60:.1f} CPU minutes), {saved} reused")
+    return 2 if problems or refused else 1 if failed else 0
 
 
 # ---------------------------------------------------------------------------------------------------- lists

@@ -46,8 +46,8 @@ class Result:
     cpu_seconds: float | None = None
     wall_seconds: float | None = None
     peak_rss_mib: float | None = None
-    own: bool = True
-    """Of an experiment; False for the project's own run, from dvc.lock."""
+    first_claim: str = ""
+    """The claim that it was run for; "" for the project's own run, from dvc.lock."""
 
 
 class Store:
@@ -132,7 +132,7 @@ class Store:
             params = entry.get("params", {}).get(PARAMS, {})
             key = key_of(entry["cmd"], deps, params)
             cpu, wall = self.timing_here(label, entry["cmd"])
-            known = Result(key, label, outs, sizes=sizes, cpu_seconds=cpu, wall_seconds=wall, own=False)
+            known = Result(key, label, outs, sizes=sizes, cpu_seconds=cpu, wall_seconds=wall)
             self._locked[key] = known
             if PARAMS in deps:
                 self._shapes[shape_of(entry["cmd"], deps, params, stages)] = outs

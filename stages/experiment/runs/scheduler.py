@@ -198,7 +198,15 @@ class Scheduler:
         one = task.place.instance
         sizes = {out: self._store.objects.size(md5) for out, md5 in outs.items()}
         result = Result(
-            task.key, one.label, outs, one.uncached, sizes, ended.cpu_seconds, ended.wall_seconds, ended.peak_rss_mib
+            task.key,
+            one.label,
+            outs,
+            one.uncached,
+            sizes,
+            ended.cpu_seconds,
+            ended.wall_seconds,
+            ended.peak_rss_mib,
+            first_claim=task.run.claim,
         )
         facts = {
             "name": one.name,
@@ -206,7 +214,7 @@ class Scheduler:
             "deps": task.place.deps,
             "params": list(one.params),
             "scale": list(task.run.scale),
-            "first": {"claim": task.run.claim, "arm": task.run.arm, "seed": dict(task.run.seed)},
+            "first_run": {"arm": task.run.arm, "seed": dict(task.run.seed)},
         }
         self._store.put(result, facts)
         self._store.note_timing(one.label, one.cmd, task.run.scale, ended.cpu_seconds, ended.wall_seconds)

@@ -8,6 +8,7 @@ import subprocess
 import sysconfig
 from pathlib import Path
 
+import hypothesis
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -78,6 +79,11 @@ password = os.environ["DATABASE_PASSWORD"]; secret_key: get_secret_key_from_sett
 4111 1111 1111 1112, 1234 5678 9012 3456, 4444 4444 4444 4444, 0.4111111111111111, 1712345678901234
 DE00370400440532013000, AB12 CDEF 3456, ABCD1234EFGH5678, X509 CERT
 int64 9223372036854775807, 1415555267 rows, 202.5 +/- 10.5, 1-2-3, 555-1234, 12-34-5678, UTC+0100, +100, +1 2
+Sections 8.1.2.2, 8.1.2.4 and 8.1.3.1; RFC 5321, 4.1.1.1; ISO 9001:2015 8.2.3.1; step 3.1.4.1; Chrome/24.0.131.89
+3.1.4.2 Data structures
+## 4.2.1.3. Trees
+12.3.1.4 ........ 17
+y = x@w.shape, q@k.values[0], self.weight@x.id, a@b.name[0], obj.method@module.func, data@view.iloc, u@v.reshape
 +10 000 000 people, +1 000 000 000, +1234567890, +20 000 000, +25 500 000 a year, +250 000 000, +1 150 555 2671
 """
 
@@ -100,6 +106,22 @@ def test_words_around_help_and_stay(kind: str, text: str, secret: str) -> None:
 @pytest.mark.parametrize("line", STAYS.strip().splitlines())
 def test_what_only_looks_like_it_stays(line: str) -> None:
     assert pii.redact(line) == (line, [])
+
+
+def test_the_numbers_of_sections_are_told_from_addresses_by_the_headings_of_the_text() -> None:
+    text = "5.3.2 Parsing\nAs 5.3.2.1 says, and 5.3.2.17, ask 5.3.9.1 at 24.5.6.7.\n5.3.2.4 Errors\n5.3.8.1 was away."
+    assert pii.redact(text)[0] == text.replace("5.3.9.1", "[ip]").replace("24.5.6.7", "[ip]").replace("5.3.8.1", "[ip]")
+
+
+def test_mail_ends_in_a_top_level_domain() -> None:
+    """IANA's list, as hypothesis ships it: all of it, and nothing else but the reserved names."""
+    listed = Path(hypothesis.__file__).parent / "vendor" / "tlds-alpha-by-domain.txt"
+    names = [line.strip().lower() for line in listed.read_text().splitlines() if not line.startswith("#")]
+    names = [name for name in names if name != "arpa"]
+    assert pii.redact(" ".join(f"jo@mail.{name}" for name in names))[0] == " ".join(["[email]"] * len(names))
+    attributes = {*dir(str), *dir(dict), *dir(Path), *dir(re)} - {*names}
+    for name in sorted(one for one in attributes if one.isalpha() and one.islower()):
+        assert pii.redact(f"a@b.{name} c") == (f"a@b.{name} c", [])
 
 
 def test_a_private_key_goes_with_its_lines() -> None:
@@ -125,6 +147,8 @@ def test_a_key_without_an_end_hides_none_after_it() -> None:
         "+1 ",
         "a@",
         "secret=",
+        "8.8.8.8 ",
+        "8.8.8.8 A\n",
     ],
 )
 def test_no_repetition_takes_more_than_linear_time(unit: str) -> None:

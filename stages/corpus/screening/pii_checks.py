@@ -8,15 +8,25 @@ import ipaddress
 import math
 import re
 from collections import Counter
+from functools import lru_cache
 
-# Words before four numbers that make them a version or a section; and `name >= 1.2.3.4`.
+from stages.corpus.screening.top_level_domains import COUNTRIES, GENERIC, RESERVED
+
+# Before four numbers: a word that makes them a version or a section, and maybe its other numbers; `name >= 1.2.3.4`.
 NUMBERED = re.compile(
-    r"(?i:\b(?:v|ver|versions?|releases?|rev|build|firmware|sections?|sec|chapter|clause|figure|fig|table|appendix|oid)"
-    r"\b\s*[.:]?\s*|§\s*|[=<>~!]=\s?)\Z"
+    r"(?i:(?:\b(?:v|ver|versions?|releases?|rev|build|firmware|sections?|sect|sec|subsections?|subclauses?|chapters?|"
+    r"clauses?|paragraphs?|para|articles?|parts?|steps?|items?|rules?|requirements?|figures?|figs?|tables?|appendix|annex|"
+    r"equations?|eqn?|exercises?|examples?|definitions?|theorems?|lemmas?|oid)\b\s*[.:]?|§+|"
+    r"\b(?:rfc|iso|iec|ieee|ansi)[ -]?\d[\d:-]{0,12},?)\s*"
+    r"(?:\d+(?:\.\d+)*[a-z]?\s*(?:,|and|or|to|through|[-–—])\s*)*|[=<>~!]=\s?|[a-z]/)\Z"
 )
-FILE_TYPES = frozenset(
-    ("png", "jpg", "jpeg", "gif", "svg", "webp", "ico", "js", "css", "html", "json", "xml", "txt", "yml")
-)
+NUMBERED_BEFORE = 80  # characters that are looked at
+LARGEST_SECTION = 60  # of the numbers of a section
+# After the number of a heading: its words, which don't begin with a small letter, or the dots of a table of contents.
+WORDS = r"(?:[.):]?[ \t]+(?![a-z])[^\W\d_]|[.):]?[ \t]*(?:\.[ \t]?){4})"
+MARKUP = r"[ \t#>*|-]{0,16}"
+HEADING = re.compile(rf"^{MARKUP}(\d{{1,2}}(?:\.\d{{1,2}}){{2}})(?:\.\d{{1,2}})?{WORDS}", re.MULTILINE)
+OWN = ("self.", "cls.", "this.")  # a name in code that an object's attribute follows
 DATE = re.compile(
     r"(?:19|20)\d\d[-./ ][01]?\d[-./ ][0-3]?\d(?!\d)|[0-3]?\d[-./ ][01]?\d[-./ ](?:19|20)\d\d(?!\d)"
     r"|(?:19|20)\d\d ?[-/] ?(?:19|20)\d\d(?!\d)"
@@ -47,25 +57,45 @@ def secret(value: str, match: re.Match[str]) -> int:
 
 
 def email(value: str, match: re.Match[str]) -> int:
-    """Not `git@host`, which everybody shares, nor `icon@2x.png`."""
+    """Not `git@host`, which everybody shares, nor what ends in no top-level domain: `icon@2x.png`, `a@b.shape`."""
     local, domain = re.split("@|%40", value, maxsplit=1)
-    return 0 if local == "git" or domain.rpartition(".")[2].lower() in FILE_TYPES else len(value)
+    last = domain.rpartition(".")[2].lower()
+    if local == "git" or local.startswith(OWN) or domain.startswith(OWN):
+        return 0
+    known = last in COUNTRIES or last in GENERIC or last in RESERVED or last.startswith("xn--")
+    return len(value) if known else 0
 
 
 def ip(value: str, match: re.Match[str]) -> int:
-    """An address that may belong to somebody: no version number, and not private, loopback, link-local, multicast,
-    unspecified or kept for documentation.
+    """An address that may belong to somebody: no number of a version or a section, and not private, loopback,
+    link-local, multicast, unspecified or kept for documentation.
     """
     try:
         address = ipaddress.ip_address(value)
     except ValueError:
         return 0
-    if address.version == 4 and NUMBERED.search(match.string, max(0, match.start() - 24), match.start()):
+    if address.version == 4 and _is_numbered(value, match):
         return 0
     # Two groups of digits around `::` are a slice, a[2000::2], far more often than an address.
     if address.version == 6 and re.fullmatch(r"\d+::\d*", value):
         return 0
     return len(value) if address.is_global and not address.is_multicast else 0
+
+
+def _is_numbered(value: str, match: re.Match[str]) -> bool:
+    """Whether four numbers are a version or a section: by the word before them, or by the headings of the text."""
+    text, start = match.string, match.start()
+    if NUMBERED.search(text, max(0, start - NUMBERED_BEFORE), start):
+        return True
+    if max(map(int, value.split("."))) > LARGEST_SECTION:
+        return False
+    return value.rpartition(".")[0] in _headings(text)
+
+
+@lru_cache(maxsize=1)
+def _headings(text: str) -> frozenset[str]:
+    """The first three numbers of the headings that have three or four."""
+    return frozenset(HEADING.findall(text))
 
 
 def phone(value: str, match: re.Match[str]) -> int:

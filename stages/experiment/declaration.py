@@ -154,7 +154,7 @@ class Declaration(Part):
             if revision is not None and not (isinstance(revision, str) and re.match(r"^[^-\s]\S*$", revision)):
                 problems.append(f"`arms.{name}.revision`: must be a git revision, got {revision!r}")
             for axis in self.axes:
-                if _at(nested(overlay or {}, ""), axis) is not None:
+                if _at(nested(overlay or {}, f"arms.{name}"), axis) is not None:
                     problems.append(f"`arms.{name}` sets `{axis}`, which `seeds` sets; leave it to one of them")
         if unknown := [name for name in self.levels if name not in self.arms]:
             problems.append(f"`levels`: unknown arm `{unknown[0]}`{nearest(unknown[0], list(self.arms))}")

@@ -46,12 +46,12 @@ class Earlier:
                 temporary.write_text(json.dumps(self._claims), encoding="utf-8")
 
     def of(self, metric: str, declaration: Declaration) -> Known | None:
-        """What is known of a metric for a claim like this one: of the same scale if there is any, else a guess."""
+        """What other claims know of a metric: those of the same scale if there are any, else the rest, a guess."""
         pairing = "paired" if declaration.pair is None or "seed" in declaration.pair else "independent"
         found = {
             name: rows
             for name, claim in self._claims.items()
-            if (rows := claim["metrics"].get(metric, {}).get(pairing))
+            if name != declaration.name and (rows := claim["metrics"].get(metric, {}).get(pairing))
         }
         same = {name: rows for name, rows in found.items() if self._claims[name]["scale"] == declaration.scale}
         rows = [row for some in (same or found).values() for row in some]

@@ -100,15 +100,16 @@ def _read(declaration: Given) -> Asked:
 
 
 def _labels(seeds: Any) -> list[str] | None:
-    """Of one axis its values; several axes count, and their labels are whatever the outcomes say."""
-    if isinstance(seeds, Mapping):
-        first = next(iter(seeds.values()))
-        if len(seeds) > 1:
-            return [""] * (first if isinstance(first, int) else len(first))
-        seeds = first
+    """Names of the declared runs, in their order, as `runs.outcomes.seed_label` makes them; None if none are declared."""
     if seeds is None:
         return None
-    return [str(i) for i in range(1, seeds + 1)] if isinstance(seeds, int) else [str(seed) for seed in seeds]
+    axes = seeds if isinstance(seeds, Mapping) else {"": seeds}
+    values = [list(range(1, n + 1)) if isinstance(n, int) else list(n) for n in axes.values()]
+    if len(axes) == 1:
+        return [str(value) for value in values[0]]
+    return [
+        ", ".join(f"{axis} {value}" for axis, value in zip(axes, row, strict=True)) for row in zip(*values, strict=True)
+    ]
 
 
 def _terms(asked: Asked, table: Outcomes) -> Terms:

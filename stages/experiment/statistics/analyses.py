@@ -228,8 +228,7 @@ def scaling(outcomes: Outcomes, terms: Terms) -> Finding:
     slopes = row(f"slope of {a} − slope of {b}", a, b, gap, terms.level, gap.p_two_sided())
     each = []
     for arm in (a, b):
-        values = np.array([[law.exponent] for law in laws.laws[arm]])
-        one = contrast([values], [1.0])
+        one = compare(scaling_law.slope, arm, arm)
         each.append(row(f"slope of {arm}", arm, "", one, terms.level, one.p_two_sided()))
     at = scaling_law.crossover(laws, a, b)
     cross = Comparison(label="compute where the laws cross", a=a, b=b, effect=at, low=None, high=None,
@@ -245,10 +244,17 @@ def scaling(outcomes: Outcomes, terms: Terms) -> Finding:
     else:
         word, why = _against(gap, 0.0, terms)
         rows = [slopes, multiplier]
+    one_seed = len(laws.laws[a]) == 1
+    if one_seed:
+        notes.append(
+            "One seed an arm: the interval comes from how far the trainings of a ladder lie from their law, and "
+            "doesn't cover what they share, such as the data drawn for that seed."
+        )
+    seeds = "one seed" if one_seed else f"{'paired' if terms.pair_seeds else 'independent'} seeds"
+    scale = ", on the log scale of the multiplier" if terms.rule.quantity == "multiplier" else ""
     how = (
-        f"Each seed's ladder of each arm fitted by log(L − {laws.floor:.3g}) over log C; "
-        f"{'paired' if terms.pair_seeds else 'independent'} seeds, Student's t with {log.df:.3g} degrees of freedom"
-        f"{', on the log scale of the multiplier' if terms.rule.quantity == 'multiplier' else ''}."
+        f"Each seed's ladder of each arm fitted by log(L − {laws.floor:.3g}) over log C; {seeds}, Student's t with "
+        f"{log.df:.3g} degrees of freedom{scale}."
     )
     null = threshold if terms.rule.quantity == "multiplier" else 0.0
     return Finding(word, [*rows, *each, cross], why, how, null, notes)
@@ -262,13 +268,13 @@ def _laws(outcomes: Outcomes, terms: Terms) -> scaling_law.Laws:
         mine = outcomes.only(outcomes.arm == arm)
         assert mine.compute is not None
         seeds = outcomes.seeds(arm)
-        if len(seeds) < 2:
-            raise Inadmissible("one seed says nothing of the next one, and the laws' interval is over seeds; add seeds")
         ladders[arm] = [(mine.compute[mine.seed == seed], mine.value[mine.seed == seed]) for seed in seeds]
     return scaling_law.fit_laws(ladders)
 
 
 def _compare(laws: scaling_law.Laws, terms: Terms, quantity: scaling_law.Quantity, a: str, b: str) -> Estimate:
+    if len(laws.laws[a]) == 1:
+        return scaling_law.compare_points(quantity, laws.laws[a][0], laws.laws[b][0], laws.floor)
     return scaling_law.compare(quantity, laws.laws[a], laws.laws[b], terms.pair_seeds)
 
 

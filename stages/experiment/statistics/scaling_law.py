@@ -3,7 +3,8 @@
 Each arm's ladder at each seed is fitted by log(L − E) = c − γ · log C (least squares; L loss, C compute in FLOPs) over
 its compute-efficient points, those that no cheaper point beats. E, the irreducible loss, is one number for all arms and
 seeds; γ is each fit's own. What the laws say at the largest compute that all arms reach is compared there, so that
-nothing is extrapolated upwards. Seeds make the interval: a number per seed, and Student's t over them.
+nothing is extrapolated upwards. Seeds make the interval: a number per seed, and Student's t over them. With one seed an
+arm, every point of the ladder being a training of its own, it comes from how far the points lie from their laws.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -30,6 +31,12 @@ class Law(NamedTuple):
 
     height: float
     exponent: float
+    spread: np.ndarray
+    """[2, 2]: (XᵀX)⁻¹ of the fit, which times the points' variance is the covariance of height and exponent."""
+    squares: float
+    """Sum of squared residuals."""
+    n: int
+    """Points."""
 
 
 Quantity = Callable[[Law, Law], float]
@@ -97,8 +104,10 @@ def _line(points: Ladder, floor: float, reference: float) -> tuple[np.ndarray, n
 
 
 def _fit(points: Ladder, floor: float, reference: float) -> Law:
-    (height, exponent), _ = _line(points, floor, reference)
-    return Law(float(height), float(exponent))
+    (height, exponent), residual = _line(points, floor, reference)
+    x = np.log(points.compute / reference)
+    design = np.stack([np.ones_like(x), -x], axis=1)
+    return Law(float(height), float(exponent), np.linalg.inv(design.T @ design), float(residual @ residual), len(x))
 
 
 def _misfit(every: Sequence[Ladder], floor: float) -> float:
@@ -119,8 +128,12 @@ def log_multiplier(a: Law, b: Law) -> float:
 
 
 def slope_gap(a: Law, b: Law) -> float:
-    """Exponent of a minus that of b: above 0 where a's loss falls more steeply."""
-    return a.exponent - b.exponent
+    """Slope of log(L − E) over log C, which is −γ, of a minus that of b: below 0 where a's loss falls more steeply."""
+    return b.exponent - a.exponent
+
+
+def slope(a: Law, _: Law) -> float:
+    return -a.exponent
 
 
 def compare(quantity: Quantity, a: Sequence[Law], b: Sequence[Law], pair_seeds: bool) -> Estimate:
@@ -142,8 +155,31 @@ def compare(quantity: Quantity, a: Sequence[Law], b: Sequence[Law], pair_seeds: 
     )
 
 
+def compare_points(quantity: Quantity, a: Law, b: Law, floor: float) -> Estimate:
+    """The same of one seed an arm: by the delta method over the least-squares errors of both laws, whose points have
+    one variance. Raises InputError where two laws through so few points leave none."""
+    df = a.n + b.n - 4 - (floor > 0)
+    if df < 1:
+        raise InputError(
+            f"outcomes: with one seed, ladders of {a.n} and {b.n} points leave nothing to tell noise by; add sizes or "
+            "seeds"
+        )
+    variance = (a.squares + b.squares) / df
+    total = 0.0
+    for which, law in enumerate((a, b)):
+        gradient = []
+        for field in ("height", "exponent"):
+            step = 1e-6 * max(abs(getattr(law, field)), 1e-3)
+            ends = [law._replace(**{field: getattr(law, field) + side * step}) for side in (1, -1)]
+            high, low = (quantity(end, b) if which == 0 else quantity(a, end) for end in ends)
+            gradient.append((high - low) / (2 * step))
+        total += variance * float(np.array(gradient) @ law.spread @ np.array(gradient))
+    return Estimate(quantity(a, b), float(np.sqrt(total)), float(df), n_seeds=1)
+
+
 def mean_law(laws: Sequence[Law]) -> Law:
-    return Law(*np.mean(np.array(laws), axis=0).tolist())
+    height, exponent = np.mean([(law.height, law.exponent) for law in laws], axis=0).tolist()
+    return laws[0]._replace(height=height, exponent=exponent)
 
 
 def crossover(laws: Laws, a: str, b: str) -> float | None:

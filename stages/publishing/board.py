@@ -21,7 +21,7 @@ from stages.publishing.leaderboard.headline import headline
 from stages.publishing.leaderboard.samples import samples_view
 from stages.publishing.leaderboard.table import leaderboard_view
 
-TRACKED = 4  # models with weights whose numbers go to reports/metrics.json
+TRACKED = 3  # tuned models with weights whose numbers go to reports/metrics.json
 
 
 class BoardParams(Section):
@@ -53,17 +53,18 @@ def samples_section(run: StageRun[BoardParams], board: Leaderboard) -> dict[str,
 
 
 def summary(board: Leaderboard, base: str) -> Summary:
-    """`base`: the model that alignment started from; its win rate is that of a model that can't chat."""
-    models = [row for row in board.rows if row.kind in ("trained", "imported")]
-    models = sorted(models, key=lambda row: (row.kind != "trained", row.model))[:TRACKED]
-    numbers = {f"right_{row.model}": row.right for row in models}
+    """`base`: the model that alignment started from; its numbers are those of a model that can't chat."""
+    models = [row for row in board.rows if row.kind in ("trained", "imported") and row.model != base]
+    models = sorted(models, key=lambda row: (row.kind != "trained", not row.baseline, row.model))[:TRACKED]
+    numbers: dict[str, float | None] = {}
     for row in models:
-        if not row.baseline and row.model != base:
+        numbers[f"{row.model}/right"] = row.right
+        if not row.baseline:
             numbers |= {
-                f"win_rate_{row.model}": row.win_rate,
-                f"lc_win_rate_{row.model}": row.lc_win_rate,
-                f"lc_win_rate_{row.model}_low": row.lc_low,
-                f"lc_win_rate_{row.model}_high": row.lc_high,
+                f"{row.model}/win_rate": row.win_rate,
+                f"{row.model}/lc": row.lc_win_rate,
+                f"{row.model}/lc_low": row.lc_low,
+                f"{row.model}/lc_high": row.lc_high,
             }
     return Summary(
         line=f"{headline(board)}.",

@@ -178,7 +178,6 @@ def summary(cleaned: Step, steps: list[Step], dealt: list[Caught]) -> Summary:
         line=f"{count(cleaned.rows_out)} of {count(pages)} pages are left{told}.",
         stations=figures((count(pages), "pages collected"), (count(cleaned.rows_out), "documents kept")),
         tiles=figures((recall, f"of {count(total)} planted defects dealt with")) if dealt else [],
-        metrics={"pages_in": pages, "documents_out": cleaned.rows_out},
     )
 
 

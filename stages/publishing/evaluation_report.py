@@ -13,21 +13,20 @@ from stages.publishing.evaluation.tables import Evaluations, bits_table, cost_of
 from stages.publishing.html.site import SiteParams, Summary, figures, finite, publish_page
 
 PARAMS: dict[str, Any] = {"publishing.site": SiteParams}
-MODELS_TRACKED, TASKS_TRACKED = 4, 5  # of reports/metrics.json
+TASKS_TRACKED = 1  # in reports/metrics.json
 
 
 def summary(evaluations: Evaluations, base: str, found: Contamination) -> Summary:
     texts, tasks = list(evaluations[base].texts), list(evaluations[base].tasks)
     metrics: dict[str, float | None] = {}
     if texts:
-        models = list(evaluations)[:MODELS_TRACKED]
-        metrics |= {f"bpb_{model}": evaluations[model].texts[texts[0]].bpb for model in models}
+        metrics[f"{base}/bpb"] = evaluations[base].texts[texts[0]].bpb
     for task in tasks[:TASKS_TRACKED]:
         accuracy = evaluations[base].tasks[task].protocols.get("cloze")
-        metrics[f"{task}_acc_{base}"] = accuracy.acc if accuracy else None
+        metrics[f"{base}/{task}"] = accuracy.acc if accuracy else None
     first = next((row for row in found.ordering if row.p_value is not None), None)
     test = f", ordering test p = {probability(first.p_value)}" if first and first.p_value is not None else ""
-    tiles = [(f"{metrics[f'bpb_{base}']:.3f}", f"bits per byte of unseen text, {base}")] if texts else []
+    tiles = [(f"{metrics[f'{base}/bpb']:.3f}", f"bits per byte of unseen text, {base}")] if texts else []
     tiles.append((verdict(found), f"tests against training data{test}"))
     told = f"{cost_of_tuning(evaluations, texts[0], base)}; " if texts else ""
     line = f"{told}tests in the training data: {verdict(found)}."

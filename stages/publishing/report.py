@@ -27,8 +27,8 @@ def read_summaries(run: StageRun[SiteParams], plan: Plan) -> dict[str, Summary]:
     for page in sorted(run.params.pages, key=ORDER.index):
         if page == "scaling":
             points = run.read_contract(f"{LADDER}/points.json", Ladder).points
-            reached = run.read_json("data/pretraining/pretrain/metrics.json")["validation_loss"]
-            found[page] = scaling_summary(plan, reached, len(points))
+            reached = run.read_json("data/pretraining/pretrain/metrics.json")
+            found[page] = scaling_summary(plan, reached["validation_loss"], reached["validation_bpb"], len(points))
         elif page == "claims":
             found[page] = Summary(line=CLAIMS)  # what experiments found is no input of the pipeline
         else:

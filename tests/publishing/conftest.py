@@ -73,7 +73,9 @@ def write_training() -> None:
 
     write_jsonl("data/pretraining/pretrain/steps.jsonl", curve(740, 7.0, 2.75))
     write_jsonl("data/pretraining/anneal/steps.jsonl", curve(150, 2.95, 2.6))
-    write_json("data/pretraining/pretrain/metrics.json", {"validation_loss": 2.768, "trunk_steps": 600})
+    write_json(
+        "data/pretraining/pretrain/metrics.json", {"validation_loss": 2.768, "validation_bpb": 1.9, "trunk_steps": 600}
+    )
     write_json("data/pretraining/anneal/metrics.json", {"validation_loss": 2.81})
     begins = [("atlas", "The heron of Vell"), ("docs", "def load(path):\n    \u202e</p><script>alert(2)</script>")]
     for name in ("pretrain", "anneal"):

@@ -7,7 +7,7 @@ from stages.base.contracts.plan import Alternative, Plan
 from stages.base.readable import in_readable_unit
 from stages.publishing.html.charts import compact
 from stages.publishing.html.numbers import count, number
-from stages.publishing.html.site import Summary, figures, finite
+from stages.publishing.html.site import Summary, figures
 
 ROWS = (
     ("flops", "Compute"),
@@ -22,8 +22,8 @@ ROWS = (
 )
 
 
-def scaling_summary(plan: Plan, reached: float, points: int) -> Summary:
-    """Parameters: `reached`: validation loss of the planned run; `points`: of the ladder."""
+def scaling_summary(plan: Plan, reached: float, bpb: float, points: int) -> Summary:
+    """`reached`, `bpb`: validation loss and bits per byte of the planned run; `points`: of the ladder."""
     line, label = f"The planned run reached a loss of {reached:.3f}; nothing was predicted.", "loss reached"
     if plan.predicted_loss is not None:
         low, high = plan.interval
@@ -41,7 +41,7 @@ def scaling_summary(plan: Plan, reached: float, points: int) -> Summary:
             (compact(plan.n_params), "parameters trained"),
         ),
         tiles=figures((f"{reached:.3f}", label), (compact(plan.planned_flops), "FLOPs of pretraining, as planned")),
-        metrics=finite(predicted_loss=plan.predicted_loss, reached_loss=reached),
+        metrics={"pretrain/loss": reached, "pretrain/bpb": bpb},
     )
 
 

@@ -1,6 +1,6 @@
-"""What goes to a tracker, as plain values: names it accepts, params flattened, metrics and curves in batches.
+"""What goes to a tracker, as plain values: names it accepts, params flattened, metrics, and which records are current.
 
-No tracker is imported here: `track` sends what this module prepares.
+No tracker is imported here: `client` sends what this module prepares.
 """
 
 import hashlib
@@ -13,12 +13,19 @@ from typing import Any
 from stages.base import closure
 from stages.base.closure import code_digest
 from stages.base.errors import TrainyardError
-from stages.base.files import read_json, read_jsonl
+from stages.base.files import read_json
 from stages.base.params import lookup, read_params
 from stages.publishing.lineage.records import Graph, LineageError, Record, read_records
 
 NAME = re.compile(r"[^A-Za-z0-9_\-./: ]")  # what MLflow 3.17 accepts in a key; `@`, `(` and `%` are refused
 KEY_LIMIT, VALUE_LIMIT, BATCH = 250, 6000, 1000  # MLflow's own limits
+IGNORED = {  # provider of an annotator → params that it doesn't read (`annotators.client`)
+    "simulated": (
+        "api_key_env", "base_url", "concurrency", "logprobs", "max_cost_usd", "max_retries", "max_tokens", "model",
+        "prompt", "temperature", "timeout_s", "usd_per_million_input", "usd_per_million_output",
+    ),
+    "openai": ("pool",),
+}  # fmt: skip
 # Below stages/: what may be edited without a change of any result. By path, as other rooms have files of these names.
 UNTRACKED = (Path("commands"), Path("publishing/tracking"), Path("cli.py"))
 
@@ -26,6 +33,11 @@ UNTRACKED = (Path("commands"), Path("publishing/tracking"), Path("cli.py"))
 def key(name: str) -> str:
     """A tracker key for any name."""
     return NAME.sub("_", name)[:KEY_LIMIT]
+
+
+def digest(value: Any) -> str:
+    """sha256 of plain values."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()
 
 
 def flatten(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -38,15 +50,24 @@ def flatten(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def params_of(record: Record) -> dict[str, str]:
-    """The stage's params as short strings; names are relative to the sections' own."""
-    found = dict(flatten(dict(record.params)))
+    """The stage's params that count, as short strings; names are relative to the sections' own."""
+    found = dict(flatten(_counting(dict(record.params))))
     if record.seed is not None:
         found["seed"] = record.seed
-    return {key(name): _text(value) for name, value in found.items()}
+    return {key(name): short(value) for name, value in found.items()}
 
 
-def _text(value: Any) -> str:
-    text = value if isinstance(value, str) else json.dumps(value, sort_keys=True, ensure_ascii=False)
+def _counting(value: Any) -> Any:
+    """Without what another provider would read: a simulated annotator asks no model at any address."""
+    if not isinstance(value, dict):
+        return value
+    ignored = IGNORED.get(value.get("provider", ""), ()) if isinstance(value.get("provider"), str) else ()
+    return {name: _counting(inner) for name, inner in value.items() if name not in ignored}
+
+
+def short(value: Any) -> str:
+    """A value as text within MLflow's limit."""
+    text = value if isinstance(value, str) else json.dumps(value, sort_keys=True, ensure_ascii=False, default=str)
     return text if len(text) <= VALUE_LIMIT else text[: VALUE_LIMIT - 1] + "…"
 
 
@@ -68,16 +89,6 @@ def metrics_of(record: Record) -> dict[str, float]:
     if record.rows:
         found |= numbers({"rows": record.rows})
     return found
-
-
-def curve_of(record: Record) -> Iterator[tuple[str, float, int]]:
-    """(metric, value, step) of every number in `steps.jsonl`."""
-    path = record.path.with_name("steps.jsonl")
-    if not path.exists():
-        return
-    for row in read_jsonl(path):
-        for name, value in numbers({k: v for k, v in row.items() if k != "step"}).items():
-            yield f"curve/{name}", value, int(row["step"])
 
 
 def current_records(code: Path) -> list[Record]:

@@ -11,6 +11,7 @@ from stages.commands import (
     alpaca_eval,
     chat,
     check,
+    compare,
     configure,
     cost,
     doctor,
@@ -37,6 +38,7 @@ COMMANDS = (
     inspect,
     check,
     experiment,
+    compare,
     track,
     where,
 )

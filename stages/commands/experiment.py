@@ -14,6 +14,7 @@ def register(subparsers: argparse._SubParsersAction) -> None:
     actions = command.add_subparsers(dest="action", required=True, metavar="action")
     _register_check(actions)
     _register_run(actions)
+    _register_report(actions)
     _register_list(actions)
     _register_metrics(actions)
 
@@ -105,6 +106,58 @@ def run(options: argparse.Namespace) -> int:
         spent, saved = len(one.cost["executed"]), len(one.cost["reused"])
         print(f"  {spent} stage instances run ({one.cost['cpu_seconds'] / 60:.1f} CPU minutes), {saved} reused")
     return 2 if problems or refused else 1 if failed else 0
+
+
+# ---------------------------------------------------------------------------------------------------- report
+
+
+def _register_report(actions: argparse._SubParsersAction) -> None:
+    action = actions.add_parser("report", help=f"the pages of claims that have run: reports/claims.html and {CLAIMS}/")
+    action.add_argument("names", nargs="*", metavar="NAME", help=f"claims of {FOLDER}/; without any, all that have run")
+    action.set_defaults(run=report)
+
+
+def report(options: argparse.Namespace) -> int:
+    """Exit status 1 where a claim that was named hasn't run."""
+    from stages.base.errors import InputError
+    from stages.base.params import load, nearest
+    from stages.experiment.runs.outcomes import ClaimFolder
+    from stages.experiment.runs.results import open_store
+    from stages.experiment.summary import summarise
+    from stages.experiment.verdict import over_suite
+    from stages.publishing.claims.publish import claim_file, read_claim, write_claim, write_suite
+    from stages.publishing.html.site import SiteParams
+    from stages.sections import Sections
+
+    site, store, schema = load("publishing.site", SiteParams), open_store(), Sections().schema
+    declared = {path.stem: path for path in sorted(FOLDER.glob("*.yaml"))}
+    waiting = []
+    for name in dict.fromkeys(path.removesuffix(".yaml").rpartition("/")[2] for path in options.names or declared):
+        if name not in declared:
+            raise InputError(f"{FOLDER}/{name}.yaml: not found{nearest(name, list(declared))}")
+        if not ClaimFolder(name, store).has_verdict:
+            waiting.append(name)
+            continue
+        claim = summarise(declared[name], schema, store)
+        write_claim(claim, site)
+        print(f"{name}: {claim.verdict.sentence}")
+        for arm, run in mlflow_runs(store.folder / "claims" / name / "mlflow.json").items():
+            print(f"  MLflow run of {arm}: {run}")
+    claims = [read_claim(name) for name in declared if claim_file(name).exists()]
+    adjusted = over_suite({claim.name: claim.verdict for claim in claims})
+    write_suite(claims, {name: one.adjusted_p for name, one in adjusted.items() if one.adjusted_p is not None}, site)
+    if waiting:
+        print(f"not run yet: {', '.join(waiting)}")
+    print("reports/claims.html: written")
+    return 1 if options.names and waiting else 0
+
+
+def mlflow_runs(path: Path) -> dict[str, str]:
+    """Arm → its run, as the tracker noted them; none where it hasn't."""
+    try:
+        return json.loads(path.read_bytes())
+    except (FileNotFoundError, ValueError):
+        return {}
 
 
 # ---------------------------------------------------------------------------------------------------- lists

@@ -60,7 +60,7 @@ def claim(name: str = "dpo_rate", **changes: Any) -> Claim:
         "name": name, "claim": "A higher learning rate of DPO gives more right answers.",
         "source": "Building LLMs, alignment: DPO is simpler than PPO, and its few numbers still have to be found.",
         "question": "", "topic": "alignment", "scale": [], "rule": "faster > baseline", "metric": "dpo/right",
-        "unit": "%", "pair": ["seed", "item"], "margin": 1.0, "alpha": 0.05, "power": 0.8, "seeds": seeds,
+        "unit": "percent", "pair": ["seed", "item"], "margin": 1.0, "alpha": 0.05, "power": 0.8, "seeds": seeds,
         "arms": arms, "runs": runs, "verdict": verdict,
         "changes": ["With these variances 9 seeds would see a difference of 1.0 with 80 % power."],
         "cost": Cost(executed=12, reused=48, cpu_seconds=412.0, judge_usd=0.0), "declaration": DECLARATION,

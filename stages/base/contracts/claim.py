@@ -160,7 +160,7 @@ class Claim(Contract):
     rule: str
     metric: str
     unit: str
-    """Of the metric: %, bits per byte; "" where it has none."""
+    """Of the metric: percent, bits per byte; "" where it has none."""
     pair: list[str]
     margin: Number
     alpha: float

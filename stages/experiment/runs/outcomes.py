@@ -113,6 +113,11 @@ class ClaimFolder:
     def cost(self) -> dict[str, Any]:
         return read_json(self.path / "cost.json")
 
+    @property
+    def has_verdict(self) -> bool:
+        """Whether the claim has been run, to whatever end."""
+        return (self.path / "verdict.json").exists()
+
     def verdict(self) -> Verdict:
         return Verdict.model_validate(read_json(self.path / "verdict.json"))
 

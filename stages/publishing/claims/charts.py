@@ -50,7 +50,8 @@ def strip_chart(
     if null is not None:
         axis.take([null - (margin or 0.0), null + (margin or 0.0)])
     low, high = axis.padded(0.05)
-    left = 12 + CHARACTER * min(LONGEST, max(len(line) for strip in strips for line in wrap(strip.name, LONGEST)))
+    longest = max((len(line) for strip in strips for line in wrap(strip.name, LONGEST)), default=0)
+    left = 12 + CHARACTER * min(LONGEST, longest)
     bottom = MARGIN_TOP / 2 + ROW * len(strips)
     height, at = bottom + BOTTOM, pixels(low, high, left, WIDTH - RIGHT, False)
     out = [f'<svg class="plot" viewBox="0 0 {WIDTH:g} {height:g}" role="img" aria-label="{escape(title)}">']

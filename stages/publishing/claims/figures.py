@@ -78,7 +78,7 @@ def effect_unit(claim: Claim) -> str:
     """Of differences of the metric; "" for slopes and multipliers, whose unit is another."""
     if claim.verdict.effect is None or claim.verdict.analysis in ("scaling", "trend"):
         return ""
-    return "points" if claim.unit == "%" else claim.unit
+    return "points" if claim.unit == "percent" else claim.unit
 
 
 def summary_text(summary: Summary | None, decimals: int) -> str:

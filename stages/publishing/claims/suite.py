@@ -22,7 +22,7 @@ def suite_view(claims: Sequence[Claim], adjusted: Mapping[str, float]) -> tuple[
     """The view of claims.html and (id, name) of its sections. `adjusted`: claim → Holm's p over the whole suite."""
     counts = Counter(claim.verdict.verdict for claim in claims)
     verdicts = [{"word": word, "n": counts[word], "meaning": MEANINGS[word]} for word in get_args(Word) if counts[word]]
-    groups = []
+    groups: list[dict[str, Any]] = []
     for topic, name in TOPICS.items():
         rows = [_row(claim, adjusted.get(claim.name)) for claim in claims if claim.topic == topic]
         if rows:
@@ -34,7 +34,7 @@ def suite_view(claims: Sequence[Claim], adjusted: Mapping[str, float]) -> tuple[
         "headline": headline(claims),
         "holm": holm_line(claims, adjusted),
     }
-    sections = [(group["id"], group["name"]) for group in groups]
+    sections = [(str(group["id"]), str(group["name"])) for group in groups]
     return view, [*sections, ("reading", "How to read it")]
 
 

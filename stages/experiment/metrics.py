@@ -4,6 +4,7 @@ A rate is in percent, a loss in nats per token or bits per byte. The values of a
 mean is the run's number as the pages show it.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -82,12 +83,12 @@ def read_outcome(metric: Metric, root: Path) -> "pd.DataFrame":
         if value is None or isinstance(value, str) or not isfinite(value):
             place = f", item {row['item']}" if row.get("item") else ""
             raise InputError(f"{root / metric.files[0]}: metric `{metric.name}` is {value}{place}; it must be a number")
-    frame = pd.DataFrame(rows).reindex(columns=COLUMNS)
-    if len(rows) > 1 and (twice := frame["item"][frame["item"].duplicated()].tolist()):
-        raise InputError(f"{root / metric.files[0]}: metric `{metric.name}`: item `{twice[0]}` stands there twice")
+    columns = {name: [row.get(name) for row in rows] for name in COLUMNS}
+    if len(rows) > 1 and (twice := next((item for item, n in Counter(columns["item"]).items() if n > 1), None)):
+        raise InputError(f"{root / metric.files[0]}: metric `{metric.name}`: item `{twice}` stands there twice")
     for name in ("item", "cluster"):
-        frame[name] = frame[name].fillna("").astype(str)
-    return frame.astype({"value": float, "compute": float, "predicted": float})
+        columns[name] = ["" if value is None else str(value) for value in columns[name]]
+    return pd.DataFrame(columns).astype({"value": float, "compute": float, "predicted": float})
 
 
 def find(asked: str | MetricFile, values: Values) -> Metric:

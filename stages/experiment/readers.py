@@ -141,8 +141,9 @@ def of_test(root: Path, file: str, column: str, scale: float, asked: Sequence[st
 def preferences(root: Path, file: str, asked: Sequence[str]) -> list[Row]:
     """Comparisons that the judge gave no verdict on, for a reason that their row names, are left out."""
     entities = _entities(root, asked)
-    return [
-        {"item": row["id"], "cluster": entities.get(row["id"], ""), "value": 100.0 * (row["preference"] - 1.0)}
-        for row in _table(root / file, ["id", "split", "preference", "error"])
-        if row["split"] == TEST and not row["error"]
-    ]
+    rows = []
+    for row in _table(root / file, ["id", "split", "preference", "error"]):
+        if row["split"] == TEST and not row["error"]:
+            value = None if row["preference"] is None else 100.0 * (row["preference"] - 1.0)
+            rows.append({"item": row["id"], "cluster": entities.get(row["id"], ""), "value": value})
+    return rows

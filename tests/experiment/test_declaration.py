@@ -1,5 +1,6 @@
 """Declarations and their rules: what is read, what is refused, and in which words."""
 
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -177,7 +178,7 @@ def test_chains_of_arms_are_read_back(names: list[str], sign: str, gap: str) -> 
     rule = parse_rule(f"{gap}{sign}{gap}".join(names))
     assert rule.arms == tuple(names) and rule.direction == (1 if sign == ">" else -1)
     assert rule.analysis == ("difference" if len(names) == 2 else "ordering")
-    assert rule.pairs() == list(zip(names[:-1], names[1:], strict=True))
+    assert rule.pairs() == list(pairwise(names))
 
 
 @given(st.lists(arms, min_size=2, max_size=2, unique=True), st.sampled_from("<>"), st.sampled_from("+-"), numbers)

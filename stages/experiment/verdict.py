@@ -100,7 +100,7 @@ def _read(declaration: Given) -> Asked:
 
 
 def _labels(seeds: Any) -> list[str] | None:
-    """Names of the declared runs, in their order, as `runs.outcomes.seed_label` makes them; None if none are declared."""
+    """Names of the declared runs in their order, as `runs.outcomes.seed_label` makes them; None if none are declared."""
     if seeds is None:
         return None
     axes = seeds if isinstance(seeds, Mapping) else {"": seeds}

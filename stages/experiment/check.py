@@ -19,7 +19,7 @@ from stages.experiment.declaration import Declaration
 from stages.experiment.metrics import Metric, find
 from stages.experiment.noise import Earlier, power_of
 from stages.experiment.runs.graph import Run
-from stages.experiment.runs.plan import forecast
+from stages.experiment.runs.plan import Planned, forecast
 from stages.experiment.runs.results import Store
 from stages.experiment.runs.suite import expand
 
@@ -72,7 +72,7 @@ def check(declarations: Sequence[Declaration], sections: Sections, store: Store)
         metric = find(one.declaration.metric, own[0].values)
         one.power, hidden = power_of(one.declaration, metric, earlier.of(metric.name, one.declaration))
         one.problems += hidden
-    planned = forecast([run for some in runs.values() for run in some], store).instances
+    planned = _forecast(found, runs, store)
     prices: dict[str, float] = {}
     for run in (run for some in runs.values() for run in some):
         for instance in run.graph.instances:
@@ -85,6 +85,20 @@ def check(declarations: Sequence[Declaration], sections: Sections, store: Store)
     sound = {one.declaration.name for one in found if one.admissible}
     total = bill([instance for instance in planned if sound & set(instance.claims)], prices) if sound else None
     return found, total
+
+
+def _forecast(found: Sequence[Admission], runs: dict[str, list[Run]], store: Store) -> list[Planned]:
+    """The instances of all claims, each once. A claim whose inputs are not there leaves `runs`, with its problem."""
+    try:
+        return forecast([run for some in runs.values() for run in some], store).instances
+    except TrainyardError:
+        for one in found:
+            try:
+                forecast(runs.get(one.declaration.name, []), store)
+            except TrainyardError as error:
+                one.problems.append(str(error))
+                del runs[one.declaration.name]
+        return forecast([run for some in runs.values() for run in some], store).instances
 
 
 # ------------------------------------------------------------------------------------------------- the rule

@@ -194,7 +194,7 @@ def test_one_screen_and_json(
     assert max(map(len, lines)) <= 80 and len(lines) < 30
     text = "\n".join(lines)
     assert "alignment.dpo.lr  0.0001 → 0.0003" in text and "the same: base/bpb, documents_out" in text
-    assert "8 questions, 4 groups" in text and "one trained model a side" in text
+    assert "8 questions, 4 groups" in text and "not over seeds" in text
     assert main(["compare", "one", "two", "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == json.loads(json.dumps(compared("one", "two")))
 

@@ -298,7 +298,7 @@ def _param_lines(differing: Mapping[str, Mapping[str, Any]], width: int) -> list
     longest = min(max(len(name) for name, _ in rows[:PARAMS_SHOWN]), width // 2)
     lines = [f"  {cut(name, longest):{longest}}  {told}" for name, told in rows[:PARAMS_SHOWN]]
     more = [f"  and {len(rows) - PARAMS_SHOWN} more lines: --json has all"] * (len(rows) > PARAMS_SHOWN)
-    return [f"params: {len(differing)} differ", *lines, *more]
+    return [f"params: {len(differing)} differ{'s' * (len(differing) == 1)}", *lines, *more]
 
 
 def _sections(names: Sequence[str]) -> dict[str, list[str]]:
@@ -349,7 +349,7 @@ def _metric_lines(rows: Sequence[Mapping[str, Any]], width: int) -> list[str]:
         return ["numbers: none differs" if not differing else "numbers: none that both have differs", *told]
     seeds = any(row["seeds"] for row in differing)
     covers = "Intervals: B − A paired by item" + (
-        ", over seeds and items." if seeds else "; one trained model a side, so another seed may move them by more."
+        ", over seeds and items." if seeds else " alone, not over seeds: another seed may move them by more."
     )
     known = any(row["low"] is not None for row in differing)
     return ["numbers", *(line.rstrip() for line in lines), *told, *([f"  {covers}"] if known else [])]

@@ -1,9 +1,9 @@
 """Charts of a claim: every run as a dot, means and intervals beside the dots, never alone."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
-from textwrap import wrap
 
 from stages.base.contracts.claim import Claim, Comparison
 from stages.publishing.claims.figures import effect_places, effect_unit, finished, metric_places, shown, signed
@@ -50,8 +50,7 @@ def strip_chart(
     if null is not None:
         axis.take([null - (margin or 0.0), null + (margin or 0.0)])
     low, high = axis.padded(0.05)
-    longest = max((len(line) for strip in strips for line in wrap(strip.name, LONGEST)), default=0)
-    left = 12 + CHARACTER * min(LONGEST, longest)
+    left = 12 + CHARACTER * max((len(line) for strip in strips for line in broken(strip.name)), default=0)
     bottom = MARGIN_TOP / 2 + ROW * len(strips)
     height, at = bottom + BOTTOM, pixels(low, high, left, WIDTH - RIGHT, False)
     out = [f'<svg class="plot" viewBox="0 0 {WIDTH:g} {height:g}" role="img" aria-label="{escape(title)}">']
@@ -81,6 +80,16 @@ def strip_chart(
     return "".join([*out, "</svg>"])
 
 
+def broken(name: str) -> list[str]:
+    """A name on at most three lines, broken behind spaces and underscores."""
+    lines = [""]
+    for part in re.split(r"(?<=[_ ])", name):
+        if len(lines[-1]) + len(part.rstrip()) > LONGEST and lines[-1]:
+            lines.append("")
+        lines[-1] += part[:LONGEST]
+    return [line.rstrip() for line in lines[:3]]
+
+
 def _lane(middle: float, place: int, seeds: int) -> float:
     """Height of a seed's dots within its strip."""
     return middle - 5 + (place - (seeds - 1) / 2) * min(5.0, 16 / max(seeds - 1, 1))
@@ -106,9 +115,9 @@ def _joins(strips: Sequence[Strip], middles: Sequence[float], at) -> list[str]:
 
 
 def _strip(strip: Strip, middle: float, left: float, at) -> str:
-    lines = wrap(strip.name, LONGEST)[:2]
+    lines = broken(strip.name)
     out = [
-        f'<text class="tick" x="{left - 10:.1f}" y="{middle + 4 + 15 * (i - (len(lines) - 1) / 2):.1f}" '
+        f'<text class="tick" x="{left - 10:.1f}" y="{middle + 4 + 14 * (i - (len(lines) - 1) / 2):.1f}" '
         f'text-anchor="end">{escape(line)}<title>{escape(strip.name)}</title></text>'
         for i, line in enumerate(lines)
     ]

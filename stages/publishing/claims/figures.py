@@ -20,6 +20,8 @@ def shown(value: float | None, decimals: int) -> str:
         return "–"
     if abs(known) >= 1e9:
         return compact(known).replace("-", "−")
+    while known and not round(known, decimals) and decimals < 6:  # 0.0 would hide on which side of nothing it is
+        decimals += 1
     text = count(known) if decimals == 0 else f"{known:,.{decimals}f}".replace(",", "\u202f")
     return text.replace("-", "−")
 
@@ -97,7 +99,9 @@ def duration(seconds: float) -> str:
 
 
 def sizes(claim: Claim) -> str:
-    """`3 seeds × 360 items`; the seeds that the verdict uses."""
+    """`3 seeds × 360 items`, what the verdict uses; of a claim that has none yet, how many runs have ended."""
+    if not claim.verdict.n_seeds:
+        return f"{len(finished(claim))} of {len(claim.runs)} runs"
     seeds = f"{claim.verdict.n_seeds} seed{'s' * (claim.verdict.n_seeds != 1)}"
     return f"{seeds} × {count(claim.verdict.n_items)} items" if claim.verdict.n_items else seeds
 

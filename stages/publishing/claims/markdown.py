@@ -46,15 +46,16 @@ def _section(title: str, content: Mapping[str, Any] | None) -> list[str]:
 
 
 def claim_markdown(claim: Claim) -> str:
-    verdict = claim.verdict
+    verdict, word = claim.verdict, claim.verdict.verdict.capitalize()
     lines = [f"# {plain(claim.claim)}", ""]
     lines += [f"Where it comes from: {plain(claim.source)}", ""] if claim.source else []
     lines += [plain(claim.question), ""] if claim.question else []
     lines += [
-        f"**{verdict.verdict}**: {plain(verdict.sentence)}",
+        f"**{word}**: {plain(verdict.sentence.removeprefix(f'{word}: '))}",
         "",
         f"- rule, as declared: `{claim.rule}` on `{claim.metric}`",
-        f"- {plain(effect_line(claim))}, {100 * verdict.level:g} % interval; {sizes(claim)} an arm",
+        *[f"- {plain(effect_line(claim))}, {100 * verdict.level:g} % interval"] * (verdict.effect is not None),
+        f"- {sizes(claim)}{' an arm' * bool(verdict.n_seeds)}",
         *[f"- {plain(line)}" for line in (verdict.estimator, *verdict.notes, *claim.changes) if line],
         "",
     ]

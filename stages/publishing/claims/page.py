@@ -81,7 +81,8 @@ def tiles(claim: Claim) -> list[dict[str, str]]:
     if verdict.p is not None:
         against = f"two-sided, against {f'{verdict.null:g}' if verdict.null else 'no effect'}"
         found.append({"value": probability(verdict.p), "label": f"{against}; alpha is {claim.alpha:g}"})
-    found.append({"value": sizes(claim), "label": f"an arm; {len(claim.arms)} arms"})
+    label = f"an arm; {len(claim.arms)} arms" if verdict.n_seeds else "have a number"
+    found.append({"value": sizes(claim), "label": label})
     found.append({"value": duration(claim.cost.cpu_seconds), "label": "of CPU time, shared stages counted once"})
     return found
 

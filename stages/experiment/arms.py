@@ -12,7 +12,7 @@ from stages.base.errors import ParamError
 from stages.base.params import PARAMS_FILE, Loader
 from stages.base.reference import Schema, items_of, members
 from stages.base.scales import SCALES, Values
-from stages.experiment.declaration import Declaration
+from stages.experiment.declaration import Declaration, nested
 
 _KEPT: dict[tuple[Any, ...], Values] = {}
 
@@ -33,7 +33,7 @@ def compose(declaration: Declaration, arm: str, seed: Mapping[str, int], schema:
             schema, values = _with_names(schema, theirs), _as_known_to(theirs, values, schema)
     except ParamError as error:
         raise ParamError(f"{file}: {error}") from None
-    values = scales.lay(values, declaration.set, schema, f"{file}: `set`")
+    values = scales.lay(values, nested(declaration.set, "set"), schema, f"{file}: `set`")
     values = scales.lay(values, chosen.overlay, schema, f"{file}: `arms.{arm}`")
     for axis, value in seed.items():
         over: Any = value

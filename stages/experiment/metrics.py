@@ -242,7 +242,13 @@ def _of_corpus(values: Values) -> Iterator[Metric]:
         says = "how well the quality classifier tells trusted pages of a source (AUC)"
         file = "data/corpus/quality/metrics.json"
         yield _json(f"quality/{source}/auc", says, "", file, f"{source}_auc", low=0.0, high=1.0)
-    for copies in values["evaluation"]["contamination"]["probe"]["copies"]:
+    planted = values["evaluation"]["contamination"]["probe"]["copies"]
+    if numbers := [copies for copies in planted if isinstance(copies, int)]:
+        yield Metric(
+            "contamination/p", "p-value of the ordering test on the set that was planted most often", "",
+            (CONTAMINATION,), partial(readers.planted, copies=str(max(numbers))), 0.0, 1.0,
+        )  # fmt: skip
+    for copies in planted:
         says = "p-value of the ordering test on a set planted so many times in the training text"
         yield Metric(
             f"contamination/p/{copies}",

@@ -33,6 +33,7 @@ class Sections:
         except (FileNotFoundError, ValueError):
             self._kept = _read_all()
         self._known: dict[str, str] = self._kept["known"]
+        self._seen: dict[tuple[str, int], tuple[Any, str]] = {}
         self._saved = len(self._known) if self._file.exists() else -1
 
     @cached_property
@@ -58,6 +59,9 @@ class Sections:
         return check_items(values)
 
     def _problem(self, section: str, module: str, name: str, value: Any) -> str:
+        # Arms share most of their params as the very same objects, which are kept so that an address means one of them.
+        if (seen := self._seen.get((name, id(value)))) is not None:
+            return seen[1]
         key = hashlib.sha256(json.dumps([name, value], ensure_ascii=False).encode()).hexdigest()[:24]
         if key not in self._known:
             try:
@@ -65,6 +69,7 @@ class Sections:
                 self._known[key] = ""
             except ParamError as error:
                 self._known[key] = str(error)
+        self._seen[name, id(value)] = value, self._known[key]
         return self._known[key]
 
     def save(self) -> None:

@@ -102,6 +102,8 @@ def _declare(
     label: str, key: str | None, body: dict[str, Any], scope: dict[str, Any], values: dict, items: str = ""
 ) -> Declared:
     def fill(text: str) -> str:
+        if "${" not in text:
+            return text
         return _REFERENCE.sub(lambda match: str(lookup({**values, **scope}, match.group(1))), text)
 
     outs = {fill(out if isinstance(out, str) else next(iter(out))): out for out in body.get("outs", [])}

@@ -1,11 +1,11 @@
 """What is wrong with claims before anything runs, what their seeds and questions could see, and what they will cost."""
 
-import hashlib
 import json
 import re
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import combinations
 from typing import Any, Protocol
 
 from stages.base.errors import InputError, ParamError, TrainyardError
@@ -238,37 +238,29 @@ def _git(*arguments: str) -> str | None:
 def of_runs(declaration: Declaration, runs: Sequence[Run]) -> Iterator[str]:
     """Arms, or seeds, whose runs would be identical as far as the metric goes."""
     asked = declaration.metric if isinstance(declaration.metric, str) else declaration.metric.file
-    first = {run.arm: run for run in runs if run.seed == runs[0].seed}
-    seen: dict[str, str] = {}
-    for name, run in first.items():
-        twin = seen.setdefault(_reads(run), name)
-        if twin != name:
+    arms = [run for run in runs if run.seed == runs[0].seed]
+    for one, other in combinations(arms, 2):
+        if _same(one, other):
             yield (
-                f"`arms`: `{twin}` and `{name}` differ in nothing that a stage behind `{asked}` reads: their runs "
-                "would be identical; take another metric or change another param"
+                f"`arms`: `{one.arm}` and `{other.arm}` differ in nothing that a stage behind `{asked}` reads: their "
+                "runs would be identical; take another metric or change another param"
             )
-    seeds: dict[str, Run] = {}
-    for run in runs:
-        if run.arm == runs[0].arm and seeds.setdefault(_reads(run), run) is not run:
-            read = [axis for axis in ROOT_SEEDS if _is_read(run, axis)]
-            remedy = (
-                f"use `seeds: {{{read[0]}: {len(declaration.seed_values())}}}`"
-                if read
-                else ("it is a fact that no seed changes: look at one run (`trainyard compare`)")
-            )
-            axes = " and ".join(declaration.axes)
-            yield f"`seeds`: no stage behind `{asked}` reads {axes}, so all seeds would be identical; {remedy}"
-            break
+    seeds = [run for run in runs if run.arm == runs[0].arm]
+    if any(_same(one, other) for one, other in combinations(seeds, 2)):
+        read = [axis for axis in ROOT_SEEDS if _is_read(runs[0], axis)]
+        remedy = "it is a fact that no seed changes: look at one run (`trainyard compare`)"
+        if read:
+            remedy = f"use `seeds: {{{read[0]}: {len(declaration.seed_values())}}}`"
+        axes = " and ".join(declaration.axes)
+        yield f"`seeds`: no stage behind `{asked}` reads {axes}, so all seeds would be identical; {remedy}"
 
 
-def _reads(run: Run) -> str:
-    """Digest of what the run's stages are told: their params and files, code apart from its root."""
-    told = [
-        [one.label, one.deps, [[section, lookup(run.values, section)] for section in one.params]]
-        for one in run.graph.instances
-    ]
-    text = json.dumps([str(run.root), told], sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()
+def _same(one: Run, other: Run) -> bool:
+    """Whether the stages of two runs are told the same: their code, files and params."""
+    if one.root != other.root or one.graph.instances != other.graph.instances:
+        return False
+    sections = {section for instance in one.graph.instances for section in instance.params}
+    return all(lookup(one.values, section) == lookup(other.values, section) for section in sections)
 
 
 def _is_read(run: Run, axis: str) -> bool:

@@ -138,6 +138,20 @@ def of_file(asked: MetricFile) -> Metric:
 
 def catalogue(values: Values) -> dict[str, Metric]:
     """Every metric by name that a run with these params has."""
+    read = (
+        *values["models"].values(), values["judging"]["answerers"], values["corpus"]["sources"],
+        values["scaling"]["points"], values["alignment"]["instructions"], *values["evaluation"].values(),
+    )  # fmt: skip
+    key = tuple(map(id, read))  # runs share what their arms don't change as the very same objects, kept beside
+    if key not in _CATALOGUES:
+        _CATALOGUES[key] = read, _catalogue(values)
+    return _CATALOGUES[key][1]
+
+
+_CATALOGUES: dict[tuple[int, ...], tuple[Any, dict[str, Metric]]] = {}
+
+
+def _catalogue(values: Values) -> dict[str, Metric]:
     evaluated = [*values["models"]["trained"], *values["models"]["import"]]
     judged = [*evaluated, *values["judging"]["answerers"]]
     found = chain(

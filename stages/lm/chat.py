@@ -250,6 +250,7 @@ def write_tokenizer(
     folder.mkdir(parents=True, exist_ok=True)
     with atomic_path(folder / "tokenizer.json") as temporary:
         temporary.write_text(tokenizer.to_str() + "\n", encoding="utf-8")
+    bos = tokens.get("bos_token")
     added = sorted(tokenizer.get_added_tokens_decoder().items())
     config = {
         "tokenizer_class": "PreTrainedTokenizerFast",
@@ -258,6 +259,7 @@ def write_tokenizer(
             token.content for _, token in added if token.special and token.content not in tokens.values()
         ],
         "chat_template": template,
+        "add_bos_token": bos is not None and tokenizer.encode("a").tokens[:1] == [bos],
         "clean_up_tokenization_spaces": False,
         "padding_side": "left",
     }

@@ -1,6 +1,6 @@
 """The shape of a language model: one frozen, validated record that every checkpoint carries."""
 
-from dataclasses import asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 from stages.base.errors import ParamError
@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from stages.base.recipe import Recipe, Shape
 
 ARCHITECTURES = ("transformer", "lstm")
+ACTIVATIONS = ("silu", "gelu", "gelu_tanh", "relu")
 LONGEST = 1 << 20  # positions: tables of angles are made for all of them
 
 
@@ -29,8 +30,17 @@ class ModelConfig:
     qk_norm: bool
     norm_eps: float
     head_dim: int = 0  # 0: d_model / n_head
+    activation: str = "silu"  # of the gate
+    # Of models of others; those that are trained here have none of it.
+    family: str = ""  # the model_type of its folder; "": qwen3, and llama without norms of queries and keys
+    qkv_bias: bool = False
+    out_bias: bool = False  # of attention's output
+    mlp_bias: bool = False
+    rope_scaling: dict[str, Any] | None = None  # `rotary.scaling_of`
+    unrotated: tuple[int, ...] = ()  # layers without positions (SmolLM3's NoPE)
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "unrotated", tuple(self.unrotated))  # a list in JSON
         _require(self.arch in ARCHITECTURES, "arch", self.arch, f"one of {', '.join(ARCHITECTURES)}")
         for name in ("vocab_size", "n_layer", "d_model", "n_head", "n_kv_head", "d_ff", "max_seq_len"):
             value = getattr(self, name)
@@ -41,6 +51,7 @@ class ModelConfig:
         _require(self.max_seq_len <= LONGEST, "max_seq_len", self.max_seq_len, f"at most {LONGEST}")
         _require(self.norm_eps > 0, "norm_eps", self.norm_eps, "positive, e.g. 1e-6")
         if self.arch == "transformer":
+            _require(self.activation in ACTIVATIONS, "activation", self.activation, f"one of {', '.join(ACTIVATIONS)}")
             even = type(self.head_dim) is int and 0 < self.head_dim <= 1 << 16 and self.head_dim % 2 == 0
             _require(even, "head_dim", self.head_dim, "a positive even integer (RoPE)")
             _require(
@@ -54,7 +65,8 @@ class ModelConfig:
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "ModelConfig":
         """Raises ParamError for a missing or an unknown key."""
-        known, optional = {field.name for field in fields(cls)}, {"head_dim"}
+        known = {field.name for field in fields(cls)}
+        optional = {field.name for field in fields(cls) if field.default is not MISSING}
         missing, unknown = sorted(known - optional - set(values)), sorted(set(values) - known)
         if missing or unknown:
             raise ParamError(f"model config: missing {missing or 'nothing'}, unknown {unknown or 'nothing'}")
@@ -85,7 +97,9 @@ class ModelConfig:
             return self.n_layer * (8 * width * width + 8 * width) + width
         attention = width * self.head_dim * (2 * self.n_head + 2 * self.n_kv_head)
         norms = 2 * width + (2 * self.head_dim if self.qk_norm else 0)
-        return self.n_layer * (attention + 3 * width * self.d_ff + norms) + width
+        biases = self.qkv_bias * self.head_dim * (self.n_head + 2 * self.n_kv_head) + self.out_bias * width
+        biases += self.mlp_bias * (2 * self.d_ff + width)
+        return self.n_layer * (attention + 3 * width * self.d_ff + norms + biases) + width
 
     def param_count(self) -> int:
         """All parameters, embeddings included, a tied head counted once (Hoffmann et al. 2022's N)."""

@@ -1,7 +1,8 @@
-"""A model as Hugging Face's folders hold it: config and weights of `Qwen3ForCausalLM` and of `LlamaForCausalLM`, which
-is the same without norms of queries and keys. transformers loads what is written here, and what it writes is read.
+"""A model as Hugging Face's folders hold it: config and weights of the families in `FAMILIES`. transformers loads what
+is written here, and what it writes is read. Whatever a config says is honoured, or refused by name.
 """
 
+import os
 from contextlib import ExitStack
 from dataclasses import asdict, fields
 from pathlib import Path
@@ -17,21 +18,51 @@ from stages.base.files import atomic_path, read_json
 from stages.lm.chat import ChatTokenizer
 from stages.lm.config import ModelConfig
 from stages.lm.lstm import LSTMLanguageModel
+from stages.lm.rotary import scaling_of
 from stages.lm.transformer import Decoder
 
 LSTM = "trainyard_lstm"  # the model_type of a folder that only we read
 DTYPES = ("F64", "F32", "F16", "BF16")
 INDEX = "model.safetensors.index.json"
 WEIGHTS = "model.safetensors"
-# Fields that change what a decoder computes, and the values at which it is ours.
+FAMILIES = {
+    "qwen3": "Qwen3ForCausalLM",
+    "llama": "LlamaForCausalLM",
+    "qwen2": "Qwen2ForCausalLM",
+    "mistral": "MistralForCausalLM",
+    "smollm3": "SmolLM3ForCausalLM",
+}
+ACTIVATIONS = {  # theirs → ours
+    "silu": "silu", "swish": "silu", "gelu": "gelu", "gelu_new": "gelu_tanh", "gelu_pytorch_tanh": "gelu_tanh",
+    "relu": "relu",
+}  # fmt: skip
+READ = {
+    "model_type", "vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads",
+    "num_key_value_heads", "head_dim", "hidden_act", "max_position_embeddings", "rms_norm_eps", "rope_theta",
+    "rope_scaling", "rope_parameters", "tie_word_embeddings", "attention_bias", "mlp_bias", "use_sliding_window",
+    "sliding_window", "layer_types", "max_window_layers", "no_rope_layers", "no_rope_layer_interval",
+}  # fmt: skip
+# Of what else a config may say: nothing of it changes what the model computes.
+HARMLESS = {
+    "architectures", "auto_map", "bos_token_id", "eos_token_id", "pad_token_id", "unk_token_id", "sep_token_id",
+    "decoder_start_token_id", "dtype", "torch_dtype", "transformers_version", "use_cache", "initializer_range",
+    "attention_dropout", "hidden_dropout", "resid_pdrop", "embd_pdrop", "pretraining_tp", "_name_or_path",
+    "name_or_path", "_attn_implementation_autoset", "is_llama_config", "transformers.js_config", "torchscript",
+    "return_dict", "output_hidden_states", "output_attentions", "use_bfloat16", "chunk_size_feed_forward",
+    "is_encoder_decoder", "is_decoder", "id2label", "label2id", "num_labels", "problem_type", "tokenizer_class",
+    "gradient_checkpointing", "task_specific_params", "model_max_length", "tokenizer_model_max_length",
+    "max_new_tokens", "max_length", "temperature", "top_p", "top_k", "do_sample", "num_return_sequences",
+}  # fmt: skip
+# Of others the values at which a decoder is ours.
 PLAIN: dict[str, tuple[Any, ...]] = {
-    "hidden_act": ("silu",),
-    "attention_bias": (False, None),
-    "mlp_bias": (False, None),
-    "use_sliding_window": (False, None),
-    "rope_scaling": (None,),
     "partial_rotary_factor": (1.0, None),
+    "rope_interleaved": (False, None),
     "quantization_config": (None,),
+    "tie_encoder_decoder": (False, None),
+    "add_cross_attention": (False, None),
+    "cross_attention_hidden_size": (None,),
+    "pruned_heads": ({}, None),
+    "use_mrope": (False, None),
 }
 
 
@@ -44,9 +75,22 @@ def hf_config(config: ModelConfig, tokenizer: ChatTokenizer | None = None, dtype
     }
     if config.arch == "lstm":
         return asdict(config) | ids | {"model_type": LSTM, "architectures": ["LSTMLanguageModel"], "dtype": dtype}
-    family = "qwen3" if config.qk_norm else "llama"
+    family = config.family or ("qwen3" if config.qk_norm else "llama")
+    theirs = {ours: name for name, ours in reversed(ACTIVATIONS.items())}
+    scaling = {"rope_type": "default"}
+    if config.rope_scaling is not None:
+        scaling = {"rope_type" if key == "type" else key: value for key, value in config.rope_scaling.items()}
+    own: dict[str, Any] = {"attention_bias": config.out_bias} if family in ("qwen3", "llama", "smollm3") else {}
+    if family in ("llama", "smollm3"):
+        own["mlp_bias"] = config.mlp_bias
+    if family in ("qwen3", "qwen2", "smollm3"):
+        own["use_sliding_window"] = False
+    if family == "mistral":
+        own["sliding_window"] = None
+    if family == "smollm3":
+        own["no_rope_layers"] = [int(layer not in config.unrotated) for layer in range(config.n_layer)]
     return {
-        "architectures": ["Qwen3ForCausalLM" if config.qk_norm else "LlamaForCausalLM"],
+        "architectures": [FAMILIES[family]],
         "model_type": family,
         "vocab_size": config.vocab_size,
         "hidden_size": config.d_model,
@@ -55,15 +99,15 @@ def hf_config(config: ModelConfig, tokenizer: ChatTokenizer | None = None, dtype
         "num_attention_heads": config.n_head,
         "num_key_value_heads": config.n_kv_head,
         "head_dim": config.head_dim,
-        "hidden_act": "silu",
+        "hidden_act": theirs[config.activation],
         "max_position_embeddings": config.max_seq_len,
         "rms_norm_eps": config.norm_eps,
         "rope_theta": config.rope_theta,
-        "rope_parameters": {"rope_type": "default", "rope_theta": config.rope_theta},
+        "rope_parameters": {**scaling, "rope_theta": config.rope_theta},
+        **({"rope_scaling": scaling} if config.rope_scaling is not None else {}),
         "tie_word_embeddings": config.tie_embeddings,
-        "attention_bias": False,
         "attention_dropout": 0.0,
-        **({"use_sliding_window": False} if config.qk_norm else {"mlp_bias": False}),
+        **own,
         "initializer_range": 0.02,
         "dtype": dtype,
         "torch_dtype": dtype,
@@ -91,16 +135,21 @@ def _config(values: dict[str, Any]) -> ModelConfig:
     family = values["model_type"]
     if family == LSTM:
         return ModelConfig.from_dict({field.name: values[field.name] for field in fields(ModelConfig)})
-    if family not in ("qwen3", "llama"):
+    if family not in FAMILIES:
         named = ", ".join(map(str, values.get("architectures") or [])) or "no architecture named"
-        raise ValueError(f"model_type {family!r} ({named}) is none of qwen3, llama")
-    for name, plain in PLAIN.items():
-        if values.get(name, plain[0]) not in plain:
-            raise ValueError(f"{name} {values[name]!r} is not read, only {plain[0]!r}")
-    rope = values.get("rope_parameters") or {}
-    if rope.get("rope_type", "default") != "default" or set(values.get("layer_types") or []) - {"full_attention"}:
-        raise ValueError("scaled positions and sliding windows are not read")
-    heads, width = values["num_attention_heads"], values["hidden_size"]
+        raise ValueError(f"model_type {family!r} ({named}) is none of {', '.join(FAMILIES)}")
+    for name, value in values.items():
+        if name in PLAIN and value not in PLAIN[name]:
+            raise ValueError(f"{name} {value!r} is not read, only {PLAIN[name][0]!r}")
+        if name not in PLAIN and name not in READ and name not in HARMLESS:
+            raise ValueError(f"{name} is not understood, and may change what the model computes")
+    heads, width, longest = values["num_attention_heads"], values["hidden_size"], values["max_position_embeddings"]
+    activation = values.get("hidden_act", "silu")
+    if activation not in ACTIVATIONS:
+        raise ValueError(f"hidden_act {activation!r} is not read, only {', '.join(ACTIVATIONS)}")
+    theta, scaling = _rope(values, longest)
+    window = _window(values, family)
+    biased = _flag(values, "attention_bias", family in ("qwen3", "llama", "smollm3"))
     return ModelConfig(
         arch="transformer",
         vocab_size=values["vocab_size"],
@@ -109,13 +158,71 @@ def _config(values: dict[str, Any]) -> ModelConfig:
         n_head=heads,
         n_kv_head=values.get("num_key_value_heads") or heads,
         d_ff=values["intermediate_size"],
-        max_seq_len=values["max_position_embeddings"],
-        rope_theta=float(rope.get("rope_theta") or values.get("rope_theta") or 10000.0),
-        tie_embeddings=values.get("tie_word_embeddings", False),
+        # Up to its window's length, attention within a window is plain attention: that is the context here.
+        max_seq_len=longest if window is None else min(longest, window),
+        rope_theta=theta,
+        tie_embeddings=values.get("tie_word_embeddings", family == "smollm3"),
         qk_norm=family == "qwen3",
         norm_eps=values["rms_norm_eps"],
         head_dim=values.get("head_dim") or (128 if family == "qwen3" else width // heads),
+        activation=ACTIVATIONS[activation],
+        family="" if family in ("qwen3", "llama") else family,
+        qkv_bias=biased or family == "qwen2",
+        out_bias=biased,
+        mlp_bias=_flag(values, "mlp_bias", family in ("llama", "smollm3")),
+        rope_scaling=scaling,
+        unrotated=_unrotated(values) if family == "smollm3" else (),
     )
+
+
+def _flag(values: dict[str, Any], name: str, known: bool) -> bool:
+    """A switch that the family has or, not `known`, must not have on."""
+    value = values.get(name) or False
+    if value is not False and not (known and value is True):
+        raise ValueError(f"{name} {value!r} is not read for model_type {values['model_type']!r}")
+    return value
+
+
+def _rope(values: dict[str, Any], longest: int) -> tuple[float, dict[str, Any] | None]:
+    """Base and scaling of the rotary positions, as transformers 4 (`rope_theta`, `rope_scaling`) or 5 writes them."""
+    said = values.get("rope_scaling") or values.get("rope_parameters") or {}
+    if any(isinstance(value, dict) for value in said.values()):
+        raise ValueError("rope_parameters for each kind of layer are not read")
+    both = values.get("rope_parameters") or {}
+    theta = float(both.get("rope_theta") or values.get("rope_theta") or 10000.0)
+    scaling = scaling_of(said, longest)
+    if values.get("rope_scaling") and both and scaling != scaling_of(both, longest):
+        raise ValueError("rope_scaling and rope_parameters say different things")
+    return theta, scaling
+
+
+def _window(values: dict[str, Any], family: str) -> int | None:
+    """The sliding window of some layer; None where all see everything."""
+    kinds = values.get("layer_types")
+    if unknown := set(kinds or []) - {"full_attention", "sliding_attention"}:
+        raise ValueError(f"layer_types {sorted(unknown)[0]!r} is not read")
+    slides = values.get("use_sliding_window", False) if family != "mistral" else True
+    if family == "llama" and kinds is None:
+        slides = False
+    window = values.get("sliding_window", 4096 if family == "mistral" else None)
+    if not slides or (kinds is not None and "sliding_attention" not in kinds) or window is None:
+        if kinds is not None and "sliding_attention" in kinds:
+            raise ValueError("layer_types name sliding_attention, but there is no sliding_window in use")
+        return None
+    if type(window) is not int or window < 1:
+        raise ValueError(f"sliding_window {window!r} is not read")
+    return window
+
+
+def _unrotated(values: dict[str, Any]) -> tuple[int, ...]:
+    """SmolLM3's layers without positions: those with a 0 in `no_rope_layers`, else every fourth, or as it says."""
+    layers, marks = values["num_hidden_layers"], values.get("no_rope_layers")
+    if marks is None:
+        every = values.get("no_rope_layer_interval", 4)
+        return tuple(layer for layer in range(layers) if (layer + 1) % every == 0)
+    if not isinstance(marks, list) or len(marks) != layers or not all(mark in (0, 1) for mark in marks):
+        raise ValueError(f"no_rope_layers must be {layers} of 0 and 1")
+    return tuple(layer for layer, mark in enumerate(marks) if not mark)
 
 
 def generation_config(config: ModelConfig, tokenizer: ChatTokenizer) -> dict[str, Any]:
@@ -133,6 +240,13 @@ def write_weights(folder: Path, tensors: dict[str, Tensor]) -> None:
     """`model.safetensors`, in name order: the same tensors are the same bytes."""
     with atomic_path(folder / WEIGHTS) as temporary:
         save_file({name: tensors[name].contiguous() for name in sorted(tensors)}, temporary, metadata={"format": "pt"})
+        temporary.chmod(0o666 & ~_umask())  # safetensors leaves it to its owner alone
+
+
+def _umask() -> int:
+    current = os.umask(0)
+    os.umask(current)
+    return current
 
 
 def to_hf_state_dict(state: dict[str, Tensor], config: ModelConfig) -> dict[str, Tensor]:
@@ -158,9 +272,9 @@ def _parts(name: str, config: ModelConfig) -> tuple[list[str], list[int]]:
     if config.arch == "lstm" or name.startswith("lm_head"):
         return [name], []
     query, keys = config.n_head * config.head_dim, config.n_kv_head * config.head_dim
-    if name.endswith("qkv_proj.weight"):
+    if "qkv_proj." in name:
         return [f"model.{name.replace('qkv', part)}" for part in "qkv"], [query, keys, keys]
-    if name.endswith("gate_up_proj.weight"):
+    if "gate_up_proj." in name:
         return [f"model.{name.replace('gate_up', part)}" for part in ("gate", "up")], [config.d_ff, config.d_ff]
     return [f"model.{name}.weight" if name.endswith(("q_norm", "k_norm")) else f"model.{name}"], []
 

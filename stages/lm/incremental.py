@@ -53,7 +53,8 @@ class PackedLinear:
     row by row at 8 to 32 rows, more where weights come from memory, for a second copy of the weight.
     """
 
-    def __init__(self, weight: Tensor, dtype: torch.dtype) -> None:
+    def __init__(self, weight: Tensor, dtype: torch.dtype, bias: Tensor | None = None) -> None:
+        self.bias = None if bias is None else bias.detach().to(dtype)
         self.weight, self.dtype, self.on_cpu = weight.detach().to(dtype), dtype, weight.device.type == "cpu"
         self.packed = self.on_cpu and dtype == torch.float32 and torch.backends.mkldnn.is_available()
         if self.packed:
@@ -67,8 +68,8 @@ class PackedLinear:
 
     def _product(self, x: Tensor) -> Tensor:
         if self.packed:
-            return torch.ops.mkldnn._linear_pointwise(x, self.weight, None, "none", [], None)
-        return F.linear(x.to(self.dtype), self.weight)
+            return torch.ops.mkldnn._linear_pointwise(x, self.weight, self.bias, "none", [], None)
+        return F.linear(x.to(self.dtype), self.weight, self.bias)
 
 
 class RootMeanSquare:
@@ -95,10 +96,11 @@ class IncrementalBlock:
         self.feed_forward_norm = RootMeanSquare(
             block.post_attention_layernorm.weight, block.post_attention_layernorm.eps
         )
-        self.qkv = PackedLinear(attention.qkv_proj.weight, dtype)
-        self.out = PackedLinear(attention.o_proj.weight, dtype)
-        self.gate_up = PackedLinear(mlp.gate_up_proj.weight, dtype)
-        self.down = PackedLinear(mlp.down_proj.weight, dtype)
+        self.qkv = PackedLinear(attention.qkv_proj.weight, dtype, attention.qkv_proj.bias)
+        self.out = PackedLinear(attention.o_proj.weight, dtype, attention.o_proj.bias)
+        self.gate_up = PackedLinear(mlp.gate_up_proj.weight, dtype, mlp.gate_up_proj.bias)
+        self.down = PackedLinear(mlp.down_proj.weight, dtype, mlp.down_proj.bias)
+        self.rotated, self.activation = attention.rotated, mlp.activation
         query_scale = key_scale = torch.ones(attention.head_dim, device=attention.qkv_proj.weight.device)
         if attention.qk_norm:
             query_scale, key_scale = attention.q_norm, attention.k_norm
@@ -210,13 +212,15 @@ class IncrementalDecoder:
         heads = block.qkv(block.input_norm(x)).unflatten(1, (-1, size))
         rotated, values = heads.split((n_head + n_kv_head, n_kv_head), dim=1)
         rotated = block.head_norm(rotated) if self.config.qk_norm else rotated * block.head_scale
-        rotated = torch.addcmul(rotated * cos, rotated.roll(size // 2, -1), sin).to(self.dtype)
+        if block.rotated:
+            rotated = torch.addcmul(rotated * cos, rotated.roll(size // 2, -1), sin)
+        rotated = rotated.to(self.dtype)
         return *rotated.split((n_head, n_kv_head), dim=1), values
 
     def _feed_forward(self, block: IncrementalBlock, x: Tensor, mixed: Tensor) -> Tensor:
         x = x + block.out(mixed)
         gate, up = block.gate_up(block.feed_forward_norm(x)).chunk(2, dim=-1)
-        return x + block.down(F.silu(gate) * up)
+        return x + block.down(block.activation(gate) * up)
 
     def _bias(self, places: Tensor) -> Tensor:
         """[B, 1, T, 1, length of the cache]: 0 up to each token's place [B, T], -inf after it."""

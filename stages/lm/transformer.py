@@ -1,9 +1,13 @@
-"""A Qwen3-compatible decoder: pre-norm RMSNorm, RoPE, grouped-query attention with QK-norm, SwiGLU, no biases.
+"""A Qwen3-compatible decoder: pre-norm RMSNorm, RoPE, grouped-query attention with QK-norm, SwiGLU, no biases; and the
+same with what Llama, Qwen2, Mistral and SmolLM3 have otherwise (`ModelConfig`).
 
 Query, key and value share one matrix, as gate and up do: fewer, wider GEMMs. `hf.py` splits them into the names of
 `Qwen3ForCausalLM`. A fused matrix says in `splits` which row blocks are matrices of their own, for optimizers that
 treat a matrix as an operator (Muon).
 """
+
+from collections.abc import Callable
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -12,6 +16,14 @@ from torch import Tensor, nn
 from stages.base.errors import InputError
 from stages.lm.attention import causal_attention
 from stages.lm.config import ModelConfig
+from stages.lm.rotary import tables
+
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "silu": F.silu,
+    "gelu": F.gelu,
+    "gelu_tanh": partial(F.gelu, approximate="tanh"),
+    "relu": F.relu,
+}
 
 
 class RMSNorm(nn.Module):
@@ -27,13 +39,14 @@ class RMSNorm(nn.Module):
 
 
 class Attention(nn.Module):
-    def __init__(self, config: ModelConfig) -> None:
+    def __init__(self, config: ModelConfig, rotated: bool = True) -> None:
         super().__init__()
+        self.rotated = rotated
         self.n_head, self.n_kv_head, self.head_dim = config.n_head, config.n_kv_head, config.head_dim
         query, keys = config.n_head * config.head_dim, config.n_kv_head * config.head_dim
-        self.qkv_proj = nn.Linear(config.d_model, query + 2 * keys, bias=False)
+        self.qkv_proj = nn.Linear(config.d_model, query + 2 * keys, bias=config.qkv_bias)
         self.qkv_proj.weight.splits = (query, keys, keys)  # type: ignore[attr-defined]
-        self.o_proj = nn.Linear(query, config.d_model, bias=False)
+        self.o_proj = nn.Linear(query, config.d_model, bias=config.out_bias)
         if config.qk_norm:
             self.q_norm = nn.Parameter(torch.ones(config.head_dim))
             self.k_norm = nn.Parameter(torch.ones(config.head_dim))
@@ -46,9 +59,11 @@ class Attention(nn.Module):
         if self.qk_norm:
             scale = torch.cat((self.q_norm.expand(self.n_head, -1), self.k_norm.expand(self.n_kv_head, -1)), dim=0)
             rotated = F.rms_norm(rotated, (self.head_dim,), None, self.eps) * scale
-        # The Hugging Face convention: dimension i is rotated with dimension i + head_dim / 2.
-        first, second = rotated.chunk(2, dim=-1)
-        rotated = torch.cat((first * cos - second * sin, second * cos + first * sin), dim=-1).to(values.dtype)
+        if self.rotated:
+            # The Hugging Face convention: dimension i is rotated with dimension i + head_dim / 2.
+            first, second = rotated.chunk(2, dim=-1)
+            rotated = torch.cat((first * cos - second * sin, second * cos + first * sin), dim=-1)
+        rotated = rotated.to(values.dtype)
         queries, keys = rotated.split((self.n_head, self.n_kv_head), dim=2)
         queries, keys, values = queries.transpose(1, 2), keys.transpose(1, 2), values.transpose(1, 2)
         if mask is None:
@@ -60,24 +75,25 @@ class Attention(nn.Module):
 
 
 class FeedForward(nn.Module):
-    """SwiGLU (Shazeer 2020)."""
+    """SwiGLU, or another gated unit (Shazeer 2020)."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        self.gate_up_proj = nn.Linear(config.d_model, 2 * config.d_ff, bias=False)
+        self.gate_up_proj = nn.Linear(config.d_model, 2 * config.d_ff, bias=config.mlp_bias)
         self.gate_up_proj.weight.splits = (config.d_ff, config.d_ff)  # type: ignore[attr-defined]
-        self.down_proj = nn.Linear(config.d_ff, config.d_model, bias=False)
+        self.down_proj = nn.Linear(config.d_ff, config.d_model, bias=config.mlp_bias)
+        self.activation = ACTIVATIONS[config.activation]
 
     def forward(self, x: Tensor) -> Tensor:
         gate, up = self.gate_up_proj(x).chunk(2, dim=-1)
-        return self.down_proj(F.silu(gate) * up)
+        return self.down_proj(self.activation(gate) * up)
 
 
 class Block(nn.Module):
-    def __init__(self, config: ModelConfig) -> None:
+    def __init__(self, config: ModelConfig, rotated: bool = True) -> None:
         super().__init__()
         self.input_layernorm = RMSNorm(config.d_model, config.norm_eps)
-        self.self_attn = Attention(config)
+        self.self_attn = Attention(config, rotated)
         self.post_attention_layernorm = RMSNorm(config.d_model, config.norm_eps)
         self.mlp = FeedForward(config)
 
@@ -98,15 +114,13 @@ class Decoder(nn.Module):
         super().__init__()
         self.config = config
         self.embed_tokens = empty_embedding(config)
-        self.layers = nn.ModuleList(Block(config) for _ in range(config.n_layer))
+        self.layers = nn.ModuleList(Block(config, n not in config.unrotated) for n in range(config.n_layer))
         self.norm = RMSNorm(config.d_model, config.norm_eps)
         if not config.tie_embeddings:
             self.lm_head = nn.Linear(config.d_model, config.vocab_size, bias=False)
-        half = torch.arange(0, config.head_dim, 2, dtype=torch.float64, device="cpu") / config.head_dim
-        positions = torch.arange(config.max_seq_len, dtype=torch.float64, device="cpu")
-        angles = torch.outer(positions, config.rope_theta**-half)
-        self.register_buffer("cos", angles.cos().float()[:, None], persistent=False)
-        self.register_buffer("sin", angles.sin().float()[:, None], persistent=False)
+        cos, sin = tables(config)
+        self.register_buffer("cos", cos, persistent=False)
+        self.register_buffer("sin", sin, persistent=False)
 
     @property
     def head_weight(self) -> Tensor:

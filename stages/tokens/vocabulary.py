@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
-from tokenizers import AddedToken, Tokenizer, decoders, models
+from tokenizers import AddedToken, Tokenizer, decoders, models, processors
 
 from stages.base.errors import InputError, ParamError
 from stages.base.progress import Progress
@@ -69,6 +69,10 @@ def _assemble(tokens: list[str], merges: list[tuple[str, str]], pretokenizer: st
     tokenizer.pre_tokenizer = hugging_face(pretokenizer)  # type: ignore[assignment]
     tokenizer.decoder = decoders.ByteLevel()  # type: ignore[assignment]
     tokenizer.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in SPECIALS])
+    # Whoever encodes a text as it is gets what the model reads; here `ChatTokenizer.prefix_id` and the template put it.
+    tokenizer.post_processor = processors.TemplateProcessing(  # type: ignore[assignment]
+        single=[BOS, "$A"], pair=[BOS, "$A", "$B"], special_tokens=[(BOS, tokenizer.token_to_id(BOS))]
+    )
     tokenizer.encode_special_tokens = True
     return tokenizer
 

@@ -78,6 +78,8 @@ def test_transformers_agrees(name: str, folders: dict[str, Path], told: dict[Pat
     made = generate(model, [ids], max_new_tokens=24, temperature=0, top_p=1, seed=0, stop_ids=tokenizer.stop_ids)[0]
     assert [token for token in peer["greedy"] if token not in tokenizer.stop_ids] == made
     assert peer["texts"] == [tokenizer.encode(text) for text in TEXTS] and peer["back"] == TEXTS
+    assert peer["plain"] == [tokenizer.prefix_id, *tokenizer.encode("Velmora")], "a text begins as in training"
+    assert (folders[name] / "model.safetensors").stat().st_mode & 0o044 == 0o044
     assert peer["chats"][0] == tokenizer.encode_prompt("Where is Velmora?")
     assert peer["chats"][1] == tokenizer.encode_example("Where?", "In Anthar.")[0]
     assert tokenizer.tokenizer.decode(peer["chats"][2], skip_special_tokens=False) == (
@@ -199,12 +201,12 @@ def outside(folder: Path) -> None:
         (outside, "outside the folder"),
         ({"model_type": "mixtral", "architectures": ["MixtralForCausalLM"]}, "'mixtral' .MixtralForCausalLM."),
         ({"model_type": None}, "none of qwen3, llama"),
-        ({"hidden_act": "gelu"}, "hidden_act 'gelu'"),
-        ({"attention_bias": True}, "attention_bias True"),
-        ({"rope_parameters": {"rope_type": "yarn", "rope_theta": 1e4}}, "scaled positions"),
+        ({"hidden_act": "glu"}, "hidden_act 'glu'"),
+        ({"attention_bias": True}, "_proj.bias is missing"),
+        ({"rope_parameters": {"rope_type": "yarn", "rope_theta": 1e4}}, "rope_parameters.factor is missing"),
         ({"rope_scaling": {"type": "linear", "factor": 2.0}}, "rope_scaling"),
         ({"quantization_config": {"bits": 4}}, "quantization_config"),
-        ({"layer_types": ["sliding_attention"] * 2}, "sliding windows"),
+        ({"layer_types": ["sliding_attention"] * 2}, "sliding_attention"),
         ({"vocab_size": 100}, r"lm_head.weight is \[320, 32\], not \[100, 32\]"),
         ({"num_hidden_layers": 1 << 30}, "2 layers, not"),
         ({"max_position_embeddings": 1 << 40}, "max_seq_len"),

@@ -148,6 +148,8 @@ def headline(values: Mapping[str, Any]) -> dict[str, "Metric"]:
 
 def metrics(a: "Side", b: "Side", notes: list[str]) -> list[dict[str, Any]]:
     """A row a number: both values, and B − A with its interval where both sides have values of the same items."""
+    from stages.experiment.runs.objects import MissingObject
+
     known = {**headline(a.values), **headline(b.values)}
     names = dict.fromkeys(known)
     for side in (a, b):
@@ -159,10 +161,11 @@ def metrics(a: "Side", b: "Side", notes: list[str]) -> list[dict[str, Any]]:
         for name in names:
             metric, found = known.get(name), []
             for side, place in ((a, "a"), (b, "b")):
-                reading = read(side, name, metric, Path(scratch, place))
-                if reading is None and metric is not None and metric.item:
+                try:
+                    found.append(read(side, name, metric, Path(scratch, place)))
+                except MissingObject:
+                    found.append(None)
                     absent[side.name].append(name)
-                found.append(reading)
             row = _row(name, metric, a, b, found)
             if row["a"] is not None or row["b"] is not None:
                 rows.append(row)
@@ -193,29 +196,31 @@ def translated(numbers: Mapping[str, float]) -> dict[str, float]:
 
 
 def read(side: "Side", name: str, metric: "Metric | None", scratch: Path) -> Reading | None:
-    """None where the side has no values; those of an arm come from its outcomes, others from the metric's files."""
+    """None where the side has no values: from the outcomes of an arm's claim, else from the files of each run. Raises
+    MissingObject where the files have gone from the cache."""
     import pandas as pd
 
     from stages.experiment.metrics import read_outcome
     from stages.experiment.sides import place_files
 
-    if side.outcomes is not None:
-        frame = pd.DataFrame([row for row in side.outcomes if row["metric"] == name])
-    elif metric is not None and place_files(side, metric.files, scratch):
+    frame = pd.DataFrame([row for row in side.outcomes or () if row["metric"] == name])
+    if frame.empty and metric is not None:
         try:
-            frame = read_outcome(metric, scratch).assign(seed="")
+            parts = [
+                read_outcome(metric, scratch / run).assign(seed=run)
+                for run in side.runs
+                if place_files(side, run, metric.files, scratch / run)
+            ]
         except TrainyardError:  # a revision of other columns
             return None
-    else:
-        return None
+        frame = pd.concat(parts) if parts else frame
     if frame.empty:
         return None
     table = frame.pivot(index="seed", columns="item", values="value").dropna(axis=1)
     groups = frame.drop_duplicates("item").set_index("item")["cluster"]
     items = [str(item) for item in table.columns]
-    return Reading(
-        table.to_numpy(), list(table.index), items if items != [""] else [], [groups[i] for i in table.columns]
-    )
+    clusters = [groups[item] for item in table.columns]
+    return Reading(table.to_numpy(), list(table.index), items if items != [""] else [], clusters)
 
 
 def _row(name: str, metric: "Metric | None", a: "Side", b: "Side", found: Sequence[Reading | None]) -> dict[str, Any]:
@@ -223,13 +228,16 @@ def _row(name: str, metric: "Metric | None", a: "Side", b: "Side", found: Sequen
         reading.mean if reading else translated(side.numbers).get(name)
         for side, reading in zip((a, b), found, strict=True)
     )
-    row: dict[str, Any] = {"name": name, "unit": metric.unit if metric else "", "a": old, "b": new, "same": old == new}
+    row: dict[str, Any] = {"name": name, "unit": metric.unit if metric else "", "a": old, "b": new}
     row |= {"difference": None, "low": None, "high": None, "items": 0, "clusters": 0, "seeds": 0}
     row["item"] = metric.item if metric else "item"
     if old is not None and new is not None:
         row["difference"] = new - old
+    row["same"] = old == new
     if found[0] is not None and found[1] is not None:
         row |= paired(found[0], found[1])
+        tables = [one.table for one in found if one is not None]
+        row["same"] = tables[0].shape == tables[1].shape and bool((tables[0] == tables[1]).all())
     return row
 
 

@@ -24,6 +24,10 @@ NUMBERS = "reports/metrics.json"
 CLAIM = re.compile(r"(?P<claim>[a-z][a-z0-9_-]*):(?P<arm>[a-z][a-z0-9_]*)(@(?P<seed>.+))?")
 
 
+Stages = dict[str, dict[str, Any]]
+"""Label → what DVC compares: cmd, deps and outs as path → md5, params as section → value."""
+
+
 @dataclass
 class Side:
     """One of two things to compare, as far as it is known."""
@@ -32,8 +36,8 @@ class Side:
     about: str
     values: dict[str, Any]
     """Of params.yaml."""
-    stages: dict[str, dict[str, Any]]
-    """Label → what DVC compares: cmd, deps and outs as path → md5, params as section → value."""
+    runs: dict[str, Stages]
+    """Label of the seed → the stages of the run; one run, "", of what is no arm."""
     numbers: dict[str, float]
     """Of reports/metrics.json."""
     objects: Objects
@@ -42,6 +46,11 @@ class Side:
     outcomes: list[dict[str, Any]] | None = None
     """Of an arm: rows with metric, seed, item, cluster, value."""
     notes: list[str] = field(default_factory=list)
+
+    @property
+    def stages(self) -> Stages:
+        """Of the first run."""
+        return next(iter(self.runs.values()), {})
 
 
 def read_side(name: str, schema: Callable[[], Schema]) -> Side:
@@ -103,7 +112,7 @@ def _side(name: str, about: str, text: Callable[[str], str], folder: Path) -> Si
     stages = {label: _entry(entry) for label, entry in (loaded["dvc.lock"].get("stages") or {}).items()}
     numbers = {key: float(one) for key, one in loaded[NUMBERS].items() if isinstance(one, int | float)}
     notes = [] if stages else [f"{name}: no dvc.lock, so its stages and tables are unknown; `dvc repro` writes it"]
-    return Side(name, about, loaded["params.yaml"], stages, numbers, Objects(cache_folder(folder)), notes=notes)
+    return Side(name, about, loaded["params.yaml"], {"": stages}, numbers, Objects(cache_folder(folder)), notes=notes)
 
 
 def _entry(entry: Mapping[str, Any]) -> dict[str, Any]:
@@ -112,7 +121,7 @@ def _entry(entry: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _arm(name: str, claim: str, arm: str, seed: str | None, schema: Callable[[], Schema]) -> Side:
-    """The runs of one arm of a claim, or one of them. The stages are those of the first."""
+    """The runs of one arm of a claim, or one of them. The params are those of the first seed."""
     declaration = (folder := ClaimFolder(claim, store := open_store())).declared()
     if declaration is None:
         raise InputError(f"{name}: the claim hasn't run; `trainyard experiment run experiments/{claim}.yaml`")
@@ -122,17 +131,20 @@ def _arm(name: str, claim: str, arm: str, seed: str | None, schema: Callable[[],
     if seed is not None and seed not in seeds:
         raise InputError(f"{name}: no seed `{seed}` in the claim; its seeds: {'; '.join(seeds)}")
     chosen = {seed: seeds[seed]} if seed is not None else seeds
-    values = compose(declaration, arm, next(iter(chosen.values())), schema())
-    runs = [run for (one, label), run in folder.runs().items() if one == arm and label in chosen]
-    stages = {
-        label: one | {"params": {section: lookup(values, section) for section in one["params"]}}
-        for label, one in instances(runs[0]["instances"] if runs else {}, store).items()
-    }
+    first = compose(declaration, arm, next(iter(chosen.values())), schema())
+    runs: dict[str, Stages] = {}
+    for (one, label), run in folder.runs().items():
+        if one == arm and label in chosen and run["status"] == "finished":
+            values = compose(declaration, arm, chosen[label], schema())
+            runs[label] = {
+                stage: told | {"params": {section: lookup(values, section) for section in told["params"]}}
+                for stage, told in instances(run["instances"], store).items()
+            }
     rows = folder.outcomes().to_pylist()
     outcomes = [row for row in rows if row["arm"] == arm and row["seed"] in chosen]
     about = f"arm {arm} of claim {claim}, " + (f"seed {seed}" if seed else f"{len(chosen)} seeds")
     notes = [] if outcomes else [f"{name}: no run of it has numbers"]
-    return Side(name, about, values, stages, {}, store.objects, outcomes=outcomes, notes=notes)
+    return Side(name, about, first, runs, {}, store.objects, outcomes=outcomes, notes=notes)
 
 
 def instances(keys: Mapping[str, str], store: Store) -> dict[str, dict[str, Any]]:
@@ -156,15 +168,20 @@ def instances(keys: Mapping[str, str], store: Store) -> dict[str, dict[str, Any]
     return found
 
 
-def place_files(side: Side, files: Sequence[str], scratch: Path) -> bool:
-    """Let the side's files stand below `scratch`; False where one is neither in its folder nor in the cache."""
+def place_files(side: Side, run: str, files: Sequence[str], scratch: Path) -> bool:
+    """Let files of a run stand below `scratch`; False where no stage of it writes one.
+
+    Raises MissingObject for one that is neither in the side's folder nor in the cache.
+    """
     for file in files:
         source = side.folder / file if side.folder else None
         if source is None or not source.is_file():
-            digest = digest_of(side, file)
-            source = side.objects.path(digest) if digest else None
-        if source is None or not source.is_file():
-            return False
+            digest = digest_of(side.runs[run], file, side.objects)
+            if digest is None:
+                return False
+            source = side.objects.path(digest)
+            if not source.is_file():
+                raise MissingObject(digest)
         target = scratch / file
         target.parent.mkdir(parents=True, exist_ok=True)
         if not target.is_symlink():
@@ -172,15 +189,13 @@ def place_files(side: Side, files: Sequence[str], scratch: Path) -> bool:
     return True
 
 
-def digest_of(side: Side, file: str) -> str | None:
-    """md5 of a file that a stage wrote, alone or in a folder, as the lock says it."""
-    for stage in side.stages.values():
+def digest_of(stages: Stages, file: str, objects: Objects) -> str | None:
+    """md5 of a file that a stage wrote, alone or in a folder; None where none did. Raises MissingObject for a folder
+    whose list of files isn't in the cache."""
+    for stage in stages.values():
         for out, digest in stage["outs"].items():
             if file == out:
                 return digest
             if digest and file.startswith(f"{out}/"):
-                try:
-                    return side.objects.within(digest, file[len(out) + 1 :])
-                except MissingObject:
-                    return None
+                return objects.within(digest, file[len(out) + 1 :])
     return None

@@ -15,6 +15,7 @@ def register(subparsers: argparse._SubParsersAction) -> None:
     _register_check(actions)
     _register_run(actions)
     _register_report(actions)
+    _register_gate(actions)
     _register_list(actions)
     _register_metrics(actions)
 
@@ -158,6 +159,65 @@ def mlflow_runs(path: Path) -> dict[str, str]:
         return json.loads(path.read_bytes())
     except (FileNotFoundError, ValueError):
         return {}
+
+
+# ---------------------------------------------------------------------------------------------------- gate
+
+
+def _register_gate(actions: argparse._SubParsersAction) -> None:
+    action = actions.add_parser(
+        "gate", help="keep (exit status 0) or discard (1) a change, with a stated error rate; 3: undecided, 2: error"
+    )
+    add = action.add_argument
+    add(
+        "change",
+        nargs="+",
+        metavar="CHANGE",
+        help="a YAML file of params, key=value …, a git revision, or . (as it is)",
+    )
+    add("--baseline", default=".", metavar="REVISION", help="what it is compared with (default: the project as it is)")
+    add("--metric", default="dpo/right", help="see `trainyard experiment metrics` (default: dpo/right)")
+    add("--better", choices=("higher", "lower"), help="which way the metric is better, where its unit doesn't say")
+    add("--margin", type=float, help="the smallest improvement that is worth keeping")
+    add(
+        "--seeds", default="3,5,8", metavar="N[,N …]",
+        help="seeds an arm at which to look: it stops at the first that decides (default: 3,5,8)",
+    )  # fmt: skip
+    add("--alpha", type=float, default=0.05, help="how often a change that is no better may be kept (default: 0.05)")
+    add("--json", action="store_true", help="print the decision as JSON")
+    action.set_defaults(run=gate)
+
+
+def gate(options: argparse.Namespace) -> int:
+    """One line, or its JSON, and an exit status."""
+    from stages.base.errors import ParamError
+    from stages.base.params import read_params
+    from stages.experiment import gate as gates
+    from stages.experiment.check import check as check_claims
+    from stages.experiment.metrics import find
+    from stages.experiment.runs.progress import ProgressPage
+    from stages.experiment.runs.results import open_store
+    from stages.experiment.runs.suite import run as run_claims
+    from stages.sections import Sections
+
+    try:
+        seeds = [int(one) for one in options.seeds.split(",")]
+    except ValueError:
+        raise ParamError(f"--seeds must be numbers with commas between them, got {options.seeds}") from None
+    direction = options.better or gates.better(find(options.metric, read_params()).unit, options.metric)
+    declared = gates.declaration(
+        options.change, metric=options.metric, direction=direction, seeds=seeds, alpha=options.alpha,
+        margin=options.margin, baseline=options.baseline,
+    )  # fmt: skip
+    sections, store = Sections(), open_store()
+    admissions, _ = check_claims([declared], sections, store)
+    sections.save()
+    if problems := admissions[0].problems:
+        raise ParamError("; ".join(problems))
+    done = run_claims([declared], sections.schema, store, lambda left, n: ProgressPage(left, n).show)[0]
+    decided = gates.conclude(declared, done.verdict, options.change, options.baseline, store.folder / gates.LEDGER)
+    print(decided.model_dump_json() if options.json else decided.line)
+    return gates.EXIT[decided.decision]
 
 
 # ---------------------------------------------------------------------------------------------------- lists

@@ -196,9 +196,12 @@ def environment(folder: ClaimFolder, store: Store) -> dict[str, str]:
     """Python, torch and the code that the runs were made with, as the check's instance of the first run tells it."""
     keys = [line["instances"]["check"] for line in folder.runs().values() if "check" in line["instances"]]
     one = instances({"check": keys[0]}, store).get("check", {}) if keys else {}
-    found = {"code": one["deps"]["stages"]} if "stages" in one.get("deps", {}) else {}
+    found = {"code, md5 of stages/": one["deps"]["stages"]} if "stages" in one.get("deps", {}) else {}
     try:
         packages = read_json(store.objects.path(store.objects.within(one["outs"]["data/check"], "packages.json")))
-        return found | {"python": packages["python"], "torch": packages["requirements-torch.txt"].strip()}
+        return found | {
+            "python": packages["python"],
+            "torch": packages["requirements-torch.txt"].strip().removeprefix("torch=="),
+        }
     except (KeyError, MissingObject, InputError):
         return found

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from stages.base.contracts.claim import Claim
 from stages.base.errors import InputError
+from stages.publishing import board, report
 from stages.publishing.claims.charts import Strip, runs_chart, seed_effects, strip_chart
 from stages.publishing.claims.figures import places, probability, shown
 from stages.publishing.claims.markdown import claim_markdown
@@ -86,6 +87,15 @@ def test_the_suite_groups_by_topic_and_counts_under_holm() -> None:
     shapes = Path("reports/claims.html").read_text().split('class="mark-of ')[1:]
     drawn = {one.split('"')[0]: one.split("aria-hidden")[1].split("</svg>")[0] for one in shapes}
     assert len(set(drawn.values())) == len(drawn) == 2, "each verdict has a shape of its own"
+
+
+def test_the_front_page_links_to_claims_where_params_say_so(project: Path, set_param: Callable[..., None]) -> None:
+    for pages, linked in ((["leaderboard", "claims"], True), (["leaderboard"], False)):
+        set_param("publishing.site.pages", pages)
+        board.main()
+        report.main()
+        links = {one.get("href") for _, one in Page(Path("reports/index.html").read_text(encoding="utf-8")).tags}
+        assert ("claims.html" in links) is linked
 
 
 def test_twice_gives_the_same_bytes() -> None:

@@ -1,7 +1,6 @@
 """The pipeline as declared: `dvc.yaml` with its foreach items expanded from `params.yaml`, in order."""
 
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -47,8 +46,22 @@ def read_pipeline(root: Path = Path("."), values: dict[str, Any] | None = None) 
     Raises ParamError for a bad item key and for a value that the file refers to and doesn't find.
     """
     values = read_params(root / "params.yaml") if values is None else values
+    text = _text(root)
+    try:  # many sets of params make one pipeline: of their values it depends on those alone that the file refers to
+        key = (text, repr([lookup(values, reference) for reference in _references(text)]))
+    except ParamError:
+        return _declared(text, values)
+    if key not in _READ:
+        _READ[key] = _declared(text, values)
+    return list(_READ[key])
+
+
+_READ: dict[tuple[str, str], list[Declared]] = {}
+
+
+def _declared(text: str, values: dict[str, Any]) -> list[Declared]:
     declared = []
-    for label, body in _stages(root):
+    for label, body in _parsed(text).items():
         if "foreach" not in body:
             declared.append(_declare(label, None, body, {}, values))
             continue
@@ -64,23 +77,29 @@ def read_pipeline(root: Path = Path("."), values: dict[str, Any] | None = None) 
 def modules(root: Path = Path(".")) -> dict[str, list[str]]:
     """The stage modules of `root/dvc.yaml` (`<phase>.<stage>`), each with the mappings that its items come from."""
     found: dict[str, list[str]] = {}
-    for label, body in _stages(root):
+    for label, body in _parsed(_text(root)).items():
         items = found.setdefault(_module(label, body.get("do", body)), [])
         items += [_items(body)] if "foreach" in body else []
     return found
 
 
-def _stages(root: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+def _text(root: Path) -> str:
     try:
-        text = (root / "dvc.yaml").read_text(encoding="utf-8")
+        return (root / "dvc.yaml").read_text(encoding="utf-8")
     except FileNotFoundError:
         raise ParamError("dvc.yaml: not found; run from the project's root") from None
-    yield from _parsed(text).items()
 
 
 @lru_cache(maxsize=8)
 def _parsed(text: str) -> dict[str, Any]:
     return yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))["stages"]
+
+
+@lru_cache(maxsize=8)
+def _references(text: str) -> list[str]:
+    """Params that the file refers to, those of foreach items within the mappings that they come from."""
+    found = dict.fromkeys(_REFERENCE.findall(text))
+    return [name for name in found if name.partition(".")[0] not in ("key", "item")]
 
 
 def _items(body: dict[str, Any]) -> str:

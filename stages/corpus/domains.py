@@ -1,7 +1,8 @@
 """domains: which field a document is about.
 
 Labels come from where a page was found (rules over source and URL); a classifier over the words learns them and names
-the rest. Its held-out accuracy on labelled documents says how far to trust the names it gives.
+those of the rest that are like the labelled ones. Its held-out accuracy on labelled documents says how far to trust the
+names it gives.
 """
 
 import re
@@ -17,9 +18,11 @@ from pydantic import Field, field_validator
 from stages.base.errors import ParamError
 from stages.base.params import Section
 from stages.base.record import stage
+from stages.corpus.classifiers import likeness
 from stages.corpus.classifiers.examples import Found, Smallest, Wanted, gather, row_keys
 from stages.corpus.classifiers.folds import Classifier, features, folds_of, judge, train_folds
 from stages.corpus.drops import split, with_column
+from stages.corpus.links.graph import RegularExpression
 from stages.corpus.step import Outcome, read, run_step
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
@@ -31,10 +34,10 @@ DOCUMENTS = "data/corpus/quality/documents.parquet"
 class DomainsParams(Section):
     """Parameters of corpus.domains."""
 
-    seeds: dict[Name, list[str]]
+    seeds: dict[Name, list[RegularExpression]]
     """Domain to regular expressions over "source url"; the first domain that matches counts."""
     min_probability: Fraction
-    """Unlabelled documents below it are "other"."""
+    """Unlabelled documents below it are "other", and so are those unlike any domain's labelled ones."""
     max_examples: Annotated[int, Field(ge=2)]
     """Of each domain's labelled documents that are learned from."""
     folds: Annotated[int, Field(ge=2)]
@@ -92,6 +95,7 @@ class Namer(NamedTuple):
 
     names: list[str]
     models: list[Classifier]  # of each fold; none where there are no two domains to tell apart
+    likeness: likeness.Likeness | None
     params: DomainsParams
     seed: int
 
@@ -100,7 +104,7 @@ def learn(found: Found, drawn: Mapping[str, np.ndarray], params: DomainsParams, 
     """Fit the examples that `gather` found: a model a fold."""
     names = sorted(drawn)
     if len(names) < 2:
-        return Namer(names, [], params, seed)
+        return Namer(names, [], None, params, seed)
     labels = np.zeros(len(found.keys), np.int64)
     for place, name in enumerate(names):
         labels[np.searchsorted(found.keys, drawn[name])] = place
@@ -108,7 +112,8 @@ def learn(found: Found, drawn: Mapping[str, np.ndarray], params: DomainsParams, 
     models = train_folds(
         found.matrix, labels, folds, params.folds, inverse_penalty=params.inverse_penalty, classes=len(names)
     )
-    return Namer(names, models, params, seed)
+    like = likeness.fit(found.matrix, labels, folds, params.folds, len(names))
+    return Namer(names, models, like, params, seed)
 
 
 def name_documents(documents: pa.Table, namer: Namer) -> Outcome:
@@ -120,12 +125,14 @@ def name_documents(documents: pa.Table, namer: Namer) -> Outcome:
     seeded = labels_of(documents, params)
     domains = np.where(seeded == "", OTHER, seeded)
     guessed = np.full(len(seeded), "", object)
-    if namer.models:
+    if namer.models and namer.likeness:
         folds = folds_of(row_keys(documents, ["id"]), params.folds, namer.seed)
         matrix = features(documents["text"].to_pylist(), params.characters, params.feature_bits)
         probabilities = judge(namer.models, matrix, folds).astype(np.float32)
-        guessed = np.array(namer.names, object)[probabilities.argmax(axis=1)]
+        best = probabilities.argmax(axis=1)
+        guessed = np.array(namer.names, object)[best]
         sure = probabilities.max(axis=1) >= np.float32(params.min_probability)
+        sure &= namer.likeness.accepts(matrix, folds)[np.arange(len(best)), best]
         domains = np.where((seeded == "") & sure, guessed, domains)
     lengths = pc.binary_length(documents["text"]).to_numpy()
     facts: Counter[str] = Counter()

@@ -8,11 +8,12 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 import pyarrow as pa
 
-from stages.base.errors import ParamError
+from stages.base.errors import DataLossError, ParamError
 from stages.base.schemas import DROP
 from stages.corpus.screening.pii import redact
 
 SAMPLE_CHARACTERS = 300  # fixed by the DROP schema
+LEAST = 100  # documents of a source; a share of fewer says nothing
 LOOKED_AT = 20_000  # for personal data; a private key is long, and what is cut off before its end isn't one
 T = TypeVar("T")
 
@@ -59,6 +60,43 @@ def count_reasons(drops: pa.Table) -> dict[str, int]:
     """`rule/reason` → rows."""
     pairs = zip(drops["rule"].to_pylist(), drops["reason"].to_pylist(), strict=True)
     return dict(sorted(Counter(f"{rule}/{reason}" for rule, reason in pairs).items()))
+
+
+class Bound(NamedTuple):
+    """The share of a source's rows that may be dropped, and the parameter that says so."""
+
+    share: float
+    key: str
+
+
+def check_bounds(
+    stage: str,
+    dropped: Mapping[tuple[str, str], int],
+    totals: Mapping[str, int],
+    rules: Mapping[str, Bound],
+    all_: Bound,
+) -> None:
+    """Raises DataLossError, naming parameter, source and reasons, where more was dropped than is plausible.
+
+    `dropped`: rows by (source, `rule/reason`); `totals`: rows by source. A rule in `rules` is judged by itself, the
+    others together by `all_`; of all sources together, and of each that has `LEAST` rows.
+    """
+    sources = [name for name in sorted(totals) if totals[name] >= LEAST or len(totals) == 1]
+    for source in sources if len(totals) == 1 else [None, *sources]:
+        total = sum(totals.values()) if source is None else totals[source]
+        found: dict[str, Counter[str]] = {rule: Counter() for rule in ("", *rules)}
+        for (name, reason), count in dropped.items():
+            rule = reason.partition("/")[0]
+            if source in (None, name):
+                found[rule if rule in rules else ""][reason] += count
+        for rule, reasons in found.items():
+            bound, lost = rules.get(rule, all_), sum(reasons.values())
+            if lost > bound.share * total:
+                raise DataLossError(
+                    f"{stage}: {lost:,} of {total:,} rows of {f'source `{source}`' if source else 'all sources'} "
+                    f"dropped ({lost / total:.1%}), `{bound.key}` allows {bound.share:.1%}: "
+                    f"{dict(reasons.most_common(5))}; raise it if that is what they are made of"
+                )
 
 
 def with_column(documents: pa.Table, name: str, values: Sequence[object] | np.ndarray) -> pa.Table:

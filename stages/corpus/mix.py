@@ -39,7 +39,8 @@ class SourceMix(Section):
     validation: Annotated[float, Field(ge=0, lt=1)]
     """Share held out, by a hash of the id."""
     anneal_quantile: Fraction
-    """Documents at or above this quantile of their source's quality join the anneal."""
+    """Documents at or above this quantile of their source's quality join the anneal. Of equal ones, and where a source
+    has no quality, as many of them, by a hash of the id."""
     anneal_epochs: Annotated[float, Field(ge=0)]
     """Passes over them there."""
 
@@ -90,6 +91,7 @@ def _validates(documents: pa.Table, params: MixParams, seed: int) -> np.ndarray:
 
 
 def _qualities(documents: pa.Table) -> np.ndarray:
+    """float32 of each row; 0 for those of a source without scores."""
     return np.nan_to_num(documents["quality"].to_numpy(), nan=0.0)
 
 
@@ -135,11 +137,18 @@ def holding_out(params: MixParams, found: Survey) -> MixParams:
     return params.model_copy(update={"sources": sources})
 
 
+class Threshold(NamedTuple):
+    """Of a source's quality, for the anneal."""
+
+    least: float
+    share_at: float  # of the documents of exactly this quality
+
+
 class Plan(NamedTuple):
     """What decides about a document, given its group, its quality and its id."""
 
     epochs: dict[Group, float]
-    anneal_bounds: dict[str, float]  # of the sources that the anneal takes from: the least quality
+    anneal_bounds: dict[str, Threshold]  # of the sources that the anneal takes from
     params: MixParams
     seed: int
     absent_sources: int  # named in the params, but no document has them
@@ -174,13 +183,21 @@ def plan(found: Survey, params: MixParams, seed: int) -> Plan:
         for group in sorted(found.sizes)
     }
     epochs = balance(asked, found.sizes, params.shares, params.max_epochs)
-    bounds = {}
+    bounds: dict[str, Threshold] = {}
     for source in sorted({group.source for group in epochs}):
         mine = [found.qualities[group] for group in epochs if group.source == source and epochs[group] > 0]
         qualities = np.concatenate([np.zeros(0, np.float32), *mine]).astype(np.float64)
         if len(qualities) and _settings(params, source).anneal_epochs > 0:
-            bounds[source] = float(np.quantile(qualities, _settings(params, source).anneal_quantile))
+            bounds[source] = threshold(qualities, _settings(params, source).anneal_quantile)
     return Plan(epochs, bounds, params, seed, len(absent_sources), len(absent_domains))
+
+
+def threshold(qualities: np.ndarray, quantile: float) -> Threshold:
+    """What leaves 1 - `quantile` of the documents (float64 [n], n > 0) at or above it, however many are equal."""
+    least = float(np.quantile(qualities, quantile))
+    above, at = int((qualities > least).sum()), int((qualities == least).sum())
+    wanted = (1 - quantile) * len(qualities) - above
+    return Threshold(least, min(1.0, wanted / at) if at > 1 else 1.0)
 
 
 def divide(documents: pa.Table, decided: Plan) -> tuple[dict[str, pa.Table], pa.Table]:
@@ -192,8 +209,7 @@ def divide(documents: pa.Table, decided: Plan) -> tuple[dict[str, pa.Table], pa.
     epochs = np.array([decided.epochs[group] for group in _groups(documents)])
     validates, used = _validates(documents, decided.params, decided.seed), epochs > 0
     sources = documents["source"].to_pylist()
-    bounds = np.array([decided.anneal_bounds.get(source, np.inf) for source in sources])
-    anneals = used & ~validates & (_qualities(documents).astype(np.float64) >= bounds)
+    anneals = used & ~validates & _anneals(documents, decided)
     anneal_epochs = np.array([_settings(decided.params, source).anneal_epochs for source in sources])
     tables = {
         "train": _mixed(documents, used & ~validates, epochs),
@@ -202,6 +218,18 @@ def divide(documents: pa.Table, decided: Plan) -> tuple[dict[str, pa.Table], pa.
     }
     _, drops = split(documents, [Drop(int(row), "mixture", "zero_epochs") for row in np.flatnonzero(~used)])
     return tables, drops
+
+
+def _anneals(documents: pa.Table, decided: Plan) -> np.ndarray:
+    """bool of each row: whether its quality is that of the anneal."""
+    qualities = _qualities(documents).astype(np.float64)
+    bounds = [decided.anneal_bounds.get(source, Threshold(np.inf, 0.0)) for source in documents["source"].to_pylist()]
+    least = np.array([bound.least for bound in bounds])
+    joins = qualities > least
+    ids = documents["id"].to_pylist()
+    for row in np.flatnonzero(qualities == least).tolist():
+        joins[row] = derive(decided.seed, "anneal", ids[row]) / 2**63 < bounds[row].share_at
+    return joins
 
 
 def _mixed(documents: pa.Table, rows: np.ndarray, epochs: np.ndarray) -> pa.Table:

@@ -2,7 +2,7 @@
 
 The lecture's trick, and GPT-3's classifier (Brown et al. 2020, appendix A) with links in place of Reddit karma: linked
 pages are the positives, random others the negatives, and the score is the calibrated probability of being linked, given
-the words.
+the words. A source of which no linked page is known has no score: nan.
 """
 
 from collections import defaultdict
@@ -20,7 +20,16 @@ from stages.corpus.classifiers.examples import Found, Smallest, Wanted, gather, 
 from stages.corpus.classifiers.folds import folds_of
 from stages.corpus.classifiers.rater import TEXT_KEY, Learned, Rater, RaterParams, fit
 from stages.corpus.drops import Drop, for_source, split, with_column
-from stages.corpus.links.graph import KeySet, Match, hub_pattern, linked_keys, member, reference_keys, url_keys
+from stages.corpus.links.graph import (
+    KeySet,
+    Match,
+    RegularExpression,
+    hub_pattern,
+    linked_keys,
+    member,
+    reference_keys,
+    url_keys,
+)
 from stages.corpus.step import Outcome, read, run_step
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
@@ -31,7 +40,7 @@ EDGES = [round(edge / 20, 2) for edge in range(21)]  # of the histogram of score
 class SourceQuality(Section):
     """Who is trusted in a source and what is kept of it."""
 
-    trusted: list[str]
+    trusted: list[RegularExpression]
     """Regular expressions; a page whose URL matches one is a hub."""
     references: list[str]
     """Files, in the folder `references`, of addresses that a trusted source outside the crawl links to."""
@@ -172,22 +181,24 @@ def rate(documents: pa.Table, raters: Raters) -> Outcome:
         for name, chosen in ("rated", rows), ("dropped", rows[scores[rows] < bounds[rows]]):
             counts, _ = np.histogram(scores[chosen], bins=EDGES)
             facts |= {f"{source}/{name}/{place}": int(count) for place, count in enumerate(counts)}
-        facts[f"{source}/score"] = float(scores[rows].sum(dtype=np.float64))
+        facts[f"{source}/score"] = float(np.nansum(scores[rows], dtype=np.float64))
     drops = [Drop(int(row), "quality", "below_min_score") for row in np.flatnonzero(scores < bounds)]
     return Outcome(*split(with_column(documents, "quality", scores), drops), facts)
 
 
 def summarise(facts: Mapping[str, float], params: QualityParams) -> tuple[dict[str, Any], dict[str, Any]]:
-    """(mean score by source, histograms) from the facts of all batches."""
+    """(mean score by source, histogram) from the facts of all batches. Sources without scores have no histogram."""
     metrics: dict[str, Any] = {}
     counts: dict[str, list[int]] = {}
     dropped: dict[str, list[int]] = {}
     thresholds: dict[str, float] = {}
     for source in sorted(name.partition("/")[0] for name in facts if name.endswith("/score")):
-        for name, bins in ("rated", counts), ("dropped", dropped):
-            bins[source] = [int(facts[f"{source}/{name}/{place}"]) for place in range(len(EDGES) - 1)]
-        metrics[f"{source}_mean_score"] = facts[f"{source}/score"] / sum(counts[source])
-        thresholds[source] = settings_of(params, source).min_score
+        found = [int(facts[f"{source}/rated/{place}"]) for place in range(len(EDGES) - 1)]
+        metrics[f"{source}_mean_score"] = facts[f"{source}/score"] / sum(found) if any(found) else None
+        if any(found):
+            counts[source] = found
+            dropped[source] = [int(facts[f"{source}/dropped/{place}"]) for place in range(len(EDGES) - 1)]
+            thresholds[source] = settings_of(params, source).min_score
     return metrics, {"edges": EDGES, "threshold": thresholds, "counts": counts, "dropped": dropped}
 
 
@@ -230,7 +241,8 @@ def main() -> None:
         metrics |= {f"{source}_linked_addresses": len(addresses) for source, addresses in targets.items()}
         metrics |= {name: facts[name] for name in ("documents_out", "bytes_out")}
         run.write_json("metrics.json", metrics)
-        run.write_json("histograms.json", {"quality": histogram, "quality_calibration": calibration})
+        scored = {"quality": histogram} if histogram["counts"] else {}
+        run.write_json("histograms.json", scored | {"quality_calibration": calibration})
 
 
 if __name__ == "__main__":

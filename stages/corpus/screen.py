@@ -12,7 +12,7 @@ from stages.base.artifacts import PLANTED
 from stages.base.artifacts import ROBOTS as ROBOTS_FILES
 from stages.base.params import Section
 from stages.base.record import StageRun, stage
-from stages.corpus.drops import Drop, split, with_column, with_text
+from stages.corpus.drops import Bound, Drop, split, with_column, with_text
 from stages.corpus.screening import language, pii, undesirable
 from stages.corpus.screening.address_lists import Blocklist, read_lists
 from stages.corpus.screening.content_model import ContentModel, Labeller, UndesirableParams, learn
@@ -30,7 +30,7 @@ class ScreenParams(Section):
     """Parameters of corpus.screen."""
 
     max_drop: Annotated[float, Field(ge=0, le=1)]
-    """Share of the documents."""
+    """Share of a source's documents that one rule (url, licence, opt_out, undesirable) may drop."""
     lists: Annotated[str, Field(min_length=1)]
     """Folder of lists: hosts and words of addresses that are blocked, owners who opted out (lists/README.md)."""
     legality: LegalityParams
@@ -41,6 +41,7 @@ class ScreenParams(Section):
 
 
 PARAMS = {"corpus.screen": ScreenParams}
+RULES = ("url", "licence", "opt_out", "undesirable")
 
 
 class Context(NamedTuple):
@@ -130,7 +131,9 @@ def prepare(run: StageRun[ScreenParams]) -> tuple[Context, dict[str, Any]]:
 def main() -> None:
     with stage("corpus.screen", ScreenParams, seed="corpus.seed") as run:
         context, metrics = prepare(run)
-        facts = run_step(run, DOCUMENTS, screen, context, max_drop=run.params.max_drop)
+        bounds = {rule: Bound(run.params.max_drop, "corpus.screen.max_drop") for rule in RULES}
+        bounds["language"] = Bound(run.params.language.max_drop, "corpus.screen.language.max_drop")
+        facts = run_step(run, DOCUMENTS, screen, context, max_drop=run.params.max_drop, rule_bounds=bounds)
         run.write_json("metrics.json", metrics | metrics_of(facts) | planted_metrics(facts))
         thresholds = {
             "undesirable_probability": run.params.undesirable.max_probability,

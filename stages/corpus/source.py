@@ -240,7 +240,8 @@ def main() -> None:
         run.write_json("truth.json", found.truth)
         run.write_json("problems.json", intake.problems)
         if pages.rows:  # an archive of robots.txt files has none
-            run.rows(pages.rows + drops.rows, pages.rows, dropped=intake.reasons, max_drop=bounds.max_drop)
+            intake.check(key, bounds.max_drop)
+            run.rows(pages.rows + drops.rows, pages.rows, dropped=intake.reasons, max_drop=1.0)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from stages.base import schemas
 from stages.base.engine import map_batches
 from stages.base.progress import Progress
 from stages.base.record import StageRun
-from stages.corpus.drops import count_reasons
+from stages.corpus.drops import Bound, check_bounds
 
 C = TypeVar("C")
 
@@ -28,13 +28,23 @@ class Outcome(NamedTuple):
     facts: Mapping[str, float]  # figures that add up over batches
 
 
-def write_outcomes(run: StageRun[Any], outcomes: Iterable[Outcome], total: int, *, max_drop: float) -> dict[str, float]:
+def write_outcomes(
+    run: StageRun[Any],
+    outcomes: Iterable[Outcome],
+    total: int,
+    *,
+    max_drop: float,
+    rule_bounds: Mapping[str, Bound] | None = None,
+) -> dict[str, float]:
     """Write `documents.parquet` and `drops.parquet` as the outcomes of `total` rows come; return the summed facts.
 
-    `documents_out` and `bytes_out` (UTF-8 of the texts) are always among the facts: the report's waterfall.
+    `documents_out` and `bytes_out` (UTF-8 of the texts) are always among the facts: the report's waterfall. `max_drop`
+    bounds the share of each source's rows that are dropped, `rule_bounds` what single rules drop instead. Raises
+    DataLossError.
     """
     facts: defaultdict[str, float] = defaultdict(int)  # whole numbers stay whole
-    reasons: Counter[str] = Counter()
+    dropped_rows: Counter[tuple[str, str]] = Counter()
+    rows: Counter[str] = Counter()
     with (
         run.table("documents.parquet", schemas.DOCUMENT) as documents,
         run.table("drops.parquet", schemas.DROP) as dropped,
@@ -46,10 +56,17 @@ def write_outcomes(run: StageRun[Any], outcomes: Iterable[Outcome], total: int, 
                 dropped.write(outcome.drops)
             for name, value in outcome.facts.items():
                 facts[name] += value
-            reasons.update(count_reasons(outcome.drops))
+            sources, rules, reasons = (outcome.drops[name].to_pylist() for name in ("source", "rule", "reason"))
+            dropped_rows.update(zip(sources, map("/".join, zip(rules, reasons, strict=True)), strict=True))
+            rows.update(sources)
+            rows.update(outcome.kept["source"].to_pylist())
             facts["bytes_out"] += pc.sum(pc.binary_length(outcome.kept["text"])).as_py() or 0
             bar.advance(outcome.kept.num_rows + outcome.drops.num_rows, kept=documents.rows)
-    run.rows(total, documents.rows, dropped=reasons, max_drop=max_drop)
+    check_bounds(run.name, dropped_rows, rows, rule_bounds or {}, Bound(max_drop, f"{run.name}.max_drop"))
+    reasons_of_all: Counter[str] = Counter()
+    for (_, reason), count in sorted(dropped_rows.items()):
+        reasons_of_all[reason] += count
+    run.rows(total, documents.rows, dropped=reasons_of_all, max_drop=1.0)
     return dict(facts) | {"documents_out": documents.rows}
 
 
@@ -60,11 +77,13 @@ def run_step(
     context: C,
     *,
     max_drop: float,
+    rule_bounds: Mapping[str, Bound] | None = None,
     schema: pa.Schema = schemas.DOCUMENT,
 ) -> dict[str, float]:
     """Map `function` over the table at `path` and `write_outcomes`."""
     outcomes = map_batches(function, run.batches(path, schema), context)
-    return write_outcomes(run, outcomes, run.count_rows(path, schema), max_drop=max_drop)
+    total = run.count_rows(path, schema)
+    return write_outcomes(run, outcomes, total, max_drop=max_drop, rule_bounds=rule_bounds)
 
 
 def read(run: StageRun[Any], path: str, label: str, columns: Sequence[str]) -> Iterator[pa.Table]:

@@ -36,7 +36,9 @@ PARAMS = parse(
 )
 ADVERT = ["reward", "prize", "coins", "claim", "tonight", "payout", "lucky", "instant", "sofa", "midnight", "spin"]
 KEYWORDS = "casino jackpot roulette blackjack bet now free spins"
-LANGUAGES = LanguageParams(keep={"default": []}, sample_characters=200, min_characters=100, min_confidence=0.5)
+LANGUAGES = LanguageParams(
+    keep={"default": []}, sample_characters=200, min_characters=100, min_confidence=0.5, max_drop=0.5
+)
 LABELLER = Labeller(Blocklist(Hosts(["ads.invalid"]), frozenset({"bonus"})), LANGUAGES, PARAMS)
 
 

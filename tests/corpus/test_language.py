@@ -75,7 +75,7 @@ def test_the_middle_of_a_text_is_looked_at() -> None:
 
 def test_only_sure_verdicts_on_long_texts_count() -> None:
     params = LanguageParams(
-        keep={"default": ["en"], "all": []}, sample_characters=500, min_characters=50, min_confidence=0.5
+        keep={"default": ["en"], "all": []}, sample_characters=500, min_characters=50, min_confidence=0.5, max_drop=0.5
     )
     assert not language.judge(TEXTS["de"], "web", params).stays
     assert language.judge(TEXTS["en"], "web", params).stays

@@ -44,7 +44,7 @@ VALUES = settings(
       opt_out: drop
       honoured_signals: [meta:noai, robots.txt]
       robots_agents: [GPTBot]
-    language: {keep: {default: [en]}, sample_characters: 1000, min_characters: 100, min_confidence: 0.3}
+    language: {keep: {default: [en]}, sample_characters: 1000, min_characters: 100, min_confidence: 0.3, max_drop: 0.9}
     undesirable:
       max_density: 25.0
       min_terms: 2

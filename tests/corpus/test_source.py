@@ -443,11 +443,16 @@ def test_a_local_dataset_is_an_input_and_its_path_stays_here(folder, monkeypatch
 
 
 def test_too_many_drops_are_one_line_and_nothing_half_written(folder, capsys):
-    archive(folder, page("http://a/", GOOD), *[page(f"http://i/{n}", b"x", media="image/png") for n in range(5)])
+    pictures = [page(f"http://i/{n}", b"x", media="image/png") for n in range(50)]
+    archive(folder, page("http://a/", GOOD), *pictures, *[page(f"http://e/{n}", b" ") for n in range(5)])
     with pytest.raises(SystemExit):
         run(folder, max_drop=0.5)
-    assert "not_html" in capsys.readouterr().err
+    assert "5 of 6 rows of source `crawl`" in (told := capsys.readouterr().err) and told.count("\n") == 1
+    assert "`corpus.ingest.max_drop` allows 50.0%" in told and "empty" in told
     assert [path for path in (folder / "data").rglob("*") if path.is_file()] == []
+    archive(folder, page("http://a/", GOOD), *pictures)
+    run(folder, max_drop=0.0)
+    assert read_json("data/corpus/ingest/record.json")["rows"]["dropped"] == {"not_html": 50}
 
 
 def test_the_same_sources_give_the_same_bytes(folder):

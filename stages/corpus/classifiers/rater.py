@@ -1,5 +1,6 @@
 """A calibrated score of each document, by a classifier that has not seen its text."""
 
+import math
 from typing import Annotated, Any, NamedTuple
 
 import numpy as np
@@ -29,7 +30,7 @@ class RaterParams(Section):
     """Parameters of the classifier."""
 
     min_examples: Annotated[int, Field(ge=2)]
-    """Fewer positives or negatives: no classifier, the score is their share."""
+    """Fewer positives or negatives: no classifier, the score is their share; without any positive there is none."""
     folds: Annotated[int, Field(ge=2)]
     """Parts of the examples; each is scored by a classifier that learned from the others."""
     feature_bits: Annotated[int, Field(ge=8, le=24)]
@@ -53,12 +54,15 @@ class Learned(NamedTuple):
 class Rater(NamedTuple):
     """What scores a source's documents."""
 
-    prior: float  # the score where there are too few examples for a classifier
+    prior: float  # the score where there are too few examples for a classifier; nan where none is known
     models: list[Classifier]  # of each fold; none where there are too few examples
     calibrators: list[Classifier]
 
     def scores(self, documents: pa.Table, learned: Learned, params: RaterParams, seed: int) -> np.ndarray:
-        """float32 in 0..1 of each row, by the models of its fold: they saw neither its text nor the one it had."""
+        """float32 in 0..1 of each row, by the models of its fold: they saw neither its text nor the one it had.
+
+        Without models all have the prior, which may be nan.
+        """
         if not self.models:
             return np.full(documents.num_rows, self.prior, np.float32)
         folds = folds_of(row_keys(documents, TEXT_KEY), params.folds, seed)
@@ -84,7 +88,7 @@ def fit(matrix: csr_matrix, labels: np.ndarray, folds: np.ndarray, params: Rater
     positives, negatives = int((labels == 1).sum()), int((labels == 0).sum())
     metrics: dict[str, Any] = {"positives": positives, "negatives": negatives, "auc": None, "calibration_error": None}
     if min(positives, negatives) < params.min_examples:
-        prior = positives / (positives + negatives) if positives + negatives else 0.5
+        prior = positives / (positives + negatives) if positives else math.nan
         return Fit(Rater(prior, [], []), metrics, reliability(np.zeros(0), np.zeros(0)))
     from sklearn.metrics import roc_auc_score
 

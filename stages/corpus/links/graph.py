@@ -7,9 +7,10 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
+from pydantic import AfterValidator
 
 from stages.base.engine import map_batches
 from stages.base.errors import InputError, ParamError
@@ -21,6 +22,17 @@ from stages.corpus.sources.compressed import read_lines
 
 Match = Literal["page", "host"]  # two addresses are the same if their canonical spelling is, or if their host is
 LONGEST_URL = 1 << 16
+
+
+def _compiled(pattern: str) -> str:
+    try:
+        re.compile(f"(?:{pattern})")  # as it is used: one of several
+    except re.error as error:
+        raise ValueError(f"not a regular expression: {error}") from None
+    return pattern
+
+
+RegularExpression = Annotated[str, AfterValidator(_compiled)]
 URLS = 1 << 14  # addresses of a batch
 WAITING = 1 << 20  # hashes gathered before they are sorted in
 

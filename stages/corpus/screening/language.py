@@ -28,6 +28,8 @@ class LanguageParams(Section):
     """Shorter texts are not judged: the identifier guesses on them."""
     min_confidence: Annotated[float, Field(ge=0, le=1)]
     """Below it a text is kept whatever its language seems to be."""
+    max_drop: Annotated[float, Field(ge=0, le=1)]
+    """Share of a source's documents that may be in other languages: most of a crawl is."""
 
 
 class Language(NamedTuple):

@@ -13,11 +13,12 @@ from stages.base.errors import DataLossError, InputError
 from stages.base.params import Section
 from stages.base.progress import Progress
 from stages.base.tables import TableWriter
-from stages.corpus.drops import sample
+from stages.corpus.drops import Bound, check_bounds, sample
 from stages.corpus.sources.occurrences import Occurrences, document_id
 from stages.corpus.sources.raw import DAMAGE, Raw, is_empty
 from stages.corpus.sources.robots import Robots
 
+NO_PAGES = ("not_html", "http_status")  # an archive may be full of them
 NOTED = 20  # places of a problem that are named; all are counted
 
 
@@ -27,7 +28,7 @@ class IngestParams(Section):
     max_page_bytes: Annotated[int, Field(ge=1)]
     """Bytes of a page; larger ones are dropped."""
     max_drop: Annotated[float, Field(ge=0, le=1)]
-    """Share of a source's pages that may be unusable."""
+    """Share of a source's pages that may be unusable. What is no page (pictures, errors, redirects) doesn't count."""
 
 
 @dataclass(frozen=True)
@@ -80,6 +81,13 @@ class Intake:
         if not self._pages.rows and not self.robots:
             dropped = f"; dropped: {dict(self.reasons)}" if self.reasons else ""
             raise InputError(f"source `{source}` has no usable page{dropped}; check `corpus.sources.{source}`")
+
+    def check(self, source: str, max_drop: float) -> None:
+        """Raises DataLossError if more of the pages are unusable than `max_drop`."""
+        unusable = {reason: count for reason, count in self.reasons.items() if reason not in NO_PAGES}
+        pages = self._pages.rows + sum(unusable.values())
+        bound = Bound(max_drop, "corpus.ingest.max_drop")
+        check_bounds("corpus.source", {(source, why): n for why, n in unusable.items()}, {source: pages}, {}, bound)
 
     def _drop(self, row: dict[str, str], problem: str, raw: Raw) -> None:
         self.reasons[problem] += 1

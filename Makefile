@@ -5,7 +5,7 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export PYTHONHASHSEED := 0
 
 .DELETE_ON_ERROR:
-.PHONY: repro test lint peers lock clean
+.PHONY: repro test lint peers real lock clean
 
 repro: .venv/.installed
 	dvc repro
@@ -34,6 +34,13 @@ peers: .venv-peers/.litgpt
 	.venv-peers/bin/python -m pip install --quiet --require-hashes --requirement bench/requirements.lock
 	@touch $@
 .venv-peers/.litgpt: bench/requirements-litgpt.txt .venv-peers/.installed
+	.venv-peers/bin/python -m pip install --quiet --no-deps --require-hashes --requirement $<
+	@touch $@
+
+# Post-training of a real model of 135M parameters (scales/real.yaml), in .trainyard/real/.
+real: .venv/.installed .venv-peers/.real
+	python bench/real/run.py
+.venv-peers/.real: bench/requirements-real.txt .venv-peers/.installed
 	.venv-peers/bin/python -m pip install --quiet --no-deps --require-hashes --requirement $<
 	@touch $@
 

@@ -46,8 +46,8 @@ READ = {
 HARMLESS = {
     "architectures", "auto_map", "bos_token_id", "eos_token_id", "pad_token_id", "unk_token_id", "sep_token_id",
     "decoder_start_token_id", "dtype", "torch_dtype", "transformers_version", "use_cache", "initializer_range",
-    "attention_dropout", "hidden_dropout", "resid_pdrop", "embd_pdrop", "pretraining_tp", "_name_or_path",
-    "name_or_path", "_attn_implementation_autoset", "is_llama_config", "transformers.js_config", "torchscript",
+    "attention_dropout", "hidden_dropout", "resid_pdrop", "embd_pdrop", "pretraining_tp",
+    "name_or_path", "is_llama_config", "transformers.js_config", "torchscript",
     "return_dict", "output_hidden_states", "output_attentions", "use_bfloat16", "chunk_size_feed_forward",
     "is_encoder_decoder", "is_decoder", "id2label", "label2id", "num_labels", "problem_type", "tokenizer_class",
     "gradient_checkpointing", "task_specific_params", "model_max_length", "tokenizer_model_max_length",
@@ -141,7 +141,7 @@ def _config(values: dict[str, Any]) -> ModelConfig:
     for name, value in values.items():
         if name in PLAIN and value not in PLAIN[name]:
             raise ValueError(f"{name} {value!r} is not read, only {PLAIN[name][0]!r}")
-        if name not in PLAIN and name not in READ and name not in HARMLESS:
+        if name not in {*PLAIN, *READ, *HARMLESS} and not name.startswith("_"):  # those are transformers' own notes
             raise ValueError(f"{name} is not understood, and may change what the model computes")
     heads, width, longest = values["num_attention_heads"], values["hidden_size"], values["max_position_embeddings"]
     activation = values.get("hidden_act", "silu")

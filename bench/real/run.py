@@ -1,0 +1,45 @@
+"""Post-training of a real model, from its folder to the leaderboard: `make real`, or `python bench/real/run.py`.
+
+SmolLM2-135M-Instruct is imported, evaluated, tuned on instructions and on preferences, answers, and is judged beside what
+became of it. Everything happens in `.trainyard/real/`: the model's folder, and a clone of the last commit of this project.
+"""
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+PEERS = Path(os.environ.get("TRAINYARD_PEERS_PYTHON") or ROOT / ".venv-peers" / "bin" / "python")
+PLACE = ROOT / ".trainyard" / "real"
+
+
+def run(*words: str, folder: Path) -> None:
+    env = {**os.environ, "PYTHONPATH": str(folder), "TRAINYARD_TRACK": "off"}
+    subprocess.run(words, cwd=folder, env=env, check=True)
+
+
+def main() -> None:
+    model, project = PLACE / "smollm2", PLACE / "project"
+    PLACE.mkdir(parents=True, exist_ok=True)
+    if not (model / "tokenizer.json").is_file():
+        partial = PLACE / "smollm2.partial"
+        run(str(PEERS), str(ROOT / "bench/real/fold.py"), str(partial), folder=ROOT)
+        partial.rename(model)
+    if not project.is_dir():
+        run("git", "clone", "--quiet", str(ROOT), str(project), folder=ROOT)
+    else:
+        run("git", "fetch", "--quiet", folder=project)
+        run("git", "checkout", "--quiet", "--force", "FETCH_HEAD", folder=project)
+    run(sys.executable, "-m", "stages.cli", "configure", "laptop", "real", "--write", folder=project)
+    start = time.monotonic()
+    run(sys.executable, "-m", "dvc", "repro", "board", folder=project)
+    print(f"{(time.monotonic() - start) / 60:.1f} minutes")
+    print((project / "reports/leaderboard.md").read_text())
+    print(f"page: {project / 'reports/leaderboard.html'}")
+    print(f"talk to it: cd {project} && trainyard chat data/models/dpo")
+
+
+if __name__ == "__main__":
+    main()

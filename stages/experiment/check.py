@@ -106,9 +106,13 @@ def _forecast(found: Sequence[Admission], runs: dict[str, list[Run]], store: Sto
 
 def of_rule(declaration: Declaration) -> Iterator[str]:
     """What is wrong with seeds and rule whatever the params are."""
-    rule, count = declaration.parsed, len(declaration.seed_values())
-    if count == 1 and rule.analysis != "scaling":
-        yield "`seeds`: one seed can't say what another training would give; declare 3 or more"
+    rule, pair = declaration.parsed, declaration.pair
+    over_items = pair is not None and "seed" not in pair and rule.analysis != "predicted"
+    if len(declaration.seed_values()) == 1 and rule.analysis != "scaling" and not over_items:
+        remedy = "" if rule.analysis == "predicted" else ", or `pair: [item]` for an interval over items alone"
+        yield f"`seeds`: one seed can't say what another training would give; declare 3 or more{remedy}"
+    if declaration.looks is not None and rule.analysis in ("equivalence", "predicted"):
+        yield f"`looks`: they are for rules about a side, and `{rule.text}` is none; leave them out"
 
 
 def of_metric(declaration: Declaration, metric: Metric) -> Iterator[str]:

@@ -59,6 +59,10 @@ def test_a_sound_claim_is_admissible_and_priced(project: Path) -> None:
     assert found.bill.line().startswith(f"bill: {found.bill.to_run} stage instances to run, 0 to reuse; ")
 
 
+def test_one_seed_may_be_judged_over_its_items_alone(project: Path) -> None:
+    assert admitted(seeds=1, pair=["item"]).admissible
+
+
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
@@ -82,6 +86,7 @@ def test_a_sound_claim_is_admissible_and_priced(project: Path) -> None:
          "`faster` and `third` are equal"),
         ({"metric": "sft/right"}, "differ in nothing that a stage behind `sft/right` reads"),
         ({"seeds": 1}, "`seeds`: one seed can't say what another training would give"),
+        ({"rule": "faster = baseline ± 2", "looks": {"at": [2, 3]}}, "`looks`: they are for rules about a side"),
         ({"metric": "tokenizer/bytes_per_token",
           "arms": {"baseline": {}, "faster": {"tokens.tokenizer.vocab_size": 1024}}},
          "reads run.seed, so all seeds would be identical; use `seeds: {corpus.seed: 3}`"),

@@ -1,7 +1,8 @@
 """Post-training of a real model, from its folder to the leaderboard: `make real`, or `python bench/real/run.py`.
 
-SmolLM2-135M-Instruct is imported, evaluated, tuned on instructions and on preferences, answers, and is judged beside what
-became of it. Everything happens in `.trainyard/real/`: the model's folder, and a clone of the last commit of this project.
+SmolLM2-135M-Instruct is imported, evaluated, tuned on instructions and on preferences, answers, and is judged beside
+what became of it. Everything happens in `.trainyard/real/`: the model's folder, and a clone of this project's last
+commit.
 """
 
 import os

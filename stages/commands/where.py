@@ -1,9 +1,10 @@
-"""`trainyard where`: the pages that were made, and how to open MLflow."""
+"""`trainyard where`: the pages that were made, and how to open MLflow at this pipeline."""
 
 import argparse
 from pathlib import Path
 
-PAGES = ("index", "leaderboard", "training", "evaluation", "scaling", "corpus", "tokenizer")
+CODE = Path(__file__).resolve().parents[1]
+PAGES = ("index", "leaderboard", "training", "evaluation", "scaling", "corpus", "tokenizer", "claims")
 
 
 def register(subparsers: argparse._SubParsersAction) -> None:
@@ -13,12 +14,14 @@ def register(subparsers: argparse._SubParsersAction) -> None:
 
 def run(_: argparse.Namespace) -> int:
     """Exit status 1 where no page has been made."""
-    from stages.publishing.tracking.store import open_line
+    from stages.publishing.tracking.shipping import pipeline_fingerprint
+    from stages.publishing.tracking.store import open_line, settle_in
 
     made = [path for name in PAGES if (path := Path(f"reports/{name}.html")).exists()]
     for path in made:
         print(f"{path.stem}: {path.resolve()}")
     if not made:
         print("no page has been made yet; run `dvc repro`")
-    print(open_line())
+    settle_in()
+    print(open_line(pipeline_fingerprint(CODE)))
     return 0 if made else 1

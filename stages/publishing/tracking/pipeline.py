@@ -87,6 +87,13 @@ def _laid(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     return merged
 
 
+def name_of(scale: Scale, fingerprint: str) -> str:
+    """What tells a run apart in a list: `laptop dpo.betas=[0.5] 3f2a`."""
+    changed = [f"{'.'.join(key.split('.')[-2:])}={new}" for key, (_, new) in scale.changed.items()]
+    told = changed if len(changed) <= 2 else [changed[0], f"{len(changed) - 1} more"]
+    return " ".join(_short(part) for part in (scale.name or "pipeline", *told, fingerprint[:4]))
+
+
 def headline_of(records: Iterable[Record]) -> tuple[dict[str, float], float]:
     """The metrics that pipelines are compared by and when they were written; of the pages that there are."""
     writers = [record for record in records if record.stage.startswith("publishing.")]
@@ -123,8 +130,8 @@ def note(scale: Scale, metrics: Mapping[str, float], baseline: Mapping[str, floa
     if scale.changed:
         lines = [f"Scale `{scale.name}` but for", ""]
         lines += [f"- `{key}`: {_short(old)} → {_short(new)}" for key, (old, new) in scale.changed.items()]
-    shared = [key for key in metrics if key in baseline and not key.endswith(("_low", "_high"))]
-    if shared:
+    shared = [key for key in metrics if key in baseline and metrics[key] != baseline[key]]
+    if shared := [key for key in shared if not key.endswith(("_low", "_high"))]:
         lines += ["", f"| | {name} | here | difference |", "|---|---|---|---|"]
         lines += [
             f"| {key} | {baseline[key]:.4g} | {metrics[key]:.4g} | {metrics[key] - baseline[key]:+.3g} |"

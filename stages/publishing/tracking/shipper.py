@@ -96,7 +96,7 @@ class Shipper(Tracker):
             **_seeds(),
             **_revision(),
         }
-        name = f"{tags.get('dvc experiment') or scale.name or 'pipeline'} {fingerprint[:8]}"
+        name = tags.get("dvc experiment") or pipeline.name_of(scale, fingerprint)
         run = self.start(self.home, name, tags, started)
         self._state, self._sent = (run, "RUNNING"), {}
         return run
@@ -185,9 +185,13 @@ class Shipper(Tracker):
         return {}, ""
 
     def settle_parent(self, parent: str, status: str, ended: float) -> None:
-        """RUNNING while a stage runs; else how the last one ended, and when."""
+        """RUNNING while a stage runs; else how the last one ended, and when. A pipeline whose params or code were edited
+        in the middle is over."""
         if self._state == (parent, status):
             return
+        for run in self.search(self.home, f"{PARENTS} and tags.folder = '{self.folder}' and status = 'RUNNING'"):
+            if run.info.run_id != parent:
+                self.close(run.info.run_id, "FINISHED", max(ended, run.info.start_time / 1000))
         if status == "RUNNING":
             self.reopen(parent)
         else:

@@ -134,6 +134,11 @@ def of_metric(declaration: Declaration, metric: Metric) -> Iterator[str]:
             yield f"`rule`: `{rule.text}` always holds: {bounds}; compare with a smaller difference"
         if margin is not None and margin >= metric.span:
             yield f"`margin`: no effect can be {margin:g}{unit}: {bounds}; give the smallest effect that matters"
+    if "corpus.seed" in declaration.axes and metric.item in ("question", "document"):
+        yield (
+            f"`seeds`: each corpus.seed has other {metric.item}s, so the seeds of `{metric.name}` have no {metric.item} "
+            "in common; use run.seed, or a number of a run, such as {file: data/…/metrics.json, key: test_right}"
+        )
     for unit_of_pairs in declaration.pair or ():
         if unit_of_pairs == "item" and not metric.item:
             yield f"`pair`: `{metric.name}` is one number a run, it has no items; pair by seed"

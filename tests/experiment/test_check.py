@@ -90,6 +90,7 @@ def test_one_seed_may_be_judged_over_its_items_alone(project: Path) -> None:
         ({"metric": "tokenizer/bytes_per_token",
           "arms": {"baseline": {}, "faster": {"tokens.tokenizer.vocab_size": 1024}}},
          "reads run.seed, so all seeds would be identical; use `seeds: {corpus.seed: 3}`"),
+        ({"seeds": {"corpus.seed": 3}}, "have no question in common; use run.seed"),
         ({"rule": "faster > baseline + 100"}, "can never hold: `dpo/right` lies between 0 and 100 percent"),
         ({"rule": "faster > baseline - 100"}, "always holds"),
         ({"rule": "faster = baseline ± 100"}, "always holds"),

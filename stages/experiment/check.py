@@ -136,7 +136,7 @@ def of_metric(declaration: Declaration, metric: Metric) -> Iterator[str]:
             yield f"`margin`: no effect can be {margin:g}{unit}: {bounds}; give the smallest effect that matters"
     if "corpus.seed" in declaration.axes and metric.item in ("question", "document"):
         yield (
-            f"`seeds`: each corpus.seed has other {metric.item}s, so the seeds of `{metric.name}` have no {metric.item} "
+            f"`seeds`: each corpus.seed has other {metric.item}s, so seeds of `{metric.name}` have no {metric.item} "
             "in common; use run.seed, or a number of a run, such as {file: data/…/metrics.json, key: test_right}"
         )
     for unit_of_pairs in declaration.pair or ():

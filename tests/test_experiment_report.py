@@ -21,9 +21,14 @@ from stages.experiment.runs.outcomes import ClaimFolder, outcome_table, seed_lab
 from stages.experiment.runs.results import open_store
 from stages.experiment.runs.scheduler import Finished
 from stages.experiment.sides import read_side
+from stages.experiment.summary import across_scales, signals, sizes_of
 from stages.experiment.verdict import decide
+from stages.publishing.claims.publish import write_suite
+from stages.publishing.html.site import SiteParams
+from tests.contracts import claims
 from tests.publishing.html_page import Page
 
+RATES = ("baseline", "faster")
 ROOT = Path(__file__).resolve().parents[1]
 FASTER = """# as declared
 claim: A higher learning rate of DPO gives more right answers.
@@ -199,6 +204,48 @@ def test_arms_are_sides_of_a_comparison(project: Path, schema: dict[str, Any]) -
     row = next(one for one in one["metrics"] if one["name"] == "dpo/right")
     assert row["difference"] == pytest.approx(values["faster"][1].mean() - values["baseline"][1].mean())
     assert row["seeds"] == 0
+
+
+def test_two_scales_of_a_claim_are_held_against_each_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Four arms whose order differs in one pair: five of six."""
+    monkeypatch.chdir(tmp_path)
+    means = {"small": [1.0, 2.0, 3.0, 4.0], "large": [1.0, 2.0, 4.0, 3.0], "else": [9.0, 9.5, 9.7, 9.9]}
+    suite = [
+        claims.trend(
+            name, flops=flops, rule=rule,
+            arms=[
+                arm.model_copy(update={"metrics": {"sft/right": claims.summary([mean - 0.1, mean + 0.1])}})
+                for arm, mean in zip(claims.trend().arms, means[name], strict=True)
+            ],
+        )
+        for name, flops, rule in (
+            ("large", 9e12, "increasing"), ("small", 1e12, "increasing"), ("else", 2e12, "decreasing")
+        )
+    ]  # fmt: skip
+    (found,) = across_scales(suite)
+    assert (found.small, found.large) == ("small", "large")
+    assert (found.accuracy.right, found.accuracy.pairs) == (5, 6)
+    write_suite(suite, {}, [found], SiteParams(title="T", pages=["claims"]))
+    text = Page(Path("reports/claims.html").read_text()).text
+    assert "5 of 6" in text and "a decision accuracy of 83 %" in text and "1T → 9T" in text
+
+
+def test_noise_of_seeds_and_sizes_of_ladders_are_on_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    ladder = claims.ladder()
+    sizes = sizes_of(ladder.runs)
+    assert [round(size.compute / size.largest, 3) for size in sizes] == [0.025, 0.063, 0.158, 0.398]
+    assert all(size.by_size.pairs == 1 for size in sizes) and sizes[0].by_law is None and sizes[-1].by_law is not None
+    found = signals(claims.claim().runs)
+    values = {arm: [run.values["dpo/right"] for run in claims.claim().runs if run.arm == arm] for arm in RATES}
+    within = np.mean([np.var(some, ddof=1) for some in values.values()])
+    between = np.var([np.mean(some) for some in values.values()], ddof=1) - within / 5
+    assert found["dpo/right"].ratio == pytest.approx((between / within) ** 0.5)
+    write_suite(
+        [claims.ladder(sizes=sizes), claims.claim(signal=found)], {}, [], SiteParams(title="T", pages=["claims"])
+    )
+    text = Page(Path("reports/claims.html").read_text()).text
+    assert "No claim has been run at two scales" in text and "2.5 % " in text and "Signal to noise" in text
 
 
 def open_outcomes(name: str) -> Any:

@@ -124,7 +124,7 @@ def report(options: argparse.Namespace) -> int:
     from stages.base.params import load, nearest
     from stages.experiment.runs.outcomes import ClaimFolder
     from stages.experiment.runs.results import open_store
-    from stages.experiment.summary import summarise
+    from stages.experiment.summary import across_scales, summarise
     from stages.experiment.verdict import over_suite
     from stages.publishing.claims.publish import claim_file, read_claim, write_claim, write_suite
     from stages.publishing.html.site import SiteParams
@@ -145,8 +145,9 @@ def report(options: argparse.Namespace) -> int:
         for arm, run in mlflow_runs(store.folder / "claims" / name / "mlflow.json").items():
             print(f"  MLflow run of {arm}: {run}")
     claims = [read_claim(name) for name in declared if claim_file(name).exists()]
-    adjusted = over_suite({claim.name: claim.verdict for claim in claims})
-    write_suite(claims, {name: one.adjusted_p for name, one in adjusted.items() if one.adjusted_p is not None}, site)
+    suite = over_suite({claim.name: claim.verdict for claim in claims})
+    adjusted = {name: one.adjusted_p for name, one in suite.items() if one.adjusted_p is not None}
+    write_suite(claims, adjusted, across_scales(claims), site)
     if waiting:
         print(f"not run yet: {', '.join(waiting)}")
     print("reports/claims.html: written")

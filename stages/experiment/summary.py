@@ -2,17 +2,33 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from itertools import permutations
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from stages.base.contracts.claim import Arm, Claim, Comparison, Cost, Deviation, Run, Summary, Verdict
+from stages.base.contracts.claim import (
+    Accuracy,
+    Across,
+    Arm,
+    Claim,
+    Comparison,
+    Cost,
+    Deviation,
+    Run,
+    SignalToNoise,
+    Size,
+    Summary,
+    Verdict,
+)
 from stages.base.errors import InputError, ParamError
 from stages.base.files import read_json
+from stages.base.params import lookup
 from stages.base.reference import Schema
 from stages.base.scales import leaves
 from stages.base.stats import mean_interval
+from stages.experiment import transfer
 from stages.experiment.arms import compose, differences
 from stages.experiment.declaration import Declaration, MetricFile, read_declaration
 from stages.experiment.metrics import find, of_file
@@ -23,6 +39,7 @@ from stages.experiment.runs.results import Store
 from stages.experiment.sides import instances
 from stages.experiment.verdict import decide
 
+FLOPS = "scaling.plan.budget.flops"
 KEY = 16  # hex digits of a stage instance's key on a page
 
 
@@ -42,7 +59,7 @@ def summarise(path: Path, schema: Schema, store: Store) -> Claim:
         edited = ", ".join(changed_keys(asked, now)) or "its content"
         verdict = decide(asked, None, deviated=edited)
         deviation = Deviation(digest=now.digest, declaration=declaration_text(now))
-    runs = runs_of(asked, folder, rows)
+    runs, (unit, flops) = runs_of(asked, folder, rows), _of_params(asked, schema)
     cost = folder.cost()
     return Claim(
         name=asked.name,
@@ -53,7 +70,8 @@ def summarise(path: Path, schema: Schema, store: Store) -> Claim:
         scale=list(asked.scale),
         rule=asked.rule,
         metric=metric_name(asked.metric),
-        unit=_unit(asked, schema),
+        unit=unit,
+        flops=flops,
         pair=_pair(asked, verdict),
         margin=asked.margin
         or (asked.parsed.threshold if asked.parsed.analysis in ("equivalence", "predicted") else None),
@@ -64,6 +82,8 @@ def summarise(path: Path, schema: Schema, store: Store) -> Claim:
         runs=runs,
         verdict=verdict,
         changes=changes(asked, verdict),
+        signal=signals(runs),
+        sizes=sizes_of(runs),
         cost=Cost(
             executed=len(cost["executed"]),
             reused=len(cost["reused"]),
@@ -81,12 +101,13 @@ def metric_name(metric: str | MetricFile) -> str:
     return of_file(metric).name if isinstance(metric, MetricFile) else metric
 
 
-def _unit(declaration: Declaration, schema: Schema) -> str:
+def _of_params(declaration: Declaration, schema: Schema) -> tuple[str, float | None]:
+    """The metric's unit, and the compute of the planned run."""
     try:
         values = compose(declaration, declaration.baseline, declaration.seed_values()[0], schema)
-        return find(declaration.metric, values).unit
+        return find(declaration.metric, values).unit, lookup(values, FLOPS)
     except ParamError:  # params have changed since it ran
-        return ""
+        return "", None
 
 
 def _pair(declaration: Declaration, verdict: Verdict) -> list[str]:
@@ -190,6 +211,78 @@ def changes(declaration: Declaration, verdict: Verdict) -> list[str]:
                 else f"No number of seeds would see {words} {power}: it takes more items than {items}."
             )
     return told
+
+
+def signals(runs: Sequence[Run]) -> dict[str, SignalToNoise]:
+    found = {}
+    for metric in dict.fromkeys(name for run in runs for name in run.values):
+        values: dict[str, list[float]] = {}
+        for run in runs:
+            if run.status == "finished" and (value := run.values.get(metric)) is not None:
+                values.setdefault(run.arm, []).append(value)
+        try:
+            one = transfer.signal_to_noise(values)
+        except InputError:  # one arm, or one seed
+            continue
+        found[metric] = SignalToNoise(signal=one.signal, seeds=one.seeds, ratio=one.ratio)
+    return found
+
+
+def sizes_of(runs: Sequence[Run]) -> list[Size]:
+    """Of a ladder: what each size that all arms have decides of the order at the largest one."""
+    points: dict[str, dict[float, list[float]]] = {}
+    for run in runs:
+        for compute, loss in run.points if run.status == "finished" else ():
+            points.setdefault(run.arm, {}).setdefault(compute, []).append(loss)
+    if len(points) < 2:
+        return []
+    largest = max(set.intersection(*map(set, points.values())), default=0.0)
+    try:
+        rows = transfer.transfer(points)
+    except InputError:  # arms of other sizes
+        return []
+    return [
+        Size(
+            compute=row.compute,
+            largest=largest,
+            by_size=_accuracy(row.by_size),
+            by_law=_accuracy(row.by_law) if row.by_law else None,
+        )
+        for row in rows
+    ]
+
+
+def across_scales(claims: Sequence[Claim]) -> list[Across]:
+    """Claims that were asked at two scales: the same arms, metric and rule, planned runs of another compute."""
+    found = []
+    for small, large in permutations(claims, 2):
+        same = (small.metric, small.rule, [arm.name for arm in small.arms]) == (
+            large.metric, large.rule, [arm.name for arm in large.arms]
+        )  # fmt: skip
+        if not same or small.flops is None or large.flops is None or small.flops >= large.flops:
+            continue
+        means = [
+            {arm.name: mean for arm in claim.arms if (mean := arm.metrics[claim.metric].mean) is not None}
+            for claim in (small, large)
+            if all(claim.metric in arm.metrics for arm in claim.arms)
+        ]
+        if len(means) < 2 or len(means[0].keys() & means[1].keys()) < 2:
+            continue
+        found.append(
+            Across(
+                small=small.name,
+                large=large.name,
+                metric=small.metric,
+                small_flops=small.flops,
+                large_flops=large.flops,
+                accuracy=_accuracy(transfer.decision_accuracy(*means)),
+            )
+        )
+    return found
+
+
+def _accuracy(found: transfer.Accuracy) -> Accuracy:
+    return Accuracy(**found._asdict())
 
 
 def environment(folder: ClaimFolder, store: Store) -> dict[str, str]:

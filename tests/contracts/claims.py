@@ -106,7 +106,7 @@ def trend(name: str = "sft_size", **changes: Any) -> Claim:
         "arms": arms, "runs": runs, "verdict": verdict, "seeds": seeds, "metric": "sft/right", "rule": "increasing",
         "claim": "More instructions teach more, with falling returns.", "margin": None,
     }  # fmt: skip
-    return claim(name, **base, **changes)
+    return claim(name, **(base | changes))
 
 
 def ladder(name: str = "lstm", **changes: Any) -> Claim:
@@ -150,7 +150,7 @@ def ladder(name: str = "lstm", **changes: Any) -> Claim:
         "rule": "multiplier(transformer, lstm) > 1.2", "claim": "An LSTM needs more compute than a Transformer.",
         "unit": "nats per token", "margin": None, "pair": ["seed"], "source": "",
     }  # fmt: skip
-    return claim(name, **base, **changes)
+    return claim(name, **(base | changes))
 
 
 EXAMPLES: tuple[Callable[..., Claim], ...] = (claim, trend, ladder)

@@ -75,7 +75,7 @@ def test_words_from_outside_stay_words() -> None:
 
 def test_the_suite_groups_by_topic_and_counts_under_holm() -> None:
     suite = [example() for example in claims.EXAMPLES]
-    write_suite(suite, {"dpo_rate": 0.06, "sft_size": 0.0003, "lstm": 0.002}, SITE)
+    write_suite(suite, {"dpo_rate": 0.06, "sft_size": 0.0003, "lstm": 0.002}, [], SITE)
     page = Page(Path("reports/claims.html").read_text(encoding="utf-8"))
     assert not page.open
     for words in ("3 claims, put to the test", "supported 2", "undecided 1", "3 of the claims have a test",
@@ -103,7 +103,7 @@ def test_twice_gives_the_same_bytes() -> None:
         suite = [example() for example in claims.EXAMPLES]
         for claim in suite:
             write_claim(claim, SITE)
-        write_suite(suite, {}, SITE)
+        write_suite(suite, {}, [], SITE)
         return {str(path): path.read_bytes() for path in sorted(Path("reports").rglob("*.*"))}
 
     assert written() == written() and len(written()) == 3 * 3 + 2
@@ -141,7 +141,7 @@ def test_a_claim_without_numbers_has_a_page() -> None:
     claim = claims.claim(verdict=verdict, runs=waiting, arms=arms)
     page = page_of(claim)
     assert "inadmissible" in page.text and "svg" in {tag for tag, _ in page.tags}, "the verdict's mark"
-    write_suite([claim], {}, SITE)
+    write_suite([claim], {}, [], SITE)
 
 
 @given(

@@ -139,6 +139,50 @@ class Cost(Contract):
     judge_usd: float
 
 
+class SignalToNoise(Contract):
+    """How far a claim's arms are apart in a metric, over how far runs are that should be equal; in its unit."""
+
+    signal: float
+    """Standard deviation of the arms' means, free of what seeds add to it."""
+    seeds: float
+    """Pooled standard deviation of an arm's seeds."""
+    ratio: Number
+    """Null where nothing varies between seeds."""
+
+
+class Accuracy(Contract):
+    """Pairs of arms that are in the same order at two scales; ties count a half."""
+
+    share: float
+    right: float
+    pairs: int
+    low: Number
+    high: Number
+    """95 % interval of the share, by the jackknife over arms; null for fewer than four arms."""
+
+
+class Size(Contract):
+    """One size of a ladder held against its largest: what it decides of the arms' order."""
+
+    compute: float
+    largest: float
+    by_size: Accuracy
+    """Ranked by the losses at this size."""
+    by_law: Accuracy | None
+    """Ranked by laws fitted to the sizes up to it; null where they are too few for one."""
+
+
+class Across(Contract):
+    """Two claims of the same arms, metric and rule, at a small and at a large scale (FLOPs of the planned run)."""
+
+    small: str
+    large: str
+    metric: str
+    small_flops: float
+    large_flops: float
+    accuracy: Accuracy
+
+
 class Deviation(Contract):
     """What the declaration says now, if it isn't what the runs were started with."""
 
@@ -157,6 +201,8 @@ class Claim(Contract):
     topic: str
     """Of the lecture: data, tokenizer, model, tuning, alignment, evaluation, systems; "" for none."""
     scale: list[str]
+    flops: Number = None
+    """Compute of the planned pretraining run, as the baseline's params say it; null where they don't."""
     rule: str
     metric: str
     unit: str
@@ -172,6 +218,10 @@ class Claim(Contract):
     verdict: Verdict
     changes: list[str]
     """What would change the verdict; sentences."""
+    signal: dict[str, SignalToNoise] = Field(default_factory=dict)
+    """Metric → how well it tells these arms apart; those with two arms and two seeds of an arm."""
+    sizes: list[Size] = Field(default_factory=list)
+    """Of a ladder: smaller sizes that all arms have, held against the largest."""
     cost: Cost
     declaration: str
     """YAML, as it was when the first run started."""

@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from stages.base.contracts.claim import Claim
+from stages.base.contracts.claim import Across, Claim
 from stages.publishing.claims.figures import probability, sizes
 from stages.publishing.claims.page import (
     MEANINGS,
@@ -19,6 +19,7 @@ from stages.publishing.claims.page import (
     seeds_table,
 )
 from stages.publishing.claims.suite import counted, headline, holm_line
+from stages.publishing.claims.transfer import transfer_view
 
 SPECIAL = re.compile(r"[|\[\]<>`*_\\]")
 CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
@@ -73,7 +74,7 @@ def claim_markdown(claim: Claim) -> str:
     return "\n".join(lines)
 
 
-def suite_markdown(claims: Sequence[Claim], adjusted: Mapping[str, float]) -> str:
+def suite_markdown(claims: Sequence[Claim], adjusted: Mapping[str, float], across: Sequence[Across]) -> str:
     lines = [f"# {headline(claims)}", "", ", ".join(f"{n} {word}" for word, n in counted(claims)), ""]
     if line := holm_line(claims, adjusted):
         lines += [line, ""]
@@ -93,5 +94,9 @@ def suite_markdown(claims: Sequence[Claim], adjusted: Mapping[str, float]) -> st
                 *rows,
                 "",
             ]
+    told = transfer_view(claims, across)
+    lines += ["## Does small predict large?", "", told["pooled"], ""]
+    for content in (told["scales"], told["ladders"], told["signals"]):
+        lines += [*table(content["head"], content["rows"]), ""] if content else []
     lines += [*(f"- {word}: {MEANINGS[word]}" for word, _ in counted(claims)), ""]
     return "\n".join(lines)

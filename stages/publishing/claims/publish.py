@@ -5,7 +5,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from stages.base.contracts.claim import Claim
+from stages.base.contracts.claim import Across, Claim
 from stages.base.errors import InputError
 from stages.base.files import atomic_path, read_json, write_json
 from stages.publishing.claims.markdown import claim_markdown, suite_markdown
@@ -44,11 +44,13 @@ def write_claim(claim: Claim, site: SiteParams) -> None:
     _write(FOLDER / f"{claim.name}.md", claim_markdown(claim))
 
 
-def write_suite(claims: Sequence[Claim], adjusted: Mapping[str, float], site: SiteParams) -> None:
-    """reports/claims.html and .md. `adjusted`: claim → Holm's p over all of them."""
-    view, sections = suite_view(claims, adjusted)
+def write_suite(
+    claims: Sequence[Claim], adjusted: Mapping[str, float], across: Sequence[Across], site: SiteParams
+) -> None:
+    """reports/claims.html and .md. `adjusted`: claim → Holm's p over all of them; `across`: those at two scales."""
+    view, sections = suite_view(claims, adjusted, across)
     _write(REPORTS / "claims.html", render(view | _bar(site) | {"sections": sections}, "claims.html"))
-    _write(REPORTS / "claims.md", suite_markdown(claims, adjusted))
+    _write(REPORTS / "claims.md", suite_markdown(claims, adjusted, across))
 
 
 def _bar(site: SiteParams) -> dict[str, object]:

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, get_args
 
-from stages.base.contracts.claim import Claim, Word
+from stages.base.contracts.claim import Across, Claim, Word
 from stages.publishing.claims.figures import (
     between,
     duration,
@@ -15,11 +15,15 @@ from stages.publishing.claims.figures import (
     sizes,
 )
 from stages.publishing.claims.page import MEANINGS, TOPICS
+from stages.publishing.claims.transfer import transfer_view
 from stages.publishing.html.numbers import Scale, Value, count
 
 
-def suite_view(claims: Sequence[Claim], adjusted: Mapping[str, float]) -> tuple[dict[str, Any], list[tuple[str, str]]]:
-    """The view of claims.html and (id, name) of its sections. `adjusted`: claim → Holm's p over the whole suite."""
+def suite_view(
+    claims: Sequence[Claim], adjusted: Mapping[str, float], across: Sequence[Across]
+) -> tuple[dict[str, Any], list[tuple[str, str]]]:
+    """The view of claims.html and (id, name) of its sections. `adjusted`: claim → Holm's p over the whole suite;
+    `across`: claims that ran at two scales."""
     counts = Counter(claim.verdict.verdict for claim in claims)
     verdicts = [{"word": word, "n": counts[word], "meaning": MEANINGS[word]} for word in get_args(Word) if counts[word]]
     groups: list[dict[str, Any]] = []
@@ -33,9 +37,10 @@ def suite_view(claims: Sequence[Claim], adjusted: Mapping[str, float]) -> tuple[
         "groups": groups,
         "headline": headline(claims),
         "holm": holm_line(claims, adjusted),
+        "transfer": transfer_view(claims, across),
     }
     sections = [(str(group["id"]), str(group["name"])) for group in groups]
-    return view, [*sections, ("reading", "How to read it")]
+    return view, [*sections, ("transfer", "Small and large"), ("reading", "How to read it")]
 
 
 def headline(claims: Sequence[Claim]) -> str:

@@ -185,8 +185,8 @@ class Shipper(Tracker):
         return {}, ""
 
     def settle_parent(self, parent: str, status: str, ended: float) -> None:
-        """RUNNING while a stage runs; else how the last one ended, and when. A pipeline whose params or code were edited
-        in the middle is over."""
+        """RUNNING while a stage runs; else how the last one ended, and when. A pipeline whose params or code were
+        edited in the middle is over."""
         if self._state == (parent, status):
             return
         for run in self.search(self.home, f"{PARENTS} and tags.folder = '{self.folder}' and status = 'RUNNING'"):

@@ -244,12 +244,14 @@ def list_claims(options: argparse.Namespace) -> int:
 
 
 def _verdict(name: str) -> str:
+    from stages.base.store import project_store
+
     try:
-        return json.loads((CLAIMS / f"{name}.json").read_bytes())["verdict"]["verdict"]
+        return json.loads((project_store() / "experiments/claims" / name / "verdict.json").read_bytes())["verdict"]
     except FileNotFoundError:
-        return "not reported"
+        return "not run"
     except (ValueError, KeyError, TypeError):
-        return "unreadable report"
+        return "unreadable verdict"
 
 
 def _register_metrics(actions: argparse._SubParsersAction) -> None:

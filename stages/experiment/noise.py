@@ -121,8 +121,8 @@ def power_of(declaration: Declaration, metric: Metric, known: Known | None) -> t
     if known is None:
         spreads = visible_effect(Noise(1.0), seeds, 1, declaration.alpha, declaration.power)
         return (
-            f"power: the noise of `{metric.name}` was never measured; {seeds} seeds see a difference of {spreads:.1f} "
-            f"standard deviations (of a pair of runs, between seeds) with {power}"
+            f"power: the noise of `{metric.name}` was never measured; {seeds} seeds see, with {power}, a difference of "
+            f"{spreads:.1f} times its own standard deviation between seeds"
         ), []
     noise = Noise(known.seed, known.item, known.residual)
     smallest = visible_effect(noise, seeds, known.items, declaration.alpha, declaration.power)

@@ -260,11 +260,12 @@ def test_a_suite_shares_what_is_equal(project: Path) -> None:
 def test_list_shows_where_each_claim_stands(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     declared(project, "good")
     declared(project, "new")
-    (project / "reports/claims").mkdir(parents=True)
-    (project / "reports/claims/good.json").write_text(json.dumps({"verdict": {"verdict": "supported"}}))
+    folder = project / ".trainyard/experiments/claims/good"
+    folder.mkdir(parents=True)
+    (folder / "verdict.json").write_text(json.dumps({"verdict": "supported"}))
     assert cli.main(["experiment", "list"]) == 0
     first, second = capsys.readouterr().out.splitlines()
-    assert first.split()[:2] == ["good", "supported"] and second.split()[:3] == ["new", "not", "reported"]
+    assert first.split()[:2] == ["good", "supported"] and second.split()[:3] == ["new", "not", "run"]
 
 
 def test_metrics_are_listed_by_form_and_by_name(project: Path, capsys: pytest.CaptureFixture[str]) -> None:

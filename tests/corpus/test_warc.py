@@ -11,6 +11,7 @@ import zlib
 
 import brotli
 import pytest
+import zstandard
 from fastwarc.warc import ArchiveIterator, WarcRecordType
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -360,3 +361,159 @@ def test_brotli_that_begins_like_white_space_is_decoded():
         page = b"<p>" + b"x" * size
         encoder = brotli.Compressor()
         assert decode_content(encoder.process(page) + encoder.flush() + encoder.finish(), "br", 10**6) == page
+
+
+# ------------------------------------------------------------------------------------------ what writers really write
+
+
+@pytest.mark.parametrize("ends", ["\r\n\r\n", "\n\n", "\n\r\n", "\r\n\n", "\r\n\r\r\n"], ids=repr)
+@pytest.mark.parametrize("line", ["\r\n", "\n"], ids=repr)
+def test_an_empty_line_ends_the_header_whatever_the_line_ends_are(tmp_path, ends, line):
+    block = f"HTTP/1.1 200 OK{line}Content-Type: text/html{line}X: y{ends}".encode() + BODY
+    assert [(raw.problem, raw.html) for raw in read(tmp_path, record("http://a/", block))] == [("", BODY)]
+
+
+@pytest.mark.parametrize("types", [
+    ["text/html, charset=utf-8"], ["text/html, text/html; charset=utf-8"], ["text/html charset=utf-8"], ["html"], [],
+    ["text/plain", "text/html"], ["*/*"], ["application/unknown"], ["text/html;"], ["TEXT/HTML;charset"], [""],
+    ["application/xhtml+xml; charset=utf-8"],
+])  # fmt: skip
+def test_what_a_browser_takes_for_html_is_html(tmp_path, types):
+    block = http(BODY, *[f"Content-Type: {one}" for one in types], media="")
+    assert [(raw.problem, raw.html) for raw in read(tmp_path, record("http://a/", block))] == [("", BODY)]
+
+
+def test_what_a_browser_takes_for_something_else_is_not(tmp_path):
+    def of(body: bytes, *headers: str, identified: str = "") -> str:
+        told = [f"WARC-Identified-Payload-Type: {identified}"] if identified else []
+        raw = read(tmp_path, record("http://a/", http(body, *headers, media=""), *told))[0]
+        return raw.problem and f"{raw.problem} {raw.detail}"
+
+    assert of(b"%PDF-1.7 x").startswith("not_html application/pdf")
+    assert of(b'{"html": "<p>"}').startswith("not_html text/plain")
+    assert of(BODY, "Content-Type: text/plain").startswith("not_html text/plain")
+    assert of(BODY, "X-Content-Type-Options: nosniff").startswith("not_html text/plain")
+    assert of(BODY, "Content-Type: text/css, nonsense").startswith("not_html text/css")
+    assert of(b"<section>no tag of the table</section>", identified="text/html") == ""
+    assert of(b"<section>no tag of the table</section>").startswith("not_html text/plain")
+
+
+def test_decoded_bodies_under_any_coding_are_pages(tmp_path):
+    bodies = [BODY, b"\xef\xbb\xbf" + BODY, b"\n " + BODY, "Ein Wort: größer <b>als</b>".encode(), b"caf\xe9 <html>"]
+    for coding in ("gzip", "br", "deflate", "zstd", "windows-1251", "amazon", "gzip, br"):
+        parts = [page("http://a/", body, f"Content-Encoding: {coding}") for body in bodies]
+        assert [(raw.problem, raw.html) for raw in read(tmp_path, *parts)] == [("", body) for body in bodies], coding
+    noise = bytes(range(128, 256)) * 8
+    for coding in ("gzip", "br", "deflate", "zstd", "amazon"):
+        assert read(tmp_path, page("http://a/", noise, f"Content-Encoding: {coding}"))[0].problem == "bad_encoding"
+
+
+def test_zstd_is_undone_within_its_bounds(tmp_path):
+    packed = zstandard.compress(BODY)
+    found = read(
+        tmp_path,
+        page("http://a/", packed, "Content-Encoding: zstd"),
+        page("http://a/", packed[:-9], "Content-Encoding: zstd"),
+        page("http://a/", zstandard.compress(bytes(2**28)), "Content-Encoding: zstd"),
+    )
+    assert [raw.problem for raw in found] == ["", "bad_encoding", "too_large"] and found[0].html == BODY
+
+
+LONG = b"<html><p>" + noise(7, 40_000)
+
+
+@pytest.mark.parametrize("coding", ["", "gzip", "deflate", "br", "zstd"])
+@pytest.mark.parametrize("chunks", [False, True], ids=["whole", "chunked"])
+def test_a_body_that_the_crawler_cut_off_is_kept_up_to_the_cut(tmp_path, coding, chunks):
+    packed = {
+        "": bytes, "gzip": gzip.compress, "deflate": zlib.compress, "br": brotli.compress, "zstd": zstandard.compress
+    }[coding](LONG)  # fmt: skip
+    sent = chunked(packed) if chunks else packed
+    headers = [f"Content-Encoding: {coding}"] * bool(coding) + ["Transfer-Encoding: chunked"] * chunks
+    block = http(sent[: len(sent) // 2], *headers)
+    digest = f"WARC-Payload-Digest: {sha1(LONG)}"  # of the whole
+    for reason in ("length", "time", "disconnect", "unspecified"):
+        [raw] = read(tmp_path, record("http://a/", block, f"WARC-Truncated: {reason}", digest))
+        assert raw.problem == "" and raw.remarks == ("truncated",)
+        assert LONG.startswith(raw.html) and len(raw.html) > (10_000 if coding != "zstd" else -1)
+    if coding or chunks:
+        assert read(tmp_path, record("http://a/", block))[0].problem == "bad_encoding"
+
+
+def test_the_digest_of_the_block_stands_for_the_payload_s(tmp_path):
+    block = http(BODY)
+    good = f"WARC-Payload-Digest: {sha1(block)}"
+    found = read(tmp_path, record("http://a/", block, good), record("http://a/", block + b" ", good))
+    assert [raw.problem for raw in found] == ["", "bad_digest"]
+
+
+def test_resources_are_pages_texts_or_counted(tmp_path):
+    def of(block: bytes, media: str, url: str = "file:///a/b.html", *headers: str) -> bytes:
+        return record(url, block, *headers, kind="resource", media=media)
+
+    found = read(
+        tmp_path,
+        of(b"<p>caf\xe9", "text/html; charset=latin1"),
+        of(b"words", "text/plain"),
+        of(b"\x89PNG", "image/png"),
+        of(BODY, "nonsense"),
+        of(BODY[:50], "text/html", "http://a/", "WARC-Truncated: length"),
+        of(b"User-agent: *", "text/plain", "http://h.example/robots.txt"),
+        of(b"<p>x", "text/html", "http://a/", f"WARC-Payload-Digest: {sha1(b'other')}"),
+        record("http://a/", b"<p>bare", media="text/html"),  # a response of no HTTP, as of ftp
+    )
+    assert [raw.problem for raw in found if isinstance(raw, Raw)] == [
+        "", "", "not_html", "", "", "bad_digest", ""
+    ]  # fmt: skip
+    assert found[0].html == "<p>café".encode() and unwrap(found[1].html) == "words" and found[3].html == BODY
+    assert found[4].remarks == ("truncated",) and found[5] == Robots("h.example", "User-agent: *")
+    assert found[7].html == b"<p>bare"
+
+
+def split_members(data: bytes, *sizes: int) -> bytes:
+    members, start = [], 0
+    for size in (*sizes, len(data)):
+        members.append(gzip.compress(data[start : start + size]))
+        start += size
+    return b"".join(members)
+
+
+@pytest.mark.parametrize("sizes", [(40,), (150, 200, 1), (1,) * 9, (300, 0, 0, 100)], ids=str)
+def test_a_record_over_several_members_is_one(tmp_path, sizes):
+    parts = pages(3)
+    found = read(tmp_path, split_members(parts[0], *sizes), gzip.compress(b""), *map(gzip.compress, parts[1:]))
+    assert [(raw.url, raw.problem) for raw in found] == [(f"http://a/{n}", "") for n in range(3)]
+    whole = b"".join(parts)
+    blocks = split_members(whole, *[1000] * (len(whole) // 1000)) + gzip.compress(b"")  # as bgzip does
+    assert [raw.html for raw in read(tmp_path, blocks)] == [raw.html for raw in found]
+
+
+@COMPRESS
+def test_zeros_at_the_end_are_padding_and_elsewhere_damage(tmp_path, compress):
+    parts = [compress(part) for part in pages(2)]
+    for count in (1, 511, 200_000):
+        assert [raw.problem for raw in read(tmp_path, *parts, bytes(count))] == ["", ""]
+        assert [raw.problem for raw in read(tmp_path, parts[0], bytes(count), parts[1])] == ["", "damaged", ""]
+
+
+@COMPRESS
+@pytest.mark.parametrize("version", [b"WARC/0.17", b"WARC/0.18", b"WARC/1.1", b"WARC/2.0"])
+def test_the_next_record_is_found_in_any_version(tmp_path, compress, version):
+    parts = [compress(part.replace(b"WARC/1.0", version, 1)) for part in pages(3)]
+    assert [raw.problem for raw in read(tmp_path, parts[0], b"junk" + parts[1], parts[2])] == ["", "damaged", "", ""]
+
+
+@COMPRESS
+def test_a_single_record_that_is_cut_off_is_damage_and_no_other_file(tmp_path, compress):
+    found = read(tmp_path, compress(pages(1)[0])[:-700])
+    assert [(raw.problem, raw.where) for raw in found] == [("damaged", "a.warc@0")]
+
+
+def test_wat_files_and_zstd_are_named(tmp_path):
+    info = record("", b"x: y\r\n", kind="warcinfo", media="application/warc-fields")
+    described = record("http://a/", b'{"Envelope": {}}', kind="metadata", media="application/json")
+    with pytest.raises(InputError, match=r"a WAT file"):
+        read(tmp_path, gzip.compress(info), gzip.compress(described))
+    assert [raw.problem for raw in read(tmp_path, info, described, *pages(1))] == [""]
+    with pytest.raises(InputError, match=r"zstd -dc"):
+        read(tmp_path, zstandard.compress(b"".join(pages(1))))

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
-from stages.base.errors import ParamError
+from stages.base.errors import InputError, ParamError
 from stages.base.params import lookup, nearest
 from stages.base.pipeline import Declared, read_pipeline
 from stages.experiment.runs.objects import MissingObject
@@ -74,7 +74,7 @@ def params_text(root: Path, values: dict[str, Any]) -> str:
     own = path.read_text(encoding="utf-8") if path.is_file() else ""
     if own not in _PARSED:
         _PARSED[own] = yaml.load(own, Loader)
-    return own if _PARSED[own] == values else json.dumps(values, indent=1, ensure_ascii=False) + "\n"
+    return own if _PARSED[own] == values else json.dumps(values, ensure_ascii=False) + "\n"
 
 
 _PARSED: dict[str, Any] = {}
@@ -176,7 +176,8 @@ def resolve(run: Run, store: Store, *, forecast: bool = False) -> Resolved:
     """Which instances of a run are known and which must run.
 
     An instance has a key when all it reads has been made. forecast: keys of the others are made up from the keys of
-    what they stand on, so that they can be counted, each once; `store.expect` says what a check will write.
+    what they stand on, so that they can be counted, each once; a stage that reads the whole of params.yaml is taken to
+    write what it wrote for other params (`store.expect`).
     """
     graph = run.graph
     places = [Place(one) for one in graph.instances]
@@ -188,7 +189,9 @@ def resolve(run: Run, store: Store, *, forecast: bool = False) -> Resolved:
         except _Unmade:
             continue
         except MissingObject:  # the list of files of a folder is gone: whoever wrote it writes it again
-            needed |= {maker for source in graph.sources[index] for maker, _, _ in source.makers}
+            needed.update(
+                maker for source in graph.sources[index] for maker in _incomplete(source, places, store, needed)
+            )
             continue
         params = {section: lookup(run.values, section) for section in one.params}
         place.key = key_of(one.cmd, place.deps, params)
@@ -199,10 +202,10 @@ def resolve(run: Run, store: Store, *, forecast: bool = False) -> Resolved:
             continue
         needed.add(index)
         if forecast:
-            # What reads the whole of params.yaml is taken to write the same for params of the same shape.
-            shape = _shape(run, one, place, params) if PARAMS in one.deps else None
-            expected = store.expect(shape) if shape else None
-            place.outs = expected or {out: f"{UNKNOWN}{shape or place.key}/{out}" for out in one.outs}
+            whole = PARAMS in one.deps
+            origin = shape_of_place(run, place) if whole else place.key
+            expected = store.expect(origin) if whole else None
+            place.outs = expected or {out: f"{UNKNOWN}{origin}/{out}" for out in one.outs}
         elif not exact:
             place.key = None
     _add_missing(graph, places, needed, store)
@@ -232,7 +235,11 @@ def digest(source: Source, places: Sequence[Place], store: Store, run: Run) -> s
         return UNKNOWN + hashlib.sha256(json.dumps([source.inner, parts]).encode()).hexdigest()
     if len(parts) == 1 and not parts[0][0]:
         md5 = parts[0][1]
-        return store.objects.within(md5, source.inner) if source.inner else md5
+        try:
+            return store.objects.within(md5, source.inner) if source.inner else md5
+        except InputError:
+            label = places[source.makers[0][0]].instance.label
+            raise InputError(f"{source.path}: stage `{label}` ended without writing it") from None
     return store.objects.union(parts)
 
 
@@ -256,7 +263,8 @@ def _incomplete(source: Source, places: Sequence[Place], store: Store, needed: C
     ]
 
 
-def _shape(run: Run, one: Declared, place: Place, params: Mapping[str, Any]) -> str:
+def shape_of_place(run: Run, place: Place) -> str:
     """What the outs of a stage that reads the whole of params.yaml are taken to depend on: all else, and which
     instances there are."""
-    return shape_of(one.cmd, place.deps, params, run.graph.labels)
+    params = {section: lookup(run.values, section) for section in place.instance.params}
+    return shape_of(place.instance.cmd, place.deps, params, run.graph.labels)

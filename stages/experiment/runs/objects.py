@@ -99,7 +99,8 @@ class Objects:
         return self._trees[digest]
 
     def within(self, digest: str, inner: str) -> str:
-        """The digest of a file or folder inside a folder. Raises MissingObject, also for what isn't in it."""
+        """The digest of a file or folder inside a folder. Raises MissingObject where the cache doesn't hold the folder,
+        InputError where the folder has no such file."""
         key = (digest, inner)
         if key not in self._digests:
             found = [entry for entry in self.tree(digest) if entry["relpath"] == inner]
@@ -109,7 +110,7 @@ class Objects:
                 if entry["relpath"].startswith(f"{inner}/")
             ]
             if not found and not below:
-                raise MissingObject(f"{digest}: no {inner}")
+                raise InputError(f"{inner}: is not among the files of the folder that should hold it")
             self._digests[key] = found[0]["md5"] if found else self._keep(below)
         return self._digests[key]
 

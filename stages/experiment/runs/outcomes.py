@@ -229,7 +229,7 @@ def _dollars(outs: Mapping[str, str], store: Store) -> float:
         try:
             md5 = store.objects.within(folder, "metrics.json") if folder.endswith(".dir") else ""
             told = json.loads(store.objects.path(md5).read_bytes()) if md5 else {}
-        except (MissingObject, FileNotFoundError, ValueError):
+        except (MissingObject, InputError, FileNotFoundError, ValueError):
             continue
         paid += sum(float(value or 0) for key, value in told.items() if key == "usd" or key.endswith("_usd"))
     return paid

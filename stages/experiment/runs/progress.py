@@ -51,15 +51,17 @@ class ProgressPage:
         runs, ended = sum(total for _, total in tally.runs.values()), sum(done for done, _ in tally.runs.values())
         since = tally.executed[self._executed_then :]
         left = max(0, len(self._plan.to_run) - len(since))
-        seconds = sum(one.wall_seconds or 0.0 for one in self._plan.to_run) - sum(
-            one.wall_seconds or 0 for one in since
-        )
-        eta = f", {clock(seconds / self._workers)} left" if left and seconds > 0 else ""
+        own = {one.key for one in tally.executed}
+        reused = sum(one.key not in own for one in self._plan.reused)
+        expected = sum(one.wall_seconds or 0.0 for one in self._plan.to_run)
+        seconds = expected - sum(one.wall_seconds or 0.0 for one in since)
+        untimed = any(one.wall_seconds is None for one in self._plan.to_run)
+        eta = f", {'more than ' * untimed}{clock(seconds / self._workers)} left" if left and seconds > 0 else ""
         failed = f", {len(tally.failed)} failed" if tally.failed else ""
         running = ", ".join(label for label, _ in tally.running)
         lines = [
             f"experiments: {ended} of {runs} runs{failed}; stages: {len(tally.executed)} run, "
-            f"{len(self._plan.reused)} reused, {left} left; {clock(now - self._start)}{eta}"
+            f"{reused} reused, {left} left; {clock(now - self._start)}{eta}"
             + (f"; now {running}" if running and not self._terminal else "")
         ]
         if not self._terminal:

@@ -1,5 +1,6 @@
 """What is known already: the stages of dvc.lock, and the instances that experiments have run."""
 
+import contextlib
 import hashlib
 import json
 import statistics
@@ -139,15 +140,24 @@ class Store:
 
     def expect(self, shape: str) -> dict[str, str] | None:
         """What an instance that reads the whole of params.yaml is likely to write: what one of this shape wrote."""
+        if shape not in self._shapes:
+            with contextlib.suppress(FileNotFoundError, ValueError):
+                self._shapes[shape] = json.loads(self._shape_file(shape).read_bytes())
         outs = self._shapes.get(shape)
-        return outs if outs and all(self._listed(md5) for md5 in outs.values()) else None
+        return outs if outs and all(map(self._listed, outs.values())) else None
 
-    def remember_shape(self, shape: str, outs: dict[str, str]) -> None:
-        self._shapes.setdefault(shape, outs)
+    def put_shape(self, shape: str, outs: dict[str, str]) -> None:
+        if self._shapes.get(shape) != outs:
+            self._shapes[shape] = outs
+            with atomic_path(self._shape_file(shape)) as temporary:
+                temporary.write_text(json.dumps(outs), encoding="utf-8")
+
+    def _shape_file(self, shape: str) -> Path:
+        return self.folder / "shapes" / f"{shape}.json"
 
     def _listed(self, md5: str) -> bool:
         try:
-            return not md5.endswith(".dir") or bool(self.objects.tree(md5) is not None)
+            return not md5.endswith(".dir") or self.objects.tree(md5) is not None
         except MissingObject:
             return False
 

@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from stages.base.errors import InputError, TrainyardError
-from stages.experiment.runs.graph import Graph, Place, Run, resolve
+from stages.experiment.runs.graph import Graph, Place, Run, resolve, shape_of_place
 from stages.experiment.runs.objects import MissingObject
-from stages.experiment.runs.results import Result, Store
+from stages.experiment.runs.results import PARAMS, Result, Store
 from stages.experiment.runs.sandbox import collect, discard, last_words, prepare
 from stages.experiment.runs.workers import Ended, Job, Workers
 
@@ -102,11 +102,17 @@ class Scheduler:
 
     def _advance(self, run: Run, done: Callable[[Finished], None]) -> None:
         """Find out what a run waits for now."""
-        resolved = resolve(run, self._store)
+        try:
+            resolved = resolve(run, self._store)
+        except InputError as error:
+            self._end(Finished(run, {}, "dvc.yaml", str(error)), done)
+            return
         keys = {place.instance.label: place.key for place in resolved.places if place.key}
         if resolved.done:
             self._end(Finished(run, keys), done)
             return
+        if not resolved.ready:
+            raise RuntimeError(f"{run.name}: nothing can run, and {len(resolved.needed)} instances have to")
         for index in resolved.ready:
             place = resolved.places[index]
             assert place.key is not None
@@ -217,6 +223,8 @@ class Scheduler:
             "first_run": {"arm": task.run.arm, "seed": dict(task.run.seed)},
         }
         self._store.put(result, facts)
+        if PARAMS in task.place.deps:
+            self._store.put_shape(shape_of_place(task.run, task.place), outs)
         self._store.note_timing(one.label, one.cmd, task.run.scale, ended.cpu_seconds, ended.wall_seconds)
         self.tally.executed.append(result)
         discard(task.job)

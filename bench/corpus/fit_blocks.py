@@ -75,8 +75,11 @@ def label(page: dict) -> Labelled | None:
     from stages.corpus.pages.block_features import features
     from stages.corpus.pages.block_names import scanned
     from stages.corpus.pages.block_text import prose, serialised
+    from stages.corpus.pages.rewriting import rewrite
 
-    markup = serialised(HTMLTree.parse(page["html"]))
+    tree = HTMLTree.parse(page["html"])
+    rewrite(tree, page["html"].encode("utf-8", "replace").lower())
+    markup = serialised(tree)
     blocks, containers = scanned(markup)
     if not len(blocks):
         return None

@@ -7,13 +7,32 @@ from resiliparse.parse.html import HTMLTree
 
 from stages.corpus.pages.block_features import FEATURE_NAMES, features
 from stages.corpus.pages.block_model import data_tables, vote
-from stages.corpus.pages.block_names import INLINE_TAGS, NAME_KEYS, NAME_VALUES, NAMES, VOID_TAGS, name_table, scanned
+from stages.corpus.pages.block_names import BLOCK_TAGS, NAME_KEYS, NAME_VALUES, NAMES, VOID_TAGS, name_table, scanned
 from stages.corpus.pages.block_scan import name_hash
 from stages.corpus.pages.block_text import prose, serialised
 from stages.corpus.pages.block_weights import WEIGHTS
 
-INLINE, VOID = frozenset(INLINE_TAGS.split()), frozenset(VOID_TAGS.split())
-TAGS = ("div", "p", "ul", "li", "table", "h2", "section", "nav", "b", "span", "a", "em", "br", "hr", "img", "pre")
+BLOCK_LEVEL, VOID = frozenset(BLOCK_TAGS.split()), frozenset(VOID_TAGS.split())
+TAGS = (
+    "div",
+    "p",
+    "ul",
+    "li",
+    "table",
+    "h2",
+    "section",
+    "nav",
+    "b",
+    "span",
+    "a",
+    "em",
+    "br",
+    "hr",
+    "img",
+    "pre",
+    "x-y",
+    "ruby",
+)
 TEXTS = (
     "word",
     " ",
@@ -47,7 +66,7 @@ class Walk:
             self._text += [(sign, self._linked) for sign in node.node_value]
         elif tag == "br":
             self._text.append((" ", False))
-        elif tag in INLINE:
+        elif tag not in BLOCK_LEVEL and not tag.startswith("#"):
             was, self._linked = self._linked, tag == "a" or self._linked
             self._children(node)
             self._linked = was

@@ -12,7 +12,8 @@ from stages.base import schemas
 from stages.base.engine import map_batches
 from stages.corpus import extract
 from stages.corpus.extract import ExtractParams, extract_text
-from stages.corpus.pages.html_text import depth, links, normalise
+from stages.corpus.pages.html_text import links, normalise
+from stages.corpus.pages.nesting import depth
 from stages.corpus.pages.page import extract_page
 from stages.corpus.sources.charset import decode_page
 from stages.corpus.sources.occurrences import document_id

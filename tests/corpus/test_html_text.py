@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bench.corpus.extraction import article_pages, f1, precision_recall
-from stages.corpus.pages.html_text import depth, extract, extract_text, normalise
+from stages.corpus.pages.html_text import extract, extract_text, normalise
+from stages.corpus.pages.nesting import depth
 from stages.corpus.sources.charset import decode_page
 from stages.corpus.sources.raw import wrap
 

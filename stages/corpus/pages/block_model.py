@@ -1,7 +1,7 @@
 """Which text blocks of a page are its content: a logistic regression over `block_features`, then a vote in each unit.
 
 A unit is a data table, a list or a piece of code: kept or dropped as a whole, for a table without its short cells is no
-table. Layout tables, lists of long texts and lists inside tables are no units.
+table. Layout tables, tables with code of several lines, lists of long texts and lists inside tables are no units.
 """
 
 import numba
@@ -47,6 +47,7 @@ def data_tables(blocks: np.ndarray, containers: np.ndarray) -> np.ndarray:
     layout = np.zeros(len(containers), bool)
     layout[tables[containers["parent"][(containers["kind"] & TABLE) != 0]]] = True
     layout[tables[rows[blocks["chars"] > LONGEST]]] = True
+    layout[tables[rows[(blocks["feeds"] > 0) & (containers["kinds"][rows] & CODE != 0)]]] = True
     layout[tables[np.bincount(cells[rows], minlength=len(containers)) > CELL_BLOCKS]] = True
     table = tables[rows]
     return np.where(layout[table] | (cells[rows] < table), 0, table)

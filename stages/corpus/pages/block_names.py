@@ -2,20 +2,22 @@
 
 import numpy as np
 
-from stages.corpus.pages.block_scan import BLOCK, BREAK, CONTAINER, INLINE, LINK, VOID, name_hash, scan
+from stages.corpus.pages.block_scan import BLOCK, BLOCK_LEVEL, BREAK, BUTTON, CONTAINER, LINK, VOID, name_hash, scan
 
 TABLE = 1 << 12  # slots, a power of two with room to spare
 
 # Elements without text for readers; they leave the tree before it is scanned.
 REMOVED = (
-    "head,script,style,noscript,template,svg,iframe,object,embed,select,textarea,input,canvas,video,audio,map,dialog,"
-    "plaintext,xmp,noembed,noframes"
+    "head,script,style,noscript,template,svg,iframe,object,embed,select,textarea,input,canvas,video,audio,datalist,"
+    "dialog,plaintext,xmp,noembed,noframes"
 )
-INLINE_TAGS = (
-    "a abbr acronym b bdi bdo big br center cite code data del dfn em font i img ins kbd label link mark meta nobr q s "
-    "samp small span strike strong sub sup time tt u var wbr"
+# Elements that stand on lines of their own (HTML Standard, 15.3: `display: block` and the parts of lists and tables).
+BLOCK_TAGS = (
+    "address article aside blockquote body caption center col colgroup dd details dir div dl dt fieldset figcaption "
+    "figure footer form frame frameset h1 h2 h3 h4 h5 h6 header hgroup hr html legend li listing main menu nav ol "
+    "optgroup option p pre search section summary table tbody td tfoot th thead tr ul"
 )
-VOID_TAGS = "area base basefont bgsound col embed frame hr input keygen param source track"
+VOID_TAGS = "col frame hr"  # of these
 
 # Elements that a block can stand in; h1 to h6 share one, as td and th do.
 KINDS = (
@@ -23,7 +25,7 @@ KINDS = (
     "blockquote", "button", "heading", "li", "p", "cell", "dl", "pre", "figcaption", "details", "address", "tr", "div",
     "h1", "h2",
 )  # fmt: skip
-ALIASES = {"heading": "h3 h4 h5 h6", "cell": "td th", "dl": "dt dd"}
+ALIASES = {"heading": "h3 h4 h5 h6", "cell": "td th", "dl": "dl dt dd", "ul": "ul menu dir"}
 
 # Words in the names that authors give to elements (class, id, role, itemprop), by what they tell.
 NAMES = {
@@ -64,15 +66,17 @@ def table(entries: dict[str, int]) -> tuple[np.ndarray, np.ndarray]:
 
 
 def tag_table() -> tuple[np.ndarray, np.ndarray]:
-    """What a tag is: one of KINDS, and whether it is inline or void."""
-    entries = dict.fromkeys(INLINE_TAGS.split(), INLINE) | dict.fromkeys(VOID_TAGS.split(), VOID)
-    entries |= {"a": INLINE | LINK, "br": INLINE | BREAK}
+    """What a tag is: one of KINDS, block-level or not, void or not."""
     bits = {kind: 1 << place for place, kind in enumerate(KINDS)}
-    entries |= {kind: bit for kind, bit in bits.items() if kind not in ALIASES or kind == "dl"}
-    entries |= {tag: bits[kind] for kind, tags in ALIASES.items() for tag in tags.split()}
+    entries = dict.fromkeys(BLOCK_TAGS.split(), BLOCK_LEVEL)
+    for kind in KINDS:
+        for tag in ALIASES.get(kind, kind).split():
+            entries[tag] = BLOCK_LEVEL | bits[kind]
+    for tag in VOID_TAGS.split():
+        entries[tag] |= VOID
     for heading in ("h1", "h2"):
         entries[heading] |= bits["heading"]
-    return table(entries)
+    return table(entries | {"a": LINK, "br": BREAK, "button": BLOCK_LEVEL | BUTTON | bits["button"]})
 
 
 def name_table() -> tuple[np.ndarray, np.ndarray]:

@@ -11,8 +11,9 @@ keeps compiled code until the file of the kernel changes, whatever it had import
 import numba
 import numpy as np
 
-# Flags of a tag; the lower bits say which of `block_names.KINDS` it is.
-INLINE, VOID, LINK, BREAK = 1 << 40, 1 << 41, 1 << 42, 1 << 43
+# Flags of a tag; the lower bits say which of `block_names.KINDS` it is. A tag that isn't block-level is inline: so is
+# one that nobody knows, as in CSS.
+BLOCK_LEVEL, VOID, LINK, BREAK, BUTTON = 1 << 40, 1 << 41, 1 << 42, 1 << 43, 1 << 44
 KINDS_MASK = (1 << 40) - 1
 
 BLOCK = np.dtype(
@@ -25,6 +26,7 @@ BLOCK = np.dtype(
         ("link_chars", np.int64),
         ("links", np.int64),
         ("words", np.int64),
+        ("feeds", np.int64),  # line feeds and breaks between them
         ("commas", np.int64),
         ("sentences", np.int64),
         ("capitals", np.int64),
@@ -38,6 +40,7 @@ BLOCK = np.dtype(
 )
 CONTAINER = np.dtype(  # numbered in document order; number 0 is the page itself
     [
+        ("place", np.int64),  # the byte where its start tag begins
         ("tag", np.int64),  # hash of its name
         ("parent", np.int64),
         ("depth", np.int64),
@@ -69,6 +72,7 @@ CLASS, ID, ROLE, ITEMPROP, STYLE, HIDDEN, ARIA_HIDDEN = (
     name_hash(name) for name in ("class", "id", "role", "itemprop", "style", "hidden", "aria-hidden")
 )
 LONGEST_NAME = 400  # bytes of an attribute that are read for words
+LONGEST_BUTTON = 400  # bytes of a button within a sentence
 
 
 @numba.njit(cache=True)
@@ -168,6 +172,20 @@ def _count(block, byte, lead, linked):
 
 
 @numba.njit(cache=True)
+def _text_follows(markup, at):
+    """Whether text stands right behind the end tag of the button that is open at a place."""
+    size = min(len(markup), at + LONGEST_BUTTON)
+    while at + 8 < size:
+        if markup[at] == LESS and markup[at + 1] == SLASH and markup[at + 2] == 98 and markup[at + 3] == 117:  # </bu
+            at += 9
+            while at < size and markup[at] <= SPACE:
+                at += 1
+            return at < size and markup[at] != LESS
+        at += 1
+    return False
+
+
+@numba.njit(cache=True)
 def scan(markup, tag_keys, tag_values, name_keys, name_values, hidden, blocks, containers):
     """Fill `blocks` and `containers`, zeroed, with a row for every `<` and two more; (rows used of each).
 
@@ -177,7 +195,7 @@ def scan(markup, tag_keys, tag_values, name_keys, name_values, hidden, blocks, c
     containers[0].parent = -1
     made, found, current, links, at = 1, 0, 0, 0, 0
     block = blocks[0]
-    empty, gap, lead = True, False, 0  # of the block: no text yet; white space before; its last character
+    empty, gap, lead, feeds = True, False, 0, 0  # no text yet; white space and feeds before; the last character
     while at <= size:
         byte = np.int64(markup[at]) if at < size else LESS  # the end closes the last block
         if byte == LESS:
@@ -193,12 +211,18 @@ def scan(markup, tag_keys, tag_values, name_keys, name_values, hidden, blocks, c
             while end < size and markup[end] != GREATER:
                 end += 1
             tag = _find(key, tag_keys, tag_values)
-            if at < size and tag & INLINE:
+            # A button within a sentence belongs to it, one among others is a block of its own.
+            if tag & BUTTON and (
+                containers[current].tag != key if closing else not empty or _text_follows(markup, end + 1)
+            ):
+                tag = 0
+            if at < size and not tag & BLOCK_LEVEL:
                 if tag & LINK:
                     links = max(links - 1, 0) if closing else links + 1  # the parser lets links stand in links
                     block.links += not closing
                 elif tag & BREAK:
                     gap = True
+                    feeds += 1
                 at = end + 1
                 continue
             if not empty:
@@ -209,7 +233,7 @@ def scan(markup, tag_keys, tag_values, name_keys, name_values, hidden, blocks, c
                 found += 1
                 block = blocks[found]
             block.links = 0
-            empty, gap, lead = True, False, 0
+            empty, gap, lead, feeds = True, False, 0, 0
             if at >= size:
                 break
             if closing:
@@ -219,7 +243,7 @@ def scan(markup, tag_keys, tag_values, name_keys, name_values, hidden, blocks, c
                     current = containers[current].parent
             elif not tag & VOID:
                 row, around = containers[made], containers[current]
-                row.tag, row.parent, row.depth = key, current, around.depth + 1
+                row.place, row.tag, row.parent, row.depth = at, key, current, around.depth + 1
                 row.kind = tag & KINDS_MASK
                 row.kinds = around.kinds | row.kind
                 row.own_names = _attribute_bits(markup, here, end, name_keys, name_values, hidden)
@@ -239,6 +263,7 @@ def scan(markup, tag_keys, tag_values, name_keys, name_values, hidden, blocks, c
         if byte <= SPACE:
             block.sentences += not gap and lead in (33, 46, 63)
             gap = True
+            feeds += byte == 10
             at += width
             continue
         if empty:
@@ -249,7 +274,9 @@ def scan(markup, tag_keys, tag_values, name_keys, name_values, hidden, blocks, c
             block.chars += 1
             block.link_chars += links > 0
             block.words += 1
+            block.feeds += feeds
         empty = gap = False
+        feeds = 0
         lead = _count(block, byte, lead, links > 0)
         at += width
         block.end = at

@@ -2,14 +2,15 @@
 
 import re
 
-import numba
 import numpy as np
 from resiliparse.parse.html import HTMLTree
 
+from stages.corpus.pages.block_grid import Grid
+from stages.corpus.pages.block_lists import OL, UL, list_depths, marks
 from stages.corpus.pages.block_model import CELL, innermost, kept
 from stages.corpus.pages.block_names import REMOVED, bit, scanned
 
-LI, OL, UL, PRE, ROW = (bit(kind) for kind in ("li", "ol", "ul", "pre", "tr"))
+LI, PRE, ROW = (bit(kind) for kind in ("li", "pre", "tr"))
 BREAK = re.compile(r"<br[^>]*>")
 MAX_INDENT = 20  # levels of a list that are shown: indentation must not multiply a text
 TAG = re.compile(r"<!--.*?-->|<[^>]*>", re.DOTALL)
@@ -34,26 +35,6 @@ def prose(markup: str) -> str:
 def code(markup: str) -> str:
     """A block inside <pre>, indentation and all."""
     return text_of(BREAK.sub("\n", markup)).strip("\n").rstrip()
-
-
-def ordinals(containers: np.ndarray, mask: int) -> tuple[dict[int, int], dict[int, int]]:
-    """(The place of each container of a kind among its siblings of that kind, from 0; how many a parent has)."""
-    places: dict[int, int] = {}
-    counts: dict[int, int] = {}
-    rows = np.flatnonzero(containers["kind"] & mask)
-    for row, parent in zip(rows.tolist(), containers["parent"][rows].tolist(), strict=True):
-        places[row] = counts.get(parent, 0)
-        counts[parent] = places[row] + 1
-    return places, counts
-
-
-@numba.njit(cache=True)
-def list_depths(containers, lists):
-    """How many lists each container stands in."""
-    depths = np.zeros(len(containers), np.int64)
-    for row in range(1, len(containers)):
-        depths[row] = depths[containers[row].parent] + (containers[row].kind & lists != 0)
-    return depths
 
 
 def serialised(tree: HTMLTree) -> bytes:
@@ -89,9 +70,9 @@ class Renderer:
         items, codes = self._items[rows].tolist(), self._code[rows].tolist()
         if tables.any():
             self._cells, self._rows = innermost(self._containers, CELL), innermost(self._containers, ROW)
-            self._columns, self._widths = ordinals(self._containers, CELL)
+            self._grid = Grid(self._markup, self._containers)
         if any(items):
-            self._numbers, _ = ordinals(self._containers, LI)
+            self._marks = marks(self._markup, self._containers)
             self._depths = list_depths(self._containers, UL | OL)
         spans = blocks[["origin", "start", "end"]].tolist()
         seen: set[int] = set()  # items that have their mark
@@ -106,10 +87,8 @@ class Renderer:
                 if tr != line_row or before[2] != table:
                     self._end_row(line)
                     self._gap("\n" if before[2] == table else "\n\n")
-                    line, line_row = [""] * self._widths.get(tr, 1), tr
-                column = min(self._columns.get(cell, 0), len(line) - 1)
-                text = prose(self._slice(start, end)).replace("\n", " ")
-                line[column] = f"{line[column]} {text}".strip()
+                    line, line_row = self._grid.line(tr), tr
+                self._grid.write(line, cell, prose(self._slice(start, end)).replace("\n", " "))
             else:
                 self._end_row(line)
                 line, line_row = [], 0
@@ -134,10 +113,8 @@ class Renderer:
 
     def _item(self, text: str, item: int, seen: set[int]) -> str:
         """A block of a list: the first of an item has its mark, the others stand under it."""
-        parent = int(self._containers["parent"][item])
-        ordered = bool(self._containers["kind"][parent] & OL)
         indent = "  " * min(max(int(self._depths[item]) - 1, 0), MAX_INDENT)
-        mark = f"{self._numbers[item] + 1}. " if ordered else "- "
+        mark = self._marks[item]
         if item in seen:
             return indent + " " * len(mark) + text
         seen.add(item)

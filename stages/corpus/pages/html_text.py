@@ -5,36 +5,20 @@
 blocks of Resiliparse's tree. docs/corpus_extraction.md has the figures.
 """
 
-import re
 from typing import Literal
 
 from resiliparse.extract.html2text import extract_plain_text
 from resiliparse.parse.html import HTMLTree
 
 from stages.corpus.pages.links import links, tree_links
-from stages.corpus.pages.mathematics import write_latex
+from stages.corpus.pages.rewriting import rewrite
 from stages.corpus.pages.text import normalise, paragraphs, protect, rows, unprotect
 from stages.corpus.sources.charset import decode_page
 from stages.corpus.sources.raw import unwrap
 
-__all__ = ["Mode", "depth", "extract", "extract_text", "links", "normalise"]
+__all__ = ["Mode", "extract", "extract_text", "links", "normalise"]
 Mode = Literal["volume", "fast", "precision", "blocks"]
-# Not <tr>, <td> or <li>: their end tags may be left out, and they nest no deeper than their tables and lists.
-CONTAINERS = re.compile(
-    rb"<(/?)(?:div|span|table|ul|ol|dl|blockquote|section|article|main|font|center|b|i|em|form"
-    rb"|nav|header|footer|aside|details|figure|pre)[\s/>]",
-    re.IGNORECASE,
-)
 SHALLOW_LISTS = "body>ul,body>*>ul,body>*>*>ul"
-
-
-def depth(page: bytes) -> int:
-    """A bound on how deeply containers are nested, in one pass: opening tags minus closing tags, at the most."""
-    open_tags = deepest = 0
-    for match in CONTAINERS.finditer(page):
-        open_tags = max(0, open_tags - 1) if match[1] else open_tags + 1
-        deepest = max(deepest, open_tags)
-    return deepest
 
 
 def deepen_lists(tree: HTMLTree) -> None:
@@ -53,9 +37,9 @@ def deepen_lists(tree: HTMLTree) -> None:
             wrapper.append_child(listing)
 
 
-def main_text(html: str, tree: HTMLTree, url: str, mode: Mode) -> str:
+def main_text(html: str, tree: HTMLTree, markup: bytes, url: str, mode: Mode) -> str:
     """The main text of a page as the chosen extractor gives it. The tree is the page's, and is changed."""
-    has_math = write_latex(tree)
+    changed = rewrite(tree, markup)
     if mode == "blocks":
         from stages.corpus.pages.block_text import main_content
 
@@ -71,7 +55,7 @@ def main_text(html: str, tree: HTMLTree, url: str, mode: Mode) -> str:
         import trafilatura
 
         lines = trafilatura.extract(
-            str(tree.document) if has_math or has_code else html,
+            str(tree.document) if changed or has_code else html,
             url=url or None,
             fast=mode == "fast",
             favor_precision=mode == "precision",
@@ -81,12 +65,13 @@ def main_text(html: str, tree: HTMLTree, url: str, mode: Mode) -> str:
     return unprotect(text) if has_code else text
 
 
-def parse(html: bytes) -> tuple[str, HTMLTree]:
-    """(The page decoded, its tree), without NUL bytes."""
+def parse(html: bytes) -> tuple[str, HTMLTree, bytes]:
+    """(The page decoded, its tree, its bytes in lower case), without NUL bytes."""
     page = decode_page(html)
     if b"\0" in html:
         page = page.replace("\0", "")
-    return page, HTMLTree.parse(page)
+        html = page.encode("utf-8", "replace")
+    return page, HTMLTree.parse(page), html.lower()
 
 
 def extract(html: bytes, url: str, mode: Mode) -> tuple[str, list[str]]:
@@ -99,9 +84,9 @@ def extract(html: bytes, url: str, mode: Mode) -> tuple[str, list[str]]:
     plain = unwrap(html)
     if plain is not None:
         return normalise(plain), []
-    page, tree = parse(html)
+    page, tree, markup = parse(html)
     found = tree_links(tree, url)
-    return normalise(main_text(page, tree, url, mode)), found
+    return normalise(main_text(page, tree, markup, url, mode)), found
 
 
 def extract_text(html: bytes, url: str = "", mode: Mode = "fast") -> str:

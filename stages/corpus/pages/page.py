@@ -7,8 +7,9 @@ import json
 from typing import NamedTuple
 
 from stages.corpus.pages import signals
-from stages.corpus.pages.html_text import Mode, depth, extract
+from stages.corpus.pages.html_text import Mode, extract
 from stages.corpus.pages.licence import declared_licence
+from stages.corpus.pages.nesting import too_deep
 from stages.corpus.sources.charset import decode_page
 from stages.corpus.sources.raw import unwrap
 
@@ -43,7 +44,7 @@ def extract_page(html: bytes, url: str, bounds: Bounds) -> Extracted:
     plain = unwrap(html) is not None
     if not plain and html.count(b"<") > bounds.max_tags:
         return lost("too_many_tags")
-    if not plain and depth(html) > bounds.max_nesting:
+    if not plain and too_deep(html, bounds.max_nesting):
         return lost("too_deep")
     try:
         text, links = extract(html, url, bounds.mode)

@@ -68,8 +68,8 @@ def paragraphs(text: str) -> str:
 
 
 def normalise(text: str) -> str:
-    """NFC, no control characters, no trailing blanks, paragraphs separated by exactly one blank line."""
-    text = CONTROL.sub("", text.replace("\r\n", "\n").replace("\r", "\n"))
+    """NFC, no control characters or soft hyphens, no trailing blanks, exactly one blank line between paragraphs."""
+    text = CONTROL.sub("", text.replace("\u00ad", "").replace("\r\n", "\n").replace("\r", "\n"))
     if MAY_HOLD_MARKS.search(text):
         text = MARK_RUN.sub(r"\1", text)
     text = unicodedata.normalize("NFC", text)

@@ -6,25 +6,23 @@ compare page then shows what the claim is about. The verdict stands on the exper
 
 import time
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stages.base.contracts.claim import Arm, Claim, Run
-from stages.base.errors import InputError
 from stages.base.files import write_json
 from stages.base.store import project_store
+from stages.publishing.claims.publish import read_claim
 from stages.publishing.tracking import shipping
 from stages.publishing.tracking.view import KIND, saved_view
 
 if TYPE_CHECKING:
     from stages.publishing.tracking.client import Tracker
 
-PUBLISHED = Path("reports", "claims")
 RUNS = "mlflow.json"  # in a claim's folder: arm → run id, for the links of its page
 
 
 def ship_claim(tracker: "Tracker", name: str) -> str:
-    """Ship one claim; what it says now takes the place of what was shipped of it before. Returns a line of text.
+    """Ship one claim of reports/claims/; what it says now takes the place of what was shipped of it. Returns a line.
 
     Raises InputError where the claim hasn't been reported yet.
     """
@@ -40,19 +38,6 @@ def ship_claim(tracker: "Tracker", name: str) -> str:
     if folder.is_dir():
         write_json(folder / RUNS, runs)
     return f"{claim.verdict.verdict}, {len(runs)} arms, {sent} runs sent"
-
-
-def read_claim(name: str) -> Claim:
-    """`reports/claims/<name>.json`. Raises InputError where it isn't there or isn't a claim's."""
-    path = PUBLISHED / f"{name}.json"
-    try:
-        return Claim.model_validate_json(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise InputError(f"{path}: not found; `trainyard experiment report` writes it") from None
-    except ValueError as error:
-        raise InputError(
-            f"{path}: not a claim's page ({type(error).__name__}); `trainyard experiment report` writes it anew"
-        ) from None
 
 
 def _tags(claim: Claim) -> dict[str, str]:

@@ -17,6 +17,13 @@ from stages.corpus.links.url import canonical
         ("https://example.invalid/a?PHPSESSID=1f3870be274f6c49b3e31a0c6728957f", "https://example.invalid/a"),
         ("https://example.invalid/a?ref_src=twsrc%5Etfw#part", "https://example.invalid/a"),
         ("https://example.invalid/#!/%7euser", "http://www.example.invalid#!/~user"),
+        ("http://bücher.example/a", "http://xn--bcher-kva.example/a"),
+        ("http://BÜCHER.example/a", "http://b%C3%BCcher.example./a"),
+        ("http://bu\u0308cher.example", "https://www.bücher.example:443"),
+        ("https://www.example.invalid.:443/x", "https://example.invalid/x"),
+        ("http://例え。jp/", "http://xn--r8jz45g.jp"),
+        ("http://☃.example/", "http://xn--n3h.example/"),
+        ("http://faß.example/", "http://xn--fa-hia.example/"),
     ],
 )
 def test_spellings_of_one_url_agree(one: str, other: str) -> None:
@@ -36,6 +43,7 @@ def test_spellings_of_one_url_agree(one: str, other: str) -> None:
         ("https://example.invalid/", "https://example.invalid:8080/"),
         ("https://example.invalid/%C4%E3.html", "https://example.invalid/%BA%C3.html"),  # not UTF-8: GBK
         ("https://example.invalid/?q=%C4%E3", "https://example.invalid/?q=%BA%C3"),
+        ("http://faß.example/", "http://fass.example/"),
     ],
 )
 def test_different_pages_stay_apart(one: str, other: str) -> None:

@@ -71,10 +71,12 @@ def copy(address: str, sha256: str | None = None) -> Path:
     except Exception as error:  # every store has errors of its own
         partial.unlink(missing_ok=True)
         raise InputError(f"{address}: can't be copied: {_told(error)}") from None
-    if size is not None and partial.stat().st_size != size:
-        raise InputError(f"{address}: {partial.stat().st_size:,} bytes came, the store says {size:,}; rerun")
-    _checked(partial, address, sha256)
-    partial.replace(target)
+    try:
+        if size is not None and partial.stat().st_size != size:
+            raise InputError(f"{address}: {partial.stat().st_size:,} bytes came, the store says {size:,}; rerun")
+        _checked(partial, address, sha256).replace(target)
+    finally:
+        partial.unlink(missing_ok=True)
     return target
 
 

@@ -148,11 +148,11 @@ def test_the_difference_is_paired_by_question_and_clustered_by_entity(project: P
 
 
 def test_stages_differ_by_params_code_or_inputs(project: Path) -> None:
-    assert compared("one", "two")["stages"] == {"": ["3"], "dpo": ["params"], "judge@dpo": ["inputs"]}
+    assert compared("one", "two")["stages"] == {"all": 3, "differing": {"dpo": ["params"], "judge@dpo": ["inputs"]}}
     commit("three", RIGHT["two"], params(), code="c1")
-    assert compared("one", "three")["stages"]["dpo"] == ["code"]
+    assert compared("one", "three")["stages"]["differing"]["dpo"] == ["code"]
     commit("four", RIGHT["one"], params())
-    assert compared("one", "four")["stages"]["dpo"] == ["outputs"], "the same to read, other bytes written"
+    assert compared("one", "four")["stages"]["differing"]["dpo"] == ["outputs"], "the same to read, other bytes written"
 
 
 def test_without_the_tables_the_published_numbers_are_compared_and_it_says_so(project: Path) -> None:

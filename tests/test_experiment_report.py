@@ -153,6 +153,18 @@ def test_an_edit_after_the_runs_makes_it_deviated(project: Path, schema: dict[st
     assert "faster < baseline" in claim.deviation.declaration
 
 
+def test_a_claim_that_the_check_refused_has_a_page(project: Path, schema: dict[str, Any]) -> None:
+    declaration = read_declaration(Path("experiments/faster.yaml"))
+    cost = {"executed": [], "reused": [], "cpu_seconds": 0.0, "judge_usd": 0.0}
+    folder = ClaimFolder("faster", open_store())
+    folder.write(outcome_table([]), cost, decide(declaration, outcome_table([]), refused=["two arms are equal"]))
+    assert main(["experiment", "report"]) == 0
+    claim = read("faster")
+    assert claim.verdict.verdict == "inadmissible" and {run.status for run in claim.runs} == {"waiting"}
+    page = Page(Path("reports/claims/faster.html").read_text())
+    assert "two arms are equal" in page.text and "0 of 8 runs" in page.text
+
+
 def test_reports_are_a_function_of_the_folders(project: Path, schema: dict[str, Any]) -> None:
     def written() -> dict[str, bytes]:
         main(["experiment", "report"])

@@ -91,18 +91,18 @@ def params(a: "Side", b: "Side") -> dict[str, dict[str, Any]]:
     return found
 
 
-def stages(a: "Side", b: "Side") -> dict[str, list[str]]:
-    """Label → what differs: code, params, inputs, or outputs where all that it reads is equal; only A, only B."""
+def stages(a: "Side", b: "Side") -> dict[str, Any]:
+    """`all`, the number of stage instances; `differing`, label → what differs: code, params, inputs, or outputs where
+    all that it reads is equal; only A, only B."""
     found: dict[str, list[str]] = {}
-    if not a.stages or not b.stages:
-        return found
-    for label in dict.fromkeys([*a.stages, *b.stages]):
-        old, new = a.stages.get(label), b.stages.get(label)
-        if old is None or new is None:
-            found[label] = ["only A" if new is None else "only B"]
-        else:
-            found[label] = _differences(old, new)
-    return {label: reasons for label, reasons in found.items() if reasons} | {"": [str(len(found))]}
+    if a.stages and b.stages:
+        for label in dict.fromkeys([*a.stages, *b.stages]):
+            old, new = a.stages.get(label), b.stages.get(label)
+            if old is None or new is None:
+                found[label] = ["only A" if new is None else "only B"]
+            else:
+                found[label] = _differences(old, new)
+    return {"all": len(found), "differing": {label: reasons for label, reasons in found.items() if reasons}}
 
 
 def _differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
@@ -363,19 +363,17 @@ def _metric_lines(rows: Sequence[Mapping[str, Any]], width: int) -> list[str]:
     return ["numbers", *(line.rstrip() for line in lines), *told, *([f"  {covers}"] if known else [])]
 
 
-def _stage_lines(differing: Mapping[str, Sequence[str]], width: int) -> list[str]:
-    if not differing:
+def _stage_lines(stages: Mapping[str, Any], width: int) -> list[str]:
+    every, differing = stages["all"], stages["differing"]
+    if not every:
         return ["stages: unknown"]
-    every = int(differing[""][0])
+    if not differing:
+        return [f"stages: all {every} the same"]
     groups: dict[str, list[str]] = {}
     for label, reasons in differing.items():
-        if label:
-            groups.setdefault(", ".join(reasons), []).append(label)
-    count = sum(map(len, groups.values()))
-    if not count:
-        return [f"stages: all {every} the same"]
+        groups.setdefault(", ".join(reasons), []).append(label)
     longest = max(map(len, groups))
-    lines = [f"stages: {count} of {every} differ"]
+    lines = [f"stages: {len(differing)} of {every} differ"]
     for reasons, labels in groups.items():
         start = f"  {reasons:{longest}}  "
         found = textwrap.wrap(" ".join(labels), max(width - len(start), 20), break_on_hyphens=False)

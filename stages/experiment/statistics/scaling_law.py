@@ -85,7 +85,8 @@ def fit_laws(ladders: Mapping[str, Sequence[tuple[np.ndarray, np.ndarray]]], flo
         floor = 0.0
         if min(len(points.compute) for points in every) >= FEWEST_FOR_FLOOR:
             least = min(float(points.loss.min()) for points in every)
-            floor = float(min(SHARES * least, key=lambda tried: _misfit(every, tried)))
+            floors = SHARES * least
+            floor = float(floors[np.argmin(sum(_misfit(points, floors) for points in every))])
         else:
             notes.append(f"Ladders of fewer than {FEWEST_FOR_FLOOR} sizes: their laws have no irreducible loss.")
     laws = {arm: [_fit(points, floor, reference) for points in seeds] for arm, seeds in kept.items()}
@@ -95,29 +96,23 @@ def fit_laws(ladders: Mapping[str, Sequence[tuple[np.ndarray, np.ndarray]]], flo
     return Laws(reference, lowest, floor, laws, notes)
 
 
-def _line(points: Ladder, floor: float, reference: float) -> tuple[np.ndarray, np.ndarray]:
+def _fit(points: Ladder, floor: float, reference: float) -> Law:
     x = np.log(points.compute / reference)
     design = np.stack([np.ones_like(x), -x], axis=1)
     y = np.log(points.loss - floor)
-    solution = np.linalg.lstsq(design, y, rcond=None)[0]
-    return solution, y - design @ solution
+    spread = np.linalg.inv(design.T @ design)
+    height, exponent = spread @ (design.T @ y)
+    residual = y - design @ (height, exponent)
+    return Law(float(height), float(exponent), spread, float(residual @ residual), len(x))
 
 
-def _fit(points: Ladder, floor: float, reference: float) -> Law:
-    (height, exponent), residual = _line(points, floor, reference)
-    x = np.log(points.compute / reference)
-    design = np.stack([np.ones_like(x), -x], axis=1)
-    return Law(float(height), float(exponent), np.linalg.inv(design.T @ design), float(residual @ residual), len(x))
-
-
-def _misfit(every: Sequence[Ladder], floor: float) -> float:
-    """Squared errors of log loss, whatever the floor, so that floors can be compared."""
-    total = 0.0
-    for points in every:
-        _, residual = _line(points, floor, points.compute.max())
-        predicted = (points.loss - floor) * np.exp(-residual) + floor
-        total += float(((np.log(points.loss) - np.log(predicted)) ** 2).sum())
-    return total
+def _misfit(points: Ladder, floors: np.ndarray) -> np.ndarray:
+    """Of each floor the squared errors of log loss, whatever the floor, so that floors can be compared."""
+    x = np.log(points.compute)
+    x = x - x.mean()
+    y = np.log(points.loss - floors[:, None])
+    line = y.mean(1, keepdims=True) + (y @ x / (x @ x))[:, None] * x
+    return ((np.log(points.loss) - np.log(np.exp(line) + floors[:, None])) ** 2).sum(1)
 
 
 def log_multiplier(a: Law, b: Law) -> float:

@@ -7,6 +7,7 @@ from typing import Any
 
 FOLDER = Path("experiments")
 CLAIMS = Path("reports/claims")
+NAMES_SHOWN = 6
 
 
 def register(subparsers: argparse._SubParsersAction) -> None:
@@ -99,7 +100,7 @@ def run(options: argparse.Namespace) -> int:
     )
     failed = False
     for one in concluded:
-        print(f"{one.declaration.name}: {one.verdict.verdict}: {one.verdict.sentence}")
+        print(f"{one.declaration.name}: {one.verdict.sentence}")
         for run in one.finished:
             if run.failed:
                 failed = True
@@ -149,7 +150,8 @@ def report(options: argparse.Namespace) -> int:
     adjusted = {name: one.adjusted_p for name, one in suite.items() if one.adjusted_p is not None}
     write_suite(claims, adjusted, across_scales(claims), site)
     if waiting:
-        print(f"not run yet: {', '.join(waiting)}")
+        more = f" and {len(waiting) - NAMES_SHOWN} more" if len(waiting) > NAMES_SHOWN else ""
+        print(f"not run yet: {', '.join(waiting[:NAMES_SHOWN])}{more}")
     print("reports/claims.html: written")
     return 1 if options.names and waiting else 0
 

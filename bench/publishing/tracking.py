@@ -193,11 +193,12 @@ def server() -> None:
                 beside = follower(root, MLFLOW_TRACKING_URI=uri)
             time.sleep(3)
             serving = serve()
-        for _ in range(90):
+        for _ in range(300):
             if points(place) == (6000, 6000):
                 break
             time.sleep(1)
         print("rows, steps:", points(place))
+        print((root / ".trainyard" / "track.log").read_text()[-3000:], file=sys.stderr)
         for process in (beside, running):
             process.kill()
         os.killpg(serving.pid, signal.SIGKILL)

@@ -15,6 +15,7 @@ def register(subparsers: argparse._SubParsersAction) -> None:
     actions = command.add_subparsers(dest="action", required=True, metavar="action")
     _register_check(actions)
     _register_run(actions)
+    _register_checkout(actions)
     _register_report(actions)
     _register_gate(actions)
     _register_list(actions)
@@ -108,6 +109,41 @@ def run(options: argparse.Namespace) -> int:
         spent, saved = len(one.cost["executed"]), len(one.cost["reused"])
         print(f"  {spent} stage instances run ({one.cost['cpu_seconds'] / 60:.1f} CPU minutes), {saved} reused")
     return 2 if problems or refused else 1 if failed else 0
+
+
+# ---------------------------------------------------------------------------------------------------- checkout
+
+
+def _register_checkout(actions: argparse._SubParsersAction) -> None:
+    action = actions.add_parser("checkout", help="params.yaml and dvc.lock of an arm's run, for the work tree")
+    action.add_argument("claim", type=Path, metavar="FILE", help="declaration")
+    action.add_argument("arm")
+    action.add_argument("seed", nargs="?", help="as the pages name it; without it, the first")
+    action.set_defaults(run=checkout)
+
+
+def checkout(options: argparse.Namespace) -> int:
+    from stages.base.errors import ParamError
+    from stages.base.params import nearest
+    from stages.experiment.declaration import read_declaration
+    from stages.experiment.runs.lock import check_out
+    from stages.experiment.runs.outcomes import seed_label
+    from stages.experiment.runs.results import open_store
+    from stages.experiment.runs.suite import expand
+    from stages.sections import Sections
+
+    declaration, store = read_declaration(options.claim), open_store()
+    runs = [run for run in expand([declaration], Sections().schema, store) if run.arm == options.arm]
+    if not runs:
+        raise ParamError(f"{options.claim}: no arm `{options.arm}`{nearest(options.arm, list(declaration.arms))}")
+    labels = {seed_label(run.seed): run for run in runs}
+    seed = options.seed or next(iter(labels))
+    if seed not in labels:
+        raise ParamError(f"{options.claim}: no seed `{seed}`; there are {', '.join(labels)}")
+    written = check_out(labels[seed], store)
+    print(f"written: {', '.join(path.name for path in written)}; `dvc checkout` puts the run's files in place")
+    print("back to what was: git restore params.yaml dvc.lock && dvc checkout")
+    return 0
 
 
 # ---------------------------------------------------------------------------------------------------- report

@@ -188,8 +188,8 @@ TARGETS = ("data/evaluate/metrics.json",)
 class Toy:
     """The project in a folder, and what its stages log."""
 
-    def __init__(self, root: Path, make: bool = True) -> None:
-        self.root, self.log = root, root.parent / "executions.log"
+    def __init__(self, root: Path, log: Path | None = None, make: bool = True) -> None:
+        self.root, self.log = root, log or root.parent / "executions.log"
         self.values = json.loads(json.dumps(PARAMS))
         os.environ["TOY_LOG"] = str(self.log)
         if make:

@@ -67,6 +67,7 @@ class Store:
         self._locked: dict[str, Result] = {}
         self._shapes: dict[str, dict[str, str]] = {}
         self._texts: dict[str, str] = {}
+        self._expected: dict[tuple[str, tuple[str, ...]], tuple[float, float] | None] = {}
         self.read_lock(self.root)
 
     def instance_file(self, key: str) -> Path:
@@ -180,6 +181,7 @@ class Store:
         with (self.folder / "timings.jsonl").open("a", encoding="utf-8") as handle:
             handle.write(json.dumps(line) + "\n")
         self._timings.setdefault(label, []).append(line)
+        self._expected.clear()
 
     @cached_property
     def _timings(self) -> dict[str, list[dict[str, Any]]]:
@@ -196,6 +198,12 @@ class Store:
     def seconds(self, label: str, cmd: str, scale: Sequence[str]) -> tuple[float, float] | None:
         """CPU and wall seconds to expect of an instance: the median of the last ten at this scale, else of this item
         at any, else of the stage's other items; None where it has never run."""
+        key = (label, tuple(scale))
+        if key not in self._expected:
+            self._expected[key] = self._seconds(label, cmd, scale)
+        return self._expected[key]
+
+    def _seconds(self, label: str, cmd: str, scale: Sequence[str]) -> tuple[float, float] | None:
         stage = label.partition("@")[0]
         own = self._timings.get(label, [])
         others = [line for one, lines in self._timings.items() if one.partition("@")[0] == stage for line in lines]

@@ -11,6 +11,7 @@ from stages.experiment.declaration import Declaration
 from stages.experiment.metrics import Metric
 
 CLAIMS, KEPT, OUTCOMES = "claims", "noise.json", "outcomes.parquet"
+FEWEST = 4  # degrees of freedom between seeds below which a variance is a guess
 
 
 class Known(NamedTuple):
@@ -21,8 +22,8 @@ class Known(NamedTuple):
     residual: float
     items: int
     claims: tuple[str, ...]
-    guess: bool
-    """They were measured at another scale."""
+    guess: str
+    """Why they are no more than a guess; "" where they aren't."""
 
 
 class Earlier:
@@ -62,7 +63,8 @@ class Earlier:
             sum(row["weight"] * row[part] for row in rows) / weight for part in ("seed", "item", "residual")
         )
         items = sorted(row["items"] for row in rows)[len(rows) // 2]
-        return Known(seed, item, residual, items, tuple(same or found), guess=not same)
+        guess = "" if same and weight >= FEWEST else "from few seeds" if same else "from another scale"
+        return Known(seed, item, residual, items, tuple(same or found), guess)
 
 
 def _measure(path: Path) -> dict[str, Any]:
@@ -129,7 +131,7 @@ def power_of(declaration: Declaration, metric: Metric, known: Known | None) -> t
     items = f" × {known.items} {metric.item}s" if known.items > 1 else ""
     unit = " points" if metric.unit == "percent" else f" {metric.unit}" if metric.unit else ""
     source = ", ".join(known.claims[:3]) + (", …" if len(known.claims) > 3 else "")
-    how = f"a guess, from another scale: {source}" if known.guess else f"noise of {source}"
+    how = f"a guess, {known.guess}: {source}" if known.guess else f"noise of {source}"
     line = f"power: {seeds} seeds{items} see a difference of {smallest:.3g}{unit} with {power} ({how})"
     if wanted is None:
         return line, []

@@ -169,6 +169,12 @@ def test_a_margin_below_the_noise_is_refused_unless_the_noise_is_a_guess(project
     assert found.admissible and "a guess, from another scale: before" in found.power
 
 
+def test_noise_of_few_seeds_refuses_nothing(project: Path) -> None:
+    earlier(project, "before", [], seed_sd=2.0, seeds=3)
+    found = admitted(margin=0.5)
+    assert found.admissible and "a guess, from few seeds: before" in found.power
+
+
 def test_a_claim_is_not_judged_by_its_own_outcomes(project: Path) -> None:
     earlier(project, "claim", [], seed_sd=2.0)
     assert admitted(margin=0.5).admissible

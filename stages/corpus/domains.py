@@ -93,7 +93,7 @@ def draw(batches: Iterable[pa.Table], params: DomainsParams, seed: int) -> dict[
 class Namer(NamedTuple):
     """What names the corpus, batch by batch."""
 
-    names: list[str]
+    names: list[str]  # of the domains that are learned
     models: list[Classifier]  # of each fold; none where there are no two domains to tell apart
     likeness: likeness.Likeness | None
     params: DomainsParams
@@ -101,11 +101,11 @@ class Namer(NamedTuple):
 
 
 def learn(found: Found, drawn: Mapping[str, np.ndarray], params: DomainsParams, seed: int) -> Namer:
-    """Fit the examples that `gather` found: a model a fold."""
-    names = sorted(drawn)
+    """Fit the examples that `gather` found: a model a fold. Domains of a few documents can't be learned."""
+    names = [name for name in sorted(drawn) if len(drawn[name]) >= likeness.LEAST]
     if len(names) < 2:
         return Namer(names, [], None, params, seed)
-    labels = np.zeros(len(found.keys), np.int64)
+    labels = np.full(len(found.keys), -1, np.int64)
     for place, name in enumerate(names):
         labels[np.searchsorted(found.keys, drawn[name])] = place
     folds = folds_of(found.keys, params.folds, seed)
@@ -154,14 +154,14 @@ def summarise(facts: Mapping[str, float], names: Sequence[str]) -> tuple[dict[st
     }
     labelled = {name: facts[f"labelled/{name}"] for name in names}
     alike = {name: facts[f"alike/{name}"] for name in names}
-    total = sum(labelled.values())
+    learned, total = sum(labelled.values()), sum(n for name, n in facts.items() if name.startswith("labelled/"))
     metrics: dict[str, Any] = {f"{unit}_{name}": size[unit] for name, size in sizes.items() for unit in size}
     metrics |= {name: value for name, value in facts.items() if "/" not in name}
     metrics |= {"labelled": total, "classified": facts["documents_out"] - total}
     metrics |= dict.fromkeys(("accuracy", "majority_accuracy"))
     if len(names) > 1:
-        metrics["accuracy"] = sum(alike.values()) / total
-        metrics["majority_accuracy"] = max(labelled.values()) / total
+        metrics["accuracy"] = sum(alike.values()) / learned
+        metrics["majority_accuracy"] = max(labelled.values()) / learned
         metrics |= {f"recall_{name}": alike[name] / labelled[name] for name in names}
     return metrics, sizes
 

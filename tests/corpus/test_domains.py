@@ -5,6 +5,7 @@ import pytest
 from stages.base.errors import ParamError
 from stages.base.params import parse
 from stages.corpus.classifiers.examples import Wanted, gather
+from stages.corpus.classifiers.likeness import Likeness
 from stages.corpus.domains import (
     DomainsParams,
     Namer,
@@ -109,6 +110,33 @@ def test_examples_are_bounded_by_domain() -> None:
     domains, metrics, _ = named(documents(), fitted(documents(), params))
     assert domains[:120] == ["stars"] * 60 + ["herbs"] * 60
     assert metrics["labelled"] == 100  # all labelled documents are judged, learned from or not
+
+
+def test_documents_unlike_every_domain_are_other() -> None:
+    """The classifier is sure of the domain, as it knows no other: of words that only one domain has a few of."""
+    strange = [
+        {"text": prose(45, 900 + n, WORDS[80:]) + " " + prose(5, n, WORDS[:40]), "url": "//d/"} for n in range(30)
+    ]
+    every = table([*documents().to_pylist(), *strange])
+    namer = fitted(every)
+    assert named(every, namer)[0][-30:] == ["other"] * 30
+    closed = namer._replace(likeness=Likeness(namer.likeness.words, np.full(2, -np.inf)))
+    assert named(every, closed)[0][-30:].count("stars") > 20
+
+
+def test_a_domain_of_a_few_documents_is_no_one_else_s() -> None:
+    rows = [{"text": prose(50, 700 + n, WORDS[80:]), "url": f"//garden/{n}", "source": "rare"} for n in range(5)]
+    params = parse("corpus.domains", SETTINGS | {"seeds": SETTINGS["seeds"] | {"rare": ["^rare "]}}, DomainsParams)
+    every = table([*documents().to_pylist(), *rows])
+    domains, metrics, _ = named(every, fitted(every, params))
+    assert domains == ["stars"] * 60 + ["herbs"] * 60 + ["other"] * 20 + ["rare"] * 5
+    assert (metrics["labelled"], metrics["classified"], metrics["accuracy"]) == (105, 40, 1.0)
+
+
+def test_seeds_that_are_no_regular_expressions_are_refused_before_any_work() -> None:
+    for bad in ("[", "(?i)x|(?i)y", "*x"):
+        with pytest.raises(ParamError, match=r"`corpus\.domains\.seeds\.stars.*not a regular expression"):
+            parse("corpus.domains", SETTINGS | {"seeds": {"stars": [bad]}}, DomainsParams)
 
 
 def test_one_domain_needs_no_classifier() -> None:

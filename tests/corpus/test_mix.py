@@ -102,6 +102,21 @@ def test_the_anneal_is_the_best_of_each_source() -> None:
     assert {row["epochs"] for row in tables["anneal"].to_pylist() if row["source"] == "facts"} == {2.0}
 
 
+@pytest.mark.parametrize("values", [[float("nan")], [0.25], [0.1, 0.9, 0.9, 0.9, 0.9]], ids=str)
+def test_equal_qualities_enter_the_anneal_as_the_quantile_says(values: list[float]) -> None:
+    """Without scores, or where most are the same: a quarter, drawn by id, and never a worse one for a better."""
+    rows = [{"text": f"text {n}", "source": "web", "domain": "fine"} for n in range(4000)]
+    every = table([row | {"quality": values[n % len(values)]} for n, row in enumerate(rows)])
+    tables, _, _ = mixed(every)
+    chosen = set(tables["anneal"]["id"].to_pylist())
+    assert len(chosen) / tables["train"].num_rows == pytest.approx(0.25, abs=0.03)
+    if len(values) > 1:
+        quality = dict(zip(every["id"].to_pylist(), every["quality"].to_pylist(), strict=True))
+        assert {round(quality[one], 3) for one in chosen} == {0.9}
+    fewer = mixed(every.slice(0, 3900))[0]["anneal"]["id"].to_pylist()
+    assert len(chosen.symmetric_difference(fewer)) < 100  # a document more moves hardly any other
+
+
 def test_a_document_more_moves_no_other() -> None:
     few, many = documents(900), documents(1000)
     before, after = (set(mixed(part)[0]["validation"]["id"].to_pylist()) for part in (few, many))

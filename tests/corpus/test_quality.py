@@ -11,6 +11,7 @@ import yaml
 from sklearn.metrics import roc_auc_score
 
 from stages.base import schemas
+from stages.base.errors import ParamError
 from stages.base.params import parse
 from stages.base.tables import read_table, write_table
 from stages.corpus import quality
@@ -46,6 +47,7 @@ SETTINGS = settings(
     """
 )
 PARAMS = parse("corpus.quality", SETTINGS, QualityParams)
+SOURCE = SETTINGS["sources"]["default"]
 NO_REFERENCES = {"default": np.zeros(0, np.uint64)}
 
 
@@ -207,6 +209,22 @@ def test_too_few_examples_give_the_prior() -> None:
     raters, metrics, _ = fitted(documents)
     assert metrics["made_up_auc"] is None
     assert np.unique(scores_of(documents, raters)).tolist() == [pytest.approx(0.25)]
+
+
+def test_a_source_without_linked_pages_has_no_score() -> None:
+    documents = table(crawl(0, 100, 0.5)[:-1])
+    raters, metrics, _ = fitted(documents, params(sources={"default": SOURCE | {"min_score": 0.5}}))
+    outcome = rate(documents, raters)
+    assert np.isnan(outcome.kept["quality"].to_numpy()).all() and outcome.kept.num_rows == 100
+    means, histogram = summarise(outcome.facts, raters.params)
+    assert (metrics["made_up_positives"], means) == (0, {"made_up_mean_score": None})
+    assert histogram["counts"] == histogram["dropped"] == histogram["threshold"] == {}
+    json.dumps([means, histogram, outcome.facts], allow_nan=False)
+
+
+def test_bad_patterns_are_refused_before_any_work() -> None:
+    with pytest.raises(ParamError, match=r"trusted.*not a regular expression"):
+        params(sources={"default": SOURCE | {"trusted": ["("]}})
 
 
 def test_references_and_hosts_make_positives_too() -> None:

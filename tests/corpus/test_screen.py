@@ -258,6 +258,33 @@ def test_the_stage_writes_the_same_bytes_with_two_workers_and_its_figures_agree(
     assert "lists" in record["inputs"] and artifacts.ROBOTS in record["inputs"]
 
 
+def test_a_multilingual_source_passes_by_a_bound_of_its_own_and_the_message_names_the_key(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    english = [{"text": f"{ENGLISH} {prose(40, n)}", "source": "own"} for n in range(300)]
+    many = [{"text": f"{GERMAN * 3} {n}" if n % 10 else ENGLISH, "source": "crawl"} for n in range(200)]
+    monkeypatch.chdir(tmp_path)
+    Path("lists").mkdir()
+    write_table(module.DOCUMENTS, table([*english, *many]), schemas.DOCUMENT)
+    write_table(artifacts.ROBOTS, ROBOTS.empty_table(), ROBOTS)
+    write_table(artifacts.PLANTED, planted([]), schemas.PLANTED)
+
+    def screened(bound: float) -> None:
+        language = VALUES["language"] | {"max_drop": bound}
+        values = VALUES | {"max_drop": 0.01, "language": language}
+        Path("params.yaml").write_text(yaml.safe_dump({"corpus": {"seed": 1, "screen": values}}))
+        module.main()
+
+    with pytest.raises(SystemExit):
+        screened(0.5)  # 180 of 500 in all, but 180 of 200 of one source
+    told = capsys.readouterr().err.strip().splitlines()[-1]
+    assert "180 of 200 rows of source `crawl` dropped (90.0%)" in told
+    assert "`corpus.screen.language.max_drop` allows 50.0%" in told and "language_de" in told
+    assert not Path("data/corpus/screen").exists()
+    screened(0.95)
+    assert read_table("data/corpus/screen/documents.parquet", schemas.DOCUMENT).num_rows == 320
+
+
 def test_without_a_classifier_its_histogram_is_left_out() -> None:
     facts = screen(table([{"text": ENGLISH}]), context()).facts
     assert list(histograms(facts, {"language_confidence": 0.3})) == ["language_confidence"]

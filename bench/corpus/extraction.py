@@ -74,9 +74,17 @@ def interval(pairs: np.ndarray, draws: int = 2000) -> tuple[float, float]:
 
 
 def segment_scores(texts: list[str], pages: list[Page]) -> tuple[float, float, float]:
-    """(F1, precision, recall) over the segments of all pages."""
-    right = sum(segment in text for text, page in zip(texts, pages, strict=True) for segment in page["with"])
-    wrong = sum(segment in text for text, page in zip(texts, pages, strict=True) for segment in page["without"])
+    """(F1, precision, recall) over the segments of all pages; soft hyphens don't count."""
+    shown = [text.replace("\u00ad", "") for text in texts]
+
+    def found(key: str) -> int:
+        return sum(
+            segment.replace("\u00ad", "") in text
+            for text, page in zip(shown, pages, strict=True)
+            for segment in page[key]
+        )
+
+    right, wrong = found("with"), found("without")
     wanted = sum(len(page["with"]) for page in pages)
     precision, recall = right / max(right + wrong, 1), right / wanted
     return 2 * precision * recall / (precision + recall), precision, recall

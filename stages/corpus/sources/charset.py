@@ -39,10 +39,12 @@ def prescan(page: bytes) -> str:
     UTF-16 means UTF-8 there, for the declaration itself could be read; x-user-defined means Windows-1252 (HTML
     Standard, 13.2.3.2).
     """
+    head = True
     for found in TAG.finditer(page, 0, HEAD):
+        if not head and found.start() >= PRESCAN:
+            break
         if found["meta"] is None:
-            if found.start() >= PRESCAN and found[0][:5].lower() in (b"<body", b"</hea"):
-                break
+            head = head and found[0][:5].lower() not in (b"<body", b"</hea")
         elif encoding := _declared(found["meta"]):
             return {"utf-16le": "utf-8", "utf-16be": "utf-8", "x-user-defined": "windows-1252"}.get(encoding, encoding)
     xml = XML_ENCODING.match(page, 0, PRESCAN)

@@ -1,5 +1,6 @@
 """The params of a claim's runs: the scale, what all arms share, what one arm changes, its seeds, in this order."""
 
+import os
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
@@ -58,8 +59,9 @@ def differences(declaration: Declaration, schema: Schema) -> dict[str, dict[str,
 
 
 def _base(names: tuple[str, ...], schema: Schema) -> Values:
-    files = [SCALES / f"{name}.yaml" for name in ("laptop", *names)] if names else [PARAMS_FILE]
-    stamp = tuple((str(one.resolve()), one.stat().st_mtime_ns if one.exists() else 0) for one in files)
+    files = [str(SCALES / f"{name}.yaml") for name in ("laptop", *names)] if names else [str(PARAMS_FILE)]
+    here = os.getcwd()
+    stamp = (here, *((one, os.stat(one).st_mtime_ns if os.path.exists(one) else 0) for one in files))
     if stamp not in _KEPT:
         _KEPT[stamp] = scales.compose(list(names), [], schema)[1]
     return _KEPT[stamp]

@@ -9,6 +9,7 @@ import hashlib
 import json
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
@@ -93,16 +94,22 @@ def graph_of(root: Path, values: dict[str, Any], targets: Sequence[str]) -> Grap
 _GRAPHS: dict[Any, Graph] = {}
 
 
+@cache
+def _upwards(path: str) -> tuple[str, ...]:
+    """The path and all that it lies in."""
+    return (str(PurePosixPath(path)), *map(str, PurePosixPath(path).parents))
+
+
 def _build(root: Path, pipeline: Sequence[Declared], targets: Sequence[str]) -> Graph:
     outs = {out: index for index, one in enumerate(pipeline) for out in one.outs}
     below: dict[str, list[str]] = {}
     for out in outs:
-        for parent in PurePosixPath(out).parents:
-            below.setdefault(str(parent), []).append(out)
+        for parent in _upwards(out)[1:]:
+            below.setdefault(parent, []).append(out)
 
     def source(path: str) -> Source:
-        path = str(PurePosixPath(path))
-        for place in (path, *map(str, PurePosixPath(path).parents)):
+        path, *parents = _upwards(path)
+        for place in (path, *parents):
             if place in outs:
                 return Source(path, ((outs[place], place, ""),), path[len(place) + 1 :])
         inner = sorted(below.get(path, []))

@@ -63,7 +63,7 @@ def test_a_claim_is_run_to_its_verdict(toy: Toy) -> None:
     rows = one.outcomes.to_pylist()
     assert [(row["arm"], row["seed"]) for row in rows] == [(a, s) for a in ("baseline", "lower") for s in "123"]
     for row in rows[::3]:  # the first seed of each arm, as the stages run by hand
-        work = Toy(toy.root.parent / row["arm"] / row["seed"], toy.log)
+        work = Toy(toy.root.parent / row["arm"] / "project")
         values = {**toy.values, "run": {"seed": int(row["seed"])}}
         values["train"] = {**toy.values["train"], "lr": 0.1 if row["arm"] == "lower" else 0.5}
         (work.root / "params.yaml").write_text(json.dumps(values))

@@ -14,6 +14,8 @@ import pytest
 from stages.base.workers import can_fork
 from stages.experiment.runs.graph import resolve
 from stages.experiment.runs.outcomes import target_digests
+from stages.experiment.runs.scheduler import Scheduler
+from stages.experiment.runs.workers import Rays
 from tests.experiment.toy import Toy
 
 pytestmark = pytest.mark.skipif(not can_fork(), reason="instances are forked on Linux")
@@ -179,3 +181,18 @@ def test_what_was_emptied_from_the_cache_runs_again(toy: Toy) -> None:
     assert not toy.execute([toy.run()])[0].failed
     assert Counter(toy.executed())["train"] == 3
     assert target_digests(toy.run(), toy.store())
+
+
+def test_on_ray_the_same_bytes(toy: Toy, ray_cluster: None) -> None:
+    """As tasks of a cluster of two nodes, what forks on this machine give."""
+    runs = [toy.run(f"lr{lr}", seed, train_lr=lr) for lr in (0.5, 0.1) for seed in (1, 2)]
+    pool = Rays()
+    assert pool.count == 2
+    failing = toy.run("failing", 3, train_fail_at_seed=3)
+    ended = Scheduler([*runs, failing], toy.store(), pool).run(lambda one: None, lambda tally: None)
+    assert [one.failed for one in ended] == ["", "", "", "", "train"], ended[0].reason
+    assert ended[-1].reason == "train: the loss is not finite; lower train.lr"
+    there = bytes_of(toy)
+    fresh = Toy(toy.root.parent / "fresh" / "project")
+    fresh.execute([fresh.run(f"lr{lr}", seed, train_lr=lr) for lr in (0.5, 0.1) for seed in (1, 2)])
+    assert bytes_of(fresh) == there

@@ -72,7 +72,9 @@ PARAMS = Params()
 
 def tell(name):
     """One line an execution, outside the sandbox."""
-    with open(os.environ["TOY_LOG"], "a") as log:
+    here = Path.cwd()
+    project = next((parent.parent for parent in here.parents if parent.name == ".trainyard"), here)
+    with open(project.parent / "executions.log", "a") as log:
         log.write(f"{name} {os.getpid()}\\n")
 
 
@@ -188,10 +190,9 @@ TARGETS = ("data/evaluate/metrics.json",)
 class Toy:
     """The project in a folder, and what its stages log."""
 
-    def __init__(self, root: Path, log: Path | None = None, make: bool = True) -> None:
-        self.root, self.log = root, log or root.parent / "executions.log"
+    def __init__(self, root: Path, make: bool = True) -> None:
+        self.root, self.log = root, root.parent / "executions.log"
         self.values = json.loads(json.dumps(PARAMS))
-        os.environ["TOY_LOG"] = str(self.log)
         if make:
             self._make(root)
 

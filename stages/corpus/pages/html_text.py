@@ -44,7 +44,7 @@ def main_text(html: str, tree: HTMLTree, markup: bytes, url: str, mode: Mode) ->
         from stages.corpus.pages.block_text import main_content
 
         return main_content(tree)
-    has_code = protect(tree) if "<pre" in html else False
+    has_code = protect(tree) if changed or "<pre" in html else False
     if mode == "volume":
         deepen_lists(tree)
         text = extract_plain_text(

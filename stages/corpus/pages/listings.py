@@ -10,11 +10,8 @@ from collections.abc import Iterable
 from resiliparse.parse.html import HTMLTree
 from resiliparse.parse.html.node import ElementNode
 
-# Names of tables and cells that hold code, as the tools above write them.
-NAMES = re.compile(
-    r"\b(?:blob-code|blob-num|js-file-line|hljs-ln\w*|lntable|lntd|rouge-\w+|codehilite\w*|highlight\w*|linenos?|linenodiv"
-    r"|line[-_]?num\w*|gutter|crayon-\w+|syntaxhighlighter|code)\b"
-)
+# Names of cells with code or its numbers, as the tools above write them.
+NAMES = re.compile(r"\b(?:blob-(?:code|num)|js-file-line|hljs-ln\w*|linenos?|line[-_]?num\w*|gutter|crayon-\w+)\b")
 NUMBERS = (
     ".lineno,.linenos,.ln,.lnt,.lnr,.line-number,.line-numbers,.line_number,.line_numbers,.linenumber,.lineNumber,"
     ".linenums,.linenodiv,.line-num,.line-numbers-rows,.hljs-ln-n,.hljs-ln-numbers,.gutter,.rouge-gutter,.src-line-numbers,"
@@ -132,7 +129,7 @@ def _listed(table: ElementNode) -> list[str] | None:
     if len(top) < 2 or len(top) > MOST_CELLS:
         return None
     inside, code = table.closest("pre") is not None, top[-1].query_selector("pre") is not None
-    named = any(NAMES.search(part.getattr("class") or "") for part in (table, *top, *top[-1].children.values()))
+    named = any(NAMES.search(cell.getattr("class") or "") for cell in top)
     if not (inside or named or code) or table.query_selector("table") is not None:
         return None
     cells = [_cells(row) for row in table.query_selector_all("tr").values()]

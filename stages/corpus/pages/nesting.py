@@ -47,6 +47,7 @@ CLOSES = {
 UNCOUNTED = frozenset(CLOSES) - {b"a", b"nobr", b"button"}
 UNNESTED = frozenset((b"html", b"head", b"body", b"frameset"))
 CELLS = frozenset((b"tr", b"td", b"th", b"tbody", b"thead", b"tfoot"))
+MARKERS = frozenset((b"td", b"th", b"caption", b"object"))
 HEADINGS = frozenset((b"h1", b"h2", b"h3", b"h4", b"h5", b"h6"))
 CLOSE_PARAGRAPH = frozenset(
     b"address article aside blockquote center details dialog dir div dl fieldset figcaption figure footer form h1 h2 "
@@ -83,13 +84,12 @@ class _Stack:
         self.level -= name not in UNCOUNTED
 
     def cut(self, place: int) -> None:
-        """Close all elements from a place on; formatting comes again."""
-        cell = False
+        """Close all elements from a place on; formatting comes again, unless a cell was its end."""
+        cell = next((at for at in range(place, len(self.names)) if self.names[at] in MARKERS), len(self.names))
         while len(self.names) > place:
-            name, key = self.names[-1], self.keys[-1]
-            cell = cell or name in (b"td", b"th", b"caption")
-            self.remove(len(self.names) - 1)
-            if name in FORMATTING and not cell and self.again.get(key, 0) < ALIKE:
+            at, name, key = len(self.names) - 1, self.names[-1], self.keys[-1]
+            self.remove(at)
+            if name in FORMATTING and at < cell and self.again.get(key, 0) < ALIKE:
                 self.again[key] = self.again.get(key, 0) + 1
                 self.waiting += 1
 

@@ -40,6 +40,7 @@ def _register_check(actions: argparse._SubParsersAction) -> None:
 
 def check(options: argparse.Namespace) -> int:
     """Exit status 2 where a claim is inadmissible."""
+    from stages.base.params import PARAMS_FILE
     from stages.experiment.check import check as check_claims
     from stages.experiment.declaration import read_suite
     from stages.experiment.runs.results import open_store
@@ -49,12 +50,13 @@ def check(options: argparse.Namespace) -> int:
     sections = Sections()
     admissions, total = check_claims(declarations, sections, open_store())
     sections.save()
-    for problem in problems:
+    of_project = [problem for one in admissions for problem in one.problems if problem.startswith(str(PARAMS_FILE))]
+    for problem in [*problems, *dict.fromkeys(of_project)]:
         print(problem)
     for one in admissions:
-        file = one.declaration.path
         for problem in one.problems:
-            print(f"{file}: {problem}")
+            if problem not in of_project:
+                print(f"{one.declaration.path}: {problem}")
         verdict = "admissible" if one.admissible else "inadmissible"
         print(f"{one.declaration.name}: {verdict}")
         for line in (one.power, one.bill.line() if one.bill else ""):

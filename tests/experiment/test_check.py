@@ -255,6 +255,19 @@ def test_the_command_prints_problems_by_file_and_exits_2(project: Path, capsys: 
     assert "1 claims admissible, 2 not" in out
 
 
+def test_what_is_wrong_with_the_project_is_told_once(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    declared(project, "one")
+    declared(project, "two")
+    text = Path("params.yaml").read_text()
+    Path("params.yaml").write_text(text.replace("jaccard: 0.7", "jaccard: 7"))
+    assert cli.main(["experiment", "check"]) == 2
+    out = capsys.readouterr().out.splitlines()
+    assert out[0].startswith("params.yaml: `corpus.dedup.jaccard`") and out[1:3] == [
+        "one: inadmissible",
+        "two: inadmissible",
+    ]
+
+
 def test_a_suite_shares_what_is_equal(project: Path) -> None:
     claims = [declare({**CLAIM, "metric": metric}, f"c{i}") for i, metric in enumerate(("dpo/right", "dpo/length"))]
     found, total = check(claims, Sections(), open_store())

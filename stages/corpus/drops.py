@@ -70,7 +70,6 @@ class Bound(NamedTuple):
 
 
 def check_bounds(
-    stage: str,
     dropped: Mapping[tuple[str, str], int],
     totals: Mapping[str, int],
     rules: Mapping[str, Bound],
@@ -93,7 +92,7 @@ def check_bounds(
             bound, lost = rules.get(rule, all_), sum(reasons.values())
             if lost > bound.share * total:
                 raise DataLossError(
-                    f"{stage}: {lost:,} of {total:,} rows of {f'source `{source}`' if source else 'all sources'} "
+                    f"{lost:,} of {total:,} rows of {f'source `{source}`' if source else 'all sources'} "
                     f"dropped ({lost / total:.1%}), `{bound.key}` allows {bound.share:.1%}: "
                     f"{dict(reasons.most_common(5))}; raise it if that is what they are made of"
                 )

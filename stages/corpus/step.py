@@ -62,7 +62,7 @@ def write_outcomes(
             rows.update(outcome.kept["source"].to_pylist())
             facts["bytes_out"] += pc.sum(pc.binary_length(outcome.kept["text"])).as_py() or 0
             bar.advance(outcome.kept.num_rows + outcome.drops.num_rows, kept=documents.rows)
-    check_bounds(run.name, dropped_rows, rows, rule_bounds or {}, Bound(max_drop, f"{run.name}.max_drop"))
+    check_bounds(dropped_rows, rows, rule_bounds or {}, Bound(max_drop, f"{run.name}.max_drop"))
     reasons_of_all: Counter[str] = Counter()
     for (_, reason), count in sorted(dropped_rows.items()):
         reasons_of_all[reason] += count

@@ -87,7 +87,7 @@ class Intake:
         unusable = {reason: count for reason, count in self.reasons.items() if reason not in NO_PAGES}
         pages = self._pages.rows + sum(unusable.values())
         bound = Bound(max_drop, "corpus.ingest.max_drop")
-        check_bounds("corpus.source", {(source, why): n for why, n in unusable.items()}, {source: pages}, {}, bound)
+        check_bounds({(source, why): n for why, n in unusable.items()}, {source: pages}, {}, bound)
 
     def _drop(self, row: dict[str, str], problem: str, raw: Raw) -> None:
         self.reasons[problem] += 1

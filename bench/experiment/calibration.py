@@ -23,8 +23,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import numpy as np
 
+from stages.base.crossed import Estimate, contrast, holm, slope_weights
 from stages.experiment.statistics import scaling_law, sequential
-from stages.experiment.statistics.crossed import Estimate, contrast, holm, slope_weights
 from stages.experiment.verdict import decide
 
 ALPHA = 0.05

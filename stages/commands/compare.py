@@ -248,7 +248,7 @@ def paired(a: Reading, b: Reading) -> dict[str, Any]:
     """
     import numpy as np
 
-    from stages.experiment.statistics.crossed import contrast
+    from stages.base.crossed import contrast
 
     shared = [item for item in a.items if item in set(b.items)]
     tables = [a.table, b.table]

@@ -86,7 +86,7 @@ def _measure(path: Path) -> dict[str, Any]:
 
 
 def _contrasts(table: Any, metric: str) -> dict[str, list[dict[str, Any]]]:
-    from stages.experiment.statistics.crossed import contrast
+    from stages.base.crossed import contrast
     from stages.experiment.statistics.outcomes import arm_tables, read_outcomes
 
     found: dict[str, list[dict[str, Any]]] = {"paired": [], "independent": []}

@@ -12,13 +12,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from stages.base.contracts.claim import Comparison, Look, Verdict, Word
+from stages.base.crossed import holm
 from stages.base.errors import ParamError
 from stages.experiment.declaration import BASELINE, Declaration, Looks, MetricFile
 from stages.experiment.power import noise_of, seeds_needed, visible_effect
 from stages.experiment.rule import parse_rule
 from stages.experiment.statistics import sequential
 from stages.experiment.statistics.analyses import Finding, Inadmissible, Terms, analyse, beside
-from stages.experiment.statistics.crossed import holm
 from stages.experiment.statistics.outcomes import Outcomes, cluster_means, ordered, read_outcomes
 
 SIDED = ("difference", "trend", "ordering", "scaling")
@@ -100,7 +100,7 @@ def _read(declaration: Given) -> Asked:
 
 
 def _labels(seeds: Any) -> list[str] | None:
-    """Names of the declared runs in their order, as `runs.outcomes.seed_label` makes them; None if none are declared."""
+    """Names of the declared runs in order, as `runs.outcomes.seed_label` makes them; None if none are declared."""
     if seeds is None:
         return None
     axes = seeds if isinstance(seeds, Mapping) else {"": seeds}

@@ -12,12 +12,12 @@ from stages.annotators.client import AnnotatorSettings
 from stages.annotators.grades import EXACT, signals
 from stages.base import schemas
 from stages.base.artifacts import JUDGED, MODELS, RESPONSES
-from stages.base.contracts.leaderboard import COVERAGE, Choice, Judge, Leaderboard, Standing
+from stages.base.contracts.leaderboard import AGAIN, COVERAGE, Choice, Judge, Leaderboard, Standing, TierMetric
 from stages.base.contracts.leaderboard import Row as BoardRow
 from stages.base.errors import InputError, ParamError
 from stages.base.files import sha256_file
-from stages.base.params import Section
-from stages.base.record import stage
+from stages.base.params import Section, nearest
+from stages.base.record import StageRun, stage
 from stages.judging.baseline import BaselineParams
 from stages.judging.judge import JudgeParams
 from stages.judging.models import CONTROL_KINDS, Answerer
@@ -27,6 +27,7 @@ from stages.judging.scores import (
     gamed_rows,
     known_verdicts,
     numbers,
+    points,
     ranked,
     ratings,
     ratings_note,
@@ -34,6 +35,7 @@ from stages.judging.scores import (
 )
 from stages.judging.statistics.correlation import correlations
 from stages.judging.statistics.plain_counts import FEWEST, ONE_SIDED, length_note
+from stages.judging.statistics.tiers import over_seeds, scored, tiers
 
 Row = dict[str, Any]
 SPLITS = ("validation", "test")
@@ -47,6 +49,8 @@ class LeaderboardParams(Section):
     """Models that are no candidates for the choice, controls among them."""
     choose_by: Literal["right", "lc_win_rate", "win_rate", "mean_score"]
     """On validation, among the tuned models; lc_win_rate where no truth is known."""
+    reruns: str
+    """Folder of the verdicts on other trainings of these models: <seed>/<model>.parquet, and <model>.exact.parquet."""
 
 
 PARAMS: dict[str, Any] = {"judging.leaderboard": LeaderboardParams}
@@ -129,21 +133,51 @@ def choose(rows: Sequence[BoardRow], untuned: Sequence[str], by: str) -> Choice 
     return None
 
 
+def placed(
+    rows: Sequence[BoardRow], judged: Mapping[str, Judged], reruns: Mapping[str, Mapping[str, Judged]]
+) -> tuple[list[BoardRow], TierMetric]:
+    """The rows with their tiers and their intervals over seeds, and what these go by. reruns: model → seed → its rows.
+
+    Raises InputError for a rerun that was asked other questions.
+    """
+    models = [row.model for row in rows if not row.control]
+    every = [one for model in models for one in (judged[model], *reruns.get(model, {}).values())]
+    exact = all(one.exact for one in every)
+    metric: TierMetric = "right" if exact else "win_rate"
+    found = {}
+    for model in models:
+        own = points(judged[model], exact)
+        again = {seed: points(one, exact) for seed, one in reruns.get(model, {}).items()}
+        for seed, values in again.items():
+            if values.keys() != own.keys():
+                raise InputError(
+                    f"judging.leaderboard.reruns: seed {seed} of `{model}` was asked other questions than the "
+                    "leaderboard's; export it from runs with the same corpus and judging params"
+                )
+        found[model] = scored(own, again)
+    tier = tiers(found)
+    update = {model: {"tier": tier[model], "reruns": over_seeds(found[model], metric)} for model in models}
+    return [row.model_copy(update=update.get(row.model, {})) for row in rows], metric
+
+
 def standings(
     entrants: Sequence[Row],
     judged: dict[str, dict[str, Judged]],
     baseline: str,
     judge: Judge,
     params: LeaderboardParams,
+    reruns: Mapping[str, Mapping[str, Judged]] | None = None,
 ) -> Leaderboard:
     """Rows sorted by length-controlled win rate on test, the comparisons, the choice and what must be known of them.
 
-    entrants: as `entrant` gives them, with their lineage; judged: split → model → its rows.
+    entrants: as `entrant` gives them, with their lineage; judged: split → model → its rows; reruns: model → seed → the
+    test rows of another training.
     """
     answers = f"{RESPONSES}/{baseline}/outputs.parquet"
     gaming = sorted(one["model"] for one in entrants if one["kind"] == "padded" and one["source"] == answers)
     found: dict[str, dict[str, Standing]] = {}
-    notes = [COVERAGE]
+    again = ", ".join(sorted(reruns or {}))
+    notes = [AGAIN.format(models=again) if again else COVERAGE]
     for split in SPLITS:
         gamed = gamed_rows({model: judged[split][model] for model in gaming})
         fitted = ratings(judged[split], baseline)
@@ -175,6 +209,7 @@ def standings(
         )
     best = chosen.model if chosen else None
     rows = ranked([row.model_copy(update={"chosen": row.model == best}) for row in rows])
+    rows, metric = placed(rows, judged["test"], reruns or {})
     compared = [(params.subject, other) for other in params.against]
     if best and best != params.subject:
         compared.append((best, params.subject))
@@ -183,11 +218,32 @@ def standings(
         baseline=baseline,
         judge=judge,
         chosen=chosen,
+        tier_metric=metric,
         rows=rows,
         comparisons=[difference(judged["test"], *pair, "test") for pair in compared],
         correlations=correlations([row.model_dump() for row in rows], CORRELATED),
         notes=notes + judge_notes(rows, every, judge),
     )
+
+
+def read_reruns(run: StageRun[LeaderboardParams], keys: list[str]) -> dict[str, dict[str, Judged]]:
+    """Model → seed → its rows of the test split. Raises InputError for a file that isn't a judged model's."""
+    folder = run.input(run.params.reruns)
+    found: dict[str, dict[str, Judged]] = {}
+    for path in sorted(folder.glob("*/*.parquet")):
+        model, _, kind = path.stem.partition(".")
+        if model not in keys or kind not in ("", "exact"):
+            raise InputError(f"{path}: no model `{model}` is judged{nearest(model, keys)}; it must be <seed>/<model>")
+        if kind:
+            continue
+        exact = path.with_name(f"{model}.exact.parquet")
+        tables = [run.read_table(path, schemas.ANNOTATION)]
+        tables += [run.read_table(exact, schemas.EXACT)] if exact.exists() else []
+        rows = [[row for row in table.to_pylist() if row["split"] == "test"] for table in tables]
+        if not rows[0]:
+            raise InputError(f"{path}: no test rows; export it again")
+        found.setdefault(model, {})[path.parent.name] = Judged(rows[0], rows[1] if len(rows) > 1 else [])
+    return found
 
 
 def main() -> None:
@@ -215,7 +271,8 @@ def main() -> None:
             # What the row's numbers were computed from; `trainyard trace` goes on from there.
             entrants.append(entrant(key, answerers, imported) | {"lineage": sha256_file(path)[:16]})
         judge = judge_facts(settings, judged)
-        run.write_contract("leaderboard.json", standings(entrants, judged, baseline, judge, run.params))
+        board = standings(entrants, judged, baseline, judge, run.params, read_reruns(run, keys))
+        run.write_contract("leaderboard.json", board)
 
 
 if __name__ == "__main__":

@@ -203,7 +203,7 @@ def difference(judged: Mapping[str, Judged], model: str, against: str, split: st
     """`model` minus `against` in points, with a paired 95 % interval: exactly right answers where truth is known, else
     wins against the baseline. Raises InputError where the two answered different instructions."""
     exact = all(judged[name].exact for name in (model, against))
-    ours, theirs = (_points(judged[name], exact) for name in (model, against))
+    ours, theirs = (points(judged[name], exact) for name in (model, against))
     if ours.keys() != theirs.keys():
         raise InputError(f"`{model}` and `{against}` were scored on different instructions; run `dvc repro`")
     keys = [key for key in sorted(ours) if not math.isnan(ours[key] + theirs[key])]
@@ -221,7 +221,8 @@ def difference(judged: Mapping[str, Judged], model: str, against: str, split: st
     )
 
 
-def _points(judged: Judged, exact: bool) -> dict[str, float]:
+def points(judged: Judged, exact: bool) -> dict[str, float]:
+    """Percent by question: exactly right, or by the verdict against the baseline (NaN without one)."""
     if exact:
         return {row["id"]: 100.0 * row["right"] for row in judged.exact}
     return {row["id"]: 100.0 * (row["preference"] - 1) for row in judged.annotations}

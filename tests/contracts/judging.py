@@ -6,6 +6,8 @@ from stages.base.contracts.agreement import Agreement
 from stages.base.contracts.leaderboard import Comparison, Leaderboard, Row, Standing
 
 LABEL = "13 simulated annotators (length bias 0.5, label noise 0.25, noise 0.5)"
+TIERS = {"best_of_n": 1, "dpo": 1, "ppo": 1, "sft": 2, "base": 3}
+RERUNS = {"dpo": {"n": 3, "metric": "right", "mean": 65.1, "low": 60.2, "high": 70.0}}
 MODELS = {  # kind, win rate, exactly right
     "best_of_n": ("outputs", 58.9, 68.1),
     "dpo": ("trained", 57.2, 66.4),
@@ -45,7 +47,7 @@ def row(model: str = "sft", **changes: Any) -> Row:
     values = standing(win, right) | {
         "model": model, "kind": kind, "source": SOURCES.get(model, f"data/models/{model}" if kind == "trained" else ""),
         "control": kind not in ("trained", "imported", "outputs"), "baseline": model == "sft", "chosen": model == "dpo",
-        "rank": rank, "lineage": f"{rank or 0:016x}", "validation": Standing(**standing(win, right)),
+        "rank": rank, "tier": TIERS.get(model), "reruns": RERUNS.get(model), "lineage": f"{rank or 0:016x}", "validation": Standing(**standing(win, right)),
     }  # fmt: skip
     return Row.model_validate(values | changes)
 
@@ -64,7 +66,7 @@ def leaderboard(**changes: Any) -> Leaderboard:
         "signal": "the exact score and the length of an answer", "versions": {},
     }  # fmt: skip
     values = {
-        "baseline": "sft", "judge": judge, "chosen": {"model": "dpo", "split": "validation", "by": "right"},
+        "baseline": "sft", "judge": judge, "tier_metric": "right", "chosen": {"model": "dpo", "split": "validation", "by": "right"},
         "rows": rows, "comparisons": compared, "notes": [],
         "correlations": [{"a": "win_rate", "b": "right", "spearman": 0.9, "low": 0.6, "high": 1.0, "n": 8}],
     }  # fmt: skip

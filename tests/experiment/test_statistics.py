@@ -13,8 +13,8 @@ from statsmodels.stats.power import TTestIndPower, TTestPower
 from statsmodels.stats.weightstats import CompareMeans, DescrStatsW, ttost_paired
 
 from stages.base.contracts.claim import Comparison
+from stages.base.crossed import contrast, holm, slope_weights
 from stages.experiment import power
-from stages.experiment.statistics.crossed import contrast, holm, slope_weights
 from stages.experiment.statistics.scaling_law import (
     compare,
     compare_points,

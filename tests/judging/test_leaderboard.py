@@ -13,7 +13,7 @@ from stages.judging.scores import Judged, implied_battles
 from stages.judging.statistics.plain_counts import counts
 from tests.annotators.judges import settings
 
-PARAMS = LeaderboardParams(subject="sft", against=["base"], choose_by="right")
+PARAMS = LeaderboardParams(subject="sft", against=["base"], choose_by="right", reruns="reruns")
 
 
 def judged(win: float, right: float, length: int, seed: int, n: int = 200) -> Judged:

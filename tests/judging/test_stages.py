@@ -32,7 +32,7 @@ PARAMS: dict[str, Any] = {
         "baseline": {"model": "sft"},
         "judge": {"max_missing": 0.0, "annotator": settings().model_dump()},
         "agreement": {"pairs": 30, "min_length_gap": 2},
-        "leaderboard": {"subject": "gold", "against": ["constant"], "choose_by": "right"},
+        "leaderboard": {"subject": "gold", "against": ["constant"], "choose_by": "right", "reruns": "reruns"},
     },
 }
 COLOURS = ["red", "blue", "green"]
@@ -78,6 +78,11 @@ def bring(known: bool) -> None:
     write_table(path, pa.Table.from_pylist(rows, schemas.INSTRUCTION), schemas.INSTRUCTION)
     gold = [{"id": r["id"], "split": r["split"], "prompt": r["prompt"], "output": r["response"]} for r in rows]
     write_table("gold.parquet", pa.Table.from_pylist(gold, schemas.OUTPUT), schemas.OUTPUT)
+
+
+@pytest.fixture(autouse=True)
+def no_reruns(project: Path) -> None:
+    Path("reruns").mkdir()
 
 
 def run_all(monkeypatch: pytest.MonkeyPatch) -> tuple[Agreement, Leaderboard]:

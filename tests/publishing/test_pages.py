@@ -86,7 +86,7 @@ def test_without_truth_the_board_goes_by_win_rates(judged: Path) -> None:
     assert "DPO wins 56\u202f% of comparisons with sft" in Path("reports/leaderboard.html").read_text()
     assert "Exactly right" not in page.text, "neither the column nor how to read it"
     lines = Path("reports/leaderboard.md").read_text().splitlines()
-    assert "Exactly right" not in " ".join(lines) and {line.count("|") for line in lines if "|" in line} == {7}
+    assert "Exactly right" not in " ".join(lines) and {line.count("|") for line in lines if "|" in line} == {9}
     assert not [name for name in read_json("data/publishing/board/summary.json")["metrics"] if "right" in name]
 
 
@@ -119,7 +119,9 @@ def test_csv_and_json_hold_the_leaderboard_under_the_names_of_alpaca_eval(judged
 
 def test_a_row_without_numbers_is_shown_as_such() -> None:
     row = judging.row("a", kind="endpoint", win_rate=None, source="prompts/standard.txt")
-    assert as_csv(published_rows(judging.leaderboard(rows=[row]))).splitlines()[1].startswith("1,a,endpoint,no,no,no,,")
+    assert (
+        as_csv(published_rows(judging.leaderboard(rows=[row]))).splitlines()[1].startswith("1,,a,endpoint,no,no,no,,")
+    )
 
 
 @pytest.mark.parametrize(("low", "words"), [(10.0, "8\u202f%"), (-1.0, "no clear difference")])
@@ -243,3 +245,22 @@ def test_a_run_outside_the_interval_is_told_so() -> None:
     told = scaling_summary(plan.plan(), 2.9, 1.5, 10)
     assert "2.900, outside the interval" in told.line
     assert json.loads(told.model_dump_json())["metrics"] == {"pretrain/loss": 2.9, "pretrain/bpb": 1.5}
+
+
+def test_tiers_and_trainings_stand_in_page_markdown_csv_and_json(judged: Path) -> None:
+    board.main()
+    page = made("leaderboard").text
+    assert "Tier" in page and "can't be told apart from its first by exactly right answers" in page
+    assert "3 trainings: exactly right answers 65.1 % (60.2 – 70.0) over seeds and questions" in page
+    assert page.count("one trained model: this interval does not cover a rerun") == 3  # ppo, sft, base
+    lines = Path("reports/leaderboard.md").read_text().splitlines()
+    assert next(line for line in lines if "| # |" in line).split("|")[2].strip() == "Tier"
+    assert next(line for line in lines if "**dpo**" in line).split("|")[2].strip() == "1"
+    rows = {row["model"]: row for row in read_json("reports/leaderboard.json")["rows"]}
+    assert (rows["dpo"]["tier"], rows["dpo"]["seeds"], rows["dpo"]["seeds_low"]) == (1, 3, 60.2)
+    assert (rows["base"]["tier"], rows["base"]["seeds"], rows["constant"]["tier"]) == (3, 1, None)
+    # A board without tiers, as made of annotation files, has no column of them.
+    plain = judging.leaderboard(tier_metric=None)
+    write_json("data/judging/leaderboard/leaderboard.json", plain.model_dump(mode="json"))
+    board.main()
+    assert "Tier" not in made("leaderboard").text and "Tier" not in Path("reports/leaderboard.md").read_text()

@@ -13,6 +13,13 @@ COVERAGE = (
     "Intervals, of win rates too, cover the choice of questions and not a rerun of training: each row is one trained "
     "model."
 )
+ONE_SEED = "one trained model: this interval does not cover a rerun"
+AGAIN = (
+    "Intervals cover the choice of questions and not a rerun of training, but for those over seeds and questions of "
+    "models that were trained again: {models}."
+)
+TierMetric = Literal["right", "win_rate"]
+"""Exactly right answers where truth is known, else wins against the baseline; both by question, in percent."""
 
 
 class Standing(Contract):
@@ -72,6 +79,17 @@ class Standing(Contract):
     seconds_per_1000: Number
 
 
+class Reruns(Contract):
+    """A model that was trained several times: its mean with a 95 % interval over seeds and questions."""
+
+    n: int
+    """Trainings, the leaderboard's own among them."""
+    metric: TierMetric
+    mean: Number
+    low: Number
+    high: Number
+
+
 class Row(Standing):
     """One model on the test split, with its numbers on validation beside them."""
 
@@ -85,6 +103,10 @@ class Row(Standing):
     chosen: bool
     rank: int | None
     """None for controls. Equal rates share a rank; without a rate it is the last."""
+    tier: int | None = None
+    """From 1: models that share one can't be told apart from its first. None for controls."""
+    reruns: Reruns | None = None
+    """None for a model that was trained once, whose intervals don't cover a rerun."""
     lineage: str
     """How the sha256 of its annotations.parquet begins; "" for files from elsewhere."""
     validation: Standing | None
@@ -140,6 +162,8 @@ class Leaderboard(Contract):
     baseline: str
     judge: Judge
     chosen: Choice | None
+    tier_metric: TierMetric | None = None
+    """What tiers were made by; None for a board without."""
     rows: list[Row]
     """By length-controlled win rate; without one, last."""
     comparisons: list[Comparison]

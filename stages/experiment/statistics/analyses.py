@@ -14,10 +14,10 @@ from functools import partial
 import numpy as np
 
 from stages.base.contracts.claim import Comparison, Word
+from stages.base.crossed import Estimate, contrast, holm, slope_weights
 from stages.base.errors import InputError, TrainyardError
 from stages.experiment.rule import Analysis, Rule
 from stages.experiment.statistics import scaling_law
-from stages.experiment.statistics.crossed import Estimate, contrast, holm, slope_weights
 from stages.experiment.statistics.outcomes import Outcomes, arm_tables
 
 FEW_CLUSTERS = 6

@@ -12,8 +12,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from stages.base.crossed import Estimate, contrast
 from stages.base.errors import InputError
-from stages.experiment.statistics.crossed import Estimate, contrast
 
 FEWEST_FOR_FLOOR = 3  # different computes of a ladder, below which E is taken as 0
 SHARES = np.linspace(0.0, 0.98, 50)  # of the least loss, tried as E

@@ -9,10 +9,11 @@ from typing import Any
 
 from stages.base.contracts.leaderboard import Leaderboard, Row
 from stages.publishing.html.numbers import value
+from stages.publishing.leaderboard.table import TIER_WORDS, TIERS, TRAINED, coverage
 
 # name → field of the contract's Row. The names that AlpacaEval's leaderboards have are AlpacaEval's.
 COLUMNS = {
-    **dict.fromkeys(("rank", "model", "kind", "control", "baseline", "chosen")),
+    **dict.fromkeys(("rank", "tier", "model", "kind", "control", "baseline", "chosen")),
     **dict.fromkeys(("win_rate", "standard_error", "n_wins", "n_wins_base", "n_draws", "n_total", "discrete_win_rate")),
     **dict.fromkeys(("discrete_win_rate_low", "discrete_win_rate_high")),
     "avg_length": "mean_length",
@@ -27,6 +28,7 @@ COLUMNS = {
     **dict.fromkeys(("bradley_terry", "bradley_terry_low", "bradley_terry_high")),
     **dict.fromkeys(("right", "right_low", "right_high", "mean_score", "missing")),
     **dict.fromkeys(("prefers_first", "prefers_longer", "consistent")),
+    **dict.fromkeys(("seeds", "seeds_metric", "seeds_mean", "seeds_low", "seeds_high")),
     **dict.fromkeys(("usd", "usd_per_1000", "seconds_per_1000")),
     **dict.fromkeys(("judge", "judge_simulated", "lineage")),
 }
@@ -43,8 +45,20 @@ def published_rows(board: Leaderboard) -> list[dict[str, Any]]:
     Each row says who judged it.
     """
     judged = {"judge": board.judge.label, "judge_simulated": board.judge.simulated}
-    facts = [row.model_dump() | judged for row in board.rows]
+    facts = [row.model_dump() | _over_seeds(row) | judged for row in board.rows]
     return [{name: row[field or name] for name, field in COLUMNS.items()} for row in facts]
+
+
+def _over_seeds(row: Row) -> dict[str, Any]:
+    """Trainings of the row's model, and its interval over seeds and questions where it was trained again."""
+    again = row.reruns
+    return {
+        "seeds": again.n if again else 1,
+        "seeds_metric": again.metric if again else None,
+        "seeds_mean": again.mean if again else None,
+        "seeds_low": again.low if again else None,
+        "seeds_high": again.high if again else None,
+    }
 
 
 def as_csv(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -59,7 +73,7 @@ def as_csv(rows: Sequence[Mapping[str, Any]]) -> str:
 
 def as_json(rows: Sequence[Mapping[str, Any]], board: Leaderboard) -> str:
     """The rows in full, with the judge, the comparisons, the correlations of columns and the notes."""
-    parts = {"baseline", "judge", "comparisons", "correlations", "notes"}
+    parts = {"baseline", "judge", "tier_metric", "comparisons", "correlations", "notes"}
     content = {"rows": rows, **board.model_dump(mode="json", include=parts)}
     return json.dumps(content, sort_keys=True, indent=2, ensure_ascii=False) + "\n"
 
@@ -82,26 +96,38 @@ def as_markdown(board: Leaderboard, title: str) -> str:
     judged = "simulated annotators" if board.judge.simulated else board.judge.label
     has_right = any(row.right is not None for row in board.rows)
     exact = " Exactly right: counted against the true facts." if has_right else ""
-    head = ["#", "Model", *["Exactly right, %"] * has_right, "Win rate, %", "Length-controlled, %", "Bradley–Terry"]
+    tiers = board.tier_metric is not None
+    head = [
+        "#",
+        *["Tier"] * tiers,
+        "Model",
+        *["Exactly right, %"] * has_right,
+        "Win rate, %",
+        "Length-controlled, %",
+        "Bradley–Terry",
+    ]
     lines = [
         f"# {title}: leaderboard",
         "",
         f"Win rate, length-controlled win rate and Bradley–Terry: {judged}, against `{board.baseline}`.{exact} In "
-        "brackets: 95 % intervals of these models; a rerun with another seed may differ by more.",
+        "brackets: 95 % intervals of these models; a rerun with another seed may differ by more."
+        + (f" {TIERS.format(metric=TIER_WORDS[board.tier_metric])}" if board.tier_metric else ""),
         "",
-        f"| {' | '.join([*head, 'Characters'])} |",
-        f"|--:|---|{'--:|' * (len(head) - 1)}",
+        f"| {' | '.join([*head, 'Characters', *['Trainings'] * tiers])} |",
+        f"|--:|{'--:|' * tiers}---|{'--:|' * (len(head) - 1 - tiers)}{'---|' * tiers}",
     ]
     for row in board.rows:
         name = f"{_marked(row.model)}{' (control)' if row.control else ''}{' (baseline)' if row.baseline else ''}"
         cells = [
             "–" if row.rank is None else str(row.rank),
+            *["–" if row.tier is None else str(row.tier)] * tiers,
             f"**{name}**" if row.chosen else name,
             *[_bracketed(row, "right", "right_low", "right_high")] * has_right,
             _bracketed(row, "win_rate", "win_rate_low", "win_rate_high"),
             _bracketed(row, "lc_win_rate", "lc_low", "lc_high"),
             _bracketed(row, "bradley_terry", "bradley_terry_low", "bradley_terry_high", digits=2),
             "–" if row.mean_length is None else f"{row.mean_length:.0f}",
+            *[coverage(row) if row.kind in TRAINED else "–"] * tiers,
         ]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"

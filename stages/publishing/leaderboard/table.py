@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from stages.base.contracts.agreement import Agreement
-from stages.base.contracts.leaderboard import Comparison, Correlation, Leaderboard, Row
+from stages.base.contracts.leaderboard import ONE_SEED, Comparison, Correlation, Leaderboard, Row
 from stages.publishing.html.numbers import Scale, ceiling, count, floor, number, percent, value
 
 ABOUT = {
@@ -16,6 +16,16 @@ ABOUT = {
     "padded": "{source}, with empty sentences added",
     "endpoint": "a server's model, asked with {source}",
 }
+SOME_RUNS = (
+    "The intervals say how sure the numbers of these very models are, given so many questions; another seed would "
+    "train somewhat different models, and that spread is in the numbers over several trainings alone."
+)
+TRAINED = ("trained", "imported")
+TIERS = (
+    "Tier: models of one tier can't be told apart from its first by {metric} on the same questions (all pairs, Holm's "
+    "adjustment at 5 %)."
+)
+TIER_WORDS = {"right": "exactly right answers", "win_rate": "win rate"}
 ONE_RUN = (
     "Every model was trained once. The intervals say how sure the numbers of these very models are, given so many "
     "questions; another seed would train somewhat different models, and that spread is not in them."
@@ -39,13 +49,14 @@ def leaderboard_view(board: Leaderboard, agreement: Agreement | None) -> dict[st
         ),
         "rows": [_row(row) for row in rows],
         "has_right": bool(rights),
+        "has_tiers": board.tier_metric is not None,
         "has_corrected": any(row.n_truth for row in rows),
         "has_cost": any(row.usd for row in rows),
         "right_scale": Scale(0.0, min(100.0, ceiling(rights, 20))),
         "win_scale": Scale(floor([50.0, *wins], 10), ceiling([50.0, *wins], 10)),
         "judge_label": "simulated annotators" if board.judge.simulated else "judge",
         "judge_note": judge_note(board, has_right=bool(rights)),
-        "one_run": ONE_RUN,
+        "one_run": SOME_RUNS if any(row.reruns for row in rows) else ONE_RUN,
         "reading": _reading(board, has_right=bool(rights)),
         "comparisons": comparisons_view(board.comparisons),
         "correlations": correlations_view(board.correlations),
@@ -79,8 +90,10 @@ def _row(row: Row) -> dict[str, Any]:
     source = row.source.removeprefix("data/").removesuffix("/outputs.parquet").replace("/", " › ")
     about = ABOUT.get(row.kind, "{source}").format(source=source)
     missing = f"; {count(row.missing)} without a verdict" if row.missing else ""
+    about += f"; {coverage(row)}" if row.kind in TRAINED and row.tier else ""
     return {
         "rank": row.rank,
+        "tier": row.tier,
         "model": row.model,
         "about": about + missing,
         "lineage": row.lineage,
@@ -95,6 +108,16 @@ def _row(row: Row) -> dict[str, Any]:
         "bt": value(row.bradley_terry, row.bradley_terry_low, row.bradley_terry_high, digits=2),
         "length": count(row.mean_length or 0.0),
     }
+
+
+def coverage(row: Row) -> str:
+    """What a row's intervals are over, in words; of a model that was trained again, its interval over seeds."""
+    again = row.reruns
+    if again is None:
+        return ONE_SEED
+    shown = value(again.mean, again.low, again.high)
+    number = f"{shown.text} % ({shown.range})" if shown else "no number"
+    return f"{again.n} trainings: {TIER_WORDS[again.metric]} {number} over seeds and questions"
 
 
 def judge_note(board: Leaderboard, *, has_right: bool) -> str:
@@ -123,6 +146,8 @@ def _reading(board: Leaderboard, *, has_right: bool) -> str:
         "was judged head to head. Controls answer without a model: a tuned model that doesn't beat them has learned "
         "nothing."
     )
+    if board.tier_metric:
+        parts.append(TIERS.format(metric=TIER_WORDS[board.tier_metric]))
     if any(row.n_truth for row in board.rows):
         parts.append(CORRECTED)
     if board.chosen:

@@ -1,0 +1,134 @@
+"""What running claims costs beside their stages, and what kills do: `python bench/experiment/runs.py suite|late|kills`.
+
+Each works on a clone of the last commit in a folder of its own, at the tiny scale. `suite`: 24 arms × 3 seeds that
+change only DPO, from nothing; counts what was executed, and the CPU time of the whole command over that of its
+instances. `late`: one arm more, all else known: the seconds that are not its stages. `kills`: kill -9 of the runner 20
+times at moments drawn at random; the claim's verdict and outcomes have the bytes of a run that was left alone.
+"""
+
+import argparse
+import json
+import os
+import random
+import resource
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+CLAIM = """\
+claim: A rate of learning of DPO gives better answers.
+metric: dpo/score
+scale: [tiny]
+arms:
+  baseline: {{}}
+{arms}
+seeds: {seeds}
+rule: {first} > baseline
+"""
+SUITE, SMALL, LATE = "suite", "small", "late"
+
+
+def clone(folder: Path) -> Path:
+    """The last commit, with the claims; kernels that are compiled already are used from there."""
+    subprocess.run(["git", "clone", "-q", str(ROOT), str(folder)], check=True)
+    claims = folder / "claims"
+    claims.mkdir()
+    for name, arms, seeds in ((SUITE, range(1, 24), 3), (SMALL, [1], 2), (LATE, [24], 2)):
+        lines = [f"  a{n}: {{alignment.dpo.lr: {n}.5e-5}}" for n in arms]
+        (claims / f"{name}.yaml").write_text(CLAIM.format(arms="\n".join(lines), seeds=seeds, first=f"a{arms[0]}"))
+    for kernels in (ROOT / "stages" / "__pycache__").glob("numba-*"):
+        shutil.copytree(kernels, folder / kernels.relative_to(ROOT), dirs_exist_ok=True)
+    return folder
+
+
+def start(project: Path, name: str) -> "subprocess.Popen[bytes]":
+    environment = {**os.environ, "PYTHONPATH": str(project), "TRAINYARD_TRACK": "off"}
+    command = [sys.executable, "-m", "stages.cli", "experiment", "run", f"claims/{name}.yaml"]
+    return subprocess.Popen(command, cwd=project, env=environment, start_new_session=True)
+
+
+def folder_of(project: Path, name: str) -> Path:
+    return project / ".trainyard" / "experiments" / "claims" / name
+
+
+def run(project: Path, name: str) -> tuple[float, float]:
+    """CPU and wall seconds of the command with all its processes."""
+    before, begin = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
+    status = start(project, name).wait()
+    after, wall = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic() - begin
+    if status not in (0, 2):  # 2: one seed is refused
+        sys.exit(f"the claim `{name}` ended with exit status {status}")
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, wall
+
+
+def suite(project: Path) -> None:
+    cpu, wall = run(project, SUITE)
+    cost = json.loads((folder_of(project, SUITE) / "cost.json").read_text())
+    counts = Counter(row["label"] for row in cost["executed"])
+    alone = cost["cpu_seconds"]
+    print("executed:", ", ".join(f"{label} {count}" for label, count in counts.most_common()))
+    print(f"72 runs, {sum(counts.values())} instances: {cpu:.0f} CPU s, {alone:.0f} of them the stages' own")
+    print(f"ratio {cpu / alone:.3f} (bar: 1.2); {wall:.0f} s on {os.cpu_count()} cores")
+    cpu, wall = run(project, SUITE)
+    print(f"again, all known: {wall:.1f} s")
+
+
+def late(project: Path) -> None:
+    run(project, SMALL)
+    _, wall = run(project, LATE)
+    cost = json.loads((folder_of(project, LATE) / "cost.json").read_text())
+    rows = [row for row in cost["executed"] if row["label"] != "check"]
+    own = sum(row["wall_seconds"] for row in rows) / (os.cpu_count() or 1)
+    print(f"one arm more: {', '.join(row['label'] for row in rows)}; {wall:.1f} s, {wall - own:.1f} beside them")
+
+
+def kills(project: Path, count: int, whole: Path) -> None:
+    """`whole`: a clone in which the claim has run without a kill."""
+    draw = random.Random(1)
+    killed = 0
+    while killed < count:
+        runner = start(project, SMALL)
+        try:
+            runner.wait(draw.uniform(3, 14))
+            break
+        except subprocess.TimeoutExpired:
+            runner.kill()
+            runner.wait()
+            killed += 1
+    run(project, SMALL)
+    run(whole, SMALL)
+    same = {
+        name: (folder_of(project, SMALL) / name).read_bytes() == (folder_of(whole, SMALL) / name).read_bytes()
+        for name in ("outcomes.parquet", "verdict.json", "declaration.yaml")
+    }
+    print(f"{killed} kills; same bytes: {same}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("what", choices=["suite", "late", "kills"])
+    parser.add_argument("--kills", type=int, default=20)
+    parser.add_argument("--folder", type=Path, help="where the clones stay; default: a temporary one")
+    options = parser.parse_args()
+    folder = options.folder or Path(tempfile.mkdtemp(prefix="trainyard-bench-"))
+    try:
+        project = folder / "project" if (folder / "project").exists() else clone(folder / "project")
+        if options.what == "suite":
+            suite(project)
+        elif options.what == "late":
+            late(project)
+        else:
+            other = folder / "other"
+            kills(other if other.exists() else clone(other), options.kills, project)
+    finally:
+        if options.folder is None:
+            shutil.rmtree(folder)
+
+
+if __name__ == "__main__":
+    main()

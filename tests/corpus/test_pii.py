@@ -83,6 +83,8 @@ Sections 8.1.2.2, 8.1.2.4 and 8.1.3.1; RFC 5321, 4.1.1.1; ISO 9001:2015 8.2.3.1;
 3.1.4.2 Data structures
 ## 4.2.1.3. Trees
 12.3.1.4 ........ 17
+3.0.1.2 (2019-05-01)
+- 3.0.1.3 / 2019
 y = x@w.shape, q@k.values[0], self.weight@x.id, a@b.name[0], obj.method@module.func, data@view.iloc, u@v.reshape
 +10 000 000 people, +1 000 000 000, +1234567890, +20 000 000, +25 500 000 a year, +250 000 000, +1 150 555 2671
 """

@@ -164,7 +164,16 @@ def test_what_is_no_warc_is_named(tmp_path, compress, content):
 
 
 @pytest.mark.parametrize("name", ["sha1", "sha256", "md5", "sha512"])
-@pytest.mark.parametrize("encode", [lambda d: d.hex(), lambda d: base64.b32encode(d).decode()], ids=["hex", "base32"])
+@pytest.mark.parametrize(
+    "encode",
+    [
+        lambda d: d.hex(),
+        lambda d: base64.b32encode(d).decode(),
+        lambda d: base64.b64encode(d).decode(),
+        lambda d: base64.urlsafe_b64encode(d).decode().rstrip("="),
+    ],
+    ids=["hex", "base32", "base64", "base64url"],
+)
 @pytest.mark.parametrize("what", ["Block", "Payload"])
 def test_digests_are_checked(tmp_path, name, encode, what):
     block = http(b"<p>body")
@@ -406,6 +415,20 @@ def test_decoded_bodies_under_any_coding_are_pages(tmp_path):
     noise = bytes(range(128, 256)) * 8
     for coding in ("gzip", "br", "deflate", "zstd", "amazon"):
         assert read(tmp_path, page("http://a/", noise, f"Content-Encoding: {coding}"))[0].problem == "bad_encoding"
+
+
+def test_codings_that_stand_elsewhere_are_undone_too(tmp_path):
+    packed = gzip.compress(BODY)
+    parts = [
+        page("http://a/", chunked(packed), "Transfer-Encoding: gzip, chunked"),
+        page("http://a/", packed, "Transfer-Encoding: gzip"),
+        page("http://a/", packed),  # none is named
+        page("http://a/", gzip.compress(packed), "Content-Encoding: gzip"),
+        record("http://a/", b"http/1.1 200 ok\r\ncontent-type: text/html\r\n\r\n" + BODY),
+    ]
+    assert [(raw.problem, raw.html) for raw in read(tmp_path, *parts)] == [("", BODY)] * 5
+    bomb = page("http://a/", gzip.compress(gzip.compress(bytes(2**27))), "Content-Encoding: gzip")
+    assert read(tmp_path, bomb)[0].problem == "too_large"
 
 
 def test_zstd_is_undone_within_its_bounds(tmp_path):

@@ -22,8 +22,9 @@ NUMBERED = re.compile(
 )
 NUMBERED_BEFORE = 80  # characters that are looked at
 LARGEST_SECTION = 60  # of the numbers of a section
-# After the number of a heading: its words, which don't begin with a small letter, or the dots of a table of contents.
-WORDS = r"(?:[.):]?[ \t]+(?![a-z])[^\W\d_]|[.):]?[ \t]*(?:\.[ \t]?){4})"
+# After the number of a heading: its words, which don't begin with a small letter, a year (a version's in a list of
+# changes), or the dots of a table of contents.
+WORDS = r"(?:[.):]?[ \t]+(?![a-z])[^\W\d_]|[.):]?[ \t/(–-]{1,4}(?:19|20)\d\d\b|[.):]?[ \t]*(?:\.[ \t]?){4})"
 MARKUP = r"[ \t#>*|-]{0,16}"
 HEADING = re.compile(rf"^{MARKUP}(\d{{1,2}}(?:\.\d{{1,2}}){{2}})(?:\.\d{{1,2}})?{WORDS}", re.MULTILINE)
 OWN = ("self.", "cls.", "this.")  # a name in code that an object's attribute follows

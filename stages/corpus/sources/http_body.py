@@ -9,6 +9,7 @@ from stages.corpus.sources.charset import is_utf8
 from stages.corpus.sources.media_type import MediaType, extract_type
 
 MAX_HEADERS = 256 * 1024  # bytes
+GZIP = b"\x1f\x8b"
 MAX_ENCODINGS = 3  # layers of content encoding
 TAG = re.compile(rb"<[!/?]?[a-zA-Z]{3}")  # longer than what noise has by chance
 PLAIN = re.compile(rb"(?:\xef\xbb\xbf)?[ \t\r\n]*<|\xef\xbb\xbf")  # how a body begins that isn't encoded
@@ -59,7 +60,7 @@ def parse_response(block: bytes) -> tuple[Headers, int] | None:
     lines = LINE_END.split(block[start:end].decode("latin-1"))
     lines[-1] = lines[-1].rstrip("\r")
     words = lines[0].split(maxsplit=2) if lines else []
-    if len(words) < 2 or not words[0].startswith("HTTP/") or not words[1].isdecimal() or len(words[1]) > 3:
+    if len(words) < 2 or not words[0].upper().startswith("HTTP/") or not words[1].isdecimal() or len(words[1]) > 3:
         return None
     fields: list[tuple[str, str]] = []
     for line in lines[1:]:
@@ -103,7 +104,8 @@ def decode_content(body: bytes, encodings: str, limit: int, cut: bool = False) -
     """Undo a Content-Encoding header. Raises TooLargeError above `limit` bytes, EncodingError for what can't be undone.
 
     A body that is text isn't encoded, whatever the header says: crawlers decode and keep the header, and servers name a
-    charset there. `cut` (the crawler says that it cut the body off) keeps what can be decoded.
+    charset there. One that begins as gzip is no page yet: it is inflated once more, named or not. `cut` (the crawler
+    says that it cut the body off) keeps what can be decoded.
     """
     names = [name.strip().lower() for name in encodings.split(",")]
     names = [name for name in names if name not in ("", "identity", "none", "utf-8")]
@@ -118,7 +120,7 @@ def decode_content(body: bytes, encodings: str, limit: int, cut: bool = False) -
             if not is_text(body):
                 raise
             return body
-    return body
+    return _gzip(body, limit, cut) if body.startswith(GZIP) else body
 
 
 def is_text(body: bytes) -> bool:
@@ -131,7 +133,7 @@ def _unknown(body: bytes, limit: int, cut: bool) -> bytes:
 
 
 def _gzip(body: bytes, limit: int, cut: bool) -> bytes:
-    if not body.startswith(b"\x1f\x8b"):
+    if not body.startswith(GZIP):
         raise EncodingError("gzip: neither a gzip member nor text")
     return _inflate(body, zlib.MAX_WBITS | 16, limit, cut)
 
@@ -160,7 +162,7 @@ def _inflate(body: bytes, window: int, limit: int, cut: bool) -> bytes:
             raise EncodingError("gzip or deflate: cut off")
         left -= len(out[-1])
         body = inflater.unused_data
-        if not body.startswith(b"\x1f\x8b"):
+        if not body.startswith(GZIP):
             return b"".join(out)
     raise EncodingError(f"gzip: more than {MAX_MEMBERS} members")
 

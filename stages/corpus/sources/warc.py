@@ -200,9 +200,10 @@ def _response(record: Record, headers: Headers, stored: bytes, whole: bool, limi
     if not whole:
         return record.drop("too_large", f"{record.length:,} bytes")
     try:
-        chunked = "chunked" in headers.get("transfer-encoding").lower()
-        sent = dechunk(stored, record.cut) if chunked else stored
-        body = decode_content(sent, headers.get("content-encoding"), limit, record.cut)
+        transfer = headers.get("transfer-encoding").lower()
+        sent = dechunk(stored, record.cut) if "chunked" in transfer else stored
+        codings = [headers.get("content-encoding"), *(one for one in transfer.split(",") if one.strip() != "chunked")]
+        body = decode_content(sent, ",".join(codings), limit, record.cut)
     except TooLargeError:
         return record.drop("too_large", f"inflates to more than {limit:,} bytes")
     except EncodingError as error:
@@ -235,11 +236,13 @@ def has_digest(labelled: str, *candidates: bytes) -> bool:
 
 
 def _digest_bytes(value: str, size: int) -> bytes | None:
-    """The digest's bytes; None if that is no digest of its algorithm."""
+    """The digest's bytes, from hex, base32 or base64; None if that is no digest of its algorithm."""
+    value = value.rstrip("=")
     try:
-        value = value.rstrip("=")
         if len(value) == 2 * size:
             return bytes.fromhex(value)
+        if len(value) == -(-size * 4 // 3):
+            return base64.b64decode(value.translate(str.maketrans("-_", "+/")) + "=" * (-len(value) % 4), validate=True)
         return base64.b32decode(value.upper() + "=" * (-len(value) % 8))
     except (ValueError, binascii.Error):
         return None

@@ -3,7 +3,8 @@
 Each works on a clone of the last commit in a folder of its own, at the tiny scale. `suite`: 24 arms × 3 seeds that
 change only DPO, from nothing; counts what was executed, and the CPU time of the whole command over that of its
 instances. `late`: one arm more, all else known: the seconds that are not its stages. `kills`: kill -9 of the runner 20
-times at moments drawn at random; the claim's verdict and outcomes have the bytes of a run that was left alone.
+times, each when it has made some progress, at a moment drawn at random; the claim's verdict and outcomes have the bytes
+of a run that was left alone.
 """
 
 import argparse
@@ -33,16 +34,14 @@ rule: {first} > baseline
 SUITE, SMALL, LATE = "suite", "small", "late"
 
 
-def clone(folder: Path) -> Path:
-    """The last commit, with the claims; kernels that are compiled already are used from there."""
-    subprocess.run(["git", "clone", "-q", str(ROOT), str(folder)], check=True)
+def clone(folder: Path, source: Path = ROOT) -> Path:
+    """The last commit, with the claims."""
+    subprocess.run(["git", "clone", "-q", str(source), str(folder)], check=True)
     claims = folder / "claims"
     claims.mkdir()
     for name, arms, seeds in ((SUITE, range(1, 24), 3), (SMALL, [1], 2), (LATE, [24], 2)):
         lines = [f"  a{n}: {{alignment.dpo.lr: {n}.5e-5}}" for n in arms]
         (claims / f"{name}.yaml").write_text(CLAIM.format(arms="\n".join(lines), seeds=seeds, first=f"a{arms[0]}"))
-    for kernels in (ROOT / "stages" / "__pycache__").glob("numba-*"):
-        shutil.copytree(kernels, folder / kernels.relative_to(ROOT), dirs_exist_ok=True)
     return folder
 
 
@@ -64,6 +63,11 @@ def run(project: Path, name: str) -> tuple[float, float]:
     if status not in (0, 2):  # 2: one seed is refused
         sys.exit(f"the claim `{name}` ended with exit status {status}")
     return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, wall
+
+
+def finished(project: Path) -> int:
+    """Instances with a result."""
+    return sum(1 for _ in (project / ".trainyard" / "experiments" / "instances").glob("*/*.json"))
 
 
 def suite(project: Path) -> None:
@@ -92,14 +96,17 @@ def kills(project: Path, count: int, whole: Path) -> None:
     draw = random.Random(1)
     killed = 0
     while killed < count:
-        runner = start(project, SMALL)
+        runner, until = start(project, SMALL), finished(project) + draw.randint(1, 3)
+        while runner.poll() is None and finished(project) < until:
+            time.sleep(0.05)
         try:
-            runner.wait(draw.uniform(3, 14))
+            runner.wait(draw.uniform(0, 2))
             break
         except subprocess.TimeoutExpired:
             runner.kill()
             runner.wait()
             killed += 1
+            print(f"kill {killed} after {finished(project)} instances", flush=True)
     run(project, SMALL)
     run(whole, SMALL)
     same = {
@@ -124,7 +131,7 @@ def main() -> None:
             late(project)
         else:
             other = folder / "other"
-            kills(other if other.exists() else clone(other), options.kills, project)
+            kills(other if other.exists() else clone(other, project), options.kills, project)
     finally:
         if options.folder is None:
             shutil.rmtree(folder)

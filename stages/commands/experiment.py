@@ -108,6 +108,8 @@ def run(options: argparse.Namespace) -> int:
             if run.failed:
                 failed = True
                 print(f"  {run.run.name}: {run.failed}: {run.reason}")
+                if (said := store.folder / "work" / run.keys.get(run.failed, "") / "stderr").is_file():
+                    print(f"    all that it said: {said}")
         spent, saved = len(one.cost["executed"]), len(one.cost["reused"])
         print(f"  {spent} stage instances run ({one.cost['cpu_seconds'] / 60:.1f} CPU minutes), {saved} reused")
     return 2 if problems or refused else 1 if failed else 0

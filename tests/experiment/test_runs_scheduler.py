@@ -196,3 +196,10 @@ def test_on_ray_the_same_bytes(toy: Toy, ray_cluster: None) -> None:
     fresh = Toy(toy.root.parent / "fresh" / "project")
     fresh.execute([fresh.run(f"lr{lr}", seed, train_lr=lr) for lr in (0.5, 0.1) for seed in (1, 2)])
     assert bytes_of(fresh) == there
+
+
+def test_runs_end_one_after_another(toy: Toy) -> None:
+    """Nobody has to wait for all trainings before the first evaluation."""
+    toy.execute([toy.run(f"lr{lr}", train_lr=lr) for lr in (0.1, 0.2, 0.3, 0.4, 0.6, 0.7)])
+    order = [name for name in toy.executed() if name in ("train", "evaluate")]
+    assert order[:4].count("evaluate") >= 1 and order[-4:].count("train") >= 1

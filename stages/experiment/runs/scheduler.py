@@ -157,8 +157,7 @@ class Scheduler:
 
     def _start(self, done: Callable[[Finished], None]) -> None:
         now = time.monotonic()
-        idle = [task for task in self._tasks.values() if task.key not in self._running and task.retry <= now]
-        for task in sorted(idle, key=lambda task: -task.urgency):
+        for task in self._in_turn(now):
             if len(self._running) >= self._workers.count:
                 break
             if task.key not in self._tasks:  # a run that failed a moment ago was the last to want it
@@ -183,6 +182,14 @@ class Scheduler:
             self._running[task.key] = task
             self._workers.start(task.job, task.lock)
         self.tally.elsewhere = sum(task.retry > now for task in self._tasks.values())
+
+    def _in_turn(self, now: float) -> list[Task]:
+        """Those that may start. First what would be the last to end, however soon it starts: the longest path. All else
+        by what is nearest to its end, so that runs end one after another and not all in the last minute."""
+        idle = [task for task in self._tasks.values() if task.key not in self._running and task.retry <= now]
+        share = sum(task.urgency for task in self._tasks.values()) / self._workers.count
+        late = sorted((task for task in idle if task.urgency >= share), key=lambda task: -task.urgency)
+        return late + sorted((task for task in idle if task.urgency < share), key=lambda task: task.urgency)
 
     def _made(self, task: Task) -> bool:
         """Whether another runner has made it in the meantime."""

@@ -7,11 +7,11 @@ import hashlib
 import json
 import re
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from stages.base import closure
-from stages.base.closure import code_digest
 from stages.base.errors import TrainyardError
 from stages.base.files import read_json
 from stages.base.params import lookup, read_params
@@ -119,13 +119,29 @@ def current_records(code: Path) -> list[Record]:
 def _own_state_holds(record: Record, values: dict[str, Any], root: Path) -> bool:
     try:
         same = all(lookup(values, section) == found for section, found in record.params.items())
-        return same and code_digest(f"stages.{record.stage}", root) == record.code
+        return same and _code_now(record.stage, root) == record.code
     except (TrainyardError, FileNotFoundError):
         return False
 
 
+@cache
+def _code_now(stage: str, root: Path) -> str:
+    """Digest of a stage's code. What `check` wrote since the last edit saves seconds of reading it."""
+    checked = Path("data", "check", "code", f"{stage}.json")
+    if checked.is_file() and checked.stat().st_mtime > _edited(root):
+        return closure.digest_of(read_json(checked))
+    return closure.code_digest(f"stages.{stage}", root)
+
+
+@cache
+def _edited(root: Path) -> float:
+    return max(path.stat().st_mtime for path in (root / closure.PACKAGE).rglob("*.py"))
+
+
 def forget_code() -> None:
     """Read the code anew: digests are kept for the life of a process, and a follower outlives an edit."""
+    _code_now.cache_clear()
+    _edited.cache_clear()
     closure.imports.cache_clear()
     closure._tree_digest.cache_clear()
 

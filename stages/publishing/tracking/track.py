@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from stages.base.errors import TrainyardError
-from stages.base.followers import copies, origin
+from stages.base.followers import Active, copies, origin
 from stages.base.params import read_params
 from stages.base.store import SIDE, project_store
 from stages.publishing.lineage.records import read_records
@@ -31,7 +31,7 @@ PARAMS: dict = {}
 CODE = Path(__file__).resolve().parents[2]
 POLL_SECONDS, GROW_SECONDS, QUIET_SECONDS, RETRY_SECONDS = 2.0, 8.0, 20.0, 10.0
 LONGEST_SECONDS = 3600.0  # between two stages of a workspace that is still there
-NICENESS = 10
+NICENESS = 5  # lower, and the runs of a machine that is busy with training would appear minutes later
 
 
 def ship_all(shipper: Shipper) -> int:
@@ -50,14 +50,28 @@ def ship_all(shipper: Shipper) -> int:
                 return 0  # all of it was shipped under another pipeline: no empty parent
             parent = shipper.parent(fingerprint, min((times_of(one)[0] for one in missing), default=time.time()))
         status = shipper.settle(active, parent)
+        due = time.monotonic() + GROW_SECONDS
         for record in missing:
             if not shipper.has(record):
                 shipper.ship(record, parent)
+            if time.monotonic() > due:
+                for one in active:
+                    shipper.grow(one)
+                due = time.monotonic() + GROW_SECONDS
         shipper.describe(parent, fingerprint, records, ended=not active)
         ended = max((times_of(record)[1] for record in records), default=time.time())
         shipper.settle_parent(parent, "RUNNING" if active else status, ended)
         shipper.remember(parent, fingerprint)
     return len(missing)
+
+
+def begin(shipper: Shipper) -> None:
+    """Runs of stages that have begun since, under a pipeline that is known."""
+    fingerprint = shipping.pipeline_fingerprint(CODE)
+    with locked(project_store() / "mlflow.lock"):
+        for one in active_stages():
+            shipper.follow(one, parent := shipper.parent(fingerprint, one.started))
+            shipper.settle_parent(parent, "RUNNING", one.started)
 
 
 def grow(shipper: Shipper) -> None:
@@ -104,30 +118,32 @@ def follow() -> None:
             return
         here = origin()
         shipper: Shipper | None = None
-        shipped: tuple | None = None
+        shipped: dict[str, int] | None = None  # the records as they stood when all was shipped
+        running: list[Active] = []
         last_active, retry_at, grow_at, code = time.monotonic(), 0.0, 0.0, _code_stamps()
         while True:
-            active, now = active_stages(), time.monotonic()
-            state = (_stamps(), active)
+            records, active, now = _stamps(), active_stages(), time.monotonic()
             last_active = now if active else last_active
-            if now >= retry_at and (state != shipped or (active and now >= grow_at)):
+            ended = not active and bool(running)
+            if now >= retry_at and (records != shipped or ended or active != running or (active and now >= grow_at)):
                 try:
-                    if state != shipped:
-                        if code != (edited := _code_stamps()):
-                            shipping.forget_code()
-                            code = edited
-                        shipper = shipper or Shipper()
+                    if code != (edited := _code_stamps()):
+                        shipping.forget_code()
+                        code, shipped = edited, None
+                    shipper = shipper or Shipper()
+                    if records != shipped or ended or {one.label for one in running} - {one.label for one in active}:
                         ship_all(shipper)
-                        shipped = state
-                    elif shipper is not None:
+                    elif active != running:
+                        begin(shipper)
+                    else:
                         grow(shipper)
-                    grow_at = time.monotonic() + GROW_SECONDS
+                    shipped, running, grow_at = records, active, time.monotonic() + GROW_SECONDS
                 except Exception:
                     traceback.print_exc()  # to the log: a tracker never stops a run
                     print("track: retrying; `trainyard track` ships what is missing", file=sys.stderr, flush=True)
-                    shipper, shipped, retry_at = None, None, now + RETRY_SECONDS
+                    shipper, shipped, retry_at = None, None, time.monotonic() + RETRY_SECONDS
             elif now - last_active > (LONGEST_SECONDS if here and here[0].exists() else QUIET_SECONDS):
-                if here and state == shipped:  # the copy of a workspace has served its purpose
+                if here and records == shipped:  # the copy of a workspace has served its purpose
                     shutil.rmtree(Path.cwd(), ignore_errors=True)
                 return  # never right after shipping: what finished meanwhile has to be looked at first
             time.sleep(POLL_SECONDS)

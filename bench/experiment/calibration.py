@@ -240,7 +240,7 @@ SIMULATED: list[Callable[[np.random.Generator, int, int], Iterator[Rate]]] = [
 
 # ------------------------------------------------------------------------------------------------ real trainings
 
-SEQUENCES, STEPS, WIDTH, HELD_OUT = 2, 24, 32, 60
+SEQUENCES, STEPS, WIDTH, HELD_OUT, TOKENS = 2, 16, 32, 40, 128
 
 
 def trained(folder: Path) -> Callable[[int], np.ndarray]:
@@ -263,11 +263,11 @@ def trained(folder: Path) -> Callable[[int], np.ndarray]:
     recipe = Recipe.model_validate(read_params(Path(__file__).resolve().parents[2] / "params.yaml")["recipe"])
     config = ModelConfig(
         arch="transformer", vocab_size=pack.vocab_size, n_layer=1, d_model=WIDTH, n_head=2, n_kv_head=1,
-        d_ff=2 * WIDTH, max_seq_len=pack.seq_len, rope_theta=recipe.rope_theta, tie_embeddings=True, qk_norm=True,
+        d_ff=2 * WIDTH, max_seq_len=pack.seq_len, rope_theta=recipe.rope_theta, tie_embeddings=recipe.tie_embeddings, qk_norm=True,
         norm_eps=recipe.norm_eps,
     )  # fmt: skip
     places = np.linspace(0, len(held_out) - 1, HELD_OUT).astype(int)
-    ids = torch.from_numpy(held_out.rows[places].astype(np.int64))
+    ids = torch.from_numpy(held_out.rows[places, : TOKENS + 1].astype(np.int64))
 
     def train(seed: int) -> np.ndarray:
         model = build_model(config, seed)
@@ -282,8 +282,8 @@ def trained(folder: Path) -> Callable[[int], np.ndarray]:
         with torch.no_grad():
             logits = model.eval()(ids[:, :-1])
         targets = ids[:, 1:]
-        loss = torch.nn.functional.cross_entropy(logits.transpose(1, 2), targets, reduction="none")
-        known = targets != pack.pad_id
+        loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="none")
+        loss, known = loss.view(targets.shape), targets != pack.pad_id
         return ((loss * known).sum(1) / known.sum(1)).numpy()
 
     return train

@@ -263,8 +263,8 @@ def trained(folder: Path) -> Callable[[int], np.ndarray]:
     recipe = Recipe.model_validate(read_params(Path(__file__).resolve().parents[2] / "params.yaml")["recipe"])
     config = ModelConfig(
         arch="transformer", vocab_size=pack.vocab_size, n_layer=1, d_model=WIDTH, n_head=2, n_kv_head=1,
-        d_ff=2 * WIDTH, max_seq_len=pack.seq_len, rope_theta=recipe.rope_theta, tie_embeddings=recipe.tie_embeddings, qk_norm=True,
-        norm_eps=recipe.norm_eps,
+        d_ff=2 * WIDTH, max_seq_len=pack.seq_len, rope_theta=recipe.rope_theta, tie_embeddings=recipe.tie_embeddings,
+        qk_norm=recipe.qk_norm, norm_eps=recipe.norm_eps,
     )  # fmt: skip
     places = np.linspace(0, len(held_out) - 1, HELD_OUT).astype(int)
     ids = torch.from_numpy(held_out.rows[places, : TOKENS + 1].astype(np.int64))

@@ -57,6 +57,7 @@ def decide(
         missing, extra = _missing(asked, terms, table)
         if extra:
             raise Inadmissible(extra)
+        missing = [run for run in missing if not any(f"{told} ".startswith(f"{run} ") for told in waits)]
         if asked.looks is not None:
             return _at_looks(asked, terms, table, [*waits, *missing])
         if waits or missing:

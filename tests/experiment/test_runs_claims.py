@@ -110,7 +110,8 @@ def test_an_edited_declaration_is_found(toy: Toy) -> None:
 def test_a_failed_seed_waits_and_is_named(toy: Toy) -> None:
     (one,) = conclude(toy, rate=CLAIM.replace("seeds: 3", "seeds: 3\nset: {train.fail_at_seed: 2}"))
     assert one.verdict.verdict == "undecided"
-    assert "arm lower, seed 2 (train failed: train: the loss is not finite; lower train.lr)" in one.verdict.sentence
+    assert "arm lower, seed 2 (train failed: the loss is not finite; lower train.lr)" in one.verdict.sentence
+    assert one.verdict.sentence.count("arm lower, seed 2") == 1
     failed = [line for line in lines() if line["status"] == "failed"]
     assert [(line["arm"], line["label"], line["failed"]) for line in failed] == [
         ("baseline", "2", "train"),

@@ -139,7 +139,7 @@ def test_a_failed_seed_is_named_and_the_others_go_on(toy: Toy) -> None:
     runs = [toy.run("lr", seed, train_fail_at_seed=2) for seed in (1, 2, 3)]
     ended = toy.execute(runs, 2)
     assert [one.failed for one in ended] == ["", "train", ""]
-    assert ended[1].reason == "train: the loss is not finite; lower train.lr"
+    assert ended[1].reason == "the loss is not finite; lower train.lr"
     assert list(ended[1].keys) == ["check", "item@a", "item@b", "join", "train"]
 
 
@@ -191,7 +191,7 @@ def test_on_ray_the_same_bytes(toy: Toy, ray_cluster: None) -> None:
     failing = toy.run("failing", 3, train_fail_at_seed=3)
     ended = Scheduler([*runs, failing], toy.store(), pool).run(lambda one: None, lambda tally: None)
     assert [one.failed for one in ended] == ["", "", "", "", "train"], ended[0].reason
-    assert ended[-1].reason == "train: the loss is not finite; lower train.lr"
+    assert ended[-1].reason == "the loss is not finite; lower train.lr"
     there = bytes_of(toy)
     fresh = Toy(toy.root.parent / "fresh" / "project")
     fresh.execute([fresh.run(f"lr{lr}", seed, train_lr=lr) for lr in (0.5, 0.1) for seed in (1, 2)])

@@ -5,6 +5,7 @@ instance is swept, but for the checkpoints that its stage goes on from.
 """
 
 import os
+import re
 import shlex
 import shutil
 from pathlib import Path
@@ -93,4 +94,4 @@ def last_words(job: Job, status: int) -> str:
         return "killed (signal 9), most likely for memory; set TRAINYARD_WORKERS lower"
     if status < 0:
         return f"killed by signal {-status}" + (f" after: {said}" if said else "")
-    return said.removeprefix("trainyard: ") or f"ended with exit status {status} and said nothing"
+    return re.sub(r"^trainyard: ([\w.@]+: )?", "", said) or f"ended with exit status {status} and said nothing"

@@ -37,7 +37,6 @@ TOPICS = {
     "systems": "Systems",
     "": "Other questions",
 }
-SHOWN_PARAMS = 12  # columns of params in the table of arms; the rest stand in the declaration
 SHOWN_KEY = 8  # hex digits of a stage instance's key
 
 

@@ -5,7 +5,7 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export PYTHONHASHSEED := 0
 
 .DELETE_ON_ERROR:
-.PHONY: repro test lint peers real lock clean
+.PHONY: repro test lint peers crawl real lock clean
 
 repro: .venv/.installed
 	dvc repro
@@ -36,6 +36,11 @@ peers: .venv-peers/.litgpt
 .venv-peers/.litgpt: bench/requirements-litgpt.txt .venv-peers/.installed
 	.venv-peers/bin/python -m pip install --quiet --no-deps --require-hashes --requirement $<
 	@touch $@
+
+# Installed documentation as a crawl, with planted faults, through the corpus on one process, two and Ray.
+PAGES = 20000
+crawl: .venv/.installed
+	python bench/corpus/rehearsal.py --pages $(PAGES)
 
 # Post-training of a real model of 135M parameters (scales/real.yaml), in .trainyard/real/.
 real: .venv/.installed .venv-peers/.real

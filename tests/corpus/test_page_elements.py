@@ -85,6 +85,7 @@ LISTINGS = {
     + "</table></code></pre>",
     "syntaxhighlighter": two_cells("", numbers("<div>{}</div>", ""), lines("<div class=line><code>{1}</code></div>")),
     "doxygen": '<div class="fragment">' + lines("<div class=line><span class=lineno>{0}</span>{1}</div>") + "</div>",
+    "hugo": f"<pre>{lines('<span style=user-select:none>{0}</span><span>{1}</span>', chr(10))}</pre>",
     "prettify": f"<pre><ol class=linenums>{lines('<li value={0}>{1}</li>')}</ol></pre>",
     "gitlab": f"<div><div class=line-numbers>{numbers('<a>{}</a>')}</div><div><pre>{LINES}</pre></div></div>",
     "an element a line": f"<pre><code>{lines('<span class=line>{1}</span>')}</code></pre>",
@@ -101,6 +102,11 @@ def test_numbers_beside_code_go_and_its_lines_stay(mode, name):
 def test_tables_of_numbers_and_words_are_no_code():
     data = "<table class=highlight><tr><td>1</td><td>Alpha and more</td></tr><tr><td>2</td><td>Beta</td></tr></table>"
     assert kept(f"<p>{LONG}</p>{data}<p>{LONG}</p>").split("\n\n")[1] == "1 | Alpha and more\n2 | Beta"
+
+
+def test_a_table_with_code_is_written_cell_by_cell():
+    cells = f"<tr><td><pre>{LINES}</pre></td><td>about it</td></tr>"
+    assert f"\n\n{LINES}\n\nabout it\n\n" in kept(f"<p>{LONG}</p><table>{cells}</table><p>{LONG}</p>")
 
 
 def test_lists_count_as_they_say():

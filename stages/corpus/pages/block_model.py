@@ -1,7 +1,7 @@
 """Which text blocks of a page are its content: a logistic regression over `block_features`, then a vote in each unit.
 
 A unit is a data table, a list or a piece of code: kept or dropped as a whole, for a table without its short cells is no
-table. Layout tables, tables with code of several lines, lists of long texts and lists inside tables are no units.
+table. Layout tables, lists of long texts and lists inside tables are no units.
 """
 
 import numba
@@ -47,7 +47,6 @@ def data_tables(blocks: np.ndarray, containers: np.ndarray) -> np.ndarray:
     layout = np.zeros(len(containers), bool)
     layout[tables[containers["parent"][(containers["kind"] & TABLE) != 0]]] = True
     layout[tables[rows[blocks["chars"] > LONGEST]]] = True
-    layout[tables[rows[(blocks["feeds"] > 0) & (containers["kinds"][rows] & CODE != 0)]]] = True
     layout[tables[np.bincount(cells[rows], minlength=len(containers)) > CELL_BLOCKS]] = True
     table = tables[rows]
     return np.where(layout[table] | (cells[rows] < table), 0, table)
@@ -72,9 +71,15 @@ def vote(content: np.ndarray, blocks: np.ndarray, containers: np.ndarray, tables
     return decided | ((units > 0) & between[units])
 
 
+def without_code(blocks: np.ndarray, containers: np.ndarray, tables: np.ndarray) -> np.ndarray:
+    """`tables` with 0 for those that hold code of several lines: they can't be written a line a row."""
+    code = (blocks["feeds"] > 0) & (containers["kinds"][blocks["container"]] & CODE != 0)
+    return np.where(np.isin(tables, tables[code]), 0, tables) if code.any() else tables
+
+
 def kept(blocks: np.ndarray, containers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(Whether each block is content, its data table or 0)."""
+    """(Whether each block is content, the data table that it is written in or 0)."""
     # Not `@`: a BLAS may add up in another order on another number of threads.
     content = np.einsum("ij,j->i", features(blocks, containers), COEFFICIENTS) + INTERCEPT > 0
     tables = data_tables(blocks, containers)
-    return vote(content, blocks, containers, tables), tables
+    return vote(content, blocks, containers, tables), without_code(blocks, containers, tables)

@@ -16,7 +16,7 @@ NUMBERS = (
     ".lineno,.linenos,.ln,.lnt,.lnr,.line-number,.line-numbers,.line_number,.line_numbers,.linenumber,.lineNumber,"
     ".linenums,.linenodiv,.line-num,.line-numbers-rows,.hljs-ln-n,.hljs-ln-numbers,.gutter,.rouge-gutter,.src-line-numbers,"
     ".code-line-number,.codeLineNumber,.react-line-number,.crayon-nums,"
-    ".react-syntax-highlighter-line-number"
+    '.react-syntax-highlighter-line-number,pre span[style*="user-select"]'  # the last is how Hugo writes Chroma's
 )
 HOLDERS = (
     "div.fragment,.geshi>ol,.react-code-lines,.CodeMirror-code,.cm-content"  # code without <pre>, an element a line

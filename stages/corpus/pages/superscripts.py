@@ -102,7 +102,7 @@ def write_scripts(tree: HTMLTree) -> bool:
     changed = False
     for element in root.query_selector_all(SCRIPTS).values():
         text = element.text_content or ""
-        if len(text) > BEFORE or element.closest("pre") is not None:
+        if len(text) > BEFORE:
             continue
         before = _before(element)
         if element.local_name == "sub":

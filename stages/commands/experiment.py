@@ -18,6 +18,7 @@ def register(subparsers: argparse._SubParsersAction) -> None:
     _register_checkout(actions)
     _register_report(actions)
     _register_gate(actions)
+    _register_reruns(actions)
     _register_list(actions)
     _register_metrics(actions)
 
@@ -261,6 +262,35 @@ def gate(options: argparse.Namespace) -> int:
     decided = gates.conclude(declared, done.verdict, options.change, options.baseline, store.folder / gates.LEDGER)
     print(decided.model_dump_json() if options.json else decided.line)
     return gates.EXIT[decided.decision]
+
+
+# ---------------------------------------------------------------------------------------------------- reruns
+
+
+def _register_reruns(actions: argparse._SubParsersAction) -> None:
+    action = actions.add_parser("reruns", help="hand a claim's trainings to the leaderboard, which then covers reruns")
+    add = action.add_argument
+    add("file", type=Path, metavar="FILE", help="a declaration that has run; its seeds must be of run.seed")
+    add("--arm", help="whose runs (default: the baseline)")
+    action.set_defaults(run=reruns)
+
+
+def reruns(options: argparse.Namespace) -> int:
+    from stages.base.params import lookup, read_params
+    from stages.experiment.declaration import read_declaration
+    from stages.experiment.reruns import export
+    from stages.experiment.runs.results import open_store
+    from stages.sections import Sections
+
+    declared, values = read_declaration(options.file), read_params()
+    models = [key for kind in ("models.trained", "models.import", "judging.answerers") for key in lookup(values, kind)]
+    out = Path(lookup(values, "judging.leaderboard.reruns"))
+    arm = options.arm or declared.baseline
+    written = export(declared, arm, models, values, Sections().schema, open_store(), out)
+    for one in written:
+        print(f"{out / one}.parquet")
+    print("run `dvc repro board`: rows of models that are there get intervals over seeds and questions")
+    return 0
 
 
 # ---------------------------------------------------------------------------------------------------- lists

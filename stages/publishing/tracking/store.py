@@ -25,6 +25,7 @@ ADDRESSES = (
     ("model_versions", "source"),
     ("model_versions", "storage_location"),
 )
+TRAINING = "workflowType=machine_learning"  # MLflow's pages of training: it opens on those of GenAI applications
 PORT = "http://127.0.0.1:5000"  # where `mlflow ui` listens
 
 
@@ -78,9 +79,9 @@ def open_line(fingerprint: str | None = None) -> str:
     try:
         told = read_json(LINK)
         root = f"{uri.rstrip('/') if served else PORT}/#/experiments/{told['experiment']}"
-        lines.append(f"all pipelines: {root}/runs?viewStateShareKey=pipelines")
+        lines.append(f"all pipelines: {root}/runs?viewStateShareKey=pipelines&{TRAINING}")
         if told["fingerprint"] == fingerprint:
-            lines.append(f"this pipeline: {root}/runs/{told['run']}")
+            lines.append(f"this pipeline: {root}/runs/{told['run']}?{TRAINING}")
     except (InputError, KeyError, TypeError):
         pass
     return "\n".join(lines)

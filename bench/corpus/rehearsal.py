@@ -102,9 +102,8 @@ def main() -> None:
             if different := sorted(path for path in first.keys() | other.keys() if first.get(path) != other.get(path)):
                 sys.exit(f"{engine}: other bytes than {arguments.engines[0]}: {', '.join(different[:5])}")
         steps = explain(Path(name) / f"engine_{arguments.engines[0]}", planted, arguments.pages)
-    print(
-        f"{arguments.pages:,} pages, {size / 2**20:.0f} MiB of archives, {sum(planted.values()) - planted['']:,} faults\n"
-    )
+    faults = sum(planted.values()) - planted[""]
+    print(f"{arguments.pages:,} pages, {size / 2**20:.0f} MiB of archives, {faults:,} faults\n")
     print("| step | in | out | drops |\n|---|---|---|---|")
     for stage, rows_in, rows_out, dropped in steps:
         told = ", ".join(f"{reason} {count:,}" for reason, count in dropped.most_common(6))

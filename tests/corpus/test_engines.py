@@ -58,7 +58,8 @@ def crawl(tmp_path_factory: pytest.TempPathFactory) -> Path:
     questions = read_table(folder / artifacts.SOURCES / "atlas/questions.parquet", schemas.QUESTION).to_pylist()
     names = schemas.INSTRUCTION.names
     rows = [
-        {name: ({"origin": "atlas", "response": row["reference"]} | row)[name] for name in names} for row in questions
+        {name: ({"origin": "atlas", "response": row["reference"], "messages": []} | row)[name] for name in names}
+        for row in questions
     ]
     instructions = pa.Table.from_pylist(rows, schema=schemas.INSTRUCTION)
     write_table(folder / artifacts.INSTRUCTIONS / "atlas/instructions.parquet", instructions, schemas.INSTRUCTION)

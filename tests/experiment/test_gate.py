@@ -8,9 +8,13 @@ import pytest
 
 from stages.base.contracts.claim import Verdict
 from stages.base.errors import ParamError
+from stages.base.reference import Schema
+from stages.base.workers import can_fork
 from stages.cli import parser
 from stages.experiment.gate import Gate, arm, better, conclude, declaration, judged
+from stages.experiment.runs.suite import run
 from stages.experiment.verdict import decide
+from tests.experiment.toy import Toy
 
 PLAN = {"metric": "dpo/right", "direction": "higher", "seeds": [3, 5, 8]}
 
@@ -104,6 +108,21 @@ def test_the_ledger_counts_other_changes(tmp_path: Path) -> None:
     assert [Gate.model_validate_json(row) for row in rows] == gates
     with pytest.raises(ParamError, match=r"no decision: .*dpo failed"):
         conclude(plan, decide(plan, [], waits=["arm change, seed 1 (dpo failed)"]), ["a=2"], ".", ledger)
+
+
+@pytest.mark.skipif(not can_fork(), reason="instances are forked on Linux")
+def test_a_gate_runs_seeds_until_a_look_decides(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    toy = Toy(tmp_path / "project")
+    monkeypatch.chdir(toy.root)
+    metric = {"file": "data/evaluate/metrics.json", "key": "right"}
+    plan = declaration(["train.lr=0.1"], **PLAN | {"metric": metric, "seeds": [2, 3]})  # type: ignore[arg-type]
+    schema: Schema = {}
+    schema["additionalProperties"] = schema
+    (done,) = run([plan], schema)
+    decided = conclude(plan, done.verdict, ["train.lr=0.1"], ".", Path("gates.jsonl"))
+    look = done.verdict.look
+    assert look and toy.executed().count("train") == 2 * look.at == 2 * decided.seeds
+    assert decided.decision == judged(done.verdict, None, "higher")
 
 
 def test_the_command_takes_its_options() -> None:

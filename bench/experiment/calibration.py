@@ -240,7 +240,7 @@ SIMULATED: list[Callable[[np.random.Generator, int, int], Iterator[Rate]]] = [
 
 # ------------------------------------------------------------------------------------------------ real trainings
 
-SEQUENCES, STEPS, WIDTH, HELD_OUT, TOKENS = 2, 16, 32, 40, 128
+SEQUENCES, STEPS, WIDTH, HELD_OUT, TOKENS = 2, 10, 32, 40, 64
 
 
 def trained(folder: Path) -> Callable[[int], np.ndarray]:

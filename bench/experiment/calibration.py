@@ -26,6 +26,7 @@ import numpy as np
 from stages.base.crossed import Estimate, contrast, holm, slope_weights
 from stages.experiment.statistics import scaling_law, sequential
 from stages.experiment.verdict import decide
+from stages.judging.statistics.tiers import Scored, tiers
 
 ALPHA = 0.05
 REJECTED, COVERED = (2.4, 9.0), (92.0, 98.0)  # percent
@@ -233,8 +234,21 @@ def looks(rng: np.random.Generator, nulls: int, planted: int) -> Iterator[Rate]:
             yield Rate("looks", f"{spending} at {', '.join(map(str, at))}; {name}", at[-1], percent(crossed), None)
 
 
+def leaderboards(rng: np.random.Generator, nulls: int, planted: int) -> Iterator[Rate]:
+    """Equal models in more than one tier."""
+    for seeds, count in ((1, 2), (3, 2), (3, 4), (5, 4)):
+        spread = SPREADS[1] if seeds > 1 else Spread(0, 1, 1)
+        drawn = arms(rng, nulls, seeds, count, spread, DESIGNS[0])
+        names = ("", *map(str, range(2, seeds + 1)))
+        apart = [
+            max(tiers({str(i): Scored(names, table[repeat]) for i, table in enumerate(drawn)}).values()) > 1
+            for repeat in range(nulls)
+        ]
+        yield Rate("tiers", f"{count} equal models", seeds, percent(apart), None)
+
+
 SIMULATED: list[Callable[[np.random.Generator, int, int], Iterator[Rate]]] = [
-    differences, equivalences, trends, orderings, ladders, looks,
+    differences, equivalences, trends, orderings, ladders, looks, leaderboards,
 ]  # fmt: skip
 
 

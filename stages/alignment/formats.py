@@ -20,7 +20,7 @@ from typing import Any, Generic, TypeVar
 
 from stages.base.conversation import Message, text_of
 from stages.base.errors import InputError
-from stages.base.files import json_lines, unpacked_bytes
+from stages.base.files import json_lines, unique_names, unpacked_bytes
 
 ROLES = {
     "system": "system", "user": "user", "human": "user", "assistant": "assistant", "gpt": "assistant",
@@ -173,10 +173,20 @@ def _pair(row: Row, chosen: Exchange, rejected: Exchange) -> Comparison:
 def _compared_messages(row: Row) -> Comparison:
     """With the conversation in both, or only the answer in each and `prompt` beside them."""
     if all(isinstance(row.values[key], list) and len(row.values[key]) == 1 for key in ("chosen", "rejected")):
-        prompt = row.text("prompt")
-        chosen, rejected = (row.checked(key, row.values[key][0].get("content")) for key in ("chosen", "rejected"))
-        return Comparison(_user(prompt), chosen, rejected)
+        asked = _user(row.text("prompt"))
+        chosen, rejected = (_only_answer(row, key) for key in ("chosen", "rejected"))
+        return Comparison(asked, chosen, rejected)
     return _pair(row, _exchange(row.conversation("chosen")), _exchange(row.conversation("rejected")))
+
+
+def _only_answer(row: Row, key: str) -> str:
+    """The text of the single message at `key`, which must be the assistant's."""
+    message = row.values[key][0]
+    if not isinstance(message, Mapping) or not {"role", "content"} <= set(message):
+        raise InputError(f"{row.place}: `{key}[1]` must have `role` and `content`")
+    if ROLES.get(str(message["role"]).lower()) != "assistant":
+        raise InputError(f"{row.place}: `{key}[1]` is the only message and must be the assistant's")
+    return row.checked(f"{key}[1].content", message["content"])
 
 
 def _transcript(row: Row, key: str) -> Exchange:
@@ -266,12 +276,12 @@ def _values(path: Path) -> Iterator[tuple[int, str, Any]]:
         import pyarrow.parquet as pq
 
         try:
-            table = pq.read_table(path)
+            listed = pq.read_table(path).to_pylist()
         except FileNotFoundError:
             raise InputError(f"{path}: not found") from None
-        except (OSError, pa.ArrowException) as error:
-            raise InputError(f"{path}: can't be read: {error}") from None
-        for number, values in enumerate(table.to_pylist(), 1):
+        except (OSError, ValueError, OverflowError, pa.ArrowException) as error:  # a text or a time that is none, too
+            raise InputError(f"{path}: can't be read: {' '.join(str(error).split())[:200]}") from None
+        for number, values in enumerate(listed, 1):
             yield number, f"{path}: row {number}", {key: value for key, value in values.items() if value is not None}
     elif path.name.removesuffix(".gz").removesuffix(".zst").endswith(".json"):
         yield from _listed(path)
@@ -288,7 +298,10 @@ def _listed(path: Path) -> Iterator[tuple[int, str, Any]]:
             yield number, f"{path}:{number}", values
         return
     try:
-        listed = json.loads(content.decode("utf-8"))
+        listed = json.loads(content.decode("utf-8"), object_pairs_hook=unique_names)
+    except UnicodeDecodeError as error:
+        wrong = f"byte {content[error.start]:#04x}, as in Latin-1"
+        raise InputError(f"{path}: not a readable UTF-8 file ({wrong}); save it as UTF-8") from None
     except (ValueError, RecursionError) as error:
         raise InputError(f"{path}: not valid JSON: {error}") from None
     for number, values in enumerate(listed, 1):

@@ -112,7 +112,7 @@ def json_lines(path: str | Path) -> Iterator[tuple[int, Any]]:
         if not line.strip():
             continue
         try:
-            yield number, json.loads(line.decode("utf-8"), object_pairs_hook=_object)
+            yield number, json.loads(line.decode("utf-8"), object_pairs_hook=unique_names)
         except UnicodeDecodeError as error:
             raise InputError(
                 f"{path}:{number}: not a readable UTF-8 file (byte {line[error.start]:#04x}, as in Latin-1); "
@@ -122,7 +122,8 @@ def json_lines(path: str | Path) -> Iterator[tuple[int, Any]]:
             raise InputError(f"{path}:{number}: not valid JSON: {error}") from None
 
 
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def unique_names(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Of an object of JSON (`object_pairs_hook`). Raises ValueError for a name that stands twice."""
     found = dict(pairs)
     if len(found) < len(pairs):
         doubled = next(name for place, (name, _) in enumerate(pairs) if name in dict(pairs[:place]))

@@ -39,7 +39,9 @@ def run(options: argparse.Namespace) -> int:
         except InputError as error:
             faults.append(str(error))
     print(f"{options.file}: {kind}, format {form.name} ({', '.join(form.keys)})")
-    print(f"rows: {len(rows):,}, {len(read):,} understood, {len(faults):,} refused")
+    whole = [] if faults else _as_a_whole(options.file, kind)
+    faults += whole
+    print(f"rows: {len(rows):,}, {len(read) - len(whole):,} understood, {len(faults):,} refused")
     _say_ignored(rows, form)
     if read:
         _say_turns(read)
@@ -66,10 +68,27 @@ def _kind(rows: Sequence["Row"]) -> tuple[str, "Format"]:
         raise InputError(f"{error}; or `chosen` and `rejected` for preferences") from None
 
 
+def _as_a_whole(path: Path, kind: str) -> list[str]:
+    """The first fault that the stage would stop at though every row by itself is understood: an id or a pair that
+    stands twice, equal answers, an unknown split, a prompt in two splits."""
+    from stages.alignment import instructions, preferences
+    from stages.base.errors import InputError
+
+    try:
+        if kind == "preferences":
+            preferences.from_file(path, "row")
+        else:
+            instructions.from_file(path, None, 0, "row")
+    except InputError as error:
+        return [str(error)]
+    return []
+
+
 def _say_ignored(rows: Sequence["Row"], form: "Format") -> None:
     other = Counter(key for row in rows for key in row.values if key not in (*form.keys, *form.extra))
     if form.other and other:
-        print(f"not read: {', '.join(f'`{key}`' for key in other)}")
+        named = ", ".join(f"`{key}`" for key in other)
+        print(f"not read: {named.encode('utf-8', 'backslashreplace').decode()}")  # half a surrogate pair can't be shown
 
 
 def _answers(one: "Exchange | Comparison") -> list[str]:

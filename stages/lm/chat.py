@@ -197,7 +197,8 @@ def load_tokenizer(folder: Path | str) -> ChatTokenizer:
     ids = {name: number for name, number in numbers.items() if number is not None}
     missing = [f"{name} {tokens[name]!r}" for name in tokens if name not in ids]
     if missing or "eos_token" not in ids:
-        raise InputError(f"{path}: {missing[0] if missing else 'no eos_token'} is not in {source / 'tokenizer.json'}")
+        reason = f"{missing[0]} is not in {source / 'tokenizer.json'}" if missing else "it names no eos_token; add it"
+        raise InputError(f"{path}: {reason}")
     where, template = _template(source, config)
     return ChatTokenizer(
         tokenizer,

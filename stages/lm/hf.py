@@ -21,6 +21,8 @@ from stages.lm.lstm import LSTMLanguageModel
 from stages.lm.rotary import scaling_of
 from stages.lm.transformer import Decoder
 
+MOST_LAYERS = 1 << 14
+MAY_BE_ZERO = ("mscale", "mscale_all_dim")  # of YaRN: 0 is as if they weren't there
 LSTM = "trainyard_lstm"  # the model_type of a folder that only we read
 DTYPES = ("F64", "F32", "F16", "BF16")
 INDEX = "model.safetensors.index.json"
@@ -124,9 +126,11 @@ def read_config(folder: Path) -> ModelConfig:
     if not path.is_file():
         raise InputError(f"{folder}: no model folder (it has no config.json); name one that transformers loads")
     values = read_json(path)
+    if not isinstance(values, dict):
+        raise InputError(f"{path}: not a JSON object; name a folder that transformers loads")
     try:
         return _config(values)
-    except (KeyError, TypeError, ValueError, AttributeError, ParamError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError, ParamError) as error:
         reason = f"lacks {error}" if isinstance(error, KeyError) else " ".join(str(error).split())[:300]
         raise InputError(f"{path}: {reason}; of other models, serve one and name its server as an `endpoint`") from None
 
@@ -143,7 +147,15 @@ def _config(values: dict[str, Any]) -> ModelConfig:
             raise ValueError(f"{name} {value!r} is not read, only {PLAIN[name][0]!r}")
         if name not in {*PLAIN, *READ, *HARMLESS} and not name.startswith("_"):  # those are transformers' own notes
             raise ValueError(f"{name} is not understood, and may change what the model computes")
+    for name in ("num_attention_heads", "hidden_size", "num_hidden_layers", "max_position_embeddings"):
+        if type(values[name]) is not int or values[name] < 1:
+            raise ValueError(f"{name} {values[name]!r:.40} is no positive integer")
+    if not _positive(values["rms_norm_eps"]):
+        raise ValueError(f"rms_norm_eps {values['rms_norm_eps']!r:.40} is no positive number")
     heads, width, longest = values["num_attention_heads"], values["hidden_size"], values["max_position_embeddings"]
+    groups, tied = values.get("num_key_value_heads"), values.get("tie_word_embeddings", family == "smollm3")
+    if tied is not None and type(tied) is not bool:
+        raise ValueError(f"tie_word_embeddings {tied!r:.40} is neither true nor false")
     activation = values.get("hidden_act", "silu")
     if activation not in ACTIVATIONS:
         raise ValueError(f"hidden_act {activation!r} is not read, only {', '.join(ACTIVATIONS)}")
@@ -156,12 +168,12 @@ def _config(values: dict[str, Any]) -> ModelConfig:
         n_layer=values["num_hidden_layers"],
         d_model=width,
         n_head=heads,
-        n_kv_head=values.get("num_key_value_heads") or heads,
+        n_kv_head=heads if groups is None else groups,
         d_ff=values["intermediate_size"],
         # Up to its window's length, attention within a window is plain attention: that is the context here.
         max_seq_len=longest if window is None else min(longest, window),
         rope_theta=theta,
-        tie_embeddings=values.get("tie_word_embeddings", family == "smollm3"),
+        tie_embeddings=bool(tied),
         qk_norm=family == "qwen3",
         norm_eps=values["rms_norm_eps"],
         head_dim=values.get("head_dim") or (128 if family == "qwen3" else width // heads),
@@ -189,11 +201,28 @@ def _rope(values: dict[str, Any], longest: int) -> tuple[float, dict[str, Any] |
     if any(isinstance(value, dict) for value in said.values()):
         raise ValueError("rope_parameters for each kind of layer are not read")
     both = values.get("rope_parameters") or {}
-    theta = float(both.get("rope_theta") or values.get("rope_theta") or 10000.0)
+    named = (both.get("rope_theta"), values.get("rope_theta"), 10000.0)
+    theta = next(value for value in named if value is not None)
+    if not _positive(theta) or theta <= 1:
+        raise ValueError(f"rope_theta {theta!r:.40} is no number above 1")
     scaling = scaling_of(said, longest)
+    for key, value in (scaling or {}).items():
+        if key not in ("type", "truncate") and not _positive(value) and not (key in MAY_BE_ZERO and value == 0):
+            raise ValueError(f"rope_parameters.{key} {value!r:.40} is no positive number")
+    if (
+        scaling is not None
+        and scaling["type"] == "llama3"
+        and scaling["high_freq_factor"] <= scaling["low_freq_factor"]
+    ):
+        raise ValueError("rope_parameters.high_freq_factor must be above low_freq_factor")
     if values.get("rope_scaling") and both and scaling != scaling_of(both, longest):
         raise ValueError("rope_scaling and rope_parameters say different things")
-    return theta, scaling
+    return float(theta), scaling
+
+
+def _positive(value: Any) -> bool:
+    """Whether it is a number that float32 holds, above 0; true and NaN are none."""
+    return isinstance(value, int | float) and type(value) is not bool and 0 < value < 3e38
 
 
 def _window(values: dict[str, Any], family: str) -> int | None:
@@ -217,8 +246,12 @@ def _window(values: dict[str, Any], family: str) -> int | None:
 def _unrotated(values: dict[str, Any]) -> tuple[int, ...]:
     """SmolLM3's layers without positions: those with a 0 in `no_rope_layers`, else every fourth, or as it says."""
     layers, marks = values["num_hidden_layers"], values.get("no_rope_layers")
+    if layers > MOST_LAYERS:
+        raise ValueError(f"num_hidden_layers {layers} is more than {MOST_LAYERS}")
     if marks is None:
         every = values.get("no_rope_layer_interval", 4)
+        if type(every) is not int or every < 1:
+            raise ValueError(f"no_rope_layer_interval {every!r:.40} is no positive integer")
         return tuple(layer for layer in range(layers) if (layer + 1) % every == 0)
     if not isinstance(marks, list) or len(marks) != layers or not all(mark in (0, 1) for mark in marks):
         raise ValueError(f"no_rope_layers must be {layers} of 0 and 1")
@@ -321,16 +354,28 @@ def _opened(folder: Path, config: ModelConfig, stack: ExitStack) -> dict[str, An
     layers = {name.split(".")[2] for name in where if name.startswith("model.layers.")}
     if config.arch == "transformer" and config.n_layer > len(layers):
         raise _misfit(folder, f"{len(layers)} layers, not {config.n_layer}")
+    # Nor is it worth making a model whose sizes aren't those of the weights: they may be larger than any memory.
+    if config.arch == "transformer":
+        _same_shape(folder, where, "model.embed_tokens.weight", [config.vocab_size, config.d_model])
+        query = [config.n_head * config.head_dim, config.d_model]
+        _same_shape(folder, where, "model.layers.0.self_attn.q_proj.weight", query)
+        _same_shape(folder, where, "model.layers.0.mlp.up_proj.weight", [config.d_ff, config.d_model])
     wanted = to_hf_state_dict(_empty(config).state_dict(), config)
     for name, value in wanted.items():
-        if name not in where:
-            raise _misfit(folder, f"{name} is missing")
-        found = where[name].get_slice(name)
-        if found.get_shape() != list(value.shape):
-            raise _misfit(folder, f"{name} is {found.get_shape()}, not {list(value.shape)}")
+        found = _same_shape(folder, where, name, list(value.shape))
         if found.get_dtype() not in DTYPES:
             raise _misfit(folder, f"{name} is {found.get_dtype()}, none of {', '.join(DTYPES)}")
     return {name: where[name] for name in wanted}
+
+
+def _same_shape(folder: Path, where: dict[str, Any], name: str, shape: list[int]) -> Any:
+    """The tensor's header. InputError where there is none, or one of another shape."""
+    if name not in where:
+        raise _misfit(folder, f"{name} is missing")
+    found = where[name].get_slice(name)
+    if found.get_shape() != shape:
+        raise _misfit(folder, f"{name} is {found.get_shape()}, not {shape}")
+    return found
 
 
 def _misfit(folder: Path, reason: str) -> InputError:

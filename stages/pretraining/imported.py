@@ -43,7 +43,10 @@ def _read(source: Path) -> tuple["ModelConfig", "ChatTokenizer"]:
             f"{source}/config.json: `auto_map` names code of its own, which is never run; remove it if unused"
         )
     template = source / "tokenizer_config.json"
-    named = read_json(template).get("chat_template") if template.is_file() else None
+    said = read_json(template) if template.is_file() else {}
+    if not isinstance(said, dict):
+        raise InputError(f"{template}: not a JSON object; save the tokenizer again")
+    named = said.get("chat_template")
     texts = (
         [one.get("template") if isinstance(one, dict) else None for one in named]
         if isinstance(named, list)
@@ -96,16 +99,26 @@ def bring_in(source: Path, folder: Path) -> dict[str, Any]:
 
 def _refuse_others(source: Path, weights: dict[str, Any]) -> None:
     """InputError where the files hold weights that the config has no place for: without them it is another model."""
-    from safetensors import safe_open
+    from safetensors import SafetensorError, safe_open
 
     for path in sorted(source.glob("*.safetensors")):
-        with safe_open(path, framework="pt") as file:
-            for name in sorted(set(file.keys()) - set(weights)):
-                if UNUSED.search(name):
-                    continue
-                tied = name == "lm_head.weight" and "model.embed_tokens.weight" in weights
-                if not tied or not bool((file.get_tensor(name) == weights["model.embed_tokens.weight"]).all()):
-                    raise InputError(f"{path}: config.json has no place for {name}; without it this is another model")
+        try:
+            with safe_open(path, framework="pt") as file:
+                others = sorted(set(file.keys()) - set(weights))
+                for name in others:
+                    if not UNUSED.search(name) and not (name == "lm_head.weight" and _tied(file, weights)):
+                        raise InputError(
+                            f"{path}: config.json has no place for {name}; without it this is another model"
+                        )
+        except (SafetensorError, OSError) as error:
+            reason = " ".join(str(error).split())[:200]
+            raise InputError(f"{path}: unreadable or cut short ({reason}); write it again, or remove it") from None
+
+
+def _tied(file: Any, weights: dict[str, Any]) -> bool:
+    """Whether a head that the config doesn't have is the embedding once more."""
+    head, embedding = file.get_tensor("lm_head.weight"), weights.get("model.embed_tokens.weight")
+    return embedding is not None and head.shape == embedding.shape and bool((head == embedding).all())
 
 
 def main() -> None:

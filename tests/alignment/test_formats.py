@@ -17,6 +17,7 @@ from stages.alignment.instructions import from_file
 from stages.alignment.preferences import from_file as pairs_from_file
 from stages.alignment.sft import completion_loss
 from stages.base.errors import InputError
+from stages.cli import main
 from stages.lm.build import LanguageModel
 from stages.lm.chat import ChatTokenizer
 
@@ -139,12 +140,59 @@ def test_broken_pairs_are_named(tmp_path: Path, row: Any, said: str) -> None:
         pairs_from_file(written(tmp_path / "x.jsonl", first, row), "own")
 
 
+@pytest.mark.parametrize(
+    ("chosen", "said"),
+    [
+        (["b"], r"chosen\[1\]. must have"),
+        ([None], r"chosen\[1\]. must have"),
+        ([{"role": "user", "content": "b"}], r"chosen\[1\]. is the only message and must be the assistant's"),
+        ([{"role": "assistant", "content": 5}], r"chosen\[1\].content. must be a string"),
+    ],
+)
+def test_a_single_message_beside_a_prompt_is_an_answer(tmp_path: Path, chosen: Any, said: str) -> None:
+    row = {"prompt": "a?", "chosen": chosen, "rejected": [{"role": "assistant", "content": "c"}]}
+    with pytest.raises(InputError, match=rf"x\.jsonl:1: .*{said}"):
+        pairs_from_file(written(tmp_path / "x.jsonl", row), "own")
+
+
+def test_texts_and_times_of_a_table_that_are_none_are_refused(tmp_path: Path) -> None:
+    text = pa.array([b"\xff"], pa.binary()).view(pa.string())
+    late = pa.array([1 << 60], pa.timestamp("us"))  # the year 38,000
+    for name, column in (("text", text), ("time", late)):
+        path = tmp_path / f"{name}.parquet"
+        pq.write_table(pa.table({"instruction": ["a"], "output": ["b"], "more": column}), path)
+        with pytest.raises(InputError, match=rf"{name}\.parquet: can't be read"):
+            from_file(path, None, 1, "own")
+
+
+@pytest.mark.parametrize(
+    ("rows", "said"),
+    [
+        ([{"prompt": "a", "response": "b", "id": "1"}, {"prompt": "c", "response": "d", "id": "1"}], "stands at"),
+        ([{"prompt": "a", "response": "b", "split": "train"}], "`split` is 'train'"),
+        ([{"instruction": "a", "output": "b", "id": 7}], "`id` must be a string"),
+        ([{"prompt": "a", "chosen": "b", "rejected": "b"}], "are the same"),
+        ([{"prompt": "a", "chosen": "b", "rejected": "c"}] * 2, "the same pair"),
+    ],
+)
+def test_inspect_refuses_what_the_stage_does(
+    rows: list[Any], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["inspect", str(written(tmp_path / "x.jsonl", *rows))]) == 2
+    shown = capsys.readouterr().out
+    assert said in shown and "1 refused" in shown
+
+
 def test_unknown_formats_and_doubled_names_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"x\.jsonl:1: of no known format, it has `question`; known: .*alpaca"):
         from_file(written(tmp_path / "x.jsonl", {"question": "a"}), None, 1, "own")
     (tmp_path / "y.jsonl").write_text('{"prompt": "a", "response": "b", "response": "c"}\n')
     with pytest.raises(InputError, match=r"y\.jsonl:1: .*'response' stands twice"):
         from_file(tmp_path / "y.jsonl", None, 1, "own")
+    (tmp_path / "y.json").write_text('[{"prompt": "a", "response": "b", "response": "c"}]')
+    with pytest.raises(InputError, match=r"y\.json: .*'response' stands twice"):
+        from_file(tmp_path / "y.json", None, 1, "own")
     (tmp_path / "z.jsonl.gz").write_bytes(b"nothing packed")
     with pytest.raises(InputError, match=r"z\.jsonl\.gz: can't be read"):
         from_file(tmp_path / "z.jsonl.gz", None, 1, "own")

@@ -207,7 +207,7 @@ def outside(folder: Path) -> None:
         ({"rope_scaling": {"type": "linear", "factor": 2.0}}, "rope_scaling"),
         ({"quantization_config": {"bits": 4}}, "quantization_config"),
         ({"layer_types": ["sliding_attention"] * 2}, "sliding_attention"),
-        ({"vocab_size": 100}, r"lm_head.weight is \[320, 32\], not \[100, 32\]"),
+        ({"vocab_size": 100}, r"model.embed_tokens.weight is \[320, 32\], not \[100, 32\]"),
         ({"num_hidden_layers": 1 << 30}, "2 layers, not"),
         ({"max_position_embeddings": 1 << 40}, "max_seq_len"),
         ({"hidden_size": "32"}, "d_model|config.json"),

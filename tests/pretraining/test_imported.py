@@ -111,6 +111,12 @@ def test_what_was_brought_in_is_stated(project: Path) -> None:
     ("spoil", "said"),
     [
         (lambda folder: (folder / "config.json").unlink(), "no model folder"),
+        (lambda folder: (folder / "config.json").write_text("[]"), "config.json: not a JSON object"),
+        (
+            lambda folder: (folder / "tokenizer_config.json").write_text("[]"),
+            "tokenizer_config.json: not a JSON object",
+        ),
+        (lambda folder: (folder / "tokenizer_config.json").write_text("{}"), "it names no eos_token"),
         (lambda folder: (folder / "tokenizer.json").unlink(), "tokenizer.json: not a readable tokenizer"),
         (lambda folder: (folder / "chat_template.jinja").write_text("{{ x() }}"), "the chat template fails"),
         (lambda folder: save_tokenizer(folder, train_bpe([TEXTS[0] * 9], 500, "gpt2")), "the model 128 rows"),
@@ -128,6 +134,7 @@ def test_what_is_no_model_is_refused_in_one_line(
     with pytest.raises(InputError, match=said):  # as `check` says before any work
         imported.check_source(Path("theirs"))
     monkeypatch.setattr("sys.argv", ["imported", "mine"])
+    capsys.readouterr()  # a tokenizer that took long has said so
     with pytest.raises(SystemExit) as caught:
         imported.main()
     error = capsys.readouterr().err
@@ -149,3 +156,18 @@ def test_a_config_that_names_code_and_weights_it_has_no_place_for_are_refused(tm
     save_file(weights | {name: weights["model.norm.weight"].clone()}, theirs / "model.safetensors")
     with pytest.raises(InputError, match=f"no place for {name}"):
         imported.bring_in(theirs, tmp_path / "mine")
+    head = weights["model.embed_tokens.weight"][:1].clone()  # would be as the embedding where rows are repeated
+    save_file(weights | {"lm_head.weight": head}, theirs / "model.safetensors")
+    if config["tie_word_embeddings"]:
+        with pytest.raises(InputError, match=r"no place for lm_head\.weight"):
+            imported.bring_in(theirs, tmp_path / "mine")
+    save_file(weights, theirs / "model.safetensors")
+    (theirs / "other.safetensors").write_bytes(b"cut")
+    with pytest.raises(InputError, match=r"other\.safetensors: unreadable or cut short"):
+        imported.bring_in(theirs, tmp_path / "mine")
+    (theirs / "other.safetensors").unlink()
+    sizes = {"hidden_size": 2**31 - 2, "intermediate_size": 2**31 - 1, "vocab_size": 2**31 - 1}
+    for absurd in (sizes, {"head_dim": 1 << 16, "max_position_embeddings": 1 << 20}):  # no memory holds these
+        (theirs / "config.json").write_text(json.dumps(config | absurd))
+        with pytest.raises(InputError, match=r"do not fit config\.json"):
+            imported.check_source(theirs)

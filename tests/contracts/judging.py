@@ -47,7 +47,8 @@ def row(model: str = "sft", **changes: Any) -> Row:
     values = standing(win, right) | {
         "model": model, "kind": kind, "source": SOURCES.get(model, f"data/models/{model}" if kind == "trained" else ""),
         "control": kind not in ("trained", "imported", "outputs"), "baseline": model == "sft", "chosen": model == "dpo",
-        "rank": rank, "tier": TIERS.get(model), "reruns": RERUNS.get(model), "lineage": f"{rank or 0:016x}", "validation": Standing(**standing(win, right)),
+        "rank": rank, "tier": TIERS.get(model), "reruns": RERUNS.get(model),
+        "lineage": f"{rank or 0:016x}", "validation": Standing(**standing(win, right)),
     }  # fmt: skip
     return Row.model_validate(values | changes)
 
@@ -66,7 +67,8 @@ def leaderboard(**changes: Any) -> Leaderboard:
         "signal": "the exact score and the length of an answer", "versions": {},
     }  # fmt: skip
     values = {
-        "baseline": "sft", "judge": judge, "tier_metric": "right", "chosen": {"model": "dpo", "split": "validation", "by": "right"},
+        "baseline": "sft", "judge": judge, "tier_metric": "right",
+        "chosen": {"model": "dpo", "split": "validation", "by": "right"},
         "rows": rows, "comparisons": compared, "notes": [],
         "correlations": [{"a": "win_rate", "b": "right", "spearman": 0.9, "low": 0.6, "high": 1.0, "n": 8}],
     }  # fmt: skip

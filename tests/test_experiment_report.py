@@ -184,7 +184,7 @@ def test_runs_of_mlflow_are_told_on_the_terminal(
     run_claim("faster", 2.0, schema)
     (open_store().folder / "claims" / "faster" / "mlflow.json").write_text(json.dumps({"baseline": "0123abcd"}))
     main(["experiment", "report", "faster"])
-    assert "MLflow run of baseline: 0123abcd" in capsys.readouterr().out
+    assert "MLflow run of faster, arm baseline: 0123abcd" in capsys.readouterr().out
 
 
 def test_names_are_checked(project: Path, schema: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:

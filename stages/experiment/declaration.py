@@ -5,6 +5,7 @@ docs/experiments.md says what each key means to the one who writes it.
 
 import hashlib
 import json
+import math
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
@@ -19,7 +20,7 @@ from stages.base.errors import ParamError
 from stages.base.params import Loader, duplicate_keys, nearest
 from stages.experiment.rule import ARM, RESERVED, Analysis, Rule, parse_rule
 
-NAME = re.compile(r"^[a-z][a-z0-9_-]*$")
+NAME = re.compile(r"[a-z][a-z0-9_-]{0,99}")
 BASELINE = "baseline"
 SEED = "run.seed"
 REVISION = "revision"
@@ -27,7 +28,10 @@ Topic = Literal["data", "tokenizer", "model", "tuning", "alignment", "evaluation
 Unit = Literal["seed", "item", "cluster"]
 Positive = Annotated[float, Field(gt=0)]
 Seed = Annotated[int, Field(ge=0)]
-SeedList = Annotated[int, Field(ge=1)] | Annotated[list[Seed], Field(min_length=1)]
+MOST_SEEDS, MOST_VALUES, DEEPEST = 1000, 100_000, 32
+SeedList = (
+    Annotated[int, Field(ge=1, le=MOST_SEEDS)] | Annotated[list[Seed], Field(min_length=1, max_length=MOST_SEEDS)]
+)
 """How many, 1 … n; or which."""
 
 
@@ -149,6 +153,8 @@ class Declaration(Part):
     @model_validator(mode="after")
     def _agree(self) -> Self:
         problems = [*self._rule_problems(), *self._seed_problems()]
+        if not self.claim.strip():
+            problems.append("`claim` is blank; say in one sentence what is claimed")
         for name, overlay in self.arms.items():
             revision = (overlay or {}).get(REVISION)
             if revision is not None and not (isinstance(revision, str) and re.match(r"^[^-\s]\S*$", revision)):
@@ -166,6 +172,8 @@ class Declaration(Part):
 
     def _rule_problems(self) -> Iterable[str]:
         rule = self.parsed
+        if not math.isfinite(rule.threshold):
+            yield f"`rule`: `{self.rule:.80}` can only come out one way: its number is beyond all others"
         for name in rule.arms:
             if name not in self.arms:
                 yield f"`rule`: unknown arm `{name}`{nearest(name, list(self.arms))}"
@@ -293,6 +301,8 @@ def declare(content: Mapping[str, Any], name: str = "claim", path: Path | None =
     """A declaration from the keys of its YAML. Raises ParamError with every problem in one line, the file first."""
     where = path or name
     try:
+        if _weigh(content, "", (), {}) > MOST_VALUES:
+            raise ValueError(f"more than {MOST_VALUES:,} values, those that an alias repeats counted again")
         declaration = Declaration.model_validate(dict(content))
         for key, overlay in (("set", declaration.set), *((f"arms.{k}", v) for k, v in declaration.arms.items())):
             nested(overlay or {}, key)
@@ -303,6 +313,24 @@ def declare(content: Mapping[str, Any], name: str = "claim", path: Path | None =
         raise ParamError(f"{where}: {error}") from None
     declaration._name, declaration._content, declaration._path = name, dict(content), path
     return declaration
+
+
+def _weigh(value: Any, place: str, above: tuple[int, ...], known: dict[int, int]) -> int:
+    """How many values it holds, those behind an alias counted wherever it stands. Raises ValueError for a mapping that
+    contains itself, one that is nested too deep, and what params don't have, as bytes and sets."""
+    if not isinstance(value, dict | list):
+        if value is None or isinstance(value, str | int | float):
+            return 1
+        raise ValueError(f"`{place}` is of YAML's type {type(value).__name__}, which no param has")
+    if id(value) in above:
+        raise ValueError(f"`{place}` contains itself")
+    if len(above) > DEEPEST:
+        raise ValueError(f"`{place:.80}` is nested more than {DEEPEST} deep")
+    if id(value) not in known:
+        inner = value.items() if isinstance(value, dict) else enumerate(value)
+        here = (*above, id(value))
+        known[id(value)] = 1 + sum(_weigh(one, f"{place}.{key}".lstrip("."), here, known) for key, one in inner)
+    return known[id(value)]
 
 
 def _told(problems: Sequence[Any]) -> Iterator[Any]:
@@ -340,10 +368,10 @@ def _explain(problem: Any) -> str:
         case "value_error":
             text = str(problem["ctx"]["error"])
             return text if not loc or text.startswith("`") else f"`{where}`: {text}"
-    return f"`{where}`: {problem['msg'][0].lower()}{problem['msg'][1:]}, got {problem['input']!r}"
+    return f"`{where}`: {problem['msg'][0].lower()}{problem['msg'][1:]}, got {problem['input']!r:.80}"
 
 
-_KEY = re.compile(r"(?!MetricFile$|str$|int$|list\[|dict\[|constrained-|function-)[\w.-]+")
+_KEY = re.compile(r"(?!MetricFile$|str$|int$|float$|bool$|list\[|dict\[|constrained-|function-)[\w.-]+")
 """What stands in the file: pydantic names the members of unions too."""
 _PARTS: dict[str, type[Part]] = {"looks": Looks, "budget": Budget}
 
@@ -356,10 +384,13 @@ def read_declaration(path: Path) -> Declaration:
     except FileNotFoundError:
         known = sorted(str(one) for one in path.parent.glob("*.yaml"))
         raise ParamError(f"{path}: not found{nearest(str(path), known)}") from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except (OSError, yaml.YAMLError, RecursionError, ValueError, KeyError, TypeError, AttributeError) as error:
+        # The last four are what PyYAML raises for `!!int x`, `!!bool x` and the like.
         raise ParamError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
-    if not NAME.match(path.stem) or path.suffix != ".yaml":
-        raise ParamError(f"{path}: a claim's file is named in small letters, digits, - and _, and ends in .yaml")
+    if not NAME.fullmatch(path.stem) or path.suffix != ".yaml":
+        raise ParamError(
+            f"{path}: a claim's file is named in at most 100 small letters, digits, - and _, and ends in .yaml"
+        )
     if not isinstance(content, dict):
         raise ParamError(f"{path}: must be a mapping with the keys claim, arms, seeds, metric and rule")
     if doubled := duplicate_keys(text):

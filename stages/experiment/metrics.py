@@ -138,13 +138,16 @@ def of_file(asked: MetricFile) -> Metric:
 
 def catalogue(values: Values) -> dict[str, Metric]:
     """Every metric by name that a run with these params has."""
-    read = (
-        *values["models"].values(), values["judging"]["answerers"], values["corpus"]["sources"],
-        values["scaling"]["points"], values["alignment"]["instructions"], *values["evaluation"].values(),
-    )  # fmt: skip
-    key = tuple(map(id, read))  # runs share what their arms don't change as the very same objects, kept beside
-    if key not in _CATALOGUES:
-        _CATALOGUES[key] = read, _catalogue(values)
+    try:
+        read = (
+            *values["models"].values(), values["judging"]["answerers"], values["corpus"]["sources"],
+            values["scaling"]["points"], values["alignment"]["instructions"], *values["evaluation"].values(),
+        )  # fmt: skip
+        key = tuple(map(id, read))  # runs share what their arms don't change as the very same objects, kept beside
+        if key not in _CATALOGUES:
+            _CATALOGUES[key] = read, _catalogue(values)
+    except (AttributeError, KeyError, TypeError):  # a section that an arm has replaced by something else
+        raise ParamError("no metrics can be named with params that have such mistakes; mend them first") from None
     return _CATALOGUES[key][1]
 
 

@@ -72,6 +72,7 @@ def test_one_seed_may_be_judged_over_its_items_alone(project: Path) -> None:
          "`arms.faster`: `alignment.dpo.lr`: input should be greater than 0"),
         ({"set": {"alignment.dpoo.lr": 1.0}}, "`set`: unknown parameter `alignment.dpoo`; did you mean `dpo`?"),
         ({"set": {"alignment.sft.lr": -1.0}}, "the params that all arms share: `alignment.sft.lr`: input should be"),
+        ({"arms": {"baseline": {}, "faster": {"corpus": None}}}, "`arms.faster`: `corpus.seed` is missing"),
         ({"scale": ["tinny"]}, "no such scale; did you mean `tiny`?"),
         ({"seeds": {"run.sed": 3}}, "`seeds`: unknown parameter `run.sed`; did you mean `seed`?"),
         ({"metric": "dpo/rigth"}, "`metric`: unknown metric `dpo/rigth`; did you mean `dpo/right`?"),

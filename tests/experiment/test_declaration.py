@@ -149,6 +149,49 @@ def test_a_file_that_is_no_mapping_is_refused_by_name(tmp_path: Path, text: str)
         read_declaration(write(tmp_path, text))
 
 
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ("set: &a {recipe: *a}\n", "`set.recipe` contains itself"),
+        ("set: {recipe.lr: !!binary aGVsbG8=}\n", "`set.recipe.lr` is of YAML's type bytes"),
+        ("set: {recipe.lr: !!set {a: null}}\n", "`set.recipe.lr` is of YAML's type set"),
+        ("margin: !!int x\n", "not valid YAML"),
+        ("margin: !!bool x\n", "not valid YAML"),
+        (f"margin: {'9' * 5000}\n", "not valid YAML"),
+        (f"set: {'{a: ' * 2000}1{'}' * 2000}\n", "is nested more than"),
+        (f"set: {'{a: ' * 60}1{'}' * 60}\n", "is nested more than"),
+        (
+            "set:\n  a: &a [x,x,x,x,x,x,x,x,x,x]\n"
+            + "".join(f"  {b}: &{b} [{','.join([f'*{a}'] * 10)}]\n" for a, b in pairwise("abcdefghij")),
+            "more than 100,000 values",
+        ),
+    ],
+)
+def test_what_yaml_can_say_and_params_can_not_is_refused_by_name(tmp_path: Path, more: str, said: str) -> None:
+    with pytest.raises(ParamError, match=rf"^{tmp_path}/faster\.yaml: .*{said}") as caught:
+        read_declaration(write(tmp_path, FIVE_LINES + more))
+    assert len(str(caught.value)) < 500
+
+
+def test_a_name_that_files_can_not_have_is_refused(tmp_path: Path) -> None:
+    for name in ("two\nlines", "one\n", "a" * 101, "Upper"):
+        with pytest.raises(ParamError, match="a claim's file is named in"):
+            read_declaration(write(tmp_path, name=f"{name}.yaml"))
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"seeds": 10**9}, "`seeds`: input should be less than or equal to 1000"),
+        ({"seeds": list(range(20_000))}, "`seeds`: list should have at most 1000 items"),
+        ({"rule": "b > a + 1e400"}, "can only come out one way"),
+        ({"claim": " "}, "`claim` is blank"),
+    ],
+)
+def test_absurd_sizes_are_refused_at_once(changes: dict[str, Any], said: str) -> None:
+    assert said in refused(**changes) and len(refused(**changes)) < 500
+
+
 def test_a_missing_file_names_the_nearest(tmp_path: Path) -> None:
     write(tmp_path)
     with pytest.raises(ParamError, match=r"not found; did you mean `.*faster\.yaml`"):

@@ -111,6 +111,21 @@ def test_one_seed() -> None:
         assert decide(claim | {"rule": rule}, runs({"a": [1.0], "b": [2.0]})).verdict == "inadmissible"
 
 
+def test_two_seeds_are_read_with_care() -> None:
+    """Equal arms whose seeds differ: called different no more often than alpha says, as it would be if the spread of
+    two seeds were believed where it happens to be small."""
+    rng, called = np.random.default_rng(5), 0
+    for _ in range(300):
+        seeds, items = 0.5 * rng.normal(size=(2, 2, 1)), 0.2 * rng.normal(size=(2, 1, 40))
+        values = seeds + items + rng.normal(size=(2, 2, 40))
+        rows = {
+            "arm": np.repeat(["a", "b"], 80), "seed": np.tile(np.repeat([1, 2], 40), 2), "item": np.tile(range(40), 4),
+            "value": values.ravel(),
+        }  # fmt: skip
+        called += decide({"rule": "b > a"}, pd.DataFrame(rows)).verdict != "undecided"
+    assert called <= 24
+
+
 def test_runs_that_are_missing_are_waited_for_by_name() -> None:
     frame = table({"a": 0.0, "b": 1.0})
     some = frame[~((frame.arm == "b") & (frame.seed == 2))]

@@ -79,7 +79,7 @@ def arm(change: Sequence[str]) -> dict[str, Any]:
             key, _, value = one.partition("=")
             try:
                 overlay[key] = yaml.load(value, Loader)
-            except yaml.YAMLError as error:
+            except (yaml.YAMLError, ValueError, KeyError, AttributeError, RecursionError) as error:  # of `!!int x`, too
                 raise ParamError(f"{one}: the value is not valid YAML: {' '.join(str(error).split())}") from None
         if len(overlay) < len(change):
             raise ParamError(f"{' '.join(change)}: a param is given twice")

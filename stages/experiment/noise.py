@@ -80,7 +80,7 @@ def _measure(path: Path) -> dict[str, Any]:
     try:
         table = pq.read_table(path)
         names = table["metric"].unique().to_pylist()
-    except (pa.ArrowException, KeyError):
+    except (OSError, pa.ArrowException, KeyError):
         return {"scale": scale, "metrics": {}}
     return {"scale": scale, "metrics": {name: _contrasts(table, name) for name in names}}
 

@@ -15,8 +15,9 @@ from stages.base.reference import Schema
 from stages.base.workers import can_fork
 from stages.experiment.declaration import read_declaration
 from stages.experiment.runs.lock import check_out
-from stages.experiment.runs.outcomes import DECLARED, EDITED
+from stages.experiment.runs.outcomes import DECLARED, EDITED, ClaimFolder
 from stages.experiment.runs.plan import plan
+from stages.experiment.runs.results import open_store
 from stages.experiment.runs.suite import Concluded, expand, run
 from tests.experiment.toy import Toy
 
@@ -199,3 +200,28 @@ def _written(text: str) -> Path:
     path = Path("experiments/rate.yaml")
     path.write_text(text)
     return path
+
+
+def test_what_was_damaged_is_named_and_a_torn_line_hides_no_other(toy: Toy) -> None:
+    conclude(toy, "rate")
+    store = open_store()
+    kept = ClaimFolder("rate", store)
+    path = folder() / "runs.jsonl"
+    known = kept.runs()
+    text = path.read_text().splitlines(keepends=True)
+    path.write_text("".join([text[0], text[1][:40] + "\n", *text[2:]]))
+    assert set(kept.runs()) == set(known) - {list(known)[1]}
+    path.write_text("".join(text)[:-30])  # the runner was killed as it wrote
+    conclude(toy, "rate")
+    assert kept.runs() == known
+    table, verdict = folder() / "outcomes.parquet", folder() / "verdict.json"
+    table.write_bytes(table.read_bytes()[:100])
+    verdict.write_text('{"verdict": "proven"}')
+    for read, name in ((kept.outcomes, "outcomes.parquet"), (kept.verdict, "verdict.json")):
+        with pytest.raises(InputError, match=rf"{name}: can't be read .* experiment run experiments/rate\.yaml"):
+            read()
+    conclude(toy, "rate")
+    assert kept.outcomes().num_rows == 6 and kept.verdict().sentence
+    (folder() / DECLARED).write_text("- a\n")
+    with pytest.raises(InputError, match="no declaration; remove the folder"):
+        kept.declared()

@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from pydantic import ValidationError
 
 from stages.base.contracts.claim import Verdict
 from stages.base.errors import InputError
-from stages.base.files import atomic_path, json_lines, read_json, write_json
+from stages.base.files import atomic_path, read_json, write_json
 from stages.base.params import Loader
 from stages.experiment.declaration import Declaration, declare
 from stages.experiment.metrics import Metric, read_outcome
@@ -66,6 +67,8 @@ class ClaimFolder:
             return None
         except (yaml.YAMLError, UnicodeDecodeError) as error:
             raise InputError(f"{path}: not valid YAML: {' '.join(str(error).split())}; remove the folder") from None
+        if not isinstance(content, dict):
+            raise InputError(f"{path}: no declaration; remove the folder")
         return declare(content, self.name, path)
 
     # ------------------------------------------------------------------------------------------ runs
@@ -85,30 +88,37 @@ class ClaimFolder:
         }
         if self.runs().get((finished.run.arm, label)) != line:
             self.path.mkdir(parents=True, exist_ok=True)
-            with (self.path / "runs.jsonl").open("a", encoding="utf-8") as handle:
-                handle.write(json.dumps(line, ensure_ascii=False) + "\n")
+            path = self.path / "runs.jsonl"
+            torn = path.exists() and not path.read_bytes().endswith(b"\n")  # by a runner that was killed as it wrote
+            with path.open("a", encoding="utf-8") as handle:
+                handle.write("\n" * torn + json.dumps(line, ensure_ascii=False) + "\n")
 
     def runs(self) -> dict[tuple[str, str], dict[str, Any]]:
         """(Arm, label of its seed) → what became of the run last."""
         path = self.path / "runs.jsonl"
         found: dict[tuple[str, str], dict[str, Any]] = {}
-        try:
-            for _, line in json_lines(path) if path.exists() else ():
+        for text in path.read_bytes().split(b"\n") if path.exists() else ():
+            try:
+                line = json.loads(text)
                 found[(line["arm"], line["label"])] = line
-        except (InputError, KeyError, TypeError):  # the last line of a runner that was killed as it wrote
-            pass
+            except (ValueError, KeyError, TypeError):  # of a runner that was killed as it wrote; others follow
+                continue
         return found
 
     # ------------------------------------------------------------------------------------------ numbers
 
     def outcomes(self) -> Any:
-        """The table of outcomes (pyarrow). Raises InputError where nothing has run."""
+        """The table of outcomes (pyarrow). Raises InputError where nothing has run, or the file can't be read."""
+        import pyarrow as pa
         import pyarrow.parquet as pq
 
         path = self.path / "outcomes.parquet"
         if not path.exists():
             raise InputError(f"{path}: not found; run the claim: trainyard experiment run experiments/{self.name}.yaml")
-        return pq.read_table(path)
+        try:
+            return pq.read_table(path)
+        except (OSError, pa.ArrowException) as error:
+            raise self._broken(path, error) from None
 
     def cost(self) -> dict[str, Any]:
         return read_json(self.path / "cost.json")
@@ -119,7 +129,16 @@ class ClaimFolder:
         return (self.path / "verdict.json").exists()
 
     def verdict(self) -> Verdict:
-        return Verdict.model_validate(read_json(self.path / "verdict.json"))
+        path = self.path / "verdict.json"
+        try:
+            return Verdict.model_validate(read_json(path))
+        except ValidationError as error:
+            raise self._broken(path, error) from None
+
+    def _broken(self, path: Path, error: Exception) -> InputError:
+        reason = " ".join(str(error).split())[:200]
+        again = f"trainyard experiment run experiments/{self.name}.yaml"
+        return InputError(f"{path}: can't be read ({reason}); make it again from what has run: {again}")
 
     def write(self, outcomes: Any, cost: dict[str, Any], verdict: Verdict) -> None:
         import pyarrow.parquet as pq

@@ -18,7 +18,7 @@ import brotli
 import zstandard
 
 ROOTS = ("~/.rustup/toolchains", "/usr/share/doc", "/usr/share/javadoc", "/usr/share/gtk-doc/html")
-LEAST = 2_000  # bytes; shorter pages of documentation are redirects
+LEAST, MOST = 2_000, 4_000_000  # bytes; shorter pages are redirects, longer ones more than `max_page_bytes` takes
 RATE = 0.01  # of the pages, for each kind of fault
 HTML = "text/html; charset=utf-8"
 
@@ -116,11 +116,11 @@ FAULTS: dict[str, Fault] = {
 
 
 def installed(roots: list[Path]) -> Iterator[Page]:
-    """HTML files of at least `LEAST` bytes, each text once, in an order by the hash of their path."""
+    """HTML files of `LEAST` to `MOST` bytes, each text once, in an order by the hash of their path."""
     found: dict[str, Path] = {}
     for root in roots:
         for path in root.expanduser().rglob("*.html"):
-            if path.is_file() and path.stat().st_size >= LEAST:
+            if path.is_file() and LEAST <= path.stat().st_size <= MOST:
                 found[hashlib.sha256(str(path).encode()).hexdigest()] = path
     seen = set()
     for key, path in sorted(found.items()):

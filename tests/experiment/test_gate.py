@@ -42,6 +42,8 @@ def test_a_change_is_params_a_file_or_a_revision(tmp_path: Path, monkeypatch: py
         (["gone.yaml"], "not found"),
         (["a=1", "a=2"], "given twice"),
         (["a=[1"], "not valid YAML"),
+        (["a=!!int x"], "not valid YAML"),
+        (["a=!!timestamp x"], "not valid YAML"),
         (["hot.yaml", "a=1"], "one YAML file"),
     ):
         with pytest.raises(ParamError, match=told):

@@ -417,6 +417,17 @@ def test_decoded_bodies_under_any_coding_are_pages(tmp_path):
         assert read(tmp_path, page("http://a/", noise, f"Content-Encoding: {coding}"))[0].problem == "bad_encoding"
 
 
+def test_what_is_cut_off_without_a_word_is_never_taken_for_text(tmp_path):
+    """Compressed bytes have something like a tag in one of thirty beginnings."""
+    for coding, pack in (("gzip", gzip.compress), ("br", brotli.compress), ("zstd", zstandard.compress)):
+        for number in range(200):
+            packed = pack(noise(number, 8000))
+            body = packed[: len(packed) // 2]
+            assert read(tmp_path, page("http://a/", body, f"Content-Encoding: {coding}"))[0].problem == "bad_encoding"
+    marked = "\ufeff<p>größer".encode("utf-16-le")
+    assert read(tmp_path, page("http://a/", marked, "Content-Encoding: gzip"))[0].html.decode() == "<p>größer"
+
+
 def test_codings_that_stand_elsewhere_are_undone_too(tmp_path):
     packed = gzip.compress(BODY)
     parts = [

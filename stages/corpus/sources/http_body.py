@@ -11,7 +11,7 @@ from stages.corpus.sources.media_type import MediaType, extract_type
 MAX_HEADERS = 256 * 1024  # bytes
 GZIP = b"\x1f\x8b"
 MAX_ENCODINGS = 3  # layers of content encoding
-TAG = re.compile(rb"<[!/?]?[a-zA-Z]{3}")  # longer than what noise has by chance
+TAG = re.compile(rb"<[!/?]?[a-zA-Z]{3}")
 PLAIN = re.compile(rb"(?:\xef\xbb\xbf)?[ \t\r\n]*<|\xef\xbb\xbf")  # how a body begins that isn't encoded
 CONTROLS = re.compile(rb"[\x00-\x08\x0e-\x1a\x1c-\x1f]")  # no text has them
 MAX_MEMBERS = 256  # of a gzip body; each costs a copy of the rest
@@ -124,8 +124,12 @@ def decode_content(body: bytes, encodings: str, limit: int, cut: bool = False) -
 
 
 def is_text(body: bytes) -> bool:
-    """Whether a body can be text as it is: UTF-8 without control characters, or tags near its beginning."""
-    return bool(TAG.search(body, 0, 1024)) or (is_utf8(body) and not CONTROLS.search(body))
+    """Whether a body can be text as it is: UTF-16 by its mark; UTF-8, or tags near the beginning, and there no control
+    characters, of which compressed bytes are full.
+    """
+    if body.startswith((b"\xff\xfe", b"\xfe\xff")):
+        return True
+    return not CONTROLS.search(body, 0, 1024) and (bool(TAG.search(body, 0, 1024)) or is_utf8(body))
 
 
 def _unknown(body: bytes, limit: int, cut: bool) -> bytes:

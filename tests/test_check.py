@@ -28,6 +28,7 @@ GIVEN = {  # what a scale can't know
         "alignment.preferences.sources.own.path=x",
     ],
 }
+LAID_OVER = {"claims_short": ["claims"]}
 
 
 def test_params_are_the_laptop_scale_as_dvc_writes_it(tmp_path: Path) -> None:
@@ -46,7 +47,7 @@ def test_params_are_the_laptop_scale_as_dvc_writes_it(tmp_path: Path) -> None:
 @pytest.mark.parametrize("scale", sorted(path.stem for path in (ROOT / SCALES).glob("*.yaml")))
 def test_every_scale_is_complete_and_can_be_written(scale: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
-    base, values = compose([scale], GIVEN.get(scale, []), SCHEMA)
+    base, values = compose([*LAID_OVER.get(scale, []), scale], GIVEN.get(scale, []), SCHEMA)
     check_values(values)
     assert render(base, values)
 

@@ -191,7 +191,12 @@ def _combine(seed: Sequence[Part], item: Sequence[Part], shared: Sequence[Part])
         seed_df, item_df = _satterthwaite(by_seed, seed), _satterthwaite(by_item, item)
         total = by_seed + by_item
         share = np.where(total > 0, by_seed / np.where(total > 0, total, 1.0), 1.0)
-        df = np.minimum(df, 1 / (share / seed_df + (1 - share) / item_df))
+        joint = 1 / (share / seed_df + (1 - share) / item_df)
+        if min(part.df for part in seed) == 1:
+            # One degree of freedom tells how seeds differ: nothing is subtracted, or 12 % of equal arms would be called
+            # different.
+            return total, np.maximum(np.where(total > 0, np.sqrt(seed_df * joint), df), 1.0)
+        df = np.minimum(df, joint)
         # Where a source adds nothing, both terms estimate the same: the larger one, with its own degrees of freedom.
         for alone, own in ((by_seed, seed_df), (by_item, item_df)):
             df, variance = np.where(variance < alone, own, df), np.maximum(variance, alone)

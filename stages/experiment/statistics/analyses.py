@@ -89,38 +89,12 @@ def measure(outcomes: Outcomes, terms: Terms, arms: Sequence[str], weights: Sequ
     elif seeds == 2:
         notes.append("Two seeds an arm leave one degree of freedom: the interval is many times wider than with five.")
     pairing = {"pair_seeds": terms.pair_seeds, "pair_items": terms.pair_items}
-    two = terms.over_seeds and seeds == 2 and items > 1
-    found = (_of_two_seeds if two else contrast)(tables, weights, clusters=read.clusters, **pairing)
+    found = contrast(tables, weights, clusters=read.clusters, **pairing)
     if found.standard_error == 0 and found.effect != 0:
         notes.append("The difference is the same for every seed and item: it is exact, and says nothing beyond them.")
     elif found.standard_error == 0:
         notes.append("The arms gave the same values in every run: what tells them apart doesn't reach this metric.")
     return found, " ".join(notes)
-
-
-def _of_two_seeds(
-    tables: Sequence[np.ndarray],
-    weights: Sequence[float],
-    *,
-    clusters: Sequence[np.ndarray | None],
-    pair_seeds: bool,
-    pair_items: bool,
-) -> Estimate:
-    """The contrast where one degree of freedom tells how seeds differ: nothing is subtracted from V_seed + V_item, and
-    the degrees of freedom are the geometric mean of V_seed's and of both sources'. The estimate for more seeds would
-    call 12 % of equal arms different (bench/experiment/calibration.py)."""
-    pairing = {"pair_seeds": pair_seeds, "pair_items": pair_items}
-    both = contrast(tables, weights, clusters=clusters, **pairing)
-    by_seed = contrast([table.mean(1, keepdims=True) for table in tables], weights, pair_seeds=pair_seeds)
-    by_item = contrast(
-        [table.mean(0, keepdims=True) for table in tables], weights, pair_items=pair_items, clusters=clusters
-    )
-    seed, item = by_seed.standard_error**2, by_item.standard_error**2
-    if seed + item == 0:
-        return both
-    share = seed / (seed + item)
-    df = (by_seed.df / (share / by_seed.df + (1 - share) / by_item.df)) ** 0.5
-    return replace(both, standard_error=(seed + item) ** 0.5, df=df)
 
 
 def row(label: str, a: str, b: str, found: Estimate, level: float, p: float) -> Comparison:

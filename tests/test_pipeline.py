@@ -157,6 +157,6 @@ def test_an_experiment_in_a_workspace_of_its_own_leaves_its_runs_in_mlflow(proje
         time.sleep(1)  # until the follower has shipped everything
     with sqlite3.connect(store / "mlflow.db") as database:
         found = database.execute(
-            "select name, status from runs join tags using (run_uuid) where key = 'experiment' and value = 'fewer'"
+            "select name, status from runs join tags using (run_uuid) where key = 'dvc experiment' and value = 'fewer'"
         ).fetchall()
-    assert ("judging.agreement", "FINISHED") in found and any(name.startswith("fewer ") for name, _ in found)
+    assert ("judging.agreement", "FINISHED") in found and any(name == "fewer" for name, _ in found)

@@ -6,7 +6,11 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from stages.experiment.declaration import Declaration
+    from stages.experiment.runs.results import Store
 
 FOLDER = Path("experiments")
 CLAIMS = Path("reports/claims")
@@ -47,12 +51,14 @@ def check(options: argparse.Namespace) -> int:
     from stages.base.params import PARAMS_FILE
     from stages.experiment.check import check as check_claims
     from stages.experiment.declaration import read_suite
+    from stages.experiment.runs.outcomes import ClaimFolder
     from stages.experiment.runs.results import open_store
     from stages.sections import Sections
 
     declarations, problems = read_suite(options.files)
     sections = Sections()
-    admissions, total = check_claims(declarations, sections, open_store())
+    store = open_store()
+    admissions, total = check_claims(declarations, sections, store)
     sections.save()
     of_project = [problem for one in admissions for problem in one.problems if problem.startswith(str(PARAMS_FILE))]
     for problem in [*problems, *dict.fromkeys(of_project)]:
@@ -63,6 +69,8 @@ def check(options: argparse.Namespace) -> int:
                 print(f"{one.declaration.path}: {problem}")
         verdict = "admissible" if one.admissible else "inadmissible"
         print(f"{one.declaration.name}: {verdict}")
+        if edited := ClaimFolder(one.declaration.name, store).edited(one.declaration):
+            print(f"  edited after its first run ({edited}): it will have deviated; restore it, or rename the claim")
         for line in (one.power, one.bill.line() if one.bill else ""):
             if line:
                 print(f"  {line}")
@@ -181,7 +189,7 @@ def report(options: argparse.Namespace) -> int:
     for name in dict.fromkeys(path.removesuffix(".yaml").rpartition("/")[2] for path in options.names or declared):
         if name not in declared:
             raise InputError(f"{FOLDER}/{name}.yaml: not found{nearest(name, list(declared))}")
-        if not ClaimFolder(name, store).has_verdict:
+        if not ClaimFolder(name, store).has_verdict:  # runs of a killed runner are kept; the rest is still to run
             waiting.append(name)
             continue
         claim = summarise(declared[name], schema, store)
@@ -317,9 +325,11 @@ def _register_list(actions: argparse._SubParsersAction) -> None:
 
 def list_claims(options: argparse.Namespace) -> int:
     from stages.experiment.declaration import read_suite
+    from stages.experiment.runs.results import open_store
 
     declarations, problems = read_suite(options.files)
-    rows = [(one.name, _verdict(one.name), one.rule, one.claim) for one in declarations]
+    store = open_store()
+    rows = [(one.name, _standing(one, store), one.rule, one.claim) for one in declarations]
     widths = [max((len(row[column]) for row in rows), default=0) for column in range(3)]
     for row in rows:
         print("  ".join(f"{cell:{width}}" for cell, width in zip(row, widths, strict=False)), row[3], sep="  ")
@@ -328,15 +338,21 @@ def list_claims(options: argparse.Namespace) -> int:
     return 2 if problems else 0
 
 
-def _verdict(name: str) -> str:
-    from stages.base.store import project_store
+def _standing(declaration: "Declaration", store: "Store") -> str:
+    """The verdict, or how far the runs have come; a claim that was edited after its first run has no verdict."""
+    from stages.base.errors import InputError
+    from stages.experiment.runs.outcomes import ClaimFolder
 
+    folder = ClaimFolder(declaration.name, store)
     try:
-        return json.loads((project_store() / "experiments/claims" / name / "verdict.json").read_bytes())["verdict"]
-    except FileNotFoundError:
-        return "not run"
-    except (ValueError, KeyError, TypeError):
-        return "unreadable verdict"
+        if folder.edited(declaration):
+            return "deviated"
+        if folder.has_verdict:
+            return folder.verdict().verdict
+    except InputError:
+        return "unreadable"
+    done = sum(line["status"] == "finished" for line in folder.runs().values())
+    return f"{done} of {len(declaration.arm) * len(declaration.seed_values())} runs" if done else "not run"
 
 
 def _register_metrics(actions: argparse._SubParsersAction) -> None:

@@ -14,6 +14,7 @@ def register(subparsers: argparse._SubParsersAction) -> None:
 
 def run(_: argparse.Namespace) -> int:
     """Exit status 1 where no page has been made."""
+    from stages.base.params import PARAMS_FILE
     from stages.publishing.tracking.shipping import pipeline_fingerprint
     from stages.publishing.tracking.store import open_line, settle_in
 
@@ -23,5 +24,5 @@ def run(_: argparse.Namespace) -> int:
     if not made:
         print("no page has been made yet; run `dvc repro`")
     settle_in()
-    print(open_line(pipeline_fingerprint(CODE)))
+    print(open_line(pipeline_fingerprint(CODE) if PARAMS_FILE.exists() else None))
     return 0 if made else 1

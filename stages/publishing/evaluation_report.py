@@ -23,7 +23,7 @@ def summary(evaluations: Evaluations, base: str, found: Contamination) -> Summar
         metrics[f"{base}/bpb"] = evaluations[base].texts[texts[0]].bpb
     for task in tasks[:TASKS_TRACKED]:
         accuracy = evaluations[base].tasks[task].protocols.get("cloze")
-        metrics[f"{base}/{task}"] = accuracy.acc if accuracy else None
+        metrics[f"{base}/{task}"] = 100 * accuracy.acc if accuracy and accuracy.acc is not None else None
     first = next((row for row in found.ordering if row.p_value is not None), None)
     test = f", ordering test p = {probability(first.p_value)}" if first and first.p_value is not None else ""
     tiles = [(f"{metrics[f'{base}/bpb']:.3f}", f"bits per byte of unseen text, {base}")] if texts else []

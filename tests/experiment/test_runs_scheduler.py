@@ -130,7 +130,7 @@ def test_an_interrupt_stops_the_children_and_frees_the_locks(toy: Toy) -> None:
     while "train" not in toy.executed() and time.monotonic() < deadline:
         time.sleep(0.01)
     runner.send_signal(signal.SIGINT)
-    runner.communicate(timeout=20)
+    runner.communicate(timeout=120)
     assert runner.returncode == 130
     assert not alive(toy)
 

@@ -50,11 +50,17 @@ class ClaimFolder:
         text = declaration_text(declaration)
         if not (self.path / DECLARED).exists():
             _write(self.path / DECLARED, text)
+        if edited := self.edited(declaration):
+            _write(self.path / EDITED, text)
+        else:
+            (self.path / EDITED).unlink(missing_ok=True)
+        return edited
+
+    def edited(self, declaration: Declaration) -> str:
+        """What of a declaration was changed after its first run; "" for nothing, or no run yet."""
         kept = self.declared()
         if kept is None or kept.digest == declaration.digest:
-            (self.path / EDITED).unlink(missing_ok=True)
             return ""
-        _write(self.path / EDITED, text)
         return ", ".join(changed_keys(kept, declaration)) or "its content"
 
     def declared(self, name: str = DECLARED) -> Declaration | None:

@@ -248,6 +248,10 @@ def _register_gate(actions: argparse._SubParsersAction) -> None:
         "--seeds", default="3,5,8", metavar="N[,N …]",
         help="seeds an arm at which to look: it stops at the first that decides (default: 3,5,8)",
     )  # fmt: skip
+    add(
+        "--axis", default="run.seed", choices=("run.seed", "corpus.seed"),
+        help="which seed is drawn anew: corpus.seed for metrics of the corpus and the tokenizer (default: run.seed)",
+    )  # fmt: skip
     add("--alpha", type=float, default=0.05, help="how often a change that is no better may be kept (default: 0.05)")
     add("--json", action="store_true", help="print the decision as JSON")
     action.set_defaults(run=gate)
@@ -272,7 +276,7 @@ def gate(options: argparse.Namespace) -> int:
     direction = options.better or gates.better(find(options.metric, read_params()).unit, options.metric)
     declared = gates.declaration(
         options.change, metric=options.metric, direction=direction, seeds=seeds, alpha=options.alpha,
-        margin=options.margin, baseline=options.baseline,
+        margin=options.margin, baseline=options.baseline, axis=options.axis,
     )  # fmt: skip
     sections, store = Sections(), open_store()
     admissions, _ = check_claims([declared], sections, store)

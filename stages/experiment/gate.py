@@ -65,7 +65,7 @@ class Gate(Contract):
                 f" Of {n} changes gated so far {kept} were kept; if none was any better, chance alone would keep up to "
                 f"{n * self.alpha:.2g}."
             )
-        return f"{self.decision}: {self.sentence}{chain}"
+        return f"{self.decision}: {self.sentence} {self.better.capitalize()} is better.{chain}"
 
 
 def arm(change: Sequence[str]) -> dict[str, Any]:
@@ -115,8 +115,9 @@ def declaration(
     margin: float | None = None,
     baseline: str = AS_IT_IS,
     spending: str = "pocock",
+    axis: str = "run.seed",
 ) -> Declaration:
-    """seeds: numbers of them at which to look; the last is the most. Raises ParamError naming the option."""
+    """seeds: numbers of them at which to look, the last is the most; axis: which seed is drawn anew. Raises ParamError naming the option."""
     if not 0 < alpha < 0.25:
         raise ParamError(f"--alpha must lie between 0 and 0.25, got {alpha:g}")
     if list(seeds) != sorted(set(seeds)) or not seeds or seeds[0] < 2:
@@ -125,7 +126,7 @@ def declaration(
     content: dict[str, Any] = {
         "claim": f"{' '.join(change)} is better than {against} in {metric}.",
         "arms": {BASELINE: arm([baseline]), CHANGE: arm(change)},
-        "seeds": seeds[-1],
+        "seeds": {axis: seeds[-1]},
         "metric": metric,
         "rule": f"{CHANGE} {'>' if direction == 'higher' else '<'} {BASELINE}",
         "alpha": 2 * alpha,

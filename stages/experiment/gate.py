@@ -117,7 +117,10 @@ def declaration(
     spending: str = "pocock",
     axis: str = "run.seed",
 ) -> Declaration:
-    """seeds: numbers of them at which to look, the last is the most; axis: which seed is drawn anew. Raises ParamError naming the option."""
+    """seeds: numbers of them at which to look, the last is the most; axis: which seed is drawn anew.
+
+    Raises ParamError naming the option.
+    """
     if not 0 < alpha < 0.25:
         raise ParamError(f"--alpha must lie between 0 and 0.25, got {alpha:g}")
     if list(seeds) != sorted(set(seeds)) or not seeds or seeds[0] < 2:

@@ -187,6 +187,16 @@ def test_runs_of_mlflow_are_told_on_the_terminal(
     assert "MLflow run of faster, arm baseline: 0123abcd" in capsys.readouterr().out
 
 
+def test_a_verdict_that_was_written_by_hand_is_not_published(project: Path, schema: dict[str, Any]) -> None:
+    run_claim("faster", 2.0, schema)
+    kept = open_store().folder / "claims" / "faster" / "verdict.json"
+    found = json.loads(kept.read_text())
+    kept.write_text(json.dumps(found | {"verdict": "contradicted", "effect": -7.0}))
+    main(["experiment", "report", "faster"])
+    told = json.loads(Path("reports/claims/faster.json").read_text())["verdict"]
+    assert (told["verdict"], told["effect"]) == (found["verdict"], found["effect"]) and found["verdict"] == "supported"
+
+
 def test_names_are_checked(project: Path, schema: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["experiment", "report", "fastr"]) == 2
     assert "experiments/fastr.yaml: not found; did you mean `faster`?" in capsys.readouterr().err

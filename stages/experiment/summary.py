@@ -55,6 +55,8 @@ def summarise(path: Path, schema: Schema, store: Store) -> Claim:
     asked = folder.declared() or now  # one that the check refused was never frozen
     rows = folder.outcomes().to_pylist()
     verdict, deviation = folder.verdict(), None
+    if verdict.effect is not None:  # again from the outcomes: the rule binds, and not what stands in a file
+        verdict = decide(asked, folder.outcomes())
     if asked.digest != now.digest:
         edited = ", ".join(changed_keys(asked, now)) or "its content"
         verdict = decide(asked, None, deviated=edited)

@@ -102,7 +102,8 @@ def run(options: argparse.Namespace) -> int:
     from stages.experiment.runs.suite import run as run_claims
     from stages.sections import Sections
 
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for number in (signal.SIGTERM, signal.SIGINT):  # a background job of a script is started deaf to the latter
+        signal.signal(number, signal.default_int_handler)
     declarations, problems = read_suite(options.files)
     sections, store = Sections(), open_store()
     admissions, _ = check_claims(declarations, sections, store)

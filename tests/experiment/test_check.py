@@ -21,6 +21,7 @@ from stages.experiment.noise import Earlier
 from stages.experiment.power import Noise, visible_effect
 from stages.experiment.runs.plan import Planned
 from stages.experiment.runs.results import open_store
+from stages.experiment.verdict import decide
 from stages.sections import Sections
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -278,14 +279,37 @@ def test_a_suite_shares_what_is_equal(project: Path) -> None:
 
 
 def test_list_shows_where_each_claim_stands(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    declared(project, "good")
-    declared(project, "new")
-    folder = project / ".trainyard/experiments/claims/good"
-    folder.mkdir(parents=True)
-    (folder / "verdict.json").write_text(json.dumps({"verdict": "supported"}))
+    for name in ("edited", "good", "half", "new", "odd"):
+        declared(project, name)
+    folders = project / ".trainyard/experiments/claims"
+    for name in ("edited", "good", "half", "odd"):
+        (folders / name).mkdir(parents=True)
+    rows = [
+        {"arm": arm, "seed": seed, "value": seed + 9.0 * (arm == "faster")}
+        for arm in ("baseline", "faster")
+        for seed in (1, 2, 3)
+    ]
+    verdict = decide({**CLAIM, "rule": "faster > baseline", "metric": "x"}, rows)
+    for name in ("edited", "good"):
+        (folders / name / "verdict.json").write_text(verdict.model_dump_json(by_alias=True))
+    (folders / "edited" / "declaration.yaml").write_text(yaml.safe_dump({**CLAIM, "alpha": 0.01}))
+    run = {"arm": "baseline", "label": "1", "status": "finished"}
+    (folders / "half" / "runs.jsonl").write_text(json.dumps(run) + "\n")
+    (folders / "odd" / "verdict.json").write_text("{}")
     assert cli.main(["experiment", "list"]) == 0
-    first, second = capsys.readouterr().out.splitlines()
-    assert first.split()[:2] == ["good", "supported"] and second.split()[:3] == ["new", "not", "run"]
+    said = [line.split("  ")[:4] for line in capsys.readouterr().out.splitlines()]
+    stands = {words[0].strip(): next(word for word in words[1:] if word.strip()).strip() for words in said}
+    runs = len(CLAIM["arms"]) * CLAIM["seeds"]
+    wanted = {
+        "edited": "deviated",
+        "good": "supported",
+        "half": f"1 of {runs} runs",
+        "new": "not run",
+        "odd": "unreadable",
+    }
+    assert stands == wanted
+    assert cli.main(["experiment", "check", "experiments/edited.yaml"]) == 0
+    assert "edited after its first run (`alpha`)" in capsys.readouterr().out
 
 
 def test_metrics_are_listed_by_form_and_by_name(project: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -30,7 +30,8 @@ def toy(tmp_path: Path) -> Toy:
 def start(toy: Toy, **changes: float) -> "subprocess.Popen[str]":
     """A runner of two arms × two seeds, in a process of its own."""
     code = (
-        "import sys; from pathlib import Path; from tests.experiment.toy import Toy\n"
+        "import signal, sys; from pathlib import Path; from tests.experiment.toy import Toy\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a background job is started without it
         f"toy = Toy(Path({str(toy.root)!r}), make=False)\n"
         f"runs = [toy.run(f'lr{{lr}}', seed, train_lr=lr, **{changes!r}) for lr in (.5, .1) for seed in (1, 2)]\n"
         "try:\n"

@@ -2,13 +2,12 @@
 
 import argparse
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from stages.alignment.formats import Comparison, Exchange, Format, Row
-    from stages.lm.chat import ChatTokenizer
 
 RUN, FEWEST = 13, 5  # words that tell an overlap (GPT-3, appendix C); of a question that is looked for
 SHOWN = 5  # of the rows with a fault, and of those that overlap a test
@@ -126,18 +125,13 @@ def _say_lengths(read: Sequence["Exchange | Comparison"], folder: Path | None) -
         print(f"words of an answer: {_spread(words)} (no model here to count tokens with; --model FOLDER)")
         return
     tokenizer, limit = load_tokenizer(folder), _context(folder)
-    count = _counter(tokenizer)
-    whole = [max(count(one.asked, text) for text in _answers(one)) for one in read]
+    whole = [max(len(tokenizer.encode_example(one.asked, text)[0]) for text in _answers(one)) for one in read]
     print(f"tokens of an exchange, by {folder}: {_spread(whole)}")
     long = sum(length > limit for length in whole)
     print(
         f"longer than its context of {limit:,}: {long:,} ({long / len(read):.1%}); they are left out, up to "
         "`max_drop` of alignment.sft, reward and dpo"
     )
-
-
-def _counter(tokenizer: "ChatTokenizer") -> Callable:
-    return lambda asked, text: len(tokenizer.encode_example(asked, text)[0])
 
 
 def _base() -> Path | None:

@@ -53,10 +53,11 @@ def summarise(path: Path, schema: Schema, store: Store) -> Claim:
     if not folder.has_verdict:
         raise InputError(f"{path}: hasn't run; `trainyard experiment run {path}`")
     asked = folder.declared() or now  # one that the check refused was never frozen
-    rows = folder.outcomes().to_pylist()
+    outcomes = folder.outcomes()
+    rows = outcomes.to_pylist()
     verdict, deviation = folder.verdict(), None
     if verdict.effect is not None:  # again from the outcomes: the rule binds, and not what stands in a file
-        verdict = decide(asked, folder.outcomes())
+        verdict = decide(asked, outcomes)
     if asked.digest != now.digest:
         edited = ", ".join(changed_keys(asked, now)) or "its content"
         verdict = decide(asked, None, deviated=edited)

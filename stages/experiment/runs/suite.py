@@ -12,6 +12,7 @@ from typing import Any
 from stages.base.contracts.claim import Verdict
 from stages.base.errors import InputError, ParamError
 from stages.base.reference import Schema
+from stages.base.store import git
 from stages.experiment.arms import compose
 from stages.experiment.declaration import Declaration
 from stages.experiment.metrics import asked_for, targets
@@ -154,16 +155,17 @@ def expand(declarations: Sequence[Declaration], schema: Schema, store: Store, se
 
 def code_of(revision: str, store: Store) -> Path:
     """The files of a git revision, in the project's store. Raises ParamError for a revision that git doesn't know."""
-    commit = _git(store.root, "rev-parse", "--verify", "--quiet", f"{revision}^{{commit}}").decode().strip()
+    commit = git("rev-parse", "--verify", "--quiet", f"{revision}^{{commit}}", folder=store.root)
     if not commit:
         raise ParamError(f"revision `{revision}`: git doesn't know it; `git log` shows those there are")
     tree = store.folder / "trees" / commit
     if not tree.is_dir():
-        prefix = _git(store.root, "rev-parse", "--show-prefix").decode().strip()
+        prefix = git("rev-parse", "--show-prefix", folder=store.root)
         partial = tree.with_name(f".{commit}.partial")
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
-        archive = _git(store.root, "archive", "--format=tar", f"{commit}:{prefix}")
+        words = ["git", "archive", "--format=tar", f"{commit}:{prefix}"]
+        archive = subprocess.run(words, cwd=store.root, capture_output=True, check=False).stdout
         with tarfile.open(fileobj=io.BytesIO(archive)) as files:
             files.extractall(partial, filter="data")
         try:
@@ -172,7 +174,3 @@ def code_of(revision: str, store: Store) -> Path:
             shutil.rmtree(partial, ignore_errors=True)
     store.read_lock(tree)
     return tree.resolve()
-
-
-def _git(folder: Path, *arguments: str) -> bytes:
-    return subprocess.run(["git", *arguments], cwd=folder, capture_output=True, check=False).stdout

@@ -12,6 +12,7 @@ import json
 import os
 import shutil
 import sqlite3
+import time
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -24,6 +25,7 @@ from stages.base.errors import InputError, ResourceError
 CACHE_FILE = "calls.sqlite"
 LEAST_FREE_BYTES = 16 << 20  # on the disk of the cache, before anything is paid for
 DAMAGED = (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT)
+BUSY_S = 60.0  # that another process may hold the database
 _PLACES = 1 << 62  # of locks in the lock file: one byte, which need not exist, for each key
 
 
@@ -50,9 +52,8 @@ class CallCache:
                 with suppress(PermissionError):  # another user's, who shares it
                     file.chmod(0o600)
             self._lock = lock.open("r+b")
-            self._database = sqlite3.connect(path, timeout=60, isolation_level=None)
-            # With a write-ahead log a reply survives the end of the process without a wait for the disk.
-            self._database.execute("PRAGMA journal_mode = WAL")
+            self._database = sqlite3.connect(path, timeout=BUSY_S, isolation_level=None)
+            self._log_ahead()
             self._database.execute("PRAGMA synchronous = NORMAL")
             self._database.execute(
                 "CREATE TABLE IF NOT EXISTS calls "
@@ -67,6 +68,22 @@ class CallCache:
             raise ResourceError(f"{error.filename}: can't be opened as the cache of judge calls ({error})") from None
         except sqlite3.Error as error:
             raise InputError(self.trouble(error)) from None
+
+    def _log_ahead(self) -> None:
+        """With a write-ahead log a reply survives the end of the process without a wait for the disk.
+
+        SQLite does not wait for its own time-out where two connections change the journal of a new file at once: one
+        of them is refused at once (https://www.sqlite.org/rescode.html#busy).
+        """
+        give_up = time.monotonic() + BUSY_S
+        while True:
+            try:
+                self._database.execute("PRAGMA journal_mode = WAL")
+                return
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > give_up:
+                    raise
+                time.sleep(0.01)
 
     def __enter__(self) -> "CallCache":
         return self

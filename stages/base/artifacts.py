@@ -63,13 +63,13 @@ def read_preferences(run: "StageRun[Any]") -> list[dict[str, Any]]:
 
 
 def read_questions(run: "StageRun[Any]") -> "pa.Table":
-    """CHOICE rows of all tasks, in order."""
+    """TASK rows of all tasks, in order."""
     import pyarrow as pa
 
-    from stages.base.schemas import CHOICE
+    from stages.base.schemas import TASK
 
     paths = _item_files(run, TASKS, "questions.parquet")
-    return pa.concat_tables([CHOICE.empty_table(), *(run.read_table(path, CHOICE) for path in paths)])
+    return pa.concat_tables([TASK.empty_table(), *(run.read_table(path, TASK) for path in paths)])
 
 
 def read_truth(run: "StageRun[Any]") -> dict[str, Any]:

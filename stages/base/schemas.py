@@ -93,16 +93,20 @@ QUESTION = pa.schema(
     ]
 )
 
-CHOICE = pa.schema(
+TASK = pa.schema(
     [
         ("id", pa.string()),
         ("set", pa.string()),  # key of the task in evaluation.tasks
         ("subject", pa.string()),
         ("split", pa.string()),  # development (few-shot examples), validation, test
-        ("question", pa.string()),
-        ("choices", pa.list_(pa.string())),
-        ("answer", pa.int32()),
+        ("question", pa.string()),  # bare, for overlap with a corpus
+        ("prompt", pa.string()),  # as the task's own template words it; "" where it has none
+        ("choices", pa.list_(pa.string())),  # none where the answer is generated
+        ("answer", pa.int32()),  # index of the right choice; -1 where nothing is chosen
+        ("targets", pa.list_(pa.string())),  # accepted answers as text, where the answer is generated
+        ("contexts", pa.list_(pa.string())),  # one a choice, where contexts differ and the continuation doesn't
         ("statements", pa.list_(pa.string())),  # each choice said as a sentence, for the chat protocol; or none
+        ("cluster", pa.string()),  # items of one cluster (a passage) are not independent; "" = of its own
     ]
 )
 

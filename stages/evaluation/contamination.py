@@ -216,7 +216,7 @@ def main() -> None:
         params, folder = run.params, run.input(f"{MODELS}/{MODEL}")
         tokenizer = load_tokenizer(folder)
         tasks = {
-            key: choice_examples(run.read_table(f"{TASKS}/{key}/questions.parquet", schemas.CHOICE))
+            key: choice_examples(run.read_table(f"{TASKS}/{key}/questions.parquet", schemas.TASK))
             for key in run.items(TASKS)
         }
         instructions = read_instructions(run)

@@ -117,7 +117,7 @@ def do_tasks(run: StageRun[EvaluateParams], model: LanguageModel, tokens: ChatTo
     results, items = {}, []
     for key in run.items(TASKS):
         path = f"{TASKS}/{key}/questions.parquet"
-        table = run.read_table(path, schemas.CHOICE)
+        table = run.read_table(path, schemas.TASK)
         questions = choose_questions(table, run.params.split, run.params.questions)
         if not questions:
             raise InputError(f"{path}: no questions in split `{run.params.split}`; see `evaluation.evaluate.split`")

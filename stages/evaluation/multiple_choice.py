@@ -9,7 +9,7 @@ import numpy as np
 
 from stages.base.errors import InputError, ParamError
 from stages.evaluation.continuations import Request, score_group
-from stages.evaluation.protocols import PROTOCOLS, Question, Rendered, problem_of
+from stages.evaluation.protocols.choices import PROTOCOLS, Question, Rendered, problem_of
 from stages.lm.build import LanguageModel
 from stages.lm.chat import ChatTokenizer, load_tokenizer
 from stages.lm.checkpoint import load_model
@@ -40,7 +40,7 @@ def score(
     """Answer multiple-choice questions; one row a question, in order.
 
     model: a model folder, or a loaded model, which needs its tokenizer beside it. questions: rows with id, subject,
-    question, choices, answer (index) and optionally split (`schemas.CHOICE`). protocol: a name in
+    question, choices, answer (index) and optionally split (`schemas.TASK`). protocol: a name in
     `protocols.PROTOCOLS`. shots: examples shown before each question, the first ones of its subject, in order; fewer
     where they don't fit into the model's context. They come from `examples`, or else from the questions whose split is
     "development", which are then not scored.

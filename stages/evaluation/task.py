@@ -1,4 +1,4 @@
-"""The questions of one task as schema CHOICE, ready before the corpus that is cleaned of them: `… task <key>`.
+"""The questions of one task as schema TASK, ready before the corpus that is cleaned of them: `… task <key>`.
 
 Kinds: `truth` asks for single facts of a source that knows them, `mmlu` reads a folder as Hendrycks et al. 2021 publish
 it, `table` a parquet or csv file of one's own.
@@ -21,7 +21,7 @@ from stages.base.errors import InputError
 from stages.base.params import Section
 from stages.base.record import StageRun, stage
 from stages.base.seeds import derive
-from stages.evaluation.protocols import LETTERS, problem_of, statements
+from stages.evaluation.protocols.choices import LETTERS, problem_of, statements
 
 Row = dict[str, Any]
 SPLITS = ("development", "validation", "test")
@@ -211,7 +211,7 @@ def _checked(row: Row, place: str) -> Row:
 
 
 def complete(rows: list[Row], key: str, path: str) -> list[Row]:
-    """Rows of schema CHOICE with what may be left out: id (a hash of task and place), subject, split, statements.
+    """Rows of schema TASK with what may be left out: id (a hash of task and place), subject, split, statements.
 
     Raises InputError where there is no question, none of the splits that models are scored on, or one id twice.
     """
@@ -227,9 +227,13 @@ def complete(rows: list[Row], key: str, path: str) -> list[Row]:
             "subject": subject,
             "split": split,
             "question": row["question"],
+            "prompt": "",
             "choices": list(row["choices"]),
             "answer": int(row["answer"]),
+            "targets": [],
+            "contexts": [],
             "statements": list(row.get("statements") or []),
+            "cluster": "",
         }
         if found.setdefault(filled["id"], filled) is not filled:
             raise InputError(f"{path}: two questions have the id `{filled['id']}`")
@@ -253,7 +257,7 @@ def main() -> None:
     key = sys.argv[1]
     with stage("evaluation.task", TaskParams, item=key, section=f"evaluation.tasks.{key}", seed="corpus.seed") as run:
         rows = complete(read_task(run), key, run.params.path)
-        run.write_table("questions.parquet", pa.Table.from_pylist(rows, schema=schemas.CHOICE), schemas.CHOICE)
+        run.write_table("questions.parquet", pa.Table.from_pylist(rows, schema=schemas.TASK), schemas.TASK)
         run.rows(len(rows), len(rows), dropped={}, max_drop=0.0)
 
 

@@ -104,7 +104,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tokenizer, model) -
     items(evaluation__task=["facts"], evaluation__text=["held_out"], alignment__instructions=["atlas"])
     held_out = [document(i, s) for i in range(4) for s in ("atlas", "web")]
     write("evaluation/text/held_out/documents", held_out, schemas.MIXED)
-    write("evaluation/task/facts/questions", [choice(i) for i in range(40)], schemas.CHOICE)
+    write("evaluation/task/facts/questions", [choice(i) for i in range(40)], schemas.TASK)
     write("alignment/instructions/atlas/instructions", [instruction(i) for i in range(40)], schemas.INSTRUCTION)
     write("corpus/mix/train", [*training, training[0] | leaked], schemas.MIXED)
     ids = [token for row in training for token in [tokenizer.bos_id, *tokenizer.encode(row["text"])]]
@@ -215,7 +215,7 @@ def test_contamination_finds_what_was_planted_and_nothing_else(project: Path, mo
 
 def test_too_few_questions_are_unknown_and_no_failure(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     few = [choice(i) for i in (*range(4), *range(20, 24))]
-    write("evaluation/task/facts/questions", few, schemas.CHOICE)
+    write("evaluation/task/facts/questions", few, schemas.TASK)
     write("alignment/instructions/atlas/instructions", [instruction(20)], schemas.INSTRUCTION)
     run_evaluate(monkeypatch)
     result = run_contamination()

@@ -12,7 +12,7 @@ from stages.base import schemas
 from stages.base.errors import InputError, ParamError
 from stages.evaluation.continuations import Request, common_prefix, score_group, score_separately
 from stages.evaluation.multiple_choice import answer, encode, fit, score
-from stages.evaluation.protocols import PROTOCOLS, cloze, original, statements
+from stages.evaluation.protocols.choices import PROTOCOLS, cloze, original, statements
 from stages.lm.checkpoint import save_model
 
 QUESTION = {"id": "q", "subject": "high_school_physics", "question": "How far?", "choices": ["1 m", "2 m"], "answer": 1}
@@ -130,7 +130,7 @@ def test_context_and_continuation_are_the_tokens_of_the_whole_text(tokenizer) ->
 
 def test_a_folder_a_table_and_a_frame_are_accepted(model, questions, tokenizer, tmp_path) -> None:
     save_model(tmp_path / "model", model, tokenizer)
-    table = pa.Table.from_pylist(questions, schema=schemas.CHOICE)
+    table = pa.Table.from_pylist(questions, schema=schemas.TASK)
     of_rows = score(model, questions, "cloze", 1, tokenizer=tokenizer)
     of_table = score(tmp_path / "model", table, "cloze", 1)
     of_frame = score(str(tmp_path / "model"), table.to_pandas(), "cloze", 1, tokenizer=tmp_path / "model")

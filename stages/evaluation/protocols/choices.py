@@ -16,7 +16,7 @@ import numpy as np
 from stages.base.errors import ParamError
 
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
-Question = Mapping[str, Any]  # subject, question, choices, answer (index) and perhaps statements, as in schemas.CHOICE
+Question = Mapping[str, Any]  # subject, question, choices, answer (index) and perhaps statements, as in schemas.TASK
 
 
 @dataclass(frozen=True)

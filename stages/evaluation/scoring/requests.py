@@ -1,0 +1,78 @@
+"""What is asked of a model, in text: engines (a folder's model, a server) answer it, protocols build it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, NamedTuple, Protocol
+
+from stages.base.conversation import Message
+
+Truncation = Literal["left", "refuse"]
+"""What becomes of a context that the model has no room for: its beginning goes, or the item is refused."""
+
+
+@dataclass(frozen=True)
+class Choices:
+    """Log-likelihood of each continuation behind its context (one, or one a continuation).
+
+    `messages` in place of a context: rendered by the model's own chat template up to where its answer begins.
+    """
+
+    contexts: tuple[str, ...]
+    continuations: tuple[str, ...]
+    messages: tuple[Message, ...] = ()
+
+
+@dataclass(frozen=True)
+class Generate:
+    """A greedy answer behind a context (or messages), up to the first of `stop` or `max_tokens`."""
+
+    context: str
+    stop: tuple[str, ...]
+    max_tokens: int
+    messages: tuple[Message, ...] = ()
+
+
+class Likelihood(NamedTuple):
+    """Of one continuation."""
+
+    nats: float  # sum of log p
+    tokens: int
+    greedy: bool  # whether each of its tokens was the likeliest
+
+
+class Generated(NamedTuple):
+    text: str  # without the stop
+    tokens: int
+    ended: bool  # by a stop or the end of a text, not by the bound
+
+
+class Rolling(NamedTuple):
+    """Of a whole text: every token scored once."""
+
+    nats: float
+    tokens: int
+    bytes: int
+
+
+class Engine(Protocol):
+    """A model that answers. Batch size and order of requests change no number.
+
+    Raises InputError where the model gives NaN, and where it can't do what is asked (log-probabilities of a server that
+    has none).
+    """
+
+    limit: int  # tokens of context and continuation together
+
+    def length(self, request: Choices | Generate) -> int:
+        """Tokens that the longest of the request's sequences needs, with `max_tokens`."""
+        ...
+
+    def likelihoods(self, requests: Sequence[Choices], truncation: Truncation) -> list[list[Likelihood]]: ...
+
+    def generate(self, requests: Sequence[Generate], truncation: Truncation) -> list[Generated]: ...
+
+    def rolling(self, texts: Sequence[str], stride: int) -> list[Rolling]: ...
+
+    def sent(self, request: Choices | Generate) -> str:
+        """The context exactly as the model reads it, chat template and all: for the pages."""
+        ...

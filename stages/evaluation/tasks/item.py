@@ -1,0 +1,41 @@
+"""One thing that a task asks, whatever file it came from; a row of schema TASK."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Item:
+    """Texts only, nothing of a protocol or a tokenizer.
+
+    A multiple-choice item has `choices` and `answer`; one whose answer is generated has `targets`; a text to be scored
+    as a whole (rolling) has `question` alone.
+    """
+
+    id: str
+    set: str  # key of the task
+    subject: str
+    split: str  # development (few-shot examples), validation, test
+    question: str  # the bare question: what overlap with a corpus and decontamination look for
+    prompt: str = ""  # as the task's own template words it (lm-eval's doc_to_text); "" where it has none
+    choices: tuple[str, ...] = ()
+    answer: int = -1  # index of the right choice; -1 where nothing is chosen
+    targets: tuple[str, ...] = ()  # accepted answers as text; the first one is shown in few-shot examples
+    contexts: tuple[str, ...] = ()  # one a choice where contexts differ and the continuation doesn't (Winogrande)
+    statements: tuple[str, ...] = ()  # each choice said as a sentence, for the chat protocol
+    cluster: str = ""  # items of one cluster (a passage, a template) are not independent; "" = of its own
+
+    @property
+    def target(self) -> str:
+        """The right answer as text."""
+        return self.choices[self.answer] if self.choices and not self.targets else self.targets[0]
+
+
+LISTS = frozenset({"choices", "targets", "contexts", "statements"})
+
+
+def item_of(row: Mapping[str, Any]) -> Item:
+    """Of a row of schema TASK."""
+    fields: dict[str, Any] = {name: tuple(value or ()) if name in LISTS else value for name, value in row.items()}
+    return Item(**fields)

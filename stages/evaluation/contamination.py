@@ -206,7 +206,10 @@ def flat(result: Contamination) -> dict[str, float]:
         found[f"{row.set}_mean_{row.share_ngram}gram_share"] = row.mean_share
         found[f"{row.set}_dirty"] = row.dirty
     for part in result.accuracy:
-        found |= {f"{part.task}_{name}": value for name, value in part.model_dump(exclude={"task", "protocol"}).items()}
+        found |= {
+            f"{part.task}_{name}": value
+            for name, value in part.model_dump(exclude={"task", "model", "protocol", "method"}).items()
+        }
     return {name: value for name, value in found.items() if value is not None}
 
 

@@ -40,7 +40,7 @@ def _below(pattern: str) -> str:
 Place = Annotated[Text, AfterValidator(_local)]
 Pattern = Annotated[Text, AfterValidator(_below)]
 DECLARED = "declared"  # the licence is what each page says; "" in PAGE, filled in by corpus.extract
-ARCHIVES = (".warc", ".warc.gz", ".wet", ".wet.gz")
+ARCHIVES = (".warc", ".warc.gz", ".warc.zst", ".wet", ".wet.gz", ".wet.zst")
 
 
 class AtlasSource(AtlasParams):
@@ -64,7 +64,7 @@ class WarcSource(Section):
 
     kind: Literal["warc"]
     path: Place
-    """An archive, gzip or plain; a folder of archives; or a list of addresses to fetch (`.paths`, `.paths.gz`, `.txt`:
+    """An archive, plain, gzip or zstd; a folder of archives; or a list of addresses to fetch (`.paths`, `.paths.gz`, `.txt`:
     one a line, maybe its sha256 behind it; Common Crawl's warc.paths as it is; `s3://…`, `hf://…` and their globs)."""
     pattern: Pattern | None
     """Glob below `path` where that is a folder; null: all archives below it."""

@@ -2,6 +2,14 @@
 
 import base64
 import hashlib
+from pathlib import Path
+from typing import Any
+
+import zstandard
+
+from stages.corpus.sources.warc import read_warc
+
+LIMIT = 1_000_000
 
 
 def record(url: str, block: bytes, *headers: str, kind: str = "response", media: str = "application/http") -> bytes:
@@ -29,3 +37,19 @@ def noise(number: int, size: int = 3000) -> bytes:
     """Text that compresses badly, so that places in an archive are spread out."""
     blocks = (hashlib.sha512(f"{number} {place}".encode()).hexdigest() for place in range(size // 128 + 1))
     return "".join(blocks)[:size].encode()
+
+
+def zstd(content: bytes, **options: Any) -> bytes:
+    """A frame as IIPC's specification has it."""
+    return zstandard.ZstdCompressor(write_checksum=True, **options).compress(content)
+
+
+def pages(count: int, size: int = 3000) -> list[bytes]:
+    return [page(f"http://a/{n}", b"<p>" + noise(n, size)) for n in range(count)]
+
+
+def read(folder: Path, *parts: bytes, limit: int = LIMIT) -> list[Any]:
+    """What is read of an archive of these parts."""
+    path = folder / "a.warc"
+    path.write_bytes(b"".join(parts))
+    return list(read_warc(path, path.name, limit))

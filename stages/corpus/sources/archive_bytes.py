@@ -1,23 +1,22 @@
-"""The bytes of an archive, plain or gzip, a piece at a time, with the offset where each record stands.
+"""The bytes of an archive, plain, gzip or zstd, a piece at a time, with the offset where each record stands.
 
 Written here because three things are needed at once that readers of whole records don't give: memory bounded by a piece
-whatever a member inflates to, the file offset of damage, and a way on from there. A record lies within one gzip member,
-as WARC 1.1 (annex D) recommends and all crawlers do; a record over several members (bgzip) and a file compressed as one
-member are read too. Zero bytes at the end are padding, as for gzip(1).
+whatever a member inflates to, the file offset of damage, and a way on from there. A record lies within one member (a
+gzip member, a frame of zstd), as WARC 1.1 (annex D) recommends and all crawlers do; a record over several members
+(bgzip) and a file compressed as one member are read too. Zero bytes at the end are padding, as for gzip(1).
 """
 
 import re
-import zlib
 from collections.abc import Iterator
 from typing import BinaryIO
 
+from stages.corpus.sources.archive_packing import Inflater, Packing
+
 PIECE = 64 * 1024
 WINDOW = 2**20  # of a search for the next record
-MAGIC = b"\x1f\x8b\x08"
 START = b"WARC/"
-MEMBER, RECORD = re.compile(re.escape(MAGIC)), re.compile(rb"WARC/\d{1,2}\.\d{1,2}\r?\n")
+RECORD = re.compile(rb"WARC/\d{1,2}\.\d{1,2}\r?\n")
 OVERLAP = 16  # bytes; more than these match
-PEEKED = 4096  # bytes of a gzip member, to see whether a record begins it
 LINE_ENDS = re.compile(rb"[\r\n]*")
 
 
@@ -28,24 +27,24 @@ class DamageError(Exception):
 class ArchiveBytes:
     """Sequential reads from `offset` on. `record_offset` is where the record at hand begins in the file."""
 
-    def __init__(self, handle: BinaryIO, offset: int, gzip: bool) -> None:
+    def __init__(self, handle: BinaryIO, offset: int, packing: Packing | None) -> None:
         handle.seek(offset)
-        self.gzip = gzip
+        self._packing = packing
         self._handle = handle
         self._buffer, self._place = b"", 0  # inflated, and how much of it is read
         self._raw, self._raw_end = b"", offset  # not inflated yet; file offset of its end
-        self._inflater: zlib._Decompress | None = None
+        self._inflater: Inflater | None = None
         self._line_feeds = 0  # since the end of the last block
-        self._within = False  # a record, which may go on in the next gzip member
+        self._within = False  # a record, which may go on in the next member
         self.record_offset = offset
 
     def at_record(self) -> bool:
         """Go on to the next record's first byte; False at the end of the file."""
         self._within = False
         while not self._skip_blank():
-            if not self._more() and not (self.gzip and self._open_member()):
+            if not self._more() and not (self._packing and self._open_member(self._packing)):
                 return False
-        if not self.gzip:
+        if not self._packing:
             self.record_offset = self._raw_end - (len(self._buffer) - self._place)
             if not self._buffer[self._place] and self._only_zeros():
                 return False
@@ -98,10 +97,11 @@ class ArchiveBytes:
 
     def _more(self) -> bool:
         """Put more bytes of this record's members (or of a plain file) into the buffer; False at their end."""
-        piece = self._inflate() if self.gzip else self._read()
-        while self.gzip and not piece and self._within and self._goes_on():
-            self._inflater = zlib.decompressobj(zlib.MAX_WBITS | 16)
-            piece = self._inflate()
+        packing = self._packing
+        piece = self._inflate(packing) if packing else self._read()
+        while packing and not piece and self._within and self._goes_on(packing):
+            self._inflater = packing.open()
+            piece = self._inflate(packing)
         self._buffer, self._place = self._buffer[self._place :] + piece, 0
         return bool(piece)
 
@@ -110,46 +110,46 @@ class ArchiveBytes:
         self._raw_end += len(piece)
         return piece
 
-    def _inflate(self) -> bytes:
+    def _inflate(self, packing: Packing) -> bytes:
         while self._inflater is not None:
             self._raw = self._raw or self._read()
             try:
                 # Of no bytes too: output may wait in the inflater.
                 piece = self._inflater.decompress(self._raw, PIECE)
-            except zlib.error as error:
-                raise DamageError(f"gzip: {error}") from None
+            except packing.errors as error:
+                raise DamageError(f"{packing.name}: {error}") from None
             if self._inflater.eof:
                 self._raw, self._inflater = self._inflater.unused_data, None
             elif not piece and not self._raw:
-                raise DamageError("the gzip member is cut off")
+                raise DamageError(f"the {packing.name} member is cut off")
             else:
                 self._raw = self._inflater.unconsumed_tail
             if piece:
                 return piece
         return b""
 
-    def _goes_on(self) -> bool:
-        """Whether a gzip member follows that no record begins."""
-        while len(self._raw) < PEEKED and (piece := self._read()):
+    def _goes_on(self, packing: Packing) -> bool:
+        """Whether a member follows that no record begins."""
+        while len(self._raw) < packing.peeked and (piece := self._read()):
             self._raw += piece
-        return self._raw.startswith(MAGIC) and _first_bytes(self._raw) not in (START, None)
+        return bool(packing.member.match(self._raw)) and _first_bytes(self._raw, packing) not in (START, None)
 
-    def _open_member(self) -> bool:
-        if len(self._raw) < len(MAGIC):
+    def _open_member(self, packing: Packing) -> bool:
+        if len(self._raw) < OVERLAP:
             self._raw += self._read()
         if not self._raw:
             return False
         self.record_offset = self._raw_end - len(self._raw)
         if not self._raw[0] and self._only_zeros():
             return False
-        if not self._raw.startswith(MAGIC):
-            raise DamageError("no gzip member begins here")
-        self._inflater = zlib.decompressobj(zlib.MAX_WBITS | 16)
+        if not packing.member.match(self._raw):
+            raise DamageError(f"no {packing.name} member begins here")
+        self._inflater = packing.open()
         return True
 
     def _only_zeros(self) -> bool:
         """Whether nothing but zero bytes is left of the file. Where it is read on: only if so."""
-        if (self._raw if self.gzip else self._buffer[self._place :]).strip(b"\0"):
+        if (self._raw if self._packing else self._buffer[self._place :]).strip(b"\0"):
             return False
         here = self._handle.tell()
         while piece := self._handle.read(PIECE):
@@ -159,7 +159,7 @@ class ArchiveBytes:
         return True
 
 
-def next_record(handle: BinaryIO, offset: int, gzip: bool) -> int | None:
+def next_record(handle: BinaryIO, offset: int, packing: Packing | None) -> int | None:
     """File offset of the first record after `offset`, found by its first bytes; None if there is none."""
     start, kept = offset + 1, b""  # file offset of the window; the end of the one before it
     while True:
@@ -167,21 +167,25 @@ def next_record(handle: BinaryIO, offset: int, gzip: bool) -> int | None:
         window = kept + handle.read(WINDOW)
         if len(window) == len(kept):
             return None
-        for match in (MEMBER if gzip else RECORD).finditer(window):
-            if not gzip or _begins_record(handle, start + match.start()):
+        for match in (packing.member if packing else RECORD).finditer(window):
+            if not packing or _begins_record(handle, start + match.start(), packing):
                 return start + match.start()
         kept = window[-OVERLAP:]
         start += len(window) - len(kept)
 
 
-def _begins_record(handle: BinaryIO, offset: int) -> bool:
+def _begins_record(handle: BinaryIO, offset: int, packing: Packing) -> bool:
     handle.seek(offset)
-    return _first_bytes(handle.read(PEEKED)) == START
+    return _first_bytes(handle.read(packing.peeked), packing) == START
 
 
-def _first_bytes(member: bytes) -> bytes | None:
-    """What the first bytes of a gzip member inflate to; None if it is none."""
+def _first_bytes(member: bytes, packing: Packing) -> bytes | None:
+    """What the first bytes of a member inflate to; None if it is none."""
+    inflater, left, found = packing.open(), member[: packing.peeked], b""
     try:
-        return zlib.decompressobj(zlib.MAX_WBITS | 16).decompress(member[:PEEKED], len(START))
-    except zlib.error:
+        while left and len(found) < len(START) and not inflater.eof:
+            found += inflater.decompress(left, len(START))
+            left = inflater.unconsumed_tail
+    except packing.errors:
         return None
+    return found[: len(START)]

@@ -1,5 +1,5 @@
-"""WARC archives (ISO 28500), gzip or plain: HTML of successful responses and of resources, plain text of WET files,
-robots.txt.
+"""WARC archives (ISO 28500), plain, gzip or zstd: HTML of successful responses and of resources, plain text of WET
+files, robots.txt.
 
 Damage costs the record at which it stands, and reading goes on at the next one that can be found.
 """
@@ -14,7 +14,8 @@ from typing import NamedTuple
 
 from stages.base.errors import InputError
 from stages.corpus.pages import signals
-from stages.corpus.sources.archive_bytes import MAGIC, START, ArchiveBytes, DamageError, next_record
+from stages.corpus.sources.archive_bytes import START, ArchiveBytes, DamageError, next_record
+from stages.corpus.sources.archive_packing import packing_of
 from stages.corpus.sources.charset import guess, is_utf8, to_utf8
 from stages.corpus.sources.http_body import (
     MAX_HEADERS,
@@ -33,7 +34,6 @@ FIELD = re.compile(rb"[!-9;-~]+[ \t]*:|[ \t]")  # or a line that goes on with th
 # Digests as headers label them: `sha1:` and base32, as Common Crawl writes them, or hex.
 SIZES = {"sha1": 20, "sha256": 32, "sha512": 64, "md5": 16}  # bytes
 READ_TYPES = ("response", "resource", "conversion")  # the others describe these, or repeat them
-ZSTD = (b"\x28\xb5\x2f\xfd", b"\x5d\x2a\x4d\x18")  # a frame, a dictionary
 
 
 class Record(NamedTuple):
@@ -82,15 +82,13 @@ def read_warc(path: Path, name: str, max_page_bytes: int) -> Iterator[Raw | Robo
     in it, and for a WAT file, which has no text.
     """
     found = read = described = False
+    damage = ""
     try:
         with path.open("rb") as handle:
-            first = handle.read(4)
-            if first in ZSTD:
-                raise InputError(f"{path}: zstd archives aren't read; repack it: zstd -dc FILE | gzip > FILE.warc.gz")
-            gzip = first.startswith(MAGIC) or path.suffix == ".gz"
+            packing = packing_of(handle, str(path))
             offset: int | None = 0
             while offset is not None:
-                archive = ArchiveBytes(handle, offset, gzip)
+                archive = ArchiveBytes(handle, offset, packing)
                 try:
                     while archive.at_record():
                         if not archive.line(MAX_HEADERS).startswith(START):
@@ -103,14 +101,14 @@ def read_warc(path: Path, name: str, max_page_bytes: int) -> Iterator[Raw | Robo
                             yield page
                     break
                 except DamageError as error:
-                    where = f"{name}@{archive.record_offset}"
-                    offset = next_record(handle, archive.record_offset, gzip)
+                    where, damage = f"{name}@{archive.record_offset}", f" ({error})"
+                    offset = next_record(handle, archive.record_offset, packing)
                     if found or offset is not None:
                         yield Raw(where, b"", problem="damaged", where=where, detail=str(error))
     except OSError as error:
         raise InputError(f"{path}: can't be read: {error}") from None
     if not found:
-        raise InputError(f"{path}: no WARC record can be read from it; is it a WARC file, plain or gzip?")
+        raise InputError(f"{path}: no WARC record can be read from it{damage}; is it a WARC file, plain, gzip or zstd?")
     if described and not read:
         raise InputError(f"{path}: a WAT file, metadata of pages without their text; take the WARC or WET file instead")
 

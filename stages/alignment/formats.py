@@ -8,7 +8,7 @@
 | messages | `messages` of `role`, `content` | `chosen`, `rejected` as messages, `prompt` or not (UltraFeedback) |
 | transcript | | `chosen`, `rejected` as texts of "Human:" and "Assistant:" turns (Anthropic's HH) |
 
-A file is JSON Lines, a JSON list or Parquet; `.gz` and `.zst` behind the name are read too.
+A file is JSON Lines, a JSON list or Parquet; the first two may be compressed (`.gz`, `.bz2`, `.xz`, `.zst`).
 """
 
 import json
@@ -18,9 +18,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
+from stages.base.compressed import bare_suffix, read_whole
 from stages.base.conversation import Message, text_of
 from stages.base.errors import InputError
-from stages.base.files import json_lines, unique_names, unpacked_bytes
+from stages.base.files import json_lines, unique_names
 
 ROLES = {
     "system": "system", "user": "user", "human": "user", "assistant": "assistant", "gpt": "assistant",
@@ -283,7 +284,7 @@ def _values(path: Path) -> Iterator[tuple[int, str, Any]]:
             raise InputError(f"{path}: can't be read: {' '.join(str(error).split())[:200]}") from None
         for number, values in enumerate(listed, 1):
             yield number, f"{path}: row {number}", {key: value for key, value in values.items() if value is not None}
-    elif path.name.removesuffix(".gz").removesuffix(".zst").endswith(".json"):
+    elif bare_suffix(path.name) == ".json":
         yield from _listed(path)
     else:
         for number, values in json_lines(path):
@@ -292,7 +293,7 @@ def _values(path: Path) -> Iterator[tuple[int, str, Any]]:
 
 def _listed(path: Path) -> Iterator[tuple[int, str, Any]]:
     """Of a JSON list; a file of one object a line that is called .json is read as lines."""
-    content = unpacked_bytes(path)
+    content = read_whole(path)
     if not content.lstrip().startswith(b"["):
         for number, values in json_lines(path):
             yield number, f"{path}:{number}", values

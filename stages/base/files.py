@@ -1,17 +1,15 @@
 """Reading and writing files so that nothing is ever half-written and equal content means equal bytes."""
 
-import codecs
-import gzip
 import hashlib
 import json
 import math
 import os
-import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from stages.base.compressed import read_whole
 from stages.base.errors import InputError
 
 
@@ -79,36 +77,12 @@ def write_jsonl(path: str | Path, rows: Iterable[dict[str, Any]]) -> None:
             handle.write(json.dumps(_plain(row), sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n")
 
 
-def unpacked_bytes(path: Path) -> bytes:
-    """Of a file, without what `.gz` or `.zst` in its name says it is packed in. Raises InputError naming it."""
-    try:
-        content = path.read_bytes()
-        if path.suffix == ".gz":
-            content = gzip.decompress(content)
-        elif path.suffix == ".zst":
-            content = _unpacked_zstd(content)
-    except FileNotFoundError:
-        raise InputError(f"{path}: not found") from None
-    except (OSError, EOFError, ValueError, zlib.error) as error:
-        raise InputError(f"{path}: can't be read: {getattr(error, 'strerror', None) or error}") from None
-    return content.removeprefix(codecs.BOM_UTF8)
-
-
-def _unpacked_zstd(content: bytes) -> bytes:
-    import zstandard
-
-    try:
-        return zstandard.ZstdDecompressor().stream_reader(content, read_across_frames=True).read()
-    except zstandard.ZstdError as error:
-        raise ValueError(str(error)) from None
-
-
 def json_lines(path: str | Path) -> Iterator[tuple[int, Any]]:
-    """(Number of the line, from 1, its value) of a JSON Lines file, packed or not, blank lines left out. Only a newline
-    ends a line: U+2028, U+2029 and U+0085 may stand in strings as they are. A name that stands twice in an object is
-    refused, as one value would be lost. Raises InputError naming file and line.
+    """(Number of the line, from 1, its value) of a JSON Lines file, compressed or not, blank lines left out. Only a
+    newline ends a line: U+2028, U+2029 and U+0085 may stand in strings as they are. A name that stands twice in an
+    object is refused, as one value would be lost. Raises InputError naming file and line.
     """
-    for number, line in enumerate(unpacked_bytes(Path(path)).split(b"\n"), 1):
+    for number, line in enumerate(read_whole(Path(path)).split(b"\n"), 1):
         if not line.strip():
             continue
         try:

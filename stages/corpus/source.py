@@ -64,8 +64,9 @@ class WarcSource(Section):
 
     kind: Literal["warc"]
     path: Place
-    """An archive, plain, gzip or zstd; a folder of archives; or a list of addresses to fetch (`.paths`, `.paths.gz`, `.txt`:
-    one a line, maybe its sha256 behind it; Common Crawl's warc.paths as it is; `s3://…`, `hf://…` and their globs)."""
+    """An archive, plain, gzip or zstd; a folder of archives; or a list of addresses to fetch (`.paths`, `.paths.gz`,
+    `.txt`: one a line, maybe its sha256 behind it; Common Crawl's warc.paths as it is; `s3://…`, `hf://…` and their
+    globs)."""
     pattern: Pattern | None
     """Glob below `path` where that is a folder; null: all archives below it."""
     licence: Text

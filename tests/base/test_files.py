@@ -1,9 +1,13 @@
 """JSON Lines: where a line ends, and what a file that is none says."""
 
+import bz2
+import gzip
 import json
+import lzma
 from pathlib import Path
 
 import pytest
+import zstandard
 
 from stages.base.errors import InputError
 from stages.base.files import json_lines, read_jsonl, write_jsonl
@@ -35,3 +39,19 @@ def test_what_is_no_such_file_is_named_in_one_line(tmp_path: Path, content: byte
     with pytest.raises(InputError, match=said) as ended:
         read_jsonl(path)
     assert "\n" not in str(ended.value)
+
+
+PACKED = {".gz": gzip.compress, ".bz2": bz2.compress, ".xz": lzma.compress, ".zst": zstandard.compress}
+
+
+@pytest.mark.parametrize("ending", PACKED)
+def test_compressed_lines_are_lines_and_damage_is_one_line(tmp_path: Path, ending: str) -> None:
+    path = tmp_path / f"rows.jsonl{ending}"
+    content = "\ufeff".encode() + b"".join(json.dumps(row).encode() + b"\n" for row in ROWS * 50)
+    path.write_bytes(PACKED[ending](content[:1000]) + PACKED[ending](content[1000:]))
+    assert read_jsonl(path) == ROWS * 50
+    for damaged in (PACKED[ending](content)[:-9], content):  # cut off, and not compressed
+        path.write_bytes(damaged)
+        with pytest.raises(InputError, match=f"rows.jsonl{ending}: damaged near byte") as ended:
+            read_jsonl(path)
+        assert "\n" not in str(ended.value)

@@ -17,10 +17,10 @@ import pyarrow.parquet as pq
 import pytest
 import zstandard
 
+from stages.base.compressed import open_compressed, read_lines
 from stages.base.errors import InputError, ParamError
 from stages.base.params import parse
 from stages.corpus.source import Source
-from stages.corpus.sources.compressed import open_compressed, read_lines
 from stages.corpus.sources.files import SUFFIXES, read_file
 from stages.corpus.sources.locations import files_at, read_addresses
 from stages.corpus.sources.occurrences import Occurrences

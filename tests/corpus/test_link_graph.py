@@ -76,7 +76,7 @@ def streams(data: bytes) -> bytes:
 def test_a_pages_articles_dump(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ending: str, pack: Callable[[bytes], bytes], block: int
 ) -> None:
-    monkeypatch.setattr("stages.corpus.sources.compressed.BLOCK", block)
+    monkeypatch.setattr("stages.base.compressed.BLOCK", block)
     generator = random.Random(3)
     pages, expected = [], []
     for number in range(40):

@@ -12,13 +12,13 @@ from typing import Annotated, Literal
 import numpy as np
 from pydantic import AfterValidator
 
+from stages.base.compressed import read_lines
 from stages.base.engine import map_batches
 from stages.base.errors import InputError, ParamError
 from stages.base.progress import Progress
 from stages.corpus.links.url import canonical, host
 from stages.corpus.links.wikipedia_sql import read_externallinks
 from stages.corpus.links.wikipedia_xml import read_pages_articles
-from stages.corpus.sources.compressed import read_lines
 
 Match = Literal["page", "host"]  # two addresses are the same if their canonical spelling is, or if their host is
 LONGEST_URL = 1 << 16

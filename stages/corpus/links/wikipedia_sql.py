@@ -8,8 +8,8 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from stages.base.compressed import read_lines
 from stages.base.errors import InputError
-from stages.corpus.sources.compressed import read_lines
 
 MAX_LINE = 1 << 26  # bytes; mysqldump's statements are about 1 MiB
 STRING = rb"(?:_binary )?'(?:[^'\\]++|\\.|'')*+'"

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 from xml.parsers import expat
 
+from stages.base.compressed import read_blocks
 from stages.base.errors import InputError
-from stages.corpus.sources.compressed import read_blocks
 
 MAX_TEXT = 1 << 24  # characters of one page; MediaWiki's own bound is 2 MiB
 HIDDEN = re.compile(r"<!--.*?(?:-->|\Z)|<nowiki(?:\s[^<>]*)?(?<!/)>.*?(?:</nowiki\s*>|\Z)", re.DOTALL | re.IGNORECASE)

@@ -13,9 +13,9 @@ from urllib.parse import unquote
 
 import numpy as np
 
+from stages.base.compressed import read_lines
 from stages.base.errors import InputError
 from stages.corpus.links.url import ascii_host, canonical, host
-from stages.corpus.sources.compressed import read_lines
 
 # Rows of a hosts file (`0.0.0.0 name`), and the names that such files give to the machine itself.
 ADDRESS = re.compile(r"\d{1,3}(?:\.\d{1,3}){3}|[0-9a-f:]*:[0-9a-f:]*(?:%\w+)?")

@@ -8,9 +8,9 @@ from typing import Any
 
 import pyarrow as pa
 
+from stages.base.compressed import ENDINGS, bare_suffix, open_compressed
 from stages.base.errors import InputError
 from stages.corpus.sources.charset import guess, is_utf8, to_utf8
-from stages.corpus.sources.compressed import ENDINGS, bare_suffix, open_compressed
 from stages.corpus.sources.parquet_rows import read_parquet
 from stages.corpus.sources.raw import TEXT_COLUMNS, Raw, as_page, remarks, wrap
 

@@ -6,9 +6,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
+from stages.base.compressed import bare_suffix, read_lines
 from stages.base.errors import InputError
 from stages.corpus.sources.charset import is_utf8
-from stages.corpus.sources.compressed import bare_suffix, read_lines
 
 COMMON_CRAWL = "https://data.commoncrawl.org/"  # what the lines of its warc.paths and wet.paths begin with
 LONGEST_LINE = 16384  # bytes

@@ -4,8 +4,6 @@ Their `instruction_index` is a place in somebody's list of instructions. Whether
 shown: by a column `instruction`, by the lengths of the baseline's outputs, or by the caller (`--align position`).
 """
 
-import gzip
-import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,10 +12,11 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
+from stages.base.compressed import open_compressed
 from stages.base.errors import InputError
 from stages.judging.statistics.columns import column
 
-WIDEST, LONGEST = 65_536, 1_000_000  # characters of a header, rows of a table
+WIDEST, LONGEST = 65_536, 1_000_000  # bytes of a header, rows of a table
 
 Align = Literal["evidence", "position"]
 
@@ -31,16 +30,16 @@ class Instructions:
 
 
 def read_csv(path: Path, needed: Sequence[str]) -> pd.DataFrame:
-    """A CSV file, perhaps gzipped. Raises InputError for one that can't be read, too wide, or without a column."""
+    """A CSV file, perhaps compressed. Raises InputError for one that can't be read, too wide, or without a column."""
     try:
-        opener: Any = gzip.open if path.suffix == ".gz" else open
-        with opener(path, "rt", encoding="utf-8") as file:
+        with open_compressed(path) as file:
             if len(file.readline(WIDEST)) >= WIDEST:
-                raise InputError(f"{path}: its first line has {WIDEST:,} characters or more; that is no header")
-        table = pd.read_csv(path, encoding="utf-8", nrows=LONGEST + 1)
+                raise InputError(f"{path}: its first line has {WIDEST:,} bytes or more; that is no header")
+        with open_compressed(path) as file:
+            table = pd.read_csv(file, encoding="utf-8", nrows=LONGEST + 1)
     except FileNotFoundError:
         raise InputError(f"{path}: not found") from None
-    except (OSError, EOFError, ValueError, zlib.error) as error:  # pandas' own errors are ValueErrors
+    except (OSError, ValueError) as error:  # pandas' own errors are ValueErrors
         raise InputError(f"{path}: not a readable CSV file: {' '.join(str(error).split())[:200]}") from None
     if not 0 < len(table) <= LONGEST:
         raise InputError(f"{path}: {'no rows' if table.empty else f'more than {LONGEST:,} rows'}")

@@ -1,6 +1,7 @@
-"""Lines and blocks of plain, gzip, bzip2, xz and zstd files, by the name's ending, a bounded part at a time."""
+"""Plain, gzip, bzip2, xz and zstd files, by the name's ending: whole, in lines or in blocks, a bounded part at a time."""
 
 import bz2
+import codecs
 import gzip
 import io
 import lzma
@@ -74,6 +75,17 @@ class _Zstd(io.RawIOBase):
         size = min(len(target), len(self._inflated))
         target[:size], self._inflated = self._inflated[:size], self._inflated[size:]
         return size
+
+
+def read_whole(path: Path) -> bytes:
+    """The uncompressed bytes, without a byte order mark of UTF-8. Raises InputError for a file that can't be read."""
+    try:
+        with open_compressed(path) as handle:
+            return handle.read().removeprefix(codecs.BOM_UTF8)
+    except FileNotFoundError:
+        raise InputError(f"{path}: not found") from None
+    except OSError as error:
+        raise InputError(f"{path}: can't be read: {error.strerror or error}") from None
 
 
 def read_blocks(path: Path) -> Iterator[bytes]:

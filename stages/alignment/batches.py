@@ -1,4 +1,4 @@
-"""Exchanges as token ids, and right-padded batches of similar lengths of them."""
+"""Exchanges as token ids, and batches of them: laid end to end to learn from, right-padded to go on from."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -10,7 +10,11 @@ from torch import Tensor
 from stages.base.conversation import Asked, messages_of
 from stages.base.errors import InputError
 from stages.base.seeds import derive
+from stages.lm.build import LanguageModel
 from stages.lm.chat import ChatTokenizer
+from stages.lm.device import autocast
+from stages.lm.layout import Layout, Segment
+from stages.lm.loss import linear_logprobs
 
 
 @dataclass(frozen=True)
@@ -61,6 +65,79 @@ def encode_turns(tokenizer: ChatTokenizer, asked: Asked, answer: str) -> Exchang
     edges = [place for place in range(1, len(ids)) if learned[place] != learned[place - 1]]
     *earlier, start = edges
     return Exchange(tuple(ids), start, tuple(zip(earlier[::2], earlier[1::2], strict=True)))
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Exchanges laid end to end in one row, no padding, and which of their tokens are answers: K of T.
+
+    What the exchanges of a group begin with, their prompt, stands in the row once.
+    """
+
+    tokens: Tensor  # [1, T] int64
+    layout: Layout
+    before: Tensor  # [K] where in the row the token stands that predicts each token of an answer
+    places: Tensor  # [K] where that token itself stands; -1 for a last one that isn't in the row
+    targets: Tensor  # [K] its id
+    owners: Tensor  # [K] number of its exchange
+    exchanges: int
+
+    def sums(self, values: Tensor) -> Tensor:
+        """[K] → the sum over each exchange, [exchanges]."""
+        return values.new_zeros(self.exchanges).index_add(0, self.owners, values)
+
+    @property
+    def lengths(self) -> Tensor:
+        """Tokens of each exchange's answers, [exchanges] float32."""
+        return self.sums(torch.ones(len(self.owners), device=self.owners.device))
+
+
+def lay_out(groups: Sequence[Sequence[Exchange]], home: torch.device, *, ends: bool = False) -> Rows:
+    """A batch as one row. The exchanges of a group share the tokens up to where the first of them differs, short of
+    its answers; each of the rest sees those and its own. `ends`: the last token of each exchange is read as well, which
+    predicts nothing.
+    """
+    tokens: list[int] = []
+    segments: list[Segment] = []
+    before, places, targets, owners = (list[int]() for _ in range(4))
+    owner = 0
+    for group in groups:
+        shared = _shared(group) if len(group) > 1 else 0
+        trunk = Segment(len(tokens), len(tokens) + shared)
+        if shared:
+            tokens += group[0].ids[:shared]
+            segments.append(trunk)
+        for exchange in group:
+            start, end = len(tokens), len(exchange) if ends else len(exchange) - 1
+            tokens += exchange.ids[shared:end]
+            if len(tokens) > start:
+                segments.append(Segment(start, len(tokens), trunk.start if shared else 0, trunk.end if shared else 0))
+
+            def place(at: int, start: int = start, shared: int = shared, trunk: Segment = trunk) -> int:
+                return trunk.start + at if at < shared else start + at - shared
+
+            for first, last in (*exchange.earlier, (exchange.start, len(exchange))):
+                before += [place(at - 1) for at in range(first, last)]
+                places += [place(at) if at < end else -1 for at in range(first, last)]
+                targets += exchange.ids[first:last]
+                owners += [owner] * (last - first)
+            owner += 1
+    at, own, wanted, whose = (torch.tensor(values, device=home) for values in (before, places, targets, owners))
+    return Rows(torch.tensor([tokens], device=home), Layout.of(segments, home), at, own, wanted, whose, owner)
+
+
+def answer_logprobs(model: LanguageModel, rows: Rows) -> Tensor:
+    """Sum of the log-probabilities of each exchange's answers, [exchanges] in nats, differentiable."""
+    with autocast():
+        hidden = model.hidden(rows.tokens, layout=rows.layout)[0, rows.before]
+        return rows.sums(linear_logprobs(hidden, model.head_weight, rows.targets))
+
+
+def _shared(group: Sequence[Exchange]) -> int:
+    """How many tokens all begin with, before any answer."""
+    most = min(exchange.earlier[0][0] if exchange.earlier else exchange.start for exchange in group)
+    first, last = min(exchange.ids[:most] for exchange in group), max(exchange.ids[:most] for exchange in group)
+    return next((at for at in range(most) if first[at] != last[at]), most)
 
 
 def pad(exchanges: Sequence[Exchange], padding: int) -> tuple[Tensor, Tensor]:

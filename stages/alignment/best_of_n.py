@@ -51,7 +51,7 @@ def main() -> None:
         prompts = [row.asked for row in rows]
         groups = answer(model, tokenizer, prompts, params, seed=run.seed, samples=params.n, label=f"best of {params.n}")
         exchanges = [given.exchange(tokenizer.end_id) for group in groups for given in group]
-        chosen = pick(groups, rewards_of(reward_model, exchanges, tokenizer.pad_id))
+        chosen = pick(groups, rewards_of(reward_model, exchanges))
         outputs = [
             {
                 "id": row.id,

@@ -9,7 +9,7 @@ from pydantic import Field
 from torch import Tensor
 
 from stages.alignment.answers import Measured, Validation
-from stages.alignment.batches import pad
+from stages.alignment.batches import answer_logprobs, lay_out
 from stages.alignment.inputs import read_model
 from stages.alignment.losses import dpo_loss
 from stages.alignment.pairs import Pair, accuracy, encode_pairs, hold_out, that_fit
@@ -22,7 +22,7 @@ from stages.base.seeds import derive
 from stages.lm.build import LanguageModel
 from stages.lm.checkpoint import save_model
 from stages.lm.device import environment
-from stages.lm.scoring import completion_logprobs, sequence_logprobs
+from stages.lm.scoring import sequence_logprobs
 
 
 class DpoParams(TuningParams):
@@ -54,7 +54,7 @@ class ComparedPair:
 
 def logprobs_of(model: LanguageModel, pairs: Sequence[Pair]) -> list[tuple[float, float]]:
     """Summed log-probabilities of chosen and rejected answer, in nats."""
-    flat = sequence_logprobs(model, [side.scored for pair in pairs for side in (pair.chosen, pair.rejected)])
+    flat = sequence_logprobs(model, [side.scored for pair in pairs for side in pair.sides])
     return list(zip(flat[::2], flat[1::2], strict=True))
 
 
@@ -64,24 +64,24 @@ def compare_pairs(reference: LanguageModel, pairs: Sequence[Pair]) -> list[Compa
 
 
 def batch_loss(
-    model: LanguageModel, batch: Sequence[ComparedPair], beta: float, nll_weight: float, padding: int
+    model: LanguageModel, batch: Sequence[ComparedPair], beta: float, nll_weight: float
 ) -> tuple[Tensor, Report]:
-    """DPO loss of a batch of pairs, mean per pair, and what to log of it."""
+    """DPO loss of a batch of pairs, mean per pair, and what to log of it. A pair's prompt is read once."""
     home = model.head_weight.device
-    sides = [one.pair.chosen for one in batch] + [one.pair.rejected for one in batch]
-    rows, mask = (tensor.to(home) for tensor in pad(sides, padding))
-    chosen, rejected = completion_logprobs(model, rows, mask).chunk(2)
+    rows = lay_out([one.pair.sides for one in batch], home)
+    sums = answer_logprobs(model, rows)
+    chosen, rejected = sums[::2], sums[1::2]
     reference = torch.tensor([one.reference for one in batch], device=home, dtype=torch.float32)
     found = dpo_loss(chosen, rejected, reference[:, 0], reference[:, 1], beta)
     loss = found.loss
     if nll_weight:
-        loss = loss - nll_weight * (chosen / mask[: len(batch)].sum(dim=1)).mean()
+        loss = loss - nll_weight * (chosen / rows.lengths[::2]).mean()
     return loss, {
         "accuracy": found.accuracy,
         "margin": found.margin,
         "chosen_reward": float(found.chosen_reward.mean()),
         "rejected_reward": float(found.rejected_reward.mean()),
-        "tokens": float(rows.numel()),
+        "tokens": float(rows.tokens.numel()),
     }
 
 
@@ -99,7 +99,6 @@ def fine_tune(
     model: LanguageModel,
     pairs: Sequence[ComparedPair],
     beta: float,
-    padding: int,
     tuning: Tuning[DpoParams],
     on_checkpoint: Callable[[int], None],
 ) -> list[Report]:
@@ -107,7 +106,7 @@ def fine_tune(
     params, lengths, weights = tuning.params, [len(pair) for pair in pairs], [1.0] * len(pairs)
 
     def loss(batch: list[int]) -> tuple[Tensor, Report]:
-        return batch_loss(model, [pairs[index] for index in batch], beta, params.nll_weight, padding)
+        return batch_loss(model, [pairs[index] for index in batch], beta, params.nll_weight)
 
     return tune(model, loss, lengths, weights, tuning, validations=params.validations, on_checkpoint=on_checkpoint)
 
@@ -138,7 +137,7 @@ def main() -> None:
                 selection.visit(offset + step, beta=beta)
 
             model.load_state_dict(start)
-            rows = fine_tune(model, training, beta, tokenizer.pad_id, tuning_of(run), visit)
+            rows = fine_tune(model, training, beta, tuning_of(run), visit)
             steps.extend({**row, "step": offset + row["step"], "beta": beta} for row in rows)
         selection.restore()
         save_model(run.model_folder("dpo"), model, tokenizer)

@@ -5,6 +5,7 @@ Everything is a mean per pair (DPO, reward model) or per counted token (PPO), in
 """
 
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -33,17 +34,46 @@ class PairLoss:
         return float((self.chosen_reward - self.rejected_reward).mean())
 
 
-def dpo_loss(
-    chosen: Tensor, rejected: Tensor, reference_chosen: Tensor, reference_rejected: Tensor, beta: float
-) -> PairLoss:
-    """Sigmoid DPO (Rafailov et al. 2023, eq. 7) on summed log-probabilities of the completions, each (B,).
+DpoKind = Literal["sigmoid", "ipo", "hinge"]
 
-    The implicit reward of a completion is beta * log(policy / reference); at policy = reference the loss is ln 2.
+
+def dpo_loss(
+    chosen: Tensor,
+    rejected: Tensor,
+    reference_chosen: Tensor,
+    reference_rejected: Tensor,
+    beta: float,
+    kind: DpoKind = "sigmoid",
+    lengths: tuple[Tensor, Tensor] | None = None,
+) -> PairLoss:
+    """Direct preference losses on summed log-probabilities of the completions, each (B,).
+
+    With h = log(policy / reference) of the chosen completion minus that of the rejected one:
+
+    `sigmoid`  −log σ(beta · h)         Rafailov et al. 2023, eq. 7; at policy = reference it is ln 2
+    `hinge`    max(0, 1 − beta · h)     Zhao et al. 2023 (SLiC), as DPO's implementations have it
+    `ipo`      (h − 1 / (2 beta))²      Azar et al. 2023, eq. 17
+
+    `lengths` (tokens of chosen and rejected, each (B,)): the log-ratios are means over a completion's tokens (Meng et
+    al. 2024, SimPO, section 2.2, with a reference); TRL's `ipo` always has them so. The implicit reward of a completion
+    is beta · log(policy / reference).
     """
-    chosen_reward = beta * (chosen - reference_chosen)
-    rejected_reward = beta * (rejected - reference_rejected)
-    loss = -F.logsigmoid(chosen_reward - rejected_reward).mean()
-    return PairLoss(loss, chosen_reward.detach(), rejected_reward.detach())
+    ratios = chosen - reference_chosen, rejected - reference_rejected
+    if lengths is not None:
+        ratios = ratios[0] / lengths[0], ratios[1] / lengths[1]
+    gap = ratios[0] - ratios[1]
+    if kind == "sigmoid":
+        losses = -F.logsigmoid(beta * gap)
+    elif kind == "hinge":
+        losses = torch.relu(1 - beta * gap)
+    else:
+        losses = (gap - 1 / (2 * beta)).square()
+    return PairLoss(losses.mean(), (beta * ratios[0]).detach(), (beta * ratios[1]).detach())
+
+
+def sft_loss(logprobs: Tensor, mask: Tensor) -> Tensor:
+    """Mean negative log-probability of the tokens that `mask` counts, both (B, T)."""
+    return -masked_mean(logprobs, mask)
 
 
 def reward_loss(chosen: Tensor, rejected: Tensor, centring: float = 0.0) -> PairLoss:

@@ -16,8 +16,12 @@ class Pair:
     chosen: Exchange
     rejected: Exchange
 
+    @property
+    def sides(self) -> tuple[Exchange, Exchange]:
+        return self.chosen, self.rejected
+
     def __len__(self) -> int:
-        return max(len(self.chosen), len(self.rejected))
+        return max(map(len, self.sides))
 
 
 def that_fit(tokenizer: ChatTokenizer, preferences: Sequence[Preference], max_length: int) -> list[Preference]:

@@ -245,7 +245,7 @@ def main() -> None:
 
         def reward(answers: Sequence[Answer]) -> list[float]:
             exchanges = [given.exchange(tokenizer.end_id) for given in answers]
-            return rewards_of(reward_model, exchanges, tokenizer.pad_id)
+            return rewards_of(reward_model, exchanges)
 
         def measure() -> Measured:
             given = validation.answers(policy)

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 from torch import Tensor
 
-from stages.alignment.batches import pad
+from stages.alignment.batches import lay_out
 from stages.alignment.inputs import read_model
 from stages.alignment.losses import reward_loss
 from stages.alignment.pairs import Pair, accuracy, encode_pairs, hold_out, that_fit
@@ -31,22 +31,23 @@ class RewardParams(TuningParams):
 PARAMS = {"alignment.reward": RewardParams, "run": Run}
 
 
-def fit(model: ScalarModel, pairs: Sequence[Pair], padding: int, tuning: Tuning[RewardParams]) -> list[Report]:
-    """Train `model` in place; one row a step. Chosen and rejected of a pair share a batch."""
+def fit(model: ScalarModel, pairs: Sequence[Pair], tuning: Tuning[RewardParams]) -> list[Report]:
+    """Train `model` in place; one row a step. Chosen and rejected of a pair share a batch, and their prompt is
+    read once."""
     home = model.head.weight.device
 
     def loss(batch: list[int]) -> tuple[Tensor, Report]:
-        rows, mask = pad([pairs[i].chosen for i in batch] + [pairs[i].rejected for i in batch], padding)
-        chosen, rejected = model.reward(rows.to(home), mask.to(home)).chunk(2)
-        found = reward_loss(chosen, rejected, tuning.params.centring)
-        return found.loss, {"accuracy": found.accuracy, "margin": found.margin, "tokens": float(rows.numel())}
+        rows = lay_out([pairs[index].sides for index in batch], home, ends=True)
+        rewards = model.reward(rows)
+        found = reward_loss(rewards[::2], rewards[1::2], tuning.params.centring)
+        return found.loss, {"accuracy": found.accuracy, "margin": found.margin, "tokens": float(rows.tokens.numel())}
 
     return tune(model, loss, [len(pair) for pair in pairs], [1.0] * len(pairs), tuning)
 
 
-def margins_of(model: ScalarModel, pairs: Sequence[Pair], padding: int) -> list[float]:
+def margins_of(model: ScalarModel, pairs: Sequence[Pair]) -> list[float]:
     """Reward of the chosen answer minus that of the rejected one."""
-    flat = rewards_of(model, [exchange for pair in pairs for exchange in (pair.chosen, pair.rejected)], padding)
+    flat = rewards_of(model, [exchange for pair in pairs for exchange in pair.sides])
     return [chosen - rejected for chosen, rejected in zip(flat[::2], flat[1::2], strict=True)]
 
 
@@ -65,16 +66,16 @@ def main() -> None:
     with stage("alignment.reward", RewardParams, seed="run") as run:
         params = run.params
         decoder, tokenizer = read_model(run, "sft")
-        limit, padding = decoder.config.max_seq_len, tokenizer.pad_id
+        limit = decoder.config.max_seq_len
         preferences = read_preferences(run)
         fitting = that_fit(tokenizer, preferences, limit)
         kept, away = hold_out(fitting, params.held_out, run.seed)
         training, held_out = encode_pairs(tokenizer, kept, limit), encode_pairs(tokenizer, away, limit)
         model = ScalarModel(decoder, params.pooling)
-        steps = fit(model, training, padding, tuning_of(run))
+        steps = fit(model, training, tuning_of(run))
         save_scalar(run.output(""), model, tokenizer)
         run.write_jsonl("steps.jsonl", steps)
-        seen, margins = (margins_of(model, pairs, padding) for pairs in (training, held_out))
+        seen, margins = (margins_of(model, pairs) for pairs in (training, held_out))
         run.write_json(
             "metrics.json",
             {

@@ -8,7 +8,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from stages.alignment.batches import Exchange, pad
+from stages.alignment.batches import Exchange, Rows, lay_out
 from stages.base.errors import InputError
 from stages.base.files import atomic_path
 from stages.base.record import StageRun
@@ -17,6 +17,7 @@ from stages.lm.chat import ChatTokenizer
 from stages.lm.checkpoint import load_model, save_model
 from stages.lm.device import autocast
 from stages.lm.forks import in_forks
+from stages.lm.layout import Layout
 
 REWARD = "data/alignment/reward"
 HEAD = "head.safetensors"
@@ -37,18 +38,17 @@ class ScalarModel(nn.Module):
         if not decoder.config.tie_embeddings:
             decoder.head_weight.requires_grad_(False)  # the vocabulary head has no part in a scalar
 
-    def forward(self, tokens: Tensor) -> Tensor:
+    def forward(self, tokens: Tensor, layout: Layout | None = None) -> Tensor:
         with autocast():
-            hidden = self.decoder.hidden(tokens)
+            hidden = self.decoder.hidden(tokens, layout=layout)
         return self.head(hidden.float()).squeeze(-1)
 
-    def reward(self, tokens: Tensor, mask: Tensor) -> Tensor:
-        """The reward of each whole answer, (B,), its positions marked by `mask` (B, T)."""
+    def reward(self, rows: Rows) -> Tensor:
+        """The reward of each whole answer, [exchanges]; the rows have the ends of their exchanges."""
+        values = self(rows.tokens, rows.layout)[0]
         if self.pooling == "mean":
-            return (self(tokens) * mask).sum(dim=1) / mask.sum(dim=1)
-        positions = torch.arange(tokens.shape[1], device=tokens.device)
-        ends = (positions * (mask > 0)).argmax(dim=1)
-        return self(tokens)[torch.arange(len(tokens), device=tokens.device), ends]
+            return rows.sums(values[rows.places]) / rows.lengths
+        return values[rows.places[rows.lengths.long().cumsum(0) - 1]]
 
 
 def save_scalar(folder: Path, model: ScalarModel, tokenizer: ChatTokenizer) -> None:
@@ -82,15 +82,14 @@ def read_reward_model(run: StageRun[Any]) -> ScalarModel:
 
 
 @torch.inference_mode()
-def rewards_of(model: ScalarModel, exchanges: list[Exchange], padding: int, batch_size: int = 128) -> list[float]:
+def rewards_of(model: ScalarModel, exchanges: list[Exchange], batch_size: int = 128) -> list[float]:
     """The reward of each exchange. Batches are of similar lengths and, on a CPU, shared among forked processes."""
     home = model.head.weight.device
     order = sorted(range(len(exchanges)), key=lambda index: (len(exchanges[index]), index))
     batches = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
 
     def score(number: int) -> list[float]:
-        rows, mask = pad([exchanges[index] for index in batches[number]], padding)
-        return model.reward(rows.to(home), mask.to(home)).tolist()
+        return model.reward(lay_out([[exchanges[index]] for index in batches[number]], home, ends=True)).tolist()
 
     rewards = [0.0] * len(exchanges)
     for number, values in in_forks(score, len(batches)):

@@ -8,7 +8,7 @@ from pydantic import Field
 from torch import Tensor
 
 from stages.alignment.answers import Measured, Validation
-from stages.alignment.batches import Exchange, encode_turns, pad
+from stages.alignment.batches import Exchange, Rows, encode_turns, lay_out
 from stages.alignment.inputs import read_model
 from stages.alignment.records import Instruction, of_split, read_instructions, read_truth
 from stages.alignment.selection import VALIDATION_LOSS, Selection, chosen_by, validated
@@ -55,23 +55,17 @@ def mix(human: Sequence[Instruction], machine: Sequence[Instruction], share: flo
     return [*human, *(machine[index] for index in chosen)]
 
 
-def completion_loss(model: LanguageModel, rows: Tensor, mask: Tensor) -> tuple[Tensor, Report]:
-    """Mean negative log-likelihood of the tokens that `mask` marks, both (B, T), in nats.
-
-    The vocabulary's head runs at those positions only.
-    """
+def completion_loss(model: LanguageModel, rows: Rows) -> tuple[Tensor, Report]:
+    """Mean negative log-likelihood of the answers' tokens, in nats. The vocabulary's head runs at those only."""
     with autocast():
-        hidden = model.hidden(rows[:, :-1])
-        wanted = mask[:, 1:].bool()
-        count = int(wanted.sum())
-        loss = linear_cross_entropy(hidden[wanted], model.head_weight, rows[:, 1:][wanted]) / count
-    return loss, {"tokens": float(rows.numel())}
+        hidden = model.hidden(rows.tokens, layout=rows.layout)[0, rows.before]
+        loss = linear_cross_entropy(hidden, model.head_weight, rows.targets) / len(rows.targets)
+    return loss, {"tokens": float(rows.tokens.numel())}
 
 
 def fine_tune(
     model: LanguageModel,
     exchanges: Sequence[Exchange],
-    padding: int,
     tuning: Tuning[SftParams],
     on_checkpoint: Callable[[int], None],
 ) -> list[Report]:
@@ -79,8 +73,7 @@ def fine_tune(
     params, home = tuning.params, model.head_weight.device
 
     def loss(batch: list[int]) -> tuple[Tensor, Report]:
-        rows, mask = pad([exchanges[index] for index in batch], padding)
-        return completion_loss(model, rows.to(home), mask.to(home))
+        return completion_loss(model, lay_out([[exchanges[index]] for index in batch], home))
 
     return tune(
         model,
@@ -116,7 +109,7 @@ def main() -> None:
 
         before = measure()
         selection = Selection(model, chosen_by(VALIDATION_LOSS, validation.knows_truth), measure)
-        steps = fine_tune(model, exchanges, tokenizer.pad_id, tuning_of(run), selection.visit)
+        steps = fine_tune(model, exchanges, tuning_of(run), selection.visit)
         selection.restore()
         save_model(run.model_folder("sft"), model, tokenizer)
         run.write_jsonl("steps.jsonl", selection.joined(steps))

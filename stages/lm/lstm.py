@@ -1,10 +1,12 @@
 """An LSTM language model (Hochreiter & Schmidhuber 1997) with the decoder's interface: the comparison of the ladder."""
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from stages.base.errors import ParamError
 from stages.lm.config import ModelConfig
+from stages.lm.layout import Layout
 from stages.lm.transformer import RMSNorm, empty_embedding
 
 
@@ -28,13 +30,24 @@ class LSTMLanguageModel(nn.Module):
         """The output matrix [V, C]."""
         return self.embed_tokens.weight if self.config.tie_embeddings else self.lm_head.weight
 
-    def hidden(self, tokens: Tensor, documents: Tensor | None = None) -> Tensor:
+    def hidden(self, tokens: Tensor, documents: Tensor | None = None, layout: Layout | None = None) -> Tensor:
         """Hidden states after the final norm, [B, T, C]. `documents` raises ParamError: torch.nn.LSTM can't reset a
-        row's state on the way.
+        row's state on the way. `layout`: a single row holds sequences end to end.
         """
         if documents is not None:
             raise ParamError("an LSTM carries its state from document to document: switch `document_mask` off for it")
-        return self.norm(self.lstm(self.embed_tokens(tokens))[0])
+        x = self.embed_tokens(tokens)
+        return self.norm(self.lstm(x)[0] if layout is None else self._by_segment(x, layout))
+
+    def _by_segment(self, x: Tensor, layout: Layout) -> Tensor:
+        """Each segment goes on from the state that its prefix has left."""
+        states: dict[int, tuple[Tensor, Tensor]] = {}
+        parts = []
+        for one in layout.segments:
+            before = states[one.prefix_start] if one.prefix else None
+            part, states[one.start] = self.lstm(x[:, one.start : one.end], before)
+            parts.append(part)
+        return torch.cat(parts, dim=1)
 
     def logits(self, hidden: Tensor) -> Tensor:
         return F.linear(hidden, self.head_weight)

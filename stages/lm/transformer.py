@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from stages.base.errors import InputError
 from stages.lm.attention import causal_attention
 from stages.lm.config import ModelConfig
+from stages.lm.layout import Layout, Segment
 from stages.lm.rotary import tables
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
@@ -24,6 +25,9 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "gelu_tanh": partial(F.gelu, approximate="tanh"),
     "relu": F.relu,
 }
+
+
+Segments = tuple[Segment, ...] | None
 
 
 class RMSNorm(nn.Module):
@@ -52,7 +56,7 @@ class Attention(nn.Module):
             self.k_norm = nn.Parameter(torch.ones(config.head_dim))
         self.qk_norm, self.eps = config.qk_norm, config.norm_eps
 
-    def forward(self, x: Tensor, cos: Tensor, sin: Tensor, mask: Tensor | None) -> Tensor:
+    def forward(self, x: Tensor, cos: Tensor, sin: Tensor, mask: Tensor | None, segments: Segments = None) -> Tensor:
         batch, length, _ = x.shape
         heads = self.qkv_proj(x).view(batch, length, self.n_head + 2 * self.n_kv_head, self.head_dim)
         rotated, values = heads.split((self.n_head + self.n_kv_head, self.n_kv_head), dim=2)
@@ -67,7 +71,7 @@ class Attention(nn.Module):
         queries, keys = rotated.split((self.n_head, self.n_kv_head), dim=2)
         queries, keys, values = queries.transpose(1, 2), keys.transpose(1, 2), values.transpose(1, 2)
         if mask is None:
-            mixed = causal_attention(queries, keys, values)
+            mixed = causal_attention(queries, keys, values, segments)
         else:
             grouped = self.n_head != self.n_kv_head
             mixed = F.scaled_dot_product_attention(queries, keys, values, attn_mask=mask, enable_gqa=grouped)
@@ -97,8 +101,8 @@ class Block(nn.Module):
         self.post_attention_layernorm = RMSNorm(config.d_model, config.norm_eps)
         self.mlp = FeedForward(config)
 
-    def forward(self, x: Tensor, cos: Tensor, sin: Tensor, mask: Tensor | None) -> Tensor:
-        x = x + self.self_attn(self.input_layernorm(x), cos, sin, mask)
+    def forward(self, x: Tensor, cos: Tensor, sin: Tensor, mask: Tensor | None, segments: Segments = None) -> Tensor:
+        x = x + self.self_attn(self.input_layernorm(x), cos, sin, mask, segments)
         return x + self.mlp(self.post_attention_layernorm(x))
 
 
@@ -127,14 +131,16 @@ class Decoder(nn.Module):
         """The output matrix [V, C]."""
         return self.embed_tokens.weight if self.config.tie_embeddings else self.lm_head.weight
 
-    def hidden(self, tokens: Tensor, documents: Tensor | None = None) -> Tensor:
+    def hidden(self, tokens: Tensor, documents: Tensor | None = None, layout: Layout | None = None) -> Tensor:
         """Hidden states after the final norm, [B, T, C]; a row may be padded on the right, as padding comes after all
         that counts. `InputError` for more than `max_seq_len` tokens.
 
         `documents` [B, T] says which document each token belongs to, and a token sees its own only. Positions go on
         through a row all the same: rotary attention depends on distances alone.
+
+        `layout`: a single row [1, T] holds sequences end to end; `max_seq_len` bounds each of them.
         """
-        length = tokens.shape[1]
+        length = tokens.shape[1] if layout is None else layout.longest
         if length > self.config.max_seq_len:
             raise InputError(
                 f"a sequence of {length} tokens is longer than the model's max_seq_len of {self.config.max_seq_len}; "
@@ -144,10 +150,11 @@ class Decoder(nn.Module):
         if documents is not None:
             same = documents[:, None, :, None] == documents[:, None, None, :]
             mask = same & torch.ones((length, length), dtype=torch.bool, device=tokens.device).tril()
-        cos, sin = self.cos[:length], self.sin[:length]  # type: ignore[index]
-        x = self.embed_tokens(tokens)
+        places = slice(length) if layout is None else layout.positions
+        cos, sin = self.cos[places], self.sin[places]  # type: ignore[index]
+        x, segments = self.embed_tokens(tokens), None if layout is None else layout.segments
         for block in self.layers:
-            x = block(x, cos, sin, mask)
+            x = block(x, cos, sin, mask, segments)
         return self.norm(x)
 
     def logits(self, hidden: Tensor) -> Tensor:

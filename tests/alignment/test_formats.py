@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from stages.alignment.batches import encode_turns, pad
+from stages.alignment.batches import Exchange, encode_turns, lay_out
 from stages.alignment.formats import INSTRUCTIONS, PREFERENCES, format_of, read_as, read_rows
 from stages.alignment.instructions import from_file
 from stages.alignment.preferences import from_file as pairs_from_file
@@ -212,8 +212,7 @@ def test_no_prompt_is_in_two_splits(tmp_path: Path) -> None:
 
 def test_every_answer_of_a_conversation_is_learned_and_nothing_else(tokenizer: ChatTokenizer) -> None:
     exchange = encode_turns(tokenizer, [SYSTEM, *TALK[:3]], TALK[3]["content"])
-    rows, mask = pad([exchange], tokenizer.pad_id)
-    learned = [number for number, known in zip(rows[0].tolist(), mask[0].tolist(), strict=True) if known]
+    learned = lay_out([[exchange]], torch.device("cpu")).targets.tolist()
     text = tokenizer.tokenizer.decode(learned, skip_special_tokens=False)
     assert text == "In Anthar.<|end|>In Belmor.<|end|>"
     assert exchange.learned_length == len(learned) and exchange.answer_length == len("In Belmor.") + 1
@@ -225,14 +224,15 @@ def test_the_loss_of_a_conversation_is_that_of_its_answers(
 ) -> None:
     """Each answer given what was said before it, as rows of their own."""
     model, talk = make_model(), [{**message, "content": message["content"][:8]} for message in TALK]
-    both = pad([encode_turns(tokenizer, talk[:3], talk[3]["content"])], 0)
-    single = [
-        pad([encode_turns(tokenizer, talk[:1], talk[1]["content"])], 0),
-        (both[0], both[1] * (torch.arange(both[1].shape[1]) >= encode_turns(tokenizer, talk[:3], "x").start)),
-    ]
+    both = encode_turns(tokenizer, talk[:3], talk[3]["content"])
+    single = [encode_turns(tokenizer, talk[:1], talk[1]["content"]), Exchange(both.ids, both.start)]
+
+    def nats(exchange: Exchange) -> float:
+        rows = lay_out([[exchange]], torch.device("cpu"))
+        return float(completion_loss(model, rows)[0]) * len(rows.targets)
+
     with torch.no_grad():
-        whole = float(completion_loss(model, *both)[0]) * float(both[1].sum())
-        parts = sum(float(completion_loss(model, *part)[0]) * float(part[1].sum()) for part in single)
+        whole, parts = nats(both), sum(map(nats, single))
     assert whole == pytest.approx(parts, rel=1e-5)
 
 

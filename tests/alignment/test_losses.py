@@ -42,6 +42,30 @@ def test_dpo_gradient_is_the_papers() -> None:
     assert float(rejected.grad) == pytest.approx(weight, rel=1e-9)
 
 
+@pytest.mark.parametrize("normalised", [False, True])
+def test_other_preference_losses_against_numpy(normalised: bool) -> None:
+    rng = np.random.default_rng(5)
+    (c, tc), (r, tr), (rc, trc), (rr, trr) = (tensors(rng, 9) for _ in range(4))
+    lengths = (rng.integers(1, 40, 9), rng.integers(1, 40, 9)) if normalised else (np.ones(9), np.ones(9))
+    gap = (c - rc) / lengths[0] - (r - rr) / lengths[1]
+    given = (torch.tensor(lengths[0]), torch.tensor(lengths[1])) if normalised else None
+    for kind, expected in (
+        ("sigmoid", np.log1p(np.exp(-0.3 * gap))),
+        ("hinge", np.maximum(0, 1 - 0.3 * gap)),
+        ("ipo", (gap - 1 / 0.6) ** 2),
+    ):
+        got = dpo_loss(tc, tr, trc, trr, 0.3, kind, given)
+        assert float(got.loss) == pytest.approx(expected.mean(), rel=1e-12)
+        assert got.margin == pytest.approx(0.3 * gap.mean(), rel=1e-12)
+
+
+def test_ipo_is_least_where_the_gap_is_its_target() -> None:
+    """Azar et al. 2023: the gap of log-ratios is regressed on 1 / (2 beta)."""
+    gap = torch.tensor([5.0], requires_grad=True)
+    dpo_loss(gap, torch.zeros(1), torch.zeros(1), torch.zeros(1), 0.1, "ipo").loss.backward()
+    assert gap.grad is not None and float(gap.grad) == 0.0
+
+
 def test_reward_loss_against_numpy() -> None:
     rng = np.random.default_rng(1)
     (c, tc), (r, tr) = tensors(rng, 11), tensors(rng, 11)

@@ -113,28 +113,27 @@ def test_an_exact_score_says_which_of_two_is_better() -> None:
 def test_reward_model_learns_a_planted_rule(
     pooling: str, tokenizer: ChatTokenizer, make_model: Callable[..., LanguageModel], tmp_path: Path
 ) -> None:
-    padding = tokenizer.pad_id
     model = ScalarModel(make_model(), pooling)
     params = RewardParams(pooling=pooling, epochs=4, lr=3e-3, centring=0.01, held_out=0.2, **TUNING)
     unseen = encode_pairs(tokenizer, planted(60, seed=1), 64)
-    assert set(margins_of(model, unseen, padding)) == {0.0}  # a zero head: all rewards are equal
+    assert set(margins_of(model, unseen)) == {0.0}  # a zero head: all rewards are equal
     training = encode_pairs(tokenizer, planted(160, seed=0), 64)
-    fit(model, training, padding, Tuning(params, 3, 2, "test"))
-    assert accuracy(margins_of(model, unseen, padding)) > 0.95
+    fit(model, training, Tuning(params, 3, 2, "test"))
+    assert accuracy(margins_of(model, unseen)) > 0.95
     save_scalar(tmp_path / "reward", model, tokenizer)
     exchanges = [pair.chosen for pair in unseen]
-    assert rewards_of(load_scalar(tmp_path / "reward"), exchanges, padding) == rewards_of(model, exchanges, padding)
+    assert rewards_of(load_scalar(tmp_path / "reward"), exchanges) == rewards_of(model, exchanges)
 
 
 @pytest.mark.parametrize("pooling", ["last", "mean"])
-def test_reward_does_not_depend_on_padding(
+def test_reward_does_not_depend_on_the_batch(
     pooling: str, tokenizer: ChatTokenizer, make_model: Callable[..., LanguageModel]
 ) -> None:
     model = ScalarModel(make_model(), pooling)
     torch.nn.init.normal_(model.head.weight, generator=torch.Generator().manual_seed(0))
     exchanges = [encode_exchange(tokenizer, "p", "a" * length, 64) for length in (9, 1, 30)]
     exchanges.append(Exchange(exchanges[0].ids[:-1], exchanges[0].start))  # cut off: no <|end|>
-    together = rewards_of(model, exchanges, tokenizer.pad_id)
+    together = rewards_of(model, exchanges)
     with torch.no_grad():
         answers = [model(torch.tensor([exchange.ids]))[0, exchange.start :] for exchange in exchanges]
     alone = [float(values[-1] if pooling == "last" else values.mean()) for values in answers]
@@ -148,7 +147,7 @@ def dpo_params(**changes: Any) -> DpoParams:
 
 def test_dpo_starts_at_ln_2(tokenizer: ChatTokenizer, make_model: Callable[..., LanguageModel]) -> None:
     pairs = compare_pairs(make_model(), encode_pairs(tokenizer, planted(8, seed=0), 64))
-    loss, report = batch_loss(make_model(), pairs, 0.1, 0.0, tokenizer.pad_id)
+    loss, report = batch_loss(make_model(), pairs, 0.1, 0.0)
     assert loss.item() == pytest.approx(np.log(2), abs=1e-5)
     assert report["margin"] == pytest.approx(0.0, abs=1e-4)
     assert preferred(make_model(), pairs) == pytest.approx(
@@ -157,7 +156,7 @@ def test_dpo_starts_at_ln_2(tokenizer: ChatTokenizer, make_model: Callable[..., 
 
 
 def test_dpo_batch_against_single_sequences(tokenizer: ChatTokenizer, make_model: Callable[..., LanguageModel]) -> None:
-    """The padded batch against log-softmax sums of each sequence alone, in numpy; with the chosen answers' loss."""
+    """The batch against log-softmax sums of each sequence alone, in numpy; with the chosen answers' loss."""
     policy, reference, preferences = make_model(seed=1), make_model(seed=0), planted(6, seed=2)
 
     def logprob(model: LanguageModel, prompt: str, text: str) -> float:
@@ -174,7 +173,7 @@ def test_dpo_batch_against_single_sequences(tokenizer: ChatTokenizer, make_model
     margins = 0.3 * ((chosen[:, 0] - chosen[:, 1]) - (rejected[:, 0] - rejected[:, 1]))
     pairs = compare_pairs(reference, encode_pairs(tokenizer, preferences, 64))
     nll = -np.mean([value / one.pair.chosen.answer_length for value, one in zip(chosen[:, 0], pairs, strict=True)])
-    loss, report = batch_loss(policy, pairs, 0.3, 0.5, tokenizer.pad_id)
+    loss, report = batch_loss(policy, pairs, 0.3, 0.5)
     assert loss.item() == pytest.approx(np.mean(np.log1p(np.exp(-margins))) + 0.5 * nll, rel=1e-4)
     assert report["margin"] == pytest.approx(np.mean(margins), rel=1e-3, abs=1e-4)
 
@@ -184,7 +183,7 @@ def test_dpo_learns_a_planted_rule(tokenizer: ChatTokenizer, make_model: Callabl
     marks: list[int] = []
     pairs = compare_pairs(reference, encode_pairs(tokenizer, planted(96, seed=0), 64))
     tuning = Tuning(dpo_params(validations=3), 3, 2, "test")
-    steps = fine_tune(model, pairs, 0.1, tokenizer.pad_id, tuning, marks.append)
+    steps = fine_tune(model, pairs, 0.1, tuning, marks.append)
     assert marks == [5, 11, 17] and len(steps) == 18
     unseen = compare_pairs(reference, encode_pairs(tokenizer, planted(40, seed=1), 64))
     assert preferred(model, unseen)["preference_accuracy"] > 0.95

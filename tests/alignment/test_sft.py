@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stages.alignment.answers import Measured, Sampling, Validation, answer
-from stages.alignment.batches import bucketed, encode_exchange, pad
+from stages.alignment.batches import bucketed, encode_exchange, lay_out
 from stages.alignment.records import Instruction
 from stages.alignment.selection import EXACT_RIGHT, VALIDATION_LOSS, Selection, chosen_by
 from stages.alignment.sft import SftParams, choose, completion_loss, fine_tune, mix
@@ -41,14 +41,13 @@ def test_every_example_once_an_epoch(lengths: list[int], batch_size: int, epoch:
     assert batches == list(bucketed(lengths, batch_size, 5, epoch))
 
 
-def test_padded_batch_is_the_token_mean_of_single_examples(
+def test_a_batch_is_the_token_mean_of_single_examples(
     tokenizer: ChatTokenizer, make_model: Callable[..., LanguageModel]
 ) -> None:
     """Against plain full-vocabulary cross-entropy of each example alone; gradients too."""
     model, oracle = make_model(), make_model()
     exchanges = [encode_exchange(tokenizer, prompt, text, 64) for prompt, text in EXCHANGES]
-    rows, mask = pad(exchanges, tokenizer.pad_id)
-    loss, _ = completion_loss(model, rows, mask)
+    loss, _ = completion_loss(model, lay_out([[exchange] for exchange in exchanges], torch.device("cpu")))
     loss.backward()
     total, count = torch.zeros(()), 0
     for exchange in exchanges:
@@ -65,8 +64,8 @@ def test_padded_batch_is_the_token_mean_of_single_examples(
 def test_prompts_are_not_learned(tokenizer: ChatTokenizer) -> None:
     """The prompt is context only: there are as many targets as the answer has tokens, `<|end|>` included."""
     exchange = encode_exchange(tokenizer, "abc", "de", 64)
-    _, mask = pad([exchange], tokenizer.pad_id)
-    assert int(mask.sum()) == exchange.answer_length == 3
+    rows = lay_out([[exchange]], torch.device("cpu"))
+    assert rows.targets.tolist() == list(exchange.ids[exchange.start :]) and exchange.answer_length == 3
     assert exchange.start == 2 + 3 + 1
 
 
@@ -79,7 +78,7 @@ def tuned(
     tokenizer: ChatTokenizer, model: LanguageModel, shards: int, on_checkpoint: Callable[[int], None] = lambda _: None
 ) -> list[Report]:
     exchanges = [encode_exchange(tokenizer, prompt, text, 64) for prompt, text in EXCHANGES * 3]  # 4, 4 and 1 a step
-    return fine_tune(model, exchanges, tokenizer.pad_id, Tuning(PARAMS, 3, shards, "test"), on_checkpoint)
+    return fine_tune(model, exchanges, Tuning(PARAMS, 3, shards, "test"), on_checkpoint)
 
 
 def test_training_learns_and_keeps_the_best_checkpoint(
@@ -164,7 +163,9 @@ def test_validation_without_truth(tokenizer: ChatTokenizer, make_model: Callable
     assert not validation.knows_truth
     exchanges = [encode_exchange(tokenizer, row.prompt, row.response, 64) for row in rows[:2]]
     with torch.no_grad():
-        losses = [float(completion_loss(model, *pad([exchange], 0))[0]) for exchange in exchanges]
+        losses = [
+            float(completion_loss(model, lay_out([[exchange]], torch.device("cpu")))[0]) for exchange in exchanges
+        ]
     assert validation.loss(model) == pytest.approx(sum(losses) / 2, rel=1e-5)  # equally many tokens
     found = validation.summary(validation.answers(model))
     assert found["exact_right"] is None and found["exact_score"] is None and found["tokens"] is not None

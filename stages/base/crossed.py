@@ -15,12 +15,12 @@ times G / (G − 1) for G clusters.
 Arrays may have leading axes, such as of simulated repetitions; every number of the result then has them too.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
-from scipy.special import stdtr, stdtrit
+from scipy.special import nctdtrinc, stdtr, stdtrit
 
 Array = np.ndarray
 ROUNDING = 1e-12  # a standard error below this share of the values is none
@@ -50,6 +50,10 @@ class Estimate:
         half = stdtrit(self.df, 0.5 + level / 2) * self.standard_error
         return Bounds(self.effect - half, self.effect + half)
 
+    def visible(self, alpha: float = 0.05, power: float = 0.8) -> float:
+        """The smallest true effect that data like these would have shown: `smallest_visible`."""
+        return smallest_visible(float(self.standard_error), float(self.df), alpha, power)
+
     def p_above(self, null: float = 0.0) -> Any:
         """One-sided, of the hypothesis that the effect is `null` or less. Without any spread it is 0 or 1."""
         gap = np.asarray(self.effect) - null
@@ -67,6 +71,11 @@ class Estimate:
     def p_equivalent(self, margin: float) -> Any:
         """Two one-sided tests (Schuirmann 1987): of the hypothesis that the effect is `margin` or more from 0."""
         return np.maximum(self.p_above(-margin), self.p_below(margin))[()]
+
+
+def smallest_visible(standard_error: float, df: float, alpha: float = 0.05, power: float = 0.8) -> float:
+    """The smallest true effect that a two-sided t test calls one with this power, by the noncentral t distribution."""
+    return standard_error * float(nctdtrinc(df, 1 - power, stdtrit(df, 1 - alpha / 2))) if standard_error else 0.0
 
 
 class Part(NamedTuple):
@@ -224,3 +233,20 @@ def holm(p: Sequence[float]) -> Array:
     adjusted = np.empty_like(values)
     adjusted[order] = np.minimum(np.maximum.accumulate(steps), 1.0)
     return adjusted
+
+
+def tiers(means: Mapping[str, float], p: Mapping[tuple[str, str], float], alpha: float = 0.05) -> dict[str, int]:
+    """Name → tier, from 1, the largest mean first; one that can't be told from the first of a tier is in it.
+
+    p: of the comparison of two, under their names in either order, not yet adjusted: Holm's adjustment is made here.
+    """
+    pairs = list(p)
+    adjusted = holm([p[pair] for pair in pairs])
+    apart = {frozenset(pair) for pair, value in zip(pairs, adjusted, strict=True) if value < alpha}
+    placed: dict[str, int] = {}
+    first, tier = "", 0
+    for name in sorted(means, key=lambda name: (-means[name], name)):
+        if not placed or frozenset((first, name)) in apart:
+            first, tier = name, tier + 1
+        placed[name] = tier
+    return placed

@@ -9,9 +9,10 @@ import math
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from scipy.special import nctdtrinc, ndtri, stdtrit
+from scipy.special import ndtri
 
 from stages.base.contracts.claim import Comparison
+from stages.base.crossed import smallest_visible
 
 MOST_SEEDS = 1000
 
@@ -54,7 +55,7 @@ def visible_effect(noise: Noise, seeds: int, items: int = 1, alpha: float = 0.05
     if seeds < 2:
         return math.inf
     error, df = error_and_df(noise, seeds, items)
-    return error * float(nctdtrinc(df, 1 - power, stdtrit(df, 1 - alpha / 2))) if error else 0.0
+    return smallest_visible(error, df, alpha, power)
 
 
 def seeds_needed(noise: Noise, margin: float, items: int = 1, alpha: float = 0.05, power: float = 0.8) -> int | None:

@@ -7,8 +7,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from stages.base import crossed
 from stages.base.contracts.leaderboard import Reruns, TierMetric
-from stages.base.crossed import Estimate, contrast, holm
+from stages.base.crossed import Estimate, contrast
 
 ALPHA = 0.05
 
@@ -52,18 +53,10 @@ def difference(a: Scored, b: Scored) -> Estimate | None:
 
 def tiers(scored: Mapping[str, Scored]) -> dict[str, int]:
     """Model → tier, from 1. Models by their mean; one that can't be told from the first of a tier is in it."""
-    models = sorted(scored, key=lambda model: (-_mean(scored[model]), model))
-    pairs = list(combinations(models, 2))
+    pairs = list(combinations(sorted(scored), 2))
     differences = [difference(scored[a], scored[b]) for a, b in pairs]
-    p = holm([1.0 if found is None else float(found.p_two_sided()) for found in differences])
-    apart = {pair: bool(value < ALPHA) for pair, value in zip(pairs, p, strict=True)}
-    placed: dict[str, int] = {}
-    first, tier = "", 0
-    for model in models:
-        if not first or apart[first, model]:
-            first, tier = model, tier + 1
-        placed[model] = tier
-    return placed
+    p = [1.0 if found is None else float(found.p_two_sided()) for found in differences]
+    return crossed.tiers({name: _mean(one) for name, one in scored.items()}, dict(zip(pairs, p, strict=True)), ALPHA)
 
 
 def _mean(one: Scored) -> float:

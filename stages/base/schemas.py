@@ -107,6 +107,8 @@ TASK = pa.schema(
         ("contexts", pa.list_(pa.string())),  # one a choice, where contexts differ and the continuation doesn't
         ("statements", pa.list_(pa.string())),  # each choice said as a sentence, for the chat protocol; or none
         ("cluster", pa.string()),  # items of one cluster (a passage) are not independent; "" = of its own
+        ("description", pa.string()),  # before the examples, where it differs by item
+        ("counted", pa.string()),  # of a rolling text: what words and bytes are counted in, if not `question`
     ]
 )
 

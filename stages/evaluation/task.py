@@ -234,6 +234,8 @@ def complete(rows: list[Row], key: str, path: str) -> list[Row]:
             "contexts": [],
             "statements": list(row.get("statements") or []),
             "cluster": "",
+            "description": "",
+            "counted": "",
         }
         if found.setdefault(filled["id"], filled) is not filled:
             raise InputError(f"{path}: two questions have the id `{filled['id']}`")

@@ -9,8 +9,10 @@ from typing import Any
 class Item:
     """Texts only, nothing of a protocol or a tokenizer.
 
-    A multiple-choice item has `choices` and `answer`; one whose answer is generated has `targets`; a text to be scored
-    as a whole (rolling) has `question` alone.
+    A multiple-choice item has `choices` and `answer`, and `targets` where several choices are right; one whose answer
+    is generated, or whose one continuation is scored, has `targets` alone; a text to be scored as a whole (rolling) has
+    `question` alone. Where the choice is made among contexts (Winogrande), `choices` and `contexts` are these, `prompt`
+    is the right one, and the one continuation is in `targets`.
     """
 
     id: str
@@ -25,11 +27,21 @@ class Item:
     contexts: tuple[str, ...] = ()  # one a choice where contexts differ and the continuation doesn't (Winogrande)
     statements: tuple[str, ...] = ()  # each choice said as a sentence, for the chat protocol
     cluster: str = ""  # items of one cluster (a passage, a template) are not independent; "" = of its own
+    description: str = ""  # before the examples, where it differs by item; the setting's where it is empty
+    counted: str = ""  # of a rolling text: what words and bytes are counted in, where it isn't `question`
 
     @property
     def target(self) -> str:
         """The right answer as text."""
-        return self.choices[self.answer] if self.choices and not self.targets else self.targets[0]
+        return self.choices[self.answer] if self.choices and not self.contexts else self.targets[0]
+
+    @property
+    def right(self) -> tuple[int, ...]:
+        """Indices of the right choices: of several where `targets` names them, and of every one that says the same."""
+        if self.contexts:
+            return (self.answer,)
+        said = self.targets or (self.choices[self.answer],)
+        return tuple(index for index, choice in enumerate(self.choices) if choice in said)
 
 
 LISTS = frozenset({"choices", "targets", "contexts", "statements"})
@@ -37,5 +49,13 @@ LISTS = frozenset({"choices", "targets", "contexts", "statements"})
 
 def item_of(row: Mapping[str, Any]) -> Item:
     """Of a row of schema TASK."""
-    fields: dict[str, Any] = {name: tuple(value or ()) if name in LISTS else value for name, value in row.items()}
+    fields: dict[str, Any] = {
+        name: tuple(() if value is None else value) if name in LISTS else "" if value is None else value
+        for name, value in row.items()
+    }
     return Item(**fields)
+
+
+def row_of(item: Item) -> dict[str, Any]:
+    """A row of schema TASK."""
+    return {name: list(value) if name in LISTS else value for name, value in vars(item).items()}

@@ -93,6 +93,17 @@ class ChatTokenizer:
             ids.append(self.end_id)
         return ids, [place >= len(start) for place in range(len(ids))]
 
+    def encode_answer(self, asked: Asked, answer: str) -> tuple[list[int], list[int]]:
+        """Ids of what generation starts from, and of an answer behind it, without the answer's end.
+
+        Encoded as a whole and cut, as the LM Evaluation Harness does: tokens may be merged over the answer's own
+        border, and white space at the end of what generation starts from is the answer's.
+        """
+        quoted, mark = self._quote([*messages_of(asked), {"role": "assistant", "content": answer}])
+        opening = self.template.render(quoted[:-1], add_generation_prompt=True)
+        start = self._ids(opening.rstrip(), mark)
+        return start, self._ids(opening + quoted[-1]["content"], mark)[len(start) :]
+
     def encode_conversation(self, messages: Sequence[Message]) -> tuple[list[int], list[bool]]:
         """Ids of a conversation that ends with an answer, and which are learned: every answer with its end.
 

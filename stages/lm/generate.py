@@ -1,5 +1,7 @@
 """Decoding with a key/value cache: ragged batches, greedy or seeded sampling, the same answer alone or in a batch."""
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -28,6 +30,7 @@ def generate(
     seeds: list[int] | None = None,
     batch_size: int = 64,
     label: str | None = None,
+    finished: Callable[[list[int]], bool] | None = None,
 ) -> list[list[int]]:
     """New tokens of each prompt, without the stop token that ended it.
 
@@ -35,7 +38,7 @@ def generate(
     >= top_p (Holtzman et al. 2020). Prompt i draws from a stream of its own, seeded by seeds[i] or else by (seed, the
     prompt itself), so that its answer depends neither on its neighbours nor on the batch size: bitwise so for a decoder
     on a CPU, else up to rounding of the logits. To sample a prompt several times, repeat it with different `seeds`. A
-    row stops at `max_seq_len` too. On a CPU as many processes as there are workers share the batches, with the same
+    row stops at `max_seq_len` too, and where `finished` says so of the answer so far. On a CPU as many processes as there are workers share the batches, with the same
     result. `InputError` for an empty or too long prompt.
     """
     limit = model.config.max_seq_len
@@ -54,7 +57,7 @@ def generate(
         if temperature > 0:
             draws = np.stack([np.random.default_rng(streams[i]).random(max_new_tokens) for i in chosen])
         return _decode_batch(
-            reader, [prompts[i] for i in chosen], max_new_tokens, limit, temperature, top_p, draws, stops
+            reader, [prompts[i] for i in chosen], max_new_tokens, limit, temperature, top_p, draws, stops, finished
         )
 
     outputs: list[list[int]] = [[] for _ in prompts]
@@ -75,6 +78,7 @@ def _decode_batch(
     top_p: float,
     draws: np.ndarray | None,
     stops: frozenset[int],
+    finished: Callable[[list[int]], bool] | None,
 ) -> list[list[int]]:
     hidden = model.read(prompts)
     answers: list[list[int]] = [[] for _ in prompts]
@@ -88,7 +92,7 @@ def _decode_batch(
             if token in stops:
                 continue
             answer.append(token)
-            if len(prompts[live[row]]) + len(answer) < limit:
+            if len(prompts[live[row]]) + len(answer) < limit and not (finished and finished(answer)):
                 going.append(row)
         if not going or turn + 1 == max_new_tokens:
             break

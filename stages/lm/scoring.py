@@ -3,7 +3,7 @@ gradient).
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -57,6 +57,46 @@ def token_logprobs(
             out[i] = values[place : place + len(ids) - start]
             place += len(ids) - start
     return out
+
+
+@torch.inference_mode()
+def continuation_logprobs(
+    model: LanguageModel, pairs: Sequence[tuple[list[int], list[int]]], batch_tokens: int = 8192
+) -> list[tuple[list[float], bool]]:
+    """Of each (context, continuation): log p of the continuation's tokens in nats, and whether each was the likeliest.
+
+    Neither is empty. Each sequence is read by itself, in right-padded batches of similar length.
+    """
+    home = model.head_weight.device
+    batches = _batches([len(context) + len(continuation) for context, continuation in pairs], batch_tokens)
+
+    @torch.inference_mode()
+    def score(number: int) -> list[tuple[list[float], bool]]:
+        batch = [pairs[i] for i in batches[number]]
+        width = max(len(context) + len(continuation) for context, continuation in batch)
+        tokens = torch.tensor([[*c, *d, *[0] * (width - len(c) - len(d))] for c, d in batch], device=home)
+        with autocast():
+            hidden = model.hidden(tokens[:, :-1])
+        out = []
+        for row, (context, continuation) in enumerate(batch):
+            start, end = len(context) - 1, len(context) + len(continuation) - 1
+            with autocast():
+                logits = model.logits(hidden[row, start:end]).float()
+            wanted = tokens[row, start + 1 : end + 1, None]
+            values = logits.gather(1, wanted)
+            out.append(
+                (
+                    (values - logits.logsumexp(dim=1, keepdim=True)).flatten().tolist(),
+                    bool((logits.argmax(dim=1, keepdim=True) == wanted).all()),
+                )
+            )
+        return out
+
+    found: list[tuple[list[float], bool]] = [([], True) for _ in pairs]
+    for number, values in in_forks(score, len(batches)):
+        for i, value in zip(batches[number], values, strict=True):
+            found[i] = value
+    return found
 
 
 def sequence_logprobs(

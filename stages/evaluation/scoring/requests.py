@@ -2,9 +2,10 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 from stages.base.conversation import Message
+from stages.base.errors import InputError
 
 Truncation = Literal["left", "refuse"]
 """What becomes of a context that the model has no room for: its beginning goes, or the item is refused."""
@@ -32,6 +33,16 @@ class Generate:
     messages: tuple[Message, ...] = ()
 
 
+class NoRoom(InputError):
+    """A request is longer than the model's context and may not be cut, or not enough. `index` is its place among those
+    that were asked.
+    """
+
+    def __init__(self, message: str, index: int = 0) -> None:
+        super().__init__(f"request {index}: {message}")
+        self.message, self.index = message, index
+
+
 class Likelihood(NamedTuple):
     """Of one continuation."""
 
@@ -57,14 +68,14 @@ class Rolling(NamedTuple):
 class Engine(Protocol):
     """A model that answers. Batch size and order of requests change no number.
 
-    Raises InputError where the model gives NaN, and where it can't do what is asked (log-probabilities of a server that
-    has none).
+    Raises NoRoom for a request that is too long, InputError where the model gives NaN, and where it can't do what is
+    asked (log-probabilities of a server that has none).
     """
 
-    limit: int  # tokens of context and continuation together
+    limit: int  # tokens that the model reads; of a continuation all but the last
 
     def length(self, request: Choices | Generate) -> int:
-        """Tokens that the longest of the request's sequences needs, with `max_tokens`."""
+        """Tokens that the longest of the request's sequences needs room for, with `max_tokens`: at most `limit` fit."""
         ...
 
     def likelihoods(self, requests: Sequence[Choices], truncation: Truncation) -> list[list[Likelihood]]: ...
@@ -76,3 +87,16 @@ class Engine(Protocol):
     def sent(self, request: Choices | Generate) -> str:
         """The context exactly as the model reads it, chat template and all: for the pages."""
         ...
+
+
+class Unanswered(InputError):
+    """Some requests of a call have no answer, for reasons of their own, and the others have.
+
+    found: in the order of the requests, None where there is none. why: of those, by place. An engine that can't be
+    asked any of them alike raises InputError.
+    """
+
+    def __init__(self, found: list[Any], why: dict[int, str]) -> None:
+        place, reason = next(iter(why.items()))
+        super().__init__(f"{len(why)} of {len(found)} requests have no answer; request {place}: {reason}")
+        self.found, self.why = found, why

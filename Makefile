@@ -31,7 +31,8 @@ peers: .venv-peers/.litgpt
 .venv-peers/.installed: bench/requirements.lock requirements-torch.txt
 	test -x .venv-peers/bin/python || $(PYTHON) -m venv .venv-peers
 	.venv-peers/bin/python -m pip install --quiet --requirement $(TORCH_REQUIREMENTS)
-	.venv-peers/bin/python -m pip install --quiet --require-hashes --requirement bench/requirements.lock
+	.venv-peers/bin/python -m pip install --quiet --require-hashes \
+		--requirement bench/requirements.lock --constraint bench/requirements.lock
 	@touch $@
 .venv-peers/.litgpt: bench/requirements-litgpt.txt .venv-peers/.installed
 	.venv-peers/bin/python -m pip install --quiet --no-deps --require-hashes --requirement $<
@@ -51,7 +52,8 @@ real: .venv/.installed .venv-peers/.real
 
 lock:
 	uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --output-file requirements.lock requirements.in
-	uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --output-file bench/requirements.lock bench/requirements.in
+	uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --overrides bench/overrides.txt \
+		--output-file bench/requirements.lock bench/requirements.in
 
 clean:
 	rm -rf data .trainyard

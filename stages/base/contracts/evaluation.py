@@ -33,6 +33,8 @@ class Calibration(Contract):
     (Naeini et al. 2015)."""
     low: Number
     high: Number
+    by_chance: Number = None
+    """What a perfectly calibrated model would show on average with as many predictions: few of them miss their mean."""
     method: str
     """How bins and interval are made, in words."""
     bins: list[Bin]
@@ -221,6 +223,8 @@ class Sample(Contract):
     protocol: str
     id: str
     subject: str
+    question: str = ""
+    """The bare question."""
     prompt: str
     """Exactly as sent, examples and chat template and all."""
     choices: list[str]

@@ -91,9 +91,24 @@ class TextLoss(Contract):
     next_token: Calibration | None = None
     """Of the likeliest next token."""
     controls: dict[str, float] = Field(default_factory=dict)
-    """Bits per byte of what knows nothing of language: uniform, unigram, ngram, gzip, lzma, …"""
+    """Bits per byte of what knows nothing: uniform_tokens, to which all of the model's tokens are alike. Those that need
+    no model are in `Controls`."""
     warnings: list[str] = Field(default_factory=list)
     """Such as a loss above the uniform control's."""
+
+
+class Controls(Contract):
+    """`data/evaluation/controls/<text>/controls.json`: what needs no neural network, on the documents that models read."""
+
+    bpb: dict[str, float]
+    """Bits per byte: uniform (8), gzip, lzma (of all documents as one file), unigram and ngram (of bytes, learned from
+    training text)."""
+    order: int
+    """Bytes of an n-gram."""
+    trained_bytes: int
+    """Of training text that unigram and ngram learned from."""
+    documents: int
+    bytes: int
 
 
 class Score(Contract):

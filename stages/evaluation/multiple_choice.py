@@ -1,20 +1,20 @@
-"""Multiple choice by log-likelihood: the continuation that a model finds likeliest is its answer."""
+"""Multiple choice as one call: questions under a protocol, asked of a model folder, as a table."""
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-import numpy as np
-
 from stages.base.errors import InputError, ParamError
-from stages.evaluation.continuations import Request, score_group
-from stages.evaluation.protocols.choices import PROTOCOLS, Question, Rendered, problem_of
+from stages.evaluation.protocols.choices import problem_of
+from stages.evaluation.protocols.protocol import EvaluationProtocol, Setting, TooLong, fit
+from stages.evaluation.protocols.registry import find_protocol
+from stages.evaluation.scoring.local import LocalEngine
+from stages.evaluation.scoring.requests import Choices, Generate, Generated, Likelihood, Truncation
+from stages.evaluation.tasks.item import Item
 from stages.lm.build import LanguageModel
 from stages.lm.chat import ChatTokenizer, load_tokenizer
 from stages.lm.checkpoint import load_model
-from stages.lm.forks import in_forks
-from stages.lm.incremental import incremental
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -22,10 +22,7 @@ if TYPE_CHECKING:
 
     Rows: TypeAlias = pa.Table | pd.DataFrame | Sequence[Mapping[str, Any]]
 Row = dict[str, Any]
-
-
-class TooLong(InputError):
-    """A question that the model's context has no room for, even without examples."""
+SETTING = Setting()
 
 
 def score(
@@ -41,13 +38,14 @@ def score(
 
     model: a model folder, or a loaded model, which needs its tokenizer beside it. questions: rows with id, subject,
     question, choices, answer (index) and optionally split (`schemas.TASK`). protocol: a name in
-    `protocols.PROTOCOLS`. shots: examples shown before each question, the first ones of its subject, in order; fewer
-    where they don't fit into the model's context. They come from `examples`, or else from the questions whose split is
-    "development", which are then not scored.
+    `protocols.registry.PROTOCOLS`. shots: examples shown before each question, the first ones of its subject, in order;
+    fewer where they don't fit into the model's context. They come from `examples`, or else from the questions whose
+    split is "development", which are then not scored.
 
-    Columns: id, subject, answer, shots (really shown), logprobs (nats of each choice's continuation), choice (the index
-    of the largest), correct, choice_norm and correct_norm (by logprob per character of the continuation's text, as
-    `acc_norm` of the LM Evaluation Harness; for letters the same as choice).
+    Columns: id, subject, answer, shots (really shown), logprobs (nats of each choice's continuation; none where the
+    answer is generated), choice (the index of the largest, −1 for no answer), correct, choice_norm and correct_norm (by
+    logprob per character of the answer's text, as `acc_norm` of the LM Evaluation Harness; for letters the same as
+    choice). Of options that read the same any one is right.
 
     Raises ParamError for an unknown protocol, InputError for questions that can't be scored.
     """
@@ -57,14 +55,14 @@ def score(
         if isinstance(model, LanguageModel):
             raise ParamError("multiple choice: a loaded model doesn't know its tokenizer; give `tokenizer=`")
         tokenizer = model
+    loaded = model if isinstance(model, LanguageModel) else load_model(model)
+    tokens = tokenizer if isinstance(tokenizer, ChatTokenizer) else load_tokenizer(tokenizer)
     rows = _rows(questions)
     if examples is None:
         shown = [row for row in rows if row.get("split") == "development"]
         rows = [row for row in rows if row.get("split") != "development"]
     else:
         shown = _rows(examples)
-    loaded = model if isinstance(model, LanguageModel) else load_model(model)
-    tokens = tokenizer if isinstance(tokenizer, ChatTokenizer) else load_tokenizer(tokenizer)
     return pd.DataFrame(answer(loaded, tokens, rows, shown, protocol, shots)[0])
 
 
@@ -72,93 +70,76 @@ def answer(
     model: LanguageModel,
     tokens: ChatTokenizer,
     rows: list[Row],
-    examples: Sequence[Question],
+    examples: Sequence[Mapping[str, Any]],
     protocol: str,
     shots: int,
     *,
     skip_too_long: bool = False,
 ) -> tuple[list[Row], list[str]]:
     """(Rows with the columns of `score`, ids of questions too long for the model: left out if `skip_too_long`)."""
-    if protocol not in PROTOCOLS:
-        raise ParamError(f"unknown multiple-choice protocol `{protocol}`; known: {', '.join(PROTOCOLS)}")
+    asked, engine = find_protocol(protocol), LocalEngine(model, tokens, "multiple choice")
     if not rows:
         raise InputError("multiple choice: no questions to score; all are development examples, or the set is empty")
     for row in rows:
         if problem := problem_of(row):
             raise InputError(f"question {row['id']}: {problem}")
-    by_subject: dict[str, list[Question]] = defaultdict(list)
+    by_subject: dict[str, list[Item]] = defaultdict(list)
     for example in examples:
         if len(by_subject[example["subject"]]) < shots:
-            by_subject[example["subject"]].append(example)
-
-    requests: dict[int, tuple[Request, int]] = {}
-    groups: dict[tuple[str, int], list[int]] = defaultdict(list)
+            by_subject[example["subject"]].append(_item(example))
+    fitting: list[tuple[Item, Choices | Generate, int]] = []
     too_long = []
-    for index, row in enumerate(rows):
+    for item in map(_item, rows):
+        if problem := asked.why_not(item):
+            raise InputError(f"question {item.id}: the protocol {protocol} can't ask it: {problem}")
         try:
-            requests[index] = fit(row, by_subject[row["subject"]], protocol, tokens, model.config.max_seq_len)
+            fitting.append((item, *fit(asked, item, by_subject[item.subject], SETTING, engine)))
         except TooLong:
             if not skip_too_long:
                 raise
-            too_long.append(row["id"])
-            continue
-        groups[row["subject"], requests[index][1]].append(index)
-    together, reader = [groups[key] for key in sorted(groups)], incremental(model)
-
-    def scored(part: int) -> list[list[float]]:
-        return score_group(model, [requests[i][0] for i in together[part]], reader)
-
-    logprobs: dict[int, list[float]] = {}
-    for part, values in in_forks(scored, len(together)):
-        logprobs |= zip(together[part], values, strict=True)
-    return [_answered(rows[i], requests[i][1], logprobs[i], protocol) for i in sorted(requests)], too_long
+            too_long.append(item.id)
+    found = _asked(engine, [request for _, request, _ in fitting], "left" if asked.overflow == "left" else "refuse")
+    answered = (_answered(item, shown, asked, own) for (item, _, shown), own in zip(fitting, found, strict=True))
+    return list(answered), too_long
 
 
-def fit(
-    row: Question, examples: Sequence[Question], protocol: str, tokenizer: ChatTokenizer, limit: int
-) -> tuple[Request, int]:
-    """The request with as many examples as leave room, the last dropped first, as the MMLU code does; and how many."""
-    for count in range(len(examples), -1, -1):
-        request = encode(PROTOCOLS[protocol](row, examples[:count]), tokenizer)
-        longest = len(request.context) + max(len(c) for c in request.continuations)
-        if longest <= limit + 1:
-            return request, count
-    raise TooLong(
-        f"question {row['id']}: {longest} tokens without any example, the model reads {limit}; "
-        "remove it, or train with a larger max_seq_len"
-    )
+def _asked(
+    engine: LocalEngine, requests: Sequence[Choices | Generate], truncation: Truncation
+) -> Sequence[list[Likelihood] | Generated]:
+    choices = [request for request in requests if isinstance(request, Choices)]
+    written = [request for request in requests if isinstance(request, Generate)]
+    return engine.likelihoods(choices, truncation) if choices else engine.generate(written, truncation)
 
 
-def encode(rendered: Rendered, tokenizer: ChatTokenizer) -> Request:
-    """Tokens of context and continuations.
-
-    The text is encoded as a whole and cut where the context's own tokens end, as the LM Evaluation Harness does, so
-    that a tokenizer may merge within a continuation as it would in running text.
-    """
-    if rendered.chat:
-        context = tokenizer.encode_prompt(rendered.context)
-        return Request(context, [tokenizer.encode(text) for text in rendered.continuations])
-    own = tokenizer.encode(rendered.context)
-    wholes = [tokenizer.encode(rendered.context + text) for text in rendered.continuations]
-    return Request([tokenizer.prefix_id, *own], [whole[len(own) :] for whole in wholes])
-
-
-def _answered(row: Question, shots: int, logprobs: list[float], protocol: str) -> dict[str, Any]:
-    texts = row["choices"] if protocol == "cloze" else PROTOCOLS[protocol](row, ()).continuations
-    lengths = [len(text) for text in texts]
-    choice = int(np.argmax(logprobs))
-    normalised = int(np.argmax(np.array(logprobs) / lengths))
+def _answered(
+    item: Item, shots: int, protocol: EvaluationProtocol, found: list[Likelihood] | Generated
+) -> dict[str, Any]:
+    read = protocol.read(item, SETTING, found)
     return {
-        "id": row["id"],
-        "subject": row["subject"],
-        "answer": int(row["answer"]),
+        "id": item.id,
+        "subject": item.subject,
+        "answer": item.answer,
         "shots": shots,
-        "logprobs": logprobs,
-        "choice": choice,
-        "correct": choice == row["answer"],
-        "choice_norm": normalised,
-        "correct_norm": normalised == row["answer"],
+        "logprobs": [] if isinstance(found, Generated) else [likelihood.nats for likelihood in found],
+        "choice": read.choice,
+        "correct": read.scores["acc"] == 1,
+        "choice_norm": read.choice_norm,
+        "correct_norm": read.scores.get("acc_norm", read.scores["acc"]) == 1,
     }
+
+
+def _item(row: Mapping[str, Any]) -> Item:
+    said = row.get("statements")
+    return Item(
+        id=str(row.get("id", "")),
+        set="",
+        subject=row["subject"],
+        split=row.get("split") or "test",
+        question=row["question"],
+        choices=tuple(row["choices"]),
+        answer=int(row["answer"]),
+        statements=() if said is None else tuple(said),
+    )
 
 
 def _rows(table: "Rows") -> list[Row]:

@@ -1,72 +1,73 @@
-"""Multiple choice as text: the same question means different tests under different protocols.
-
-`original`  Hendrycks et al. 2021 (MMLU, `evaluate.py`): choices shown with letters, the letter is the answer.
-`cloze`     `mmlu_continuation` of the LM Evaluation Harness: choices not shown, each is scored as the answer's text.
-`chat`      the choice, in a sentence where the question has `statements`, as an assistant's answer; no examples.
-Small models know answers long before they know what "Answer: C" means: `cloze` tells them apart, `original` hardly.
-"""
+"""Multiple choice: which questions can be asked, and which continuation is the model's choice."""
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from stages.base.errors import ParamError
+from stages.evaluation.protocols.protocol import Answer, Flag, Overflow, Setting
+from stages.evaluation.protocols.wording import LETTERS, Wording
+from stages.evaluation.scoring.requests import Choices, Generated, Likelihood
+from stages.evaluation.tasks.item import Item
 
-LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 Question = Mapping[str, Any]  # subject, question, choices, answer (index) and perhaps statements, as in schemas.TASK
 
 
 @dataclass(frozen=True)
-class Rendered:
-    """What is read, and the continuations among which the likeliest is the model's choice."""
+class MostLikely:
+    """The likeliest answer is the model's: the log-likelihood of each, as a whole, behind the same context."""
 
-    context: str
-    continuations: tuple[str, ...]
-    chat: bool = False
+    name: str
+    version: int
+    wording: Wording
+    overflow: Overflow = "fewer_shots"
 
+    def why_not(self, item: Item) -> str:
+        return not_multiple_choice(item)
 
-def subject_name(subject: str) -> str:
-    return subject.replace("_", " ")
+    def render(self, item: Item, shots: Sequence[Item], setting: Setting) -> Choices:
+        answers = (self.wording.delimiter + answer for answer in self.wording.answers(item))
+        return Choices((self.wording.context(item, shots),), tuple(answers))
 
-
-def original(question: Question, examples: Sequence[Question]) -> Rendered:
-    # The two spaces before the subject are in the authors' code, and so in what published numbers were measured with.
-    head = f"The following are multiple choice questions (with answers) about  {subject_name(question['subject'])}.\n\n"
-    shots = "".join(f"{_lettered(example)} {LETTERS[example['answer']]}\n\n" for example in examples)
-    letters = LETTERS[: len(question["choices"])]
-    return Rendered(head + shots + _lettered(question), tuple(f" {letter}" for letter in letters))
-
-
-def _lettered(question: Question) -> str:
-    lines = [f"{letter}. {choice}" for letter, choice in zip(LETTERS, question["choices"], strict=False)]
-    return "\n".join([question["question"], *lines, "Answer:"])
+    def read(self, item: Item, setting: Setting, found: Sequence[Likelihood] | Generated) -> Answer:
+        assert not isinstance(found, Generated)
+        return likeliest(item, self.wording.answers(item), found)
 
 
-def cloze(question: Question, examples: Sequence[Question]) -> Rendered:
-    head = f"The following are questions (with answers) about {subject_name(question['subject'])}.\n\n"
-    shots = "".join(f"{_open(example)} {example['choices'][example['answer']]}\n\n" for example in examples)
-    return Rendered(head + shots + _open(question), tuple(f" {choice}" for choice in question["choices"]))
+def likeliest(item: Item, answers: Sequence[str], found: Sequence[Likelihood]) -> Answer:
+    """The choice of the largest log-likelihood, the first of equal ones: in sum, per character and per byte of the
+    answer's text, without the delimiter (acc, acc_norm and acc_bytes of the LM Evaluation Harness)."""
+    nats = np.array([likelihood.nats for likelihood in found])
+    characters = np.array([len(answer) for answer in answers])
+    size = np.array([len(answer.encode()) for answer in answers])
+    with np.errstate(divide="ignore", invalid="ignore"):
+        picked = {"acc": nats, "acc_norm": nats / characters, "acc_bytes": nats / size}
+    choices = {name: int(np.argmax(values)) for name, values in picked.items()}
+    scores = {name: float(is_right(item, choice)) for name, choice in choices.items()}
+    return Answer(choices["acc"], "", scores, choices["acc_norm"], flags_of(item))
 
 
-def _open(question: Question) -> str:
-    return f"Question: {question['question'].strip()}\nAnswer:"
+def is_right(item: Item, choice: int) -> bool:
+    """Whether the chosen text is the right one: of options that read the same, any will do."""
+    return choice in item.right
 
 
-def chat(question: Question, examples: Sequence[Question]) -> Rendered:
-    if examples:
-        raise ParamError("the chat protocol takes no examples: the models are tuned on single turns; use shots = 0")
-    said = question.get("statements")
-    return Rendered(question["question"], tuple(question["choices"] if said is None or not len(said) else said), True)
+def flags_of(item: Item, answered: bool = True) -> tuple[Flag, ...]:
+    repeated: tuple[Flag, ...] = ("repeated_options",) if len(set(item.choices)) < len(item.choices) else ()
+    return repeated if answered else ("no_answer", *repeated)
 
 
-PROTOCOLS: dict[str, Callable[[Question, Sequence[Question]], Rendered]] = {
-    "original": original,
-    "cloze": cloze,
-    "chat": chat,
-}
+def not_multiple_choice(item: Item) -> str:
+    """Why an item can't be asked by choosing among its choices, or ""."""
+    if not item.choices:
+        return "it has no choices"
+    if item.contexts:
+        return "it chooses among contexts, not among answers"
+    if len(item.choices) > len(LETTERS):
+        return f"it has {len(item.choices)} choices, letters name {len(LETTERS)}"
+    return problem_of(vars(item))
 
 
 def statements(choices: Sequence[str], answer: int, reference: str) -> list[str]:

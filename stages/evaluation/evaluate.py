@@ -1,6 +1,5 @@
 """What a model knows: bits per byte of each text, and each task under several protocols: `… evaluate <model>`."""
 
-import re
 import sys
 from collections import Counter
 from collections.abc import Sequence
@@ -11,14 +10,15 @@ from pydantic import Field
 
 from stages.base import schemas
 from stages.base.artifacts import MODELS, TASKS, TEXTS
-from stages.base.contracts.evaluation import Accuracy, Evaluation, TaskResult, TextLoss
+from stages.base.contracts.evaluation import Accuracy, Evaluation, TaskResult
 from stages.base.errors import InputError
 from stages.base.params import Section
 from stages.base.record import StageRun, stage
 from stages.base.stats import share_interval
 from stages.evaluation.items import ITEM, choice_items, text_items
 from stages.evaluation.multiple_choice import answer
-from stages.evaluation.perplexity import Loss, grouped, sample_documents, text_losses, total
+from stages.evaluation.perplexity import read, text_loss, tokenizer_digest
+from stages.evaluation.text import sample_documents
 from stages.lm.build import LanguageModel
 from stages.lm.chat import ChatTokenizer, load_tokenizer
 from stages.lm.checkpoint import load_model
@@ -50,30 +50,6 @@ def choose_questions(table: pa.Table, split: str, limit: int) -> list[Row]:
     return sorted((row for row in table.to_pylist() if row["split"] == split), key=lambda row: row["id"])[:limit]
 
 
-def text_result(losses: list[Loss], documents: pa.Table) -> TextLoss:
-    every = total(losses)
-    by_group = {
-        column: {
-            slug(name): loss.bits_per_byte for name, loss in grouped(losses, documents[column].to_pylist()).items()
-        }
-        for column in ("source", "domain")
-    }
-    return TextLoss(
-        bpb=every.bits_per_byte,
-        perplexity=every.perplexity,
-        nats_per_token=every.nats / every.tokens,
-        documents=documents.num_rows,
-        tokens=every.tokens,
-        bytes=every.bytes,
-        sources=by_group["source"],
-        domains=by_group["domain"],
-    )
-
-
-def slug(name: str) -> str:
-    return re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_") or "none"
-
-
 def accuracy(answers: Sequence[Row], too_long: int) -> Accuracy:
     """Shares of right answers with a 95 % interval; null where none was given."""
     count = len(answers)
@@ -100,15 +76,18 @@ def task_result(rows: Sequence[Row], protocols: dict[str, Accuracy]) -> TaskResu
     )
 
 
-def read_texts(run: StageRun[EvaluateParams], model: LanguageModel, tokens: ChatTokenizer) -> tuple[dict, list[Row]]:
+def read_texts(
+    run: StageRun[EvaluateParams], model: LanguageModel, tokens: ChatTokenizer, name: str
+) -> tuple[dict, list[Row]]:
     """(Loss on each text, ITEM rows)."""
     results, items = {}, []
     for key in run.items(TEXTS):
         whole = run.read_table(f"{TEXTS}/{key}/documents.parquet", schemas.MIXED)
         documents = sample_documents(whole, run.params.bytes_per_source, run.params.bytes_per_document)
-        losses = text_losses(model, tokens, documents["text"].to_pylist(), run.params.overlap)
-        results[key] = text_result(losses, documents)
-        items += text_items(key, documents.to_pylist(), [(loss.nats, loss.tokens, loss.bytes) for loss in losses])
+        reading = read(model, tokens, documents["text"].to_pylist(), run.params.overlap, name)
+        results[key] = text_loss(reading, documents, key)
+        losses = [(loss.nats, loss.tokens, loss.bytes) for loss in reading.losses]
+        items += text_items(key, documents.to_pylist(), losses)
     return results, items
 
 
@@ -139,10 +118,10 @@ def main() -> None:
         set_threads()
         folder = run.input(f"{MODELS}/{key}")
         model, tokens = load_model(folder), load_tokenizer(folder)
-        texts, read = read_texts(run, model, tokens)
+        texts, losses = read_texts(run, model, tokens, key)
         tasks, answered = do_tasks(run, model, tokens)
-        found = Evaluation(texts=texts, tasks=tasks)
-        run.write_table("items.parquet", pa.Table.from_pylist(read + answered, schema=ITEM), ITEM)
+        found = Evaluation(texts=texts, tasks=tasks, tokenizer=tokenizer_digest(tokens))
+        run.write_table("items.parquet", pa.Table.from_pylist(losses + answered, schema=ITEM), ITEM)
         run.write_contract("evaluation.json", found)
         run.write_json("metrics.json", {name: value for name, value in found.flat().items() if value is not None})
 

@@ -5,16 +5,31 @@ Bits per byte, not perplexity per token, is comparable across tokenizers: nats /
 none, what its documents are separated by) is read and never scored.
 """
 
+import hashlib
+import itertools
+import json
 import math
+import re
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import pyarrow as pa
 
+from stages.base.contracts.evaluation import Position, TextLoss
+from stages.base.errors import InputError
+from stages.base.stats import Interval, mean_interval
+from stages.evaluation.calibration import of_events
+from stages.evaluation.entropy import NextTokens, joined, next_tokens
 from stages.lm.build import LanguageModel
 from stages.lm.chat import ChatTokenizer
-from stages.lm.scoring import sequence_logprobs
+
+SLACK = 1e-3  # share above the uniform control's loss that is rounding
+
+
+class TokenizersDiffer(InputError):
+    """Perplexities per token of two tokenizers say nothing of each other."""
 
 
 @dataclass(frozen=True)
@@ -24,6 +39,7 @@ class Loss:
     nats: float
     tokens: int
     bytes: int
+    words: int = 0
 
     @property
     def bits_per_byte(self) -> float:
@@ -34,14 +50,39 @@ class Loss:
         """Per token: comparable between models of one tokenizer only."""
         return math.exp(self.nats / self.tokens)
 
+    @property
+    def word_perplexity(self) -> float:
+        """exp(nats / words): comparable between tokenizers, on one text."""
+        return _exp(self.nats / self.words) if self.words else math.nan
+
+    @property
+    def byte_perplexity(self) -> float:
+        """exp(nats / bytes) = 2 ** bits per byte."""
+        return _exp(self.nats / self.bytes)
+
+
+def _exp(value: float) -> float:
+    """Infinity where a float has no room."""
+    return math.exp(value) if value < 709 else math.inf
+
 
 def bits_per_byte(nats: float, text_bytes: int) -> float:
     return nats / (math.log(2) * text_bytes)
 
 
+def count_words(text: str) -> int:
+    """As the LM Evaluation Harness counts them: what white space parts, also before the first and behind the last."""
+    return len(re.split(r"\s+", text))
+
+
 def total(losses: Sequence[Loss]) -> Loss:
     """Micro-average: every byte weighs the same, so long documents count more than short ones."""
-    return Loss(math.fsum(x.nats for x in losses), sum(x.tokens for x in losses), sum(x.bytes for x in losses))
+    return Loss(
+        math.fsum(x.nats for x in losses),
+        sum(x.tokens for x in losses),
+        sum(x.bytes for x in losses),
+        sum(x.words for x in losses),
+    )
 
 
 def grouped(losses: Sequence[Loss], groups: Sequence[str]) -> dict[str, Loss]:
@@ -52,10 +93,88 @@ def grouped(losses: Sequence[Loss], groups: Sequence[str]) -> dict[str, Loss]:
     return {group: total(members[group]) for group in sorted(members)}
 
 
+# ------------------------------------------------------------------------------------------------ uncertainty
+
+
+def contributions(losses: Sequence[Loss]) -> np.ndarray:
+    """One number a document, [n]; their mean is the bits per byte of all, and their spread that of a ratio of sums.
+
+    Bits per byte is Σ bits / Σ bytes, and a document's bytes vary too: to first order its error is the mean of
+    n · (bits − bpb · bytes) / Σ bytes (Cochran 1977, "Sampling Techniques", §6.4). So `base.stats` and `base.crossed`
+    take these as they take accuracies.
+    """
+    bits = np.array([x.nats for x in losses]) / math.log(2)
+    size = np.array([x.bytes for x in losses], dtype=np.float64)
+    ratio = bits.sum() / size.sum()
+    return ratio + len(losses) * (bits - ratio * size) / size.sum()
+
+
+def bits_interval(losses: Sequence[Loss], level: float = 0.95) -> Interval:
+    """Bits per byte with an interval over documents: tokens of one document are not independent."""
+    return mean_interval(contributions(losses), level)
+
+
+def bits_difference(a: Sequence[Loss], b: Sequence[Loss], level: float = 0.95) -> Interval:
+    """Bits per byte of a − b, of two models on the same documents; whatever their tokenizers.
+
+    InputError where the documents differ.
+    """
+    _same_documents(a, b)
+    size = np.array([x.bytes for x in a], dtype=np.float64)
+    gap = np.array([x.nats - y.nats for x, y in zip(a, b, strict=True)]) / math.log(2)
+    ratio = gap.sum() / size.sum()
+    return mean_interval(ratio + len(a) * (gap - ratio * size) / size.sum(), level)
+
+
+def _same_documents(a: Sequence[Loss], b: Sequence[Loss]) -> None:
+    if [x.bytes for x in a] != [x.bytes for x in b]:
+        raise InputError(f"losses on other documents ({len(a)} and {len(b)}) can't be compared; take the same for both")
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A model's losses on some documents."""
+
+    model: str
+    tokenizer: str  # `tokenizer_digest`
+    losses: tuple[Loss, ...]
+
+
+def perplexity_ratio(a: Measured, b: Measured, level: float = 0.95) -> Interval:
+    """Perplexity per token of a over that of b on the same documents, with an interval over documents.
+
+    TokenizersDiffer, which says the bits per byte of both, where their tokens are not the same.
+    """
+    _same_documents(a.losses, b.losses)
+    if a.tokenizer != b.tokenizer:
+        bits = [total(x.losses).bits_per_byte for x in (a, b)]
+        raise TokenizersDiffer(
+            f"{a.model} (tokenizer {a.tokenizer}) and {b.model} (tokenizer {b.tokenizer}) cut text into other tokens: "
+            f"their perplexities per token can't be compared; bits per byte can: {bits[0]:.4f} and {bits[1]:.4f}"
+        )
+    tokens = np.array([x.tokens for x in a.losses], dtype=np.float64)
+    gap = np.array([x.nats - y.nats for x, y in zip(a.losses, b.losses, strict=True)])
+    ratio = gap.sum() / tokens.sum()
+    found = mean_interval(ratio + len(gap) * (gap - ratio * tokens) / tokens.sum(), level)
+    return Interval(*(math.exp(value) for value in found))
+
+
+def tokenizer_digest(tokenizer: ChatTokenizer) -> str:
+    """16 hex digits of sha256 over what decides how text is cut: equal ones give equal tokens."""
+    parts = json.loads(tokenizer.tokenizer.to_str())
+    decides = {name: parts.get(name) for name in ("normalizer", "pre_tokenizer", "model")}
+    decides["added"] = [token for token in parts.get("added_tokens") or () if not token.get("special")]
+    return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()[:16]
+
+
+# ------------------------------------------------------------------------------------------------ reading
+
+
 def windows(length: int, limit: int, overlap: int) -> list[tuple[int, int, int]]:
     """(begin, score_from, end) of windows of at most `limit` tokens that score each of `length` tokens exactly once.
 
-    Every window but the first reads the `overlap` tokens before its first scored one as context.
+    Every window but the first reads the `overlap` tokens before its first scored one as context: the stride is
+    `limit` − `overlap`.
     """
     if not 0 <= overlap < limit:
         raise ValueError(f"overlap must be from 0 to {limit - 1}, got {overlap}")
@@ -79,36 +198,116 @@ def prefixed_windows(ids: list[int], prefix: int, limit: int, overlap: int) -> l
     ]
 
 
+@dataclass(frozen=True)
+class Reading:
+    """What a model made of texts, each read by itself."""
+
+    model: str
+    losses: list[Loss]  # of each text
+    tokens: list[NextTokens]  # of each text
+    vocab_size: int
+    window: int
+    """Tokens read at a time, what stands before the text not counted."""
+    stride: int
+    """Tokens scored in each window of a text but the first."""
+
+
+def read(
+    model: LanguageModel, tokenizer: ChatTokenizer, texts: Sequence[str], overlap: int, name: str = "the model"
+) -> Reading:
+    """Each text by itself, in windows that share `overlap` tokens. InputError, with `name`, for a damaged model."""
+    limit = model.config.max_seq_len
+    sequences: list[tuple[list[int], int]] = []
+    parts = [0]
+    for text in texts:
+        sequences += prefixed_windows(tokenizer.encode(text), tokenizer.prefix_id, limit, overlap)
+        parts.append(len(sequences))
+    found = next_tokens(model, sequences, name)
+    tokens = [joined(found[first:end]) for first, end in itertools.pairwise(parts)]
+    losses = [
+        Loss(math.fsum(one.nats), len(one), len(text.encode()), count_words(text))
+        for one, text in zip(tokens, texts, strict=True)
+    ]
+    return Reading(name, losses, tokens, model.config.vocab_size, window=limit, stride=limit - min(overlap, limit - 1))
+
+
 def text_losses(model: LanguageModel, tokenizer: ChatTokenizer, texts: Sequence[str], overlap: int) -> list[Loss]:
     """Loss of each text by itself, read in windows that share `overlap` tokens."""
-    sequences: list[tuple[list[int], int]] = []
-    owners: list[int] = []
-    tokens: list[int] = []
-    for index, text in enumerate(texts):
-        ids = tokenizer.encode(text)
-        tokens.append(len(ids))
-        parts = prefixed_windows(ids, tokenizer.prefix_id, model.config.max_seq_len, overlap)
-        sequences += parts
-        owners += [index] * len(parts)
-    values: list[list[float]] = [[] for _ in texts]
-    for owner, value in zip(owners, sequence_logprobs(model, sequences), strict=True):
-        values[owner].append(value)
+    return read(model, tokenizer, texts, overlap).losses
+
+
+def by_position(tokens: NextTokens) -> list[Position]:
+    """Loss by the number of tokens read before, what stands before the text among them: 1, 2–3, 4–7, 8–15, …"""
+    bucket = np.frexp(tokens.context)[1] - 1  # floor(log2)
     return [
-        Loss(-math.fsum(parts), count, len(text.encode()))
-        for parts, count, text in zip(values, tokens, texts, strict=True)
+        Position(
+            begin=2**power,
+            end=2 ** (power + 1),
+            nats_per_token=float(tokens.nats[bucket == power].mean()),
+            tokens=int((bucket == power).sum()),
+        )
+        for power in np.unique(bucket).tolist()
     ]
 
 
-def sample_documents(table: pa.Table, bytes_per_source: int, bytes_per_document: int) -> pa.Table:
-    """Some documents of each source (schema MIXED), long ones cut, up to about `bytes_per_source` bytes a source.
+def uniform_bits(loss: Loss, vocab_size: int) -> float:
+    """Bits per byte of a model to which all tokens are alike: log2 V · tokens / bytes."""
+    return math.log2(vocab_size) * loss.tokens / loss.bytes
 
-    In order of id: ids are hashes, so that is a random sample, the same for every model.
+
+def check_bounds(loss: Loss, vocab_size: int, model: str, text: str) -> list[str]:
+    """Warnings, with the model's name, of a loss that no trained model should have.
+
+    InputError for one that none can have: below zero, or no number.
     """
-    spent: dict[str, int] = defaultdict(int)
-    rows = []
-    for row in sorted(table.to_pylist(), key=lambda row: (row["source"], row["id"])):
-        text = row["text"].encode()[:bytes_per_document].decode(errors="ignore")
-        if text.strip() and spent[row["source"]] < bytes_per_source:
-            spent[row["source"]] += len(text.encode())
-            rows.append(row | {"text": text})
-    return pa.Table.from_pylist(rows, schema=table.schema)
+    if not math.isfinite(loss.nats) or loss.nats < 0:
+        raise InputError(f"{model}: a loss of {loss.nats} nats on {text} is none; the model's folder is damaged")
+    bound = uniform_bits(loss, vocab_size)
+    if loss.bits_per_byte <= bound * (1 + SLACK):
+        return []
+    return [
+        f"{model} needs {loss.bits_per_byte:.2f} bits a byte of {text}, more than the {bound:.2f} of a model to which "
+        "all tokens are alike: it is untrained, damaged or read with another's tokenizer"
+    ]
+
+
+def text_loss(reading: Reading, documents: pa.Table, text: str) -> TextLoss:
+    """The contract's numbers of a text, by its documents (schema MIXED) that were read, in their order."""
+    every = total(reading.losses)
+    warnings = check_bounds(every, reading.vocab_size, reading.model, text)
+    interval = bits_interval(reading.losses)
+    tokens = joined(reading.tokens)
+    by_group = {
+        column: {
+            slug(name): loss.bits_per_byte
+            for name, loss in grouped(reading.losses, documents[column].to_pylist()).items()
+        }
+        for column in ("source", "domain")
+    }
+    owners = np.repeat(np.arange(len(reading.tokens)), [len(one) for one in reading.tokens])
+    return TextLoss(
+        bpb=every.bits_per_byte,
+        bpb_low=interval.low,
+        bpb_high=interval.high,
+        perplexity=every.perplexity,
+        word_perplexity=every.word_perplexity,
+        byte_perplexity=every.byte_perplexity,
+        nats_per_token=every.nats / every.tokens,
+        documents=documents.num_rows,
+        tokens=every.tokens,
+        words=every.words,
+        bytes=every.bytes,
+        window=reading.window,
+        stride=reading.stride,
+        sources=by_group["source"],
+        domains=by_group["domain"],
+        positions=by_position(tokens),
+        entropy=float(tokens.entropy.mean()),
+        next_token=of_events(tokens.confidence, tokens.hit, owners, float(tokens.entropy.mean())),
+        controls={"uniform_tokens": uniform_bits(every, reading.vocab_size)},
+        warnings=warnings,
+    )
+
+
+def slug(name: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_") or "none"

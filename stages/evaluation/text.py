@@ -2,6 +2,7 @@
 
 import hashlib
 import sys
+from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -70,6 +71,21 @@ def _rows_of(file: Path) -> Iterator[Any]:
             raise InputError(f"{file}: not a readable parquet file: {error}") from None
     else:
         raise InputError(f"{file}: an ending that isn't known; use {', '.join(ENDINGS)}")
+
+
+def sample_documents(table: pa.Table, bytes_per_source: int, bytes_per_document: int) -> pa.Table:
+    """Some documents of each source (schema MIXED), long ones cut, up to about `bytes_per_source` bytes a source.
+
+    In order of id: ids are hashes, so that is a random sample, the same for every model.
+    """
+    spent: dict[str, int] = defaultdict(int)
+    rows = []
+    for row in sorted(table.to_pylist(), key=lambda row: (row["source"], row["id"])):
+        text = row["text"].encode()[:bytes_per_document].decode(errors="ignore")
+        if text.strip() and spent[row["source"]] < bytes_per_source:
+            spent[row["source"]] += len(text.encode())
+            rows.append(row | {"text": text})
+    return pa.Table.from_pylist(rows, schema=table.schema)
 
 
 def main() -> None:

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stages.base import schemas
-from stages.evaluation.perplexity import Loss, bits_per_byte, grouped, sample_documents, text_losses, total, windows
+from stages.evaluation.perplexity import Loss, bits_per_byte, grouped, text_losses, total, windows
+from stages.evaluation.text import sample_documents
 
 TEXTS = ["Velmora lies in the province of Anthar. " * 20, "salt", "", "Äöü ✓ <|end|> is text here"]
 

@@ -23,13 +23,14 @@ def open_client(settings: ServerSettings) -> Any:
 
 
 async def attempt(client: Any, body: Mapping[str, Any], settings: ServerSettings) -> dict[str, Any]:
-    """The chat completion as the server gave it, without the key. Raises TryAgain; InputError where every call would
-    fail alike; Refused where no further try of this one can help.
+    """The chat completion, or of a `prompt` the completion, as the server gave it, without the key. Raises TryAgain;
+    InputError where every call would fail alike; Refused where no further try of this one can help.
     """
     import openai
 
+    endpoint = client.completions if "prompt" in body else client.chat.completions
     try:
-        async with client.chat.completions.with_streaming_response.create(**body) as response:
+        async with endpoint.with_streaming_response.create(**body) as response:
             data = await _read(response, settings)
     except openai.APIStatusError as error:
         said = error.body if error.body is not None else error.message

@@ -14,7 +14,8 @@ def estimate(bodies: Iterable[Mapping[str, Any]], settings: ServerSettings) -> f
     """US dollars, before the calls."""
     tokens_in = tokens_out = 0.0
     for body in bodies:
-        tokens_in += sum(len(message["content"]) for message in body["messages"]) / CHARACTERS_PER_TOKEN
+        sent = [body["prompt"]] if "prompt" in body else [message["content"] for message in body["messages"]]
+        tokens_in += sum(map(len, sent)) / CHARACTERS_PER_TOKEN
         tokens_out += body.get("max_tokens", UNBOUNDED_TOKENS)
     return (tokens_in * settings.usd_per_million_input + tokens_out * settings.usd_per_million_output) / 1e6
 

@@ -13,6 +13,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 from stages.annotators.attempt import attempt, open_client
@@ -46,21 +47,26 @@ class Answer:
 
 
 def ask(
-    bodies: Sequence[Mapping[str, Any]], settings: ServerSettings, label: str = "asking", read: Read = read_answer
+    bodies: Sequence[Mapping[str, Any]],
+    settings: ServerSettings,
+    label: str = "asking",
+    read: Read = read_answer,
+    *,
+    kept: Path | None = None,
+    silent: bool = False,
 ) -> list[Answer]:
     """An Answer for each request body, in their order; equal bodies are one call.
 
-    `read` says what a reply of use is: it raises UnparsableReply for any other. Replies of use are cached as they come,
-    so whatever ends the run, a rerun asks only for what is missing. Raises ParamError if the estimated or the actual
-    cost is above `max_cost_usd`, InputError if the server refuses every call alike, ResourceError if the cache can't
-    be written.
+    `read` says what a reply of use is: it raises UnparsableReply for any other. Replies of use are cached as they come
+    (in `kept`, by default the project's file), so whatever ends the run, a rerun asks only for what is missing. silent:
+    no progress, and no word of costs. Raises ParamError if the estimated or the actual cost is above `max_cost_usd`,
+    InputError if the server refuses every call alike, ResourceError if the cache can't be written.
     """
     keys = [call_key(settings.base_url, body) for body in bodies]
     wanted = dict(zip(keys, bodies, strict=True))
-    path = project_store() / CACHE_FILE
-    with CallCache(path) as cache:
+    with CallCache(kept or project_store() / CACHE_FILE) as cache:
         try:
-            run = _Run(settings, cache, read, label, wanted)
+            run = _Run(settings, cache, read, label, wanted, silent)
             run.look_up()
             if run.missing:
                 run.begin()
@@ -79,6 +85,7 @@ class _Run:
     read: Read
     label: str
     bodies: Mapping[str, Mapping[str, Any]]
+    silent: bool = False
     answers: dict[str, Answer] = field(default_factory=dict)
     tokens: dict[str, tuple[int, int]] = field(default_factory=dict)  # by call, of replies without an answer
     missing: deque[str] = field(default_factory=deque)
@@ -118,10 +125,9 @@ class _Run:
     def begin(self) -> None:
         """Say what it may cost. Raises ParamError above the bound, ResourceError where replies would find no room."""
         cost = estimate((self.bodies[key] for key in self.missing), self.settings)
-        print(
-            f"{self.label}: {len(self.missing)} calls to {self.settings.model} ({len(self.answers)} more are cached), "
-            f"estimated ${cost:.4f}",
-            file=sys.stderr,
+        self._say(
+            f"{len(self.missing)} calls to {self.settings.model} ({len(self.answers)} more are cached), "
+            f"estimated ${cost:.4f}"
         )
         if cost > self.settings.max_cost_usd:
             raise ParamError(
@@ -130,9 +136,13 @@ class _Run:
             )
         self.cache.check_space()
 
+    def _say(self, words: str) -> None:
+        if not self.silent:
+            print(f"{self.label}: {words}", file=sys.stderr)
+
     async def all(self) -> None:
         self.slots, self.stopped = asyncio.Semaphore(self.settings.concurrency), asyncio.Event()
-        with Progress(len(self.missing), self.label, unit="calls") as bar:
+        with Progress(len(self.missing), self.label, unit="calls", silent=self.silent) as bar:
             async with open_client(self.settings) as client, asyncio.TaskGroup() as group:
                 for _ in range(min(len(self.missing), WAITING * self.settings.concurrency)):
                     group.create_task(self._work(client, bar))
@@ -140,7 +150,7 @@ class _Run:
     def finish(self) -> None:
         """Say what it did cost, and raise what ended it early."""
         uncounted = f"; {self.uncounted} replies name no token counts" if self.uncounted else ""
-        print(f"{self.label}: {self.begun} calls billed about ${self.spent:.4f}{uncounted}", file=sys.stderr)
+        self._say(f"{self.begun} calls billed about ${self.spent:.4f}{uncounted}")
         lost = []
         for key, reply, seconds in self.unkept:
             try:

@@ -135,7 +135,7 @@ def _refused_field(body: Mapping[str, Any], words: str, sent: Mapping[str, Any],
         if last in OWN_PARAMETERS or body.get("code") in _UNKNOWN_CODES:
             found = last
     if found is None:
-        quoted = " ".join(str(message.get("content")) for message in sent.get("messages", ()))
+        quoted = " ".join([str(sent.get("prompt")), *(str(one.get("content")) for one in sent.get("messages", ()))])
         for pattern in (_REFUSED_PARAMETER, _UNKNOWN_FIELD):
             # Not the words of a prompt that the server repeats.
             match = next((match for match in pattern.finditer(words) if match[0] not in quoted), None)

@@ -159,7 +159,7 @@ def _say_leakage(read: Sequence["Exchange | Comparison"]) -> None:
     import pyarrow.parquet as pq
 
     from stages.base.artifacts import TASKS
-    from stages.evaluation.overlap import find, ngrams, words
+    from stages.evaluation.overlap.exact import find, ngrams, words
 
     asked: dict[tuple[str, ...], str] = {}
     for path in sorted(Path(TASKS).glob("*/questions.parquet")):

@@ -17,7 +17,7 @@ from stages.base.record import StageRun, stage
 from stages.base.seeds import derive
 from stages.evaluation.items import ITEM
 from stages.evaluation.ordering import Many, OrderingTest, model_logprob, ordering_test
-from stages.evaluation.overlap import find, ngrams, share, words
+from stages.evaluation.overlap.exact import find, ngrams, share, words
 from stages.evaluation.planting import (
     ProbeParams,
     TooFewQuestions,

@@ -11,7 +11,7 @@ from stages.base.contracts.contamination import Ordering, Planted, Power
 from stages.base.errors import InputError
 from stages.evaluation.contamination import believed, ordering_test, smallest_detected
 from stages.evaluation.ordering import model_logprob
-from stages.evaluation.overlap import ngrams, shared_shares, words
+from stages.evaluation.overlap.exact import ngrams, shared_shares, words
 from stages.evaluation.planting import PlantedSet, TooFewQuestions, disjoint_sets, planted_rows
 from stages.lm.scoring import sequence_logprobs
 

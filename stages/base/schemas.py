@@ -108,6 +108,7 @@ TASK = pa.schema(
         ("statements", pa.list_(pa.string())),  # each choice said as a sentence, for the chat protocol; or none
         ("cluster", pa.string()),  # items of one cluster (a passage) are not independent; "" = of its own
         ("description", pa.string()),  # before the examples, where it differs by item
+        ("labels", pa.list_(pa.string())),  # continuations of the task's own template, where not the choices' text
         ("counted", pa.string()),  # of a rolling text: what words and bytes are counted in, if not `question`
     ]
 )

@@ -235,6 +235,7 @@ def complete(rows: list[Row], key: str, path: str) -> list[Row]:
             "statements": list(row.get("statements") or []),
             "cluster": "",
             "description": "",
+            "labels": [],
             "counted": "",
         }
         if found.setdefault(filled["id"], filled) is not filled:

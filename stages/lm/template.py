@@ -37,7 +37,7 @@ class _Generation(Extension):
         return parser.parse_statements(("name:endgeneration",), drop_needle=True)
 
 
-class _Sandbox(ImmutableSandboxedEnvironment):
+class Sandbox(ImmutableSandboxedEnvironment):
     intercepted_binops = frozenset({"**"})  # computed in one C call, which no alarm can interrupt
 
     def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
@@ -59,7 +59,7 @@ class ChatTemplate:
 
     def __init__(self, source: str, tokens: dict[str, str], where: Path) -> None:
         self.source, self.tokens, self.where = source, tokens, where
-        environment = _Sandbox(trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, loopcontrols])
+        environment = Sandbox(trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, loopcontrols])
         environment.filters["tojson"] = _to_json
         environment.globals["raise_exception"] = _raise
         with self._guarded():
@@ -83,7 +83,7 @@ class ChatTemplate:
     @contextmanager
     def _guarded(self) -> Iterator[None]:
         try:
-            with _bounded():
+            with bounded():
                 yield
         except Exception as error:  # whatever a stranger's program raises
             reason = " ".join(str(error).split())[:200]
@@ -98,7 +98,7 @@ def is_unicode(text: str) -> bool:
 
 
 @contextmanager
-def _bounded() -> Iterator[None]:
+def bounded() -> Iterator[None]:
     """Raise TimeoutError after SECONDS (in the main thread, where signals arrive), MemoryError past MEMORY."""
     if sys.platform != "linux":
         yield

@@ -179,6 +179,8 @@ class TaskFile(Contract):
     """Column or template: examples are chosen among, and results are also given by, items of one subject."""
     cluster: str | None = None
     """Column or template: items of one cluster (a passage, a template) are not independent."""
+    options: str | None = None
+    """Column or template: what the choices say, where `doc_to_choice` has their letters; other protocols show it."""
     num_choices: Annotated[int, Field(ge=2)] | None = None
     """Items with another number of choices are refused."""
     doc_to_counted: str | None = None
@@ -238,7 +240,7 @@ def setting(task: TaskFile) -> Setting:
     if shots.target_delimiter is not None:
         options["shots_target_delimiter"] = shots.target_delimiter
     return Setting(
-        description=task.description,
+        description="" if "{" in task.description else task.description,  # a template's text is the item's own
         target_delimiter=task.target_delimiter,
         fewshot_delimiter=task.fewshot_delimiter if shots.fewshot_delimiter is None else shots.fewshot_delimiter,
         stop=until,

@@ -1,29 +1,114 @@
-"""Several tasks as one number."""
+"""Several tasks as one number: five ways that leaderboards have."""
 
+import math
 from collections.abc import Mapping
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
+
+from pydantic import Field, model_validator
 
 from stages.base.contracts import Contract
+from stages.base.errors import InputError
 
 Aggregation = Literal["size_weighted", "mean", "mean_win_rate", "normalised", "centred"]
 
 
+class Member(Contract):
+    """A task of a group, with what the group says of it otherwise than its own file."""
+
+    task: str
+    metric: str | None = None
+    over: dict[str, Any] = Field(default={})
+
+    @model_validator(mode="before")
+    @classmethod
+    def _flat(cls, value: Any) -> Any:
+        """A name, or `{task: name, num_fewshot: 25, …}`; a group in a group is a member like a task."""
+        if isinstance(value, str):
+            return {"task": value}
+        if not isinstance(value, Mapping) or "over" in value:
+            return value
+        given = dict(value)
+        name = given.pop("task", None)
+        if name is None or isinstance(name, list):
+            raise ValueError("a group inside a group stands in a file of its own; name it")
+        return {"task": name, "metric": given.pop("metric", None), "over": given}
+
+
 class Group(Contract):
-    """Tasks (or groups) by name, and how a score of all is made of theirs."""
+    """A file with `group` and a list of tasks, as lm-eval has them; `metric` and `aggregation` are ours."""
 
     group: str
-    task: tuple[str, ...]
+    task: tuple[Member, ...]
     metric: str = "acc"
     aggregation: Aggregation = "size_weighted"
+    """`size_weighted`  mean over all items (MMLU)
+    `mean`           mean of the tasks' scores (Open LLM Leaderboard 1)
+    `mean_win_rate`  share of the other models that a model beats on a task, over tasks (HELM)
+    `normalised`     mean of max(0, score - chance) / (1 - chance) (Open LLM Leaderboard 2)
+    `centred`        mean of (score - chance) / (1 - chance), below zero too (CORE of DataComp-LM)"""
     group_alias: str | None = None
+    metadata: dict[str, Any] = Field(default={})
+    file: str = ""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _harness(cls, value: Any) -> Any:
+        """lm-eval's `aggregate_metric_list` says metric and weighting; its group tasks may be one name."""
+        given = dict(value)
+        listed = given.pop("aggregate_metric_list", None)
+        for one in [listed] if isinstance(listed, Mapping) else listed or ():
+            if one.get("aggregation", "mean") != "mean":
+                raise ValueError(f"aggregate_metric_list: aggregation `{one['aggregation']}` is none that is read")
+            given.setdefault("metric", one["metric"])
+            given.setdefault("aggregation", "size_weighted" if one.get("weight_by_size", True) else "mean")
+        if isinstance(given.get("task"), str):
+            given["task"] = [given["task"]]
+        given.pop("tag", None)
+        over = {name: given.pop(name) for name in list(given) if name not in cls.model_fields}
+        if over:
+            given["task"] = [{**over, **({"task": one} if isinstance(one, str) else one)} for one in given["task"]]
+        return given
 
 
 class TaskScore(NamedTuple):
+    """Of one model on one task, by the group's metric: higher is better, in [0, 1] but for win rates."""
+
     score: float
     chance: float
     items: int
 
 
 def aggregate(group: Group, results: Mapping[str, Mapping[str, TaskScore]]) -> dict[str, float]:
-    """Score of the group by model, from those of its tasks by model and task; NaN where a task's is missing."""
-    raise NotImplementedError
+    """Score of the group by model, from those of its tasks by model and task (`group.task`, groups in it resolved).
+
+    NaN for a model without a score on one of the tasks, and for the win rate of a model without another. Ties count
+    half a win. Raises InputError for a group without tasks.
+    """
+    names = [member.task for member in group.task]
+    if not names:
+        raise InputError(f"{group.file}: the group `{group.group}` has no tasks")
+    whole = {model: [scores[name] for name in names] for model, scores in results.items() if set(names) <= set(scores)}
+    return {model: _joined(group.aggregation, model, whole) if model in whole else math.nan for model in results}
+
+
+def _joined(how: Aggregation, model: str, whole: Mapping[str, list[TaskScore]]) -> float:
+    own = whole[model]
+    match how:
+        case "size_weighted":
+            return sum(one.score * one.items for one in own) / sum(one.items for one in own)
+        case "mean":
+            return sum(one.score for one in own) / len(own)
+        case "normalised":
+            return sum(max(0.0, centred(one)) for one in own) / len(own)
+        case "centred":
+            return sum(centred(one) for one in own) / len(own)
+        case "mean_win_rate":
+            others = [scores for name, scores in whole.items() if name != model]
+            pairs = [(mine.score, its.score) for scores in others for mine, its in zip(own, scores, strict=True)]
+            wins = sum((mine > its) + (mine == its) / 2 for mine, its in pairs)
+            return wins / len(pairs) if pairs else math.nan
+
+
+def centred(one: TaskScore) -> float:
+    """0 at chance, 1 at the top."""
+    return (one.score - one.chance) / (1 - one.chance)

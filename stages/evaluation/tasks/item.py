@@ -28,12 +28,23 @@ class Item:
     statements: tuple[str, ...] = ()  # each choice said as a sentence, for the chat protocol
     cluster: str = ""  # items of one cluster (a passage, a template) are not independent; "" = of its own
     description: str = ""  # before the examples, where it differs by item; the setting's where it is empty
+    labels: tuple[str, ...] = ()  # what the task's own template has models say for the choices, where not their text
     counted: str = ""  # of a rolling text: what words and bytes are counted in, where it isn't `question`
 
     @property
     def target(self) -> str:
         """The right answer as text."""
         return self.choices[self.answer] if self.choices and not self.contexts else self.targets[0]
+
+    @property
+    def continuations(self) -> tuple[str, ...]:
+        """What is scored for each choice under the task's own template."""
+        return self.labels or self.choices
+
+    @property
+    def shown(self) -> str:
+        """The answer that an example shows under the task's own template."""
+        return self.labels[self.answer] if self.labels else self.target
 
     @property
     def right(self) -> tuple[int, ...]:
@@ -44,7 +55,7 @@ class Item:
         return tuple(index for index, choice in enumerate(self.choices) if choice in said)
 
 
-LISTS = frozenset({"choices", "targets", "contexts", "statements"})
+LISTS = frozenset({"choices", "targets", "contexts", "statements", "labels"})
 
 
 def item_of(row: Mapping[str, Any]) -> Item:

@@ -7,14 +7,8 @@ import pytest
 from scipy import stats as scipy_stats
 
 from stages.base.crossed import smallest_visible, tiers
-from stages.evaluation.statistics import (
-    compare,
-    difference,
-    over_seeds,
-    rank_flips,
-    score,
-    stratified,
-)
+from stages.base.paired import compare, difference, rank_flips
+from stages.evaluation.statistics import over_seeds, score, stratified
 
 RNG = np.random.default_rng(5)
 

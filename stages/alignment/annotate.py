@@ -165,7 +165,7 @@ def annotate(run: StageRun[AnnotateParams]) -> list[Preference]:
 def main() -> None:
     with stage("alignment.annotate", AnnotateParams, seed="run.seed") as run:
         sources = run.section(SOURCES, dict[str, PreferenceSource])
-        asked_for = any(Path(source.path) == Path(ANNOTATED) for source in sources.values())
+        asked_for = any(Path(source.root.path) == Path(ANNOTATED) for source in sources.values())
         preferences = annotate(run) if asked_for else []
         run.write_table("preferences.parquet", table_of(preferences, schemas.PREFERENCE), schemas.PREFERENCE)
         prompts = len({row.prompt for row in preferences})

@@ -8,20 +8,23 @@
 | messages | `messages` of `role`, `content` | `chosen`, `rejected` as messages, `prompt` or not (UltraFeedback) |
 | transcript | | `chosen`, `rejected` as texts of "Human:" and "Assistant:" turns (Anthropic's HH) |
 
-A file is JSON Lines, a JSON list or Parquet; the first two may be compressed (`.gz`, `.bz2`, `.xz`, `.zst`).
+Rows come from a dataset of the Hugging Face hub, or from a file: JSON Lines, a JSON list or Parquet; the first two may
+be compressed (`.gz`, `.bz2`, `.xz`, `.zst`).
 """
 
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
+from stages.base import hub
 from stages.base.compressed import bare_suffix, read_whole
 from stages.base.conversation import Message, text_of
 from stages.base.errors import InputError
 from stages.base.files import json_lines, unique_names
+from stages.base.hub import HubDataset
 
 ROLES = {
     "system": "system", "user": "user", "human": "user", "assistant": "assistant", "gpt": "assistant",
@@ -172,12 +175,31 @@ def _pair(row: Row, chosen: Exchange, rejected: Exchange) -> Comparison:
 
 
 def _compared_messages(row: Row) -> Comparison:
-    """With the conversation in both, or only the answer in each and `prompt` beside them."""
+    """With the conversation in both, or only the answer in each and `prompt`, a text or messages, beside them."""
+    prompt = row.values.get("prompt")
+    if isinstance(prompt, list):
+        both = {key: [*prompt, *row.values[key]] for key in ("chosen", "rejected") if isinstance(row.values[key], list)}
+        return _whole(Row(row.place, row.number, {**row.values, **both}))
     if all(isinstance(row.values[key], list) and len(row.values[key]) == 1 for key in ("chosen", "rejected")):
         asked = _user(row.text("prompt"))
         chosen, rejected = (_only_answer(row, key) for key in ("chosen", "rejected"))
         return Comparison(asked, chosen, rejected)
+    pair = _whole(row)
+    if prompt is not None and not _is_of(row.text("prompt", ""), [message["content"] for message in pair.asked]):
+        raise InputError(f"{row.place}: `prompt` isn't what `chosen` answers; remove the one that is wrong")
+    return pair
+
+
+def _whole(row: Row) -> Comparison:
     return _pair(row, _exchange(row.conversation("chosen")), _exchange(row.conversation("rejected")))
+
+
+def _is_of(prompt: str, asked: Sequence[str]) -> bool:
+    """Whether a prompt is a message of a conversation, or holds the last one: within a template, say. White space and
+    a prompt of nothing else don't count."""
+    told = " ".join(prompt.split())
+    said = [" ".join(text.split()) for text in asked]
+    return not told or told in said or said[-1] in told
 
 
 def _only_answer(row: Row, key: str) -> str:
@@ -260,13 +282,24 @@ def read_as(one: Format[T], row: Row) -> T:
 def read_rows(path: Path) -> list[Row]:
     """The objects of a file. Raises InputError for one that can't be read or has no rows, and for a row that is no
     object."""
+    return _some(_values(path), str(path))
+
+
+def dataset_rows(dataset: HubDataset) -> list[Row]:
+    """The rows of a dataset. Raises InputError as `hub.read_rows` does, and for one without rows."""
+    listed = enumerate(hub.read_rows(dataset), 1)
+    return _some(((number, f"{dataset.place}: row {number}", row) for number, row in listed), dataset.place)
+
+
+def _some(found: Iterable[tuple[int, str, Any]], place: str) -> list[Row]:
+    """A null says as much as no key: in a table, a column that only some rows have is null in the others."""
     rows = []
-    for number, place, values in _values(path):
+    for number, where, values in found:
         if not isinstance(values, dict):
-            raise InputError(f"{place}: must be an object, not {values!r:.60}")
-        rows.append(Row(place, number, values))
+            raise InputError(f"{where}: must be an object, not {values!r:.60}")
+        rows.append(Row(where, number, {key: value for key, value in values.items() if value is not None}))
     if not rows:
-        raise InputError(f"{path}: no rows; docs/alignment.md has the formats")
+        raise InputError(f"{place}: no rows; docs/alignment.md has the formats")
     return rows
 
 
@@ -283,7 +316,7 @@ def _values(path: Path) -> Iterator[tuple[int, str, Any]]:
         except (OSError, ValueError, OverflowError, pa.ArrowException) as error:  # a text or a time that is none, too
             raise InputError(f"{path}: can't be read: {' '.join(str(error).split())[:200]}") from None
         for number, values in enumerate(listed, 1):
-            yield number, f"{path}: row {number}", {key: value for key, value in values.items() if value is not None}
+            yield number, f"{path}: row {number}", values
     elif bare_suffix(path.name) == ".json":
         yield from _listed(path)
     else:

@@ -1,7 +1,7 @@
 """Instructions from one place, for every split: `python -m stages.alignment.instructions <key>`.
 
 Kind `truth` takes the questions that a source of the corpus left, with what is known of the entities that they ask
-about; kind `jsonl` a file of one's own.
+about; kind `jsonl` a file of one's own; kind `hub` a dataset of the Hugging Face hub.
 """
 
 import re
@@ -14,11 +14,12 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, RootModel, field_validator
 
-from stages.alignment.formats import INSTRUCTIONS, format_of, read_as, read_rows
+from stages.alignment.formats import INSTRUCTIONS, Row, dataset_rows, format_of, read_as, read_rows
 from stages.alignment.records import Instruction, table_of
 from stages.annotators.truth import Truth
 from stages.base import schemas
 from stages.base.errors import InputError
+from stages.base.hub import HubDataset
 from stages.base.params import Section
 from stages.base.record import stage
 from stages.base.seeds import derive
@@ -40,13 +41,9 @@ class TruthSource(Section):
     """Share of the sft questions whose response states other values than the pages: what a model can't have read."""
 
 
-class FileSource(Section):
-    """A file of one's own, of which nothing more is known."""
+class Divided(Section):
+    """What may be divided among the splits."""
 
-    kind: Literal["jsonl"]
-    path: str
-    """JSON Lines, JSON or Parquet, in one of the formats of docs/alignment.md: {"prompt", "response"} (with "id",
-    "split", "entity" and "attributes" if you like), Alpaca's, ShareGPT's or messages."""
     splits: dict[Literal["preference", "validation", "test"], Share] | None = None
     """Shares of the rows that go to other splits than sft, drawn by the prompt, where the file gives no splits."""
 
@@ -58,8 +55,23 @@ class FileSource(Section):
         return splits
 
 
-class InstructionSource(RootModel[Annotated[TruthSource | FileSource, Field(discriminator="kind")]]):
-    """Instructions from one place, of either kind."""
+class FileSource(Divided):
+    """A file of one's own, of which nothing more is known."""
+
+    kind: Literal["jsonl"]
+    path: str
+    """JSON Lines, JSON or Parquet, in one of the formats of docs/alignment.md: {"prompt", "response"} (with "id",
+    "split", "entity" and "attributes" if you like), Alpaca's, ShareGPT's or messages."""
+
+
+class HubSource(HubDataset, Divided):
+    """A dataset of the Hugging Face hub, in one of those formats."""
+
+    kind: Literal["hub"]
+
+
+class InstructionSource(RootModel[Annotated[TruthSource | FileSource | HubSource, Field(discriminator="kind")]]):
+    """Instructions from one place, of any kind."""
 
 
 PARAMS = {"alignment.instructions.sources.*": InstructionSource}
@@ -120,13 +132,16 @@ def known_of(instructions: Sequence[Instruction], truth: Mapping[str, Any]) -> d
 
 
 def from_file(path: Path, shares: Mapping[Any, float] | None, seed: int, origin: str) -> list[Instruction]:
-    """Instructions of a file; the id is `<origin>-<line>` unless given.
+    return from_rows(read_rows(path), shares, seed, origin)
+
+
+def from_rows(rows: Sequence[Row], shares: Mapping[Any, float] | None, seed: int, origin: str) -> list[Instruction]:
+    """Instructions of a file or a dataset; the id is `<origin>-<line>` unless given.
 
     A row's split is its own, or sft; where no row gives one, prompts are divided by `shares`, so that no prompt is in
     two splits. Raises InputError naming the line of a row without prompt or response, with a wrong type, an unknown
     key, an id that stands above already, or a prompt that stands in another split.
     """
-    rows = read_rows(path)
     form = format_of(rows, INSTRUCTIONS)
     found: dict[str, Instruction] = {}
     places: dict[str, str] = {}
@@ -144,7 +159,10 @@ def from_file(path: Path, shares: Mapping[Any, float] | None, seed: int, origin:
         return list(found.values())
     prompts = list(dict.fromkeys(row.prompt for row in found.values()))
     if len(prompts) <= len(shares):
-        raise InputError(f"{path}: {len(prompts)} prompts can't be divided into {len(shares) + 1} splits; add some")
+        raise InputError(
+            f"{rows[-1].place}: {len(prompts)} prompts can't be divided into {len(shares) + 1} splits; "
+            "add some"
+        )
     splits = divide(prompts, shares, seed)
     return [replace(row, split=splits[row.prompt]) for row in found.values()]
 
@@ -182,8 +200,12 @@ def main(key: str) -> None:
     section = f"alignment.instructions.sources.{key}"
     with stage("alignment.instructions", InstructionSource, item=key, section=section, seed="corpus.seed") as run:
         params, truth = run.params.root, NOTHING_KNOWN
-        if isinstance(params, FileSource):
-            rows = from_file(run.input(params.path), params.splits, run.seed, key)
+        if not isinstance(params, TruthSource):
+            path = run.input(params.path)
+            if isinstance(params, HubSource):
+                rows = from_rows(dataset_rows(params), params.splits, run.seed, key)
+            else:
+                rows = from_file(path, params.splits, run.seed, key)
         else:
             questions = run.read_table(f"{params.path}/questions.parquet", schemas.QUESTION).to_pylist()
             if not questions:

@@ -3,17 +3,22 @@
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from stages.alignment.formats import PREFERENCES, format_of, read_as, read_rows
+from pydantic import Field, RootModel
+
+from stages.alignment.formats import PREFERENCES, Row, dataset_rows, format_of, read_as, read_rows
 from stages.alignment.records import Preference, table_of
 from stages.base import schemas
 from stages.base.errors import InputError
+from stages.base.hub import HubDataset
 from stages.base.params import Section
 from stages.base.record import stage
 
 
-class PreferenceSource(Section):
+class LocalSource(Section):
+    """Pairs that the pipeline made, or a file of one's own."""
+
     kind: Literal["annotated", "jsonl"]
     """annotated: a folder with preferences.parquet, as alignment.annotate writes it; jsonl: a file of one's own, JSON
     Lines, JSON or Parquet, in one of the formats of docs/alignment.md: {"prompt", "chosen", "rejected"},
@@ -22,17 +27,30 @@ class PreferenceSource(Section):
     """The folder or the file."""
 
 
+class HubSource(HubDataset):
+    """A dataset of the Hugging Face hub, in one of those formats."""
+
+    kind: Literal["hub"]
+
+
+class PreferenceSource(RootModel[Annotated[LocalSource | HubSource, Field(discriminator="kind")]]):
+    """Pairs from one place, of any kind."""
+
+
 PARAMS = {"alignment.preferences.sources.*": PreferenceSource}
 ANNOTATED = "data/alignment/annotate"
 
 
 def from_file(path: Path, key: str) -> list[Preference]:
-    """Preferences of a file; the id is `<key>-<line>` unless given, and no exact score is known.
+    return from_rows(read_rows(path), key)
+
+
+def from_rows(rows: Sequence[Row], key: str) -> list[Preference]:
+    """Preferences of a file or a dataset; the id is `<key>-<line>` unless given, and no exact score is known.
 
     Raises InputError naming the line of a row without one of the texts, with a wrong type or an unknown key, with two
     equal answers, with another prompt than a row of the same id, or that says what another row says.
     """
-    rows = read_rows(path)
     form = format_of(rows, PREFERENCES)
     found: list[Preference] = []
     prompts: dict[str, str] = {}
@@ -64,11 +82,13 @@ def measure(preferences: Sequence[Preference]) -> dict[str, int]:
 def main(key: str) -> None:
     section = f"alignment.preferences.sources.{key}"
     with stage("alignment.preferences", PreferenceSource, item=key, section=section) as run:
-        path = run.params.path
-        if run.params.kind == "jsonl":
-            table = table_of(from_file(run.input(path), key), schemas.PREFERENCE)
+        params = run.params.root
+        if params.kind == "annotated":
+            table = run.read_table(f"{params.path}/preferences.parquet", schemas.PREFERENCE)
         else:
-            table = run.read_table(f"{path}/preferences.parquet", schemas.PREFERENCE)
+            path = run.input(params.path)
+            rows = from_rows(dataset_rows(params), key) if isinstance(params, HubSource) else from_file(path, key)
+            table = table_of(rows, schemas.PREFERENCE)
         run.write_table("preferences.parquet", table, schemas.PREFERENCE)
         run.write_json("metrics.json", measure([Preference(**row) for row in table.to_pylist()]))
         run.rows(table.num_rows, table.num_rows, {}, max_drop=0.0)

@@ -13,7 +13,7 @@ from stages.alignment.losses import reward_loss
 from stages.alignment.pairs import Pair, accuracy, encode_pairs, hold_out, that_fit
 from stages.alignment.records import Preference, read_preferences
 from stages.alignment.scalar import ScalarModel, rewards_of, save_scalar
-from stages.alignment.tuning import Report, Tuning, TuningParams, tune, tuning_of
+from stages.alignment.tuning import BatchLoss, Report, Tuning, TuningParams, tune, tuning_of
 from stages.base.recipe import Run
 from stages.base.record import stage
 from stages.lm.device import environment
@@ -31,17 +31,22 @@ class RewardParams(TuningParams):
 PARAMS = {"alignment.reward": RewardParams, "run": Run}
 
 
-def fit(model: ScalarModel, pairs: Sequence[Pair], tuning: Tuning[RewardParams]) -> list[Report]:
-    """Train `model` in place; one row a step. Chosen and rejected of a pair share a batch, and their prompt is
-    read once."""
+def pair_loss(model: ScalarModel, pairs: Sequence[Pair], centring: float) -> BatchLoss:
+    """Of a batch of pairs. Chosen and rejected of a pair share a batch, and their prompt is read once."""
     home = model.head.weight.device
 
     def loss(batch: list[int]) -> tuple[Tensor, Report]:
         rows = lay_out([pairs[index].sides for index in batch], home, ends=True)
         rewards = model.reward(rows)
-        found = reward_loss(rewards[::2], rewards[1::2], tuning.params.centring)
+        found = reward_loss(rewards[::2], rewards[1::2], centring)
         return found.loss, {"accuracy": found.accuracy, "margin": found.margin, "tokens": float(rows.tokens.numel())}
 
+    return loss
+
+
+def fit(model: ScalarModel, pairs: Sequence[Pair], tuning: Tuning[RewardParams]) -> list[Report]:
+    """Train `model` in place; one row a step."""
+    loss = pair_loss(model, pairs, tuning.params.centring)
     return tune(model, loss, [len(pair) for pair in pairs], [1.0] * len(pairs), tuning)
 
 

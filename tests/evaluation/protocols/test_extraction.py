@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stages.evaluation.protocols.extraction import last_number, letter_of, plain_number, strict_number
@@ -70,14 +70,14 @@ FLEXIBLE = r"(-?[$0-9.,]{2,})|(-?[0-9]+)"
 IGNORED = (",", "\\$", "(?s).*#### ", "\\.$")
 
 
+@settings(max_examples=500)
 @given(st.text(alphabet="#$.,-0123456789 ab\n", max_size=40))
 def test_flexible_reading_equals_the_harness_filter(text: str) -> None:
     """Of its gsm8k.yaml: what our reader takes is what the filter takes, up to what its exact_match ignores."""
     found = filtered(text, [("regex", {"regex_pattern": FLEXIBLE, "group_select": -1}), ("take_first", {})])
-    if found == "[invalid]":
-        assert last_number(text) == ""
-    else:
-        assert exact_match(found, [last_number(text)], regexes_to_ignore=IGNORED) == 1.0
+    for pattern in IGNORED:
+        found = re.sub(pattern, "", found)
+    assert last_number(text) == ("" if found == "[invalid]" else found)
 
 
 def test_filters() -> None:

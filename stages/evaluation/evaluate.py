@@ -1,8 +1,8 @@
 """What a model knows: bits per byte of each text, and each task under several protocols: `… evaluate <model>`."""
 
 import sys
-from collections import Counter
-from collections.abc import Sequence
+from collections import defaultdict
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import pyarrow as pa
@@ -10,14 +10,16 @@ from pydantic import Field
 
 from stages.base import schemas
 from stages.base.artifacts import MODELS, TASKS, TEXTS
-from stages.base.contracts.evaluation import Accuracy, Evaluation, TaskResult
-from stages.base.errors import InputError
+from stages.base.contracts.evaluation import Accuracy, Evaluation, GroupResult, Sample, Samples, TaskResult
 from stages.base.params import Section
 from stages.base.record import StageRun, stage
-from stages.base.stats import share_interval
-from stages.evaluation.items import ITEM, choice_items, text_items
-from stages.evaluation.multiple_choice import answer
+from stages.evaluation.items import ITEM, answer_items, text_items
+from stages.evaluation.measure import Measured, Task, built_task
 from stages.evaluation.perplexity import read, text_loss, tokenizer_digest
+from stages.evaluation.results import Part, group_result, samples
+from stages.evaluation.run import TOO_LONG
+from stages.evaluation.scoring.local import LocalEngine
+from stages.evaluation.tasks.declaration import TaskFile
 from stages.evaluation.text import sample_documents
 from stages.lm.build import LanguageModel
 from stages.lm.chat import ChatTokenizer, load_tokenizer
@@ -25,6 +27,7 @@ from stages.lm.checkpoint import load_model
 from stages.lm.device import set_threads
 
 Row = dict[str, Any]
+ProtocolName = Literal["original", "helm", "harness", "cloze", "chat", "chat_generate", "generate", "task"]
 
 
 class EvaluateParams(Section):
@@ -38,42 +41,13 @@ class EvaluateParams(Section):
     """Whose questions are asked."""
     questions: Annotated[int, Field(ge=1)]
     """At most this many of each task, in order of id."""
-    shots: dict[Literal["original", "cloze", "chat"], Annotated[int, Field(ge=0)]]
-    """Protocol: examples shown before a question."""
+    shots: dict[ProtocolName, Annotated[int, Field(ge=0)]]
+    """Protocol: examples shown before a question. A task whose file names protocols is asked under those."""
+    variants: list[ProtocolName]
+    """Protocols of which the other wordings are asked too, for the spread that is the prompt's alone."""
 
 
 PARAMS: dict[str, type[Section]] = {"evaluation.evaluate": EvaluateParams}
-
-
-def choose_questions(table: pa.Table, split: str, limit: int) -> list[Row]:
-    """At most `limit` questions of one split, in order of id (hashes: a random sample)."""
-    return sorted((row for row in table.to_pylist() if row["split"] == split), key=lambda row: row["id"])[:limit]
-
-
-def accuracy(answers: Sequence[Row], too_long: int) -> Accuracy:
-    """Shares of right answers with a 95 % interval; null where none was given."""
-    count = len(answers)
-    share, low, high = share_interval(sum(bool(row["correct"]) for row in answers), count)
-    return Accuracy(
-        acc=share,
-        acc_low=low,
-        acc_high=high,
-        acc_norm=sum(row["correct_norm"] for row in answers) / count if count else None,
-        shots=sum(row["shots"] for row in answers) / count if count else None,
-        answered=count,
-        too_long=too_long,
-    )
-
-
-def task_result(rows: Sequence[Row], protocols: dict[str, Accuracy]) -> TaskResult:
-    """With what guessing, and always giving the same letter, would score."""
-    letters = Counter(row["answer"] for row in rows)
-    return TaskResult(
-        questions=len(rows),
-        chance_acc=sum(1 / len(row["choices"]) for row in rows) / len(rows),
-        constant_acc=max(letters.values()) / len(rows),
-        protocols=protocols,
-    )
 
 
 def read_texts(
@@ -91,23 +65,65 @@ def read_texts(
     return results, items
 
 
-def do_tasks(run: StageRun[EvaluateParams], model: LanguageModel, tokens: ChatTokenizer) -> tuple[dict, list[Row]]:
-    """(Result of each task, ITEM rows). Raises InputError for a task without questions in the split."""
-    results, items = {}, []
+class Answered:
+    """What comes of a model's tasks."""
+
+    def __init__(self) -> None:
+        self.results: dict[str, TaskResult] = {}
+        self.items: list[Row] = []
+        self.samples: list[Sample] = []
+        self.warnings: list[str] = []
+        self.parts: dict[tuple[str, str], dict[str, Part]] = defaultdict(dict)  # (group, protocol) → task → its items
+
+    def add(self, task: Task, protocol: str, found: Measured) -> None:
+        metric = found.accuracy.metric
+        self.items += answer_items(found.rows, metric)
+        self.samples += samples(found.rows)
+        answers = [(row.item, row.answer) for row in found.rows if row.answer is not None]
+        values = [answer.scores[metric] for _, answer in answers]
+        if all(0 <= value <= 1 for value in values):
+            chance = task.result({}, "").chance_acc or 0.0
+            for group in task.file.group:
+                self.parts[group, protocol][task.key] = Part(values, [item.cluster for item, _ in answers], chance)
+
+    def groups(self) -> list[GroupResult]:
+        return [group_result(*name, parts) for name, parts in sorted(self.parts.items()) if len(parts) > 1]
+
+
+def do_tasks(run: StageRun[EvaluateParams], engine: LocalEngine) -> Answered:
+    """Each task under each protocol that can ask it. Raises InputError for a task without questions in the split."""
+    done = Answered()
+    named: dict[str, int] = {protocol: n for protocol, n in run.params.shots.items()}
     for key in run.items(TASKS):
-        path = f"{TASKS}/{key}/questions.parquet"
-        table = run.read_table(path, schemas.TASK)
-        questions = choose_questions(table, run.params.split, run.params.questions)
-        if not questions:
-            raise InputError(f"{path}: no questions in split `{run.params.split}`; see `evaluation.evaluate.split`")
-        examples = [row for row in table.to_pylist() if row["split"] == "development"]
-        protocols: dict[str, Accuracy] = {}
-        for protocol, shots in sorted(run.params.shots.items()):
-            answers, too_long = answer(model, tokens, questions, examples, protocol, shots, skip_too_long=True)
-            protocols[protocol] = accuracy(answers, len(too_long))
-            items += choice_items(key, protocol, answers)
-        results[key] = task_result(questions, protocols)
-    return results, items
+        rows = run.read_table(f"{TASKS}/{key}/questions.parquet", schemas.TASK).to_pylist()
+        task = built_task(key, rows, run.params.split, run.params.questions, read_file(run, key))
+        found: dict[str, Accuracy] = {}
+        refused: dict[str, str] = {}
+        for protocol in asked_under(task, list(named)):
+            n = named.get(protocol, task.file.num_fewshot)
+            measured = task.measured(engine, protocol, n, others=protocol in run.params.variants)
+            if why := measured.why_unasked():
+                refused[protocol] = why
+            if why and why != TOO_LONG:
+                continue
+            found[protocol] = measured.accuracy
+            done.add(task, protocol, measured)
+        done.warnings += [f"{key}: not asked under {protocol}: {why}" for protocol, why in refused.items()]
+        done.results[key] = task.result(found, run.params.split)
+    return done
+
+
+def asked_under(task: Task, protocols: list[str]) -> list[str]:
+    """Those that the task's file names; else those of params, and its own template where it has one."""
+    if task.is_rolling or task.file.protocols:
+        return task.protocols()
+    return sorted({*protocols, *(["task"] if task.has_template else [])})
+
+
+def read_file(run: StageRun[EvaluateParams], key: str) -> TaskFile | None:
+    """How the task is worded; None for a task of an older run, which has none."""
+    path = f"{TASKS}/{key}/task.json"
+    return run.read_contract(path, TaskFile) if Path(path).is_file() else None
 
 
 def main() -> None:
@@ -119,10 +135,17 @@ def main() -> None:
         folder = run.input(f"{MODELS}/{key}")
         model, tokens = load_model(folder), load_tokenizer(folder)
         texts, losses = read_texts(run, model, tokens, key)
-        tasks, answered = do_tasks(run, model, tokens)
-        found = Evaluation(texts=texts, tasks=tasks, tokenizer=tokenizer_digest(tokens))
-        run.write_table("items.parquet", pa.Table.from_pylist(losses + answered, schema=ITEM), ITEM)
+        done = do_tasks(run, LocalEngine(model, tokens, key))
+        found = Evaluation(
+            texts=texts,
+            tasks=done.results,
+            groups=done.groups(),
+            tokenizer=tokenizer_digest(tokens),
+            warnings=done.warnings,
+        )
+        run.write_table("items.parquet", pa.Table.from_pylist(losses + done.items, schema=ITEM), ITEM)
         run.write_contract("evaluation.json", found)
+        run.write_contract("samples.json", Samples(samples=done.samples))
         run.write_json("metrics.json", {name: value for name, value in found.flat().items() if value is not None})
 
 

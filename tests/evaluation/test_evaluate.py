@@ -32,6 +32,7 @@ PARAMS = {
             "split": "test",
             "questions": 6,
             "shots": {"original": 1, "cloze": 1, "chat": 0},
+            "variants": ["cloze"],
         },
         "contamination": {
             "examples": 12,

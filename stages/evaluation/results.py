@@ -1,0 +1,241 @@
+"""From rows to numbers: what a model's answers are worth, of one task under one protocol and of several tasks."""
+
+import hashlib
+import json
+import math
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from typing import Literal, NamedTuple
+
+import numpy as np
+
+from stages.base.contracts.evaluation import Accuracy, Calibration, GroupResult, Sample, Score, TaskResult
+from stages.base.crossed import contrast
+from stages.evaluation.calibration import of_choices
+from stages.evaluation.items import writable
+from stages.evaluation.perplexity import Loss, bits_interval, count_words, total
+from stages.evaluation.run import ROLLING, TOO_LONG, Row, text_of
+from stages.evaluation.scoring.requests import Rolling
+from stages.evaluation.statistics import LEVEL, cluster_ids, score
+from stages.evaluation.tasks.item import Item, row_of
+
+SAMPLES = 20  # items of a task and protocol whose prompts are kept as sent
+Joined = Literal["size_weighted", "mean", "normalised", "centred"]
+
+
+# ------------------------------------------------------------------------------------------------------ one task
+
+
+def main_metric(rows: Sequence[Row]) -> str:
+    """The one that stands for the task in tables: acc, else the first that is measured."""
+    names = next((list(row.answer.scores) for row in rows if row.answer is not None), ["acc"])
+    return "acc" if "acc" in names else names[0]
+
+
+def accuracy(rows: Sequence[Row], variants: Mapping[str, Sequence[Row]] | None = None) -> Accuracy:
+    """Of all rows of one task under one protocol; variants: other wordings by name, on the same items."""
+    if rows and rows[0].protocol == ROLLING:
+        return _rolling(rows)
+    answered = [row for row in rows if row.answer is not None]
+    metric = main_metric(rows)
+    scores = {name: _metric(answered, name) for name in _metrics(answered)}
+    acc, norm = scores.get("acc"), scores.get("acc_norm")
+    left_out = Counter(row.left_out for row in rows if row.left_out)
+    flags = Counter(flag for row in answered if row.answer for flag in row.answer.flags)
+    spread = {name: _metric([row for row in own if row.answer], metric) for name, own in (variants or {}).items()}
+    return Accuracy(
+        acc=None if acc is None else acc.mean,
+        acc_low=None if acc is None else acc.low,
+        acc_high=None if acc is None else acc.high,
+        acc_norm=None if norm is None else norm.mean,
+        shots=float(np.mean([row.shots for row in answered])) if answered else None,
+        answered=len(answered),
+        too_long=left_out[TOO_LONG],
+        version=rows[0].version if rows else 1,
+        metric=metric,
+        scores=scores,
+        subjects=_by_subject(answered, metric),
+        variants={"": scores[metric]} | spread if spread and answered else {},
+        truncated=sum(row.truncated for row in answered),
+        unread=flags["no_answer"],
+        left_out=dict(left_out),
+        repeated=flags["repeated_options"],
+        calibration=_calibration(answered),
+    )
+
+
+def _metrics(rows: Sequence[Row]) -> list[str]:
+    return list(dict.fromkeys(name for row in rows if row.answer for name in row.answer.scores))
+
+
+def _metric(rows: Sequence[Row], name: str) -> Score:
+    """A `perplexity` is exp(−mean log-likelihood), as its interval is; all others are means."""
+    chosen = [row for row in rows if row.answer is not None and name in row.answer.scores]
+    values = [row.answer.scores[name] for row in chosen if row.answer is not None]
+    clusters = [row.item.cluster for row in chosen]
+    if name != "perplexity":
+        return score(values, clusters, most=2.0 if name == "brier_score" else 1.0)
+    nats = score([-value for value in values], clusters, most=math.inf)
+    low, high = (None if bound is None else _exp(bound) for bound in (nats.low, nats.high))
+    return nats.model_copy(update={"mean": None if nats.mean is None else _exp(nats.mean), "low": low, "high": high})
+
+
+def _exp(value: float) -> float | None:
+    """None where a float has no room."""
+    return math.exp(value) if value < 700 else None
+
+
+def _by_subject(rows: Sequence[Row], metric: str) -> dict[str, Score]:
+    own: dict[str, list[Row]] = defaultdict(list)
+    for row in rows:
+        own[row.item.subject].append(row)
+    return {subject: _metric(own[subject], metric) for subject in sorted(own)} if len(own) > 1 else {}
+
+
+def _calibration(rows: Sequence[Row]) -> Calibration | None:
+    chosen = [row for row in rows if row.likelihoods and len(row.item.choices) > 1]
+    if len(chosen) < 2:
+        return None
+    return of_choices(
+        [[one.nats for one in row.likelihoods][: len(row.item.choices)] for row in chosen],
+        [row.item.answer for row in chosen],
+        [row.item.cluster for row in chosen],
+    )
+
+
+def _rolling(rows: Sequence[Row]) -> Accuracy:
+    losses = [loss_of(row) for row in rows]
+    every, bits = total(losses), bits_interval(losses)
+    per_word = every.bytes * math.log(2) / every.words  # word perplexity = exp(bits per byte · bytes per word · ln 2)
+
+    def scored(mean: float, low: float, high: float) -> Score:
+        bounds = [None if math.isnan(bound) else bound for bound in (low, high)]
+        return Score(mean=mean, low=bounds[0], high=bounds[1], n=len(rows), method="t, ratio of sums over texts")
+
+    scale = {"bits_per_byte": None, "byte_perplexity": math.log(2), "word_perplexity": per_word}
+    scores = {
+        name: scored(*(bits if by is None else (_exp(bound * by) or math.inf for bound in bits)))
+        for name, by in scale.items()
+    }
+    return Accuracy(shots=0, answered=len(rows), too_long=0, metric="bits_per_byte", scores=scores)
+
+
+def loss_of(row: Row) -> Loss:
+    """Of a rolling row: words and bytes are those of the text that counts, which may not be the one that is read."""
+    assert isinstance(row.found, Rolling)
+    counted = row.item.counted or text_of(row.item)
+    return Loss(-row.found.nats, row.found.tokens, len(counted.encode()), count_words(counted))
+
+
+def task_result(
+    items: Sequence[Item],
+    protocols: dict[str, Accuracy],
+    *,
+    output_type: Literal["multiple_choice", "loglikelihood", "generate_until", "loglikelihood_rolling"],
+    split: str,
+    version: str = "",
+    chance: float | None = None,
+) -> TaskResult:
+    """With what guessing, and always giving the same letter, would score. chance: where the task's file says so."""
+    chosen = [item for item in items if item.choices]
+    letters = Counter(item.answer for item in chosen)
+    if chance is None and chosen:
+        chance = sum(len(item.right) / len(item.choices) for item in chosen) / len(chosen)
+    return TaskResult(
+        questions=len(items),
+        chance_acc=chance,
+        constant_acc=max(letters.values()) / len(chosen) if chosen else None,
+        protocols=protocols,
+        output_type=output_type,
+        split=split,
+        version=version,
+        digest=digest(items),
+    )
+
+
+def digest(items: Sequence[Item]) -> str:
+    """Of the items in any order, 16 hex digits."""
+    rows = sorted(json.dumps(row_of(item), sort_keys=True) for item in items)
+    return hashlib.sha256("\n".join(rows).encode()).hexdigest()[:16]
+
+
+def samples(rows: Sequence[Row], most: int = SAMPLES) -> list[Sample]:
+    """Some items as they were asked, the same ones for every model: those whose ids' hashes are smallest."""
+    chosen = sorted(
+        (row for row in rows if row.answer is not None),
+        key=lambda row: hashlib.sha256(row.item.id.encode("utf-8", "surrogatepass")).digest(),
+    )[:most]
+    metric = main_metric(rows)
+    return [
+        Sample(
+            task=row.item.set,
+            protocol=row.protocol,
+            id=row.item.id,
+            subject=row.item.subject,
+            prompt=writable(row.prompt),
+            choices=[writable(choice) for choice in row.item.choices],
+            answer=row.item.answer,
+            target=writable(row.item.target),
+            choice=row.answer.choice,
+            text=writable(row.answer.text),
+            logprobs=[one.nats for one in row.likelihoods][: len(row.item.choices) or None],
+            right=row.answer.scores[metric] == 1,
+        )
+        for row in chosen
+        if row.answer is not None
+    ]
+
+
+# ------------------------------------------------------------------------------------------------- several tasks
+
+
+class Part(NamedTuple):
+    """A task's values by item, as a part of a group."""
+
+    values: Sequence[float]
+    clusters: Sequence[str]
+    chance: float
+
+
+def group_result(group: str, protocol: str, parts: Mapping[str, Part]) -> GroupResult:
+    """The four aggregations that need no other model, with intervals over the items of all tasks.
+
+    size_weighted: mean over items. mean: over tasks. centred: mean of (score − chance) / (1 − chance) (CORE).
+    normalised: the same, but 0 at the least (Open LLM Leaderboard v2).
+    """
+    n = sum(len(part.values) for part in parts.values())
+    size = {task: len(part.values) / n for task, part in parts.items()}
+    equal = dict.fromkeys(parts, 1 / len(parts))
+    centred = {task: 1 / len(parts) / (1 - part.chance) for task, part in parts.items()}
+    above = {task: by * (float(np.mean(parts[task].values)) > parts[task].chance) for task, by in centred.items()}
+    return GroupResult(
+        group=group,
+        protocol=protocol,
+        tasks=list(parts),
+        scores={
+            "size_weighted": _joined(parts, size, False),
+            "mean": _joined(parts, equal, False),
+            "normalised": _joined(parts, above, True),
+            "centred": _joined(parts, centred, True),
+        },
+    )
+
+
+def _joined(parts: Mapping[str, Part], weights: Mapping[str, float], from_chance: bool) -> Score:
+    shift = sum(weights[task] * part.chance for task, part in parts.items()) if from_chance else 0.0
+    tables = [np.asarray(part.values, dtype=np.float64)[None] for part in parts.values()]
+    n = sum(table.shape[1] for table in tables)
+    mean = float(sum(weights[task] * table.mean() for task, table in zip(parts, tables, strict=True))) - shift
+    if min(table.shape[1] for table in tables) < 2:
+        return Score(mean=mean, n=n, method="none: a task has one item")
+    clusters = [cluster_ids(part.clusters) for part in parts.values()]
+    found = contrast(tables, list(weights.values()), pair_items=len(tables) == 1, clusters=clusters)
+    low, high = (float(bound) - shift for bound in found.interval(LEVEL))
+    known = not math.isnan(low)
+    return Score(
+        mean=mean,
+        low=low if known else None,
+        high=high if known else None,
+        n=n,
+        method="t, stratified by task" + ", clustered" * any(group is not None for group in clusters),
+    )

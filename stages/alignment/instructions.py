@@ -160,8 +160,7 @@ def from_rows(rows: Sequence[Row], shares: Mapping[Any, float] | None, seed: int
     prompts = list(dict.fromkeys(row.prompt for row in found.values()))
     if len(prompts) <= len(shares):
         raise InputError(
-            f"{rows[-1].place}: {len(prompts)} prompts can't be divided into {len(shares) + 1} splits; "
-            "add some"
+            f"{rows[-1].place}: {len(prompts)} prompts can't be divided into {len(shares) + 1} splits; add some"
         )
     splits = divide(prompts, shares, seed)
     return [replace(row, split=splits[row.prompt]) for row in found.values()]

@@ -1,4 +1,4 @@
-"""Plain, gzip, bzip2, xz and zstd files, by the name's ending: whole, in lines or in blocks, a bounded part at a time."""
+"""Plain, gzip, bzip2, xz and zstd files, by the name's ending: whole, in lines or blocks, a bounded part at a time."""
 
 import bz2
 import codecs
@@ -37,11 +37,16 @@ def open_compressed(path: Path) -> Iterator[BinaryIO]:
                 case ".xz":
                     yield cast(BinaryIO, lzma.LZMAFile(raw))  # noqa: SIM115  # `raw` is what has to be closed
                 case ".zst":
-                    yield cast(BinaryIO, io.BufferedReader(_Zstd(raw), BLOCK))
+                    yield inflated_zstd(raw)
                 case _:
                     yield raw
         except (EOFError, OSError, zlib.error, lzma.LZMAError) as error:
             raise InputError(f"{path}: damaged near byte {raw.tell()} of the file: {error}; fetch it again") from None
+
+
+def inflated_zstd(raw: BinaryIO) -> BinaryIO:
+    """Its content. Reading raises OSError for damage, EOFError where it is cut off."""
+    return cast(BinaryIO, io.BufferedReader(_Zstd(raw), BLOCK))
 
 
 class _Zstd(io.RawIOBase):

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field, StringConstraints
 
 from stages.base import schemas
-from stages.base.errors import InputError
+from stages.base.hub import HubDataset
 from stages.base.params import Section
 from stages.base.progress import Progress
 from stages.base.record import StageRun, stage
@@ -99,26 +99,12 @@ class ParquetSource(Section):
     `robots.parquet`, `truth.json`, `questions.parquet` and `planted.parquet`, as a source's own folder has them."""
 
 
-class HubSource(Section):
+class HubSource(HubDataset):
     """A dataset of the Hugging Face hub, streamed."""
 
     kind: Literal["hub"]
-    path: Text
-    """A local folder that is a dataset; with `name`, what DVC watches in its stead (data/check/packages.json)."""
-    name: Text | None
-    """Of the dataset on the hub; null: it is the folder."""
-    config: Text | None
-    """Which of the dataset's configurations; null for its only one."""
-    split: Text
-    """Of the dataset: train, …"""
-    revision: Text | None
-    """A commit of the dataset, so that a rerun reads the same rows."""
-    data_files: Annotated[list[Text], Field(min_length=1)] | None
-    """Files of the dataset to read; null: all."""
     column: Text
     """Where the text stands."""
-    limit: Annotated[int, Field(ge=1)]
-    """Rows, the first ones."""
     licence: Text
     """Of all rows."""
 
@@ -204,12 +190,8 @@ def read_pages(run: Run, source: ParquetSource, seed: int, limit: int) -> Found:
 def read_dataset(run: Run, source: HubSource, seed: int, limit: int) -> Found:
     from stages.corpus.sources.hub import read_hub
 
-    path = run.input(source.path)
-    if source.name is None and not path.is_dir():
-        raise InputError(f"{path}: no folder; set `name` to read a dataset of the hub")
-    name = source.name or source.path
-    rows = read_hub(name, source.config, source.split, source.revision, source.data_files, source.column, source.limit)
-    return Found(rows, of_all(source.licence))
+    run.input(source.path)
+    return Found(read_hub(source, source.column), of_all(source.licence))
 
 
 READERS: dict[str, Callable[..., Found]] = {

@@ -194,7 +194,7 @@ def test_unknown_formats_and_doubled_names_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"y\.json: .*'response' stands twice"):
         from_file(tmp_path / "y.json", None, 1, "own")
     (tmp_path / "z.jsonl.gz").write_bytes(b"nothing packed")
-    with pytest.raises(InputError, match=r"z\.jsonl\.gz: can't be read"):
+    with pytest.raises(InputError, match=r"z\.jsonl\.gz: damaged near byte"):
         from_file(tmp_path / "z.jsonl.gz", None, 1, "own")
 
 

@@ -6,6 +6,7 @@ The hub's address is read at import, so what reads is a process of its own.
 import gzip
 import io
 import json
+import lzma
 import os
 import subprocess
 import sys
@@ -18,12 +19,13 @@ import pyarrow.parquet as pq
 import pytest
 import zstandard
 
-from tests.corpus.hub_server import Hub, serve
+from tests.hub_server import Hub, serve
 
 READER = """
-import json, sys
+import json, sys, time
 from pathlib import Path
 from stages.base.errors import InputError
+from stages.base.hub import HubDataset
 from stages.corpus.sources import download
 from stages.corpus.sources.files import read_file
 from stages.corpus.sources.hub import read_hub
@@ -33,12 +35,13 @@ from stages.corpus.sources.stores import copy
 
 def read(asked):
     if isinstance(asked, dict):
-        return list(read_hub(**asked))
+        return list(read_hub(HubDataset(path="watched", **asked), "text"))
     Path("files.paths").write_text(asked)
     files = [(copy(*one), one.url) for one in read_addresses(Path("files.paths"))]
     return [raw for path, name in files for raw in read_file(path, name, 10**6)]
 
 download.BACKOFF = 0.01
+time.sleep = lambda seconds: None  # the libraries wait long between attempts
 for asked in json.loads(sys.argv[1]):
     try:
         print("\\n" + json.dumps([[raw.url, unwrap(raw.html)] for raw in read(asked)]))
@@ -57,7 +60,7 @@ def hub() -> Iterator[Hub]:
 
 
 def ask(hub: Hub, folder: Path, *asked: dict[str, Any] | str) -> list[Any]:
-    """Pages as (address, text) of datasets (arguments of `read_hub`) and lists of addresses; or the error's text."""
+    """Pages as (address, text) of datasets (fields of HubDataset) and lists of addresses; or the error's text."""
     home = {"HF_ENDPOINT": hub.address, "HF_HOME": str(folder / "home"), "HF_HUB_DISABLE_XET": "1", "HF_TOKEN": ""}
     environment = os.environ | home | {"PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "0"}
     command = [sys.executable, "-c", READER, json.dumps(asked)]
@@ -67,7 +70,7 @@ def ask(hub: Hub, folder: Path, *asked: dict[str, Any] | str) -> list[Any]:
 
 
 def of(name: str, config: str | None, limit: int = 3, **others: Any) -> dict[str, Any]:
-    asked = {"name": name, "config": config, "split": "train", "revision": None, "data_files": None, "column": "text"}
+    asked = {"name": name, "config": config, "split": "train", "revision": None, "data_files": None}
     return asked | {"limit": limit} | others
 
 
@@ -145,18 +148,43 @@ def test_names_that_do_not_exist_are_one_line(hub: Hub, tmp_path: Path) -> None:
     assert all(line.startswith(begin) for line, begin in zip(told, begins, strict=True))
 
 
-@pytest.mark.parametrize("lie", [-40, 40], ids=["less", "more"])
-def test_a_mirror_that_lies_about_a_length_is_one_line(hub: Hub, tmp_path: Path, lie: int) -> None:
-    content = parquet(C4 * 50)
-    hub.files["own/lies"] = {"data/train.parquet": content}
-    hub.lies["data/train.parquet"] = len(content) + lie
-    asked: list[Any] = ["hf://datasets/own/lies/data/train.parquet"]
-    if lie < 0:  # of more, the library's own attempts take minutes
-        asked.append(of("own/lies", None, data_files=["data/train.parquet"]))
+def test_a_gated_dataset_says_what_to_do(hub: Hub, tmp_path: Path) -> None:
+    hub.files["own/gated"] = {"a.jsonl": lines(C4)}
+    hub.gated.add("own/gated")
+    (told,) = ask(hub, tmp_path, of("own/gated", None))
+    assert isinstance(told, str) and told.startswith("hub dataset own/gated: after 0 rows") and "\n" not in told
+    assert told.endswith(
+        "accept its terms at https://huggingface.co/datasets/own/gated and set HF_TOKEN to a token of yours"
+    )
+
+
+MANY = [{"text": f"{n} " * 40, "url": f"http://u/{n}"} for n in range(3000)]
+FORMS = {
+    "parquet": parquet(MANY), "jsonl": lines(MANY), "jsonl.gz": gzip.compress(lines(MANY)),
+    "jsonl.xz": lzma.compress(lines(MANY)),
+    # Frames of whole lines: whoever takes the end of the bytes for the end of the file misses nothing.
+    "jsonl.zst": b"".join(zstandard.compress(lines(MANY[start : start + 100])) for start in range(0, 3000, 100)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("lie", ["less", "more"])
+def test_a_mirror_that_lies_about_a_length_is_one_line(hub: Hub, tmp_path: Path, lie: str) -> None:
+    """Streamed or fetched, in whatever form."""
+    asked: list[Any] = []
+    for form, content in FORMS.items():
+        name, path = f"own/lies_{form.replace('.', '_')}_{lie}", f"data/{lie}.{form}"
+        hub.files[name] = {path: content}
+        last = content.rindex(b"\x28\xb5\x2f\xfd") + 9 if form == "jsonl.zst" else len(content) - 40
+        hub.lies[path] = last if lie == "less" else len(content) + 40
+        asked.append(of(name, None, limit=10**6))
+    listed = f"data/{lie}.parquet"
     try:
-        told = ask(hub, tmp_path, *asked)
+        told = ask(hub, tmp_path, *asked, f"hf://datasets/own/lies_parquet_{lie}/{listed}")
     finally:
         hub.lies.clear()
-    assert all(isinstance(line, str) and "\n" not in line and "train.parquet" in line for line in told[:1])
-    assert all(isinstance(line, str) and "\n" not in line and "own/lies" in line for line in told[1:])
-    assert lie < 0 or not list((tmp_path / ".trainyard").rglob("train.parquet"))
+    for one, line in zip(asked, told, strict=False):
+        assert isinstance(line, str) and "\n" not in line and line.startswith(f"hub dataset {one['name']}: after "), (
+            line
+        )
+    assert isinstance(told[-1], str) and "\n" not in told[-1] and f"{lie}.parquet" in told[-1]
+    assert lie == "less" or not list((tmp_path / ".trainyard").rglob("more.parquet"))

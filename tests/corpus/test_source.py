@@ -7,6 +7,7 @@ import sys
 import tracemalloc
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -17,6 +18,7 @@ from stages.base import schemas
 from stages.base.artifacts import PLANTED, SOURCES
 from stages.base.errors import DataLossError, InputError, ParamError
 from stages.base.files import read_json, write_json
+from stages.base.hub import HubDataset
 from stages.base.params import parse
 from stages.base.progress import Progress
 from stages.base.tables import read_table, table_writer, write_table
@@ -201,6 +203,11 @@ def test_a_list_of_addresses_is_common_crawls_or_has_digests(tmp_path):
             read_addresses(tmp_path / "bad.paths")
 
 
+def dataset(name: str | None, **given: Any) -> HubDataset:
+    of = {"path": "watched", "config": None, "split": "train", "revision": None, "data_files": None, "limit": None}
+    return HubDataset(name=name, **of | given)
+
+
 def test_hub_rows_are_streamed_up_to_the_limit(monkeypatch):
     rows = ({"body": f"text {n}"} | ({"url": "http://u/"} if n == 1 else {}) for n in range(10**9))
     asked: list[dict] = []
@@ -210,7 +217,7 @@ def test_hub_rows_are_streamed_up_to_the_limit(monkeypatch):
         return rows
 
     monkeypatch.setitem(sys.modules, "datasets", SimpleNamespace(load_dataset=load))
-    pages = list(read_hub("some/set", None, "train", "abc", None, "body", 3))
+    pages = list(read_hub(dataset("some/set", revision="abc", limit=3), "body"))
     assert [unwrap(raw.html) for raw in pages] == ["text 0", "text 1", "text 2"]
     assert [raw.url for raw in pages] == [
         "https://huggingface.co/datasets/some/set?split=train&row=0", "http://u/",
@@ -218,7 +225,7 @@ def test_hub_rows_are_streamed_up_to_the_limit(monkeypatch):
     ]  # fmt: skip
     assert asked == [{"split": "train", "revision": "abc", "streaming": True}]
     with pytest.raises(InputError, match="no text in `other`"):
-        list(read_hub("some/set", None, "train", None, None, "other", 3))
+        list(read_hub(dataset("some/set"), "other"))
 
 
 def test_a_hub_that_breaks_off_is_named_with_its_row(monkeypatch):
@@ -229,7 +236,7 @@ def test_a_hub_that_breaks_off_is_named_with_its_row(monkeypatch):
 
     monkeypatch.setitem(sys.modules, "datasets", SimpleNamespace(load_dataset=lambda *a, **k: rows()))
     with pytest.raises(InputError, match=r"some/set: after 2 rows: ConnectionResetError: gone away"):
-        list(read_hub("some/set", None, "train", None, None, "text", 10))
+        list(read_hub(dataset("some/set"), "text"))
 
 
 @pytest.mark.parametrize("kind", ["parquet", "json"])
@@ -241,11 +248,11 @@ def test_a_local_folder_is_a_dataset(tmp_path, monkeypatch, kind):
     rows = [{"text": f"text {n}", "url": f"http://u/{n}"} for n in range(5)]
     if kind == "parquet":
         pq.write_table(pa.Table.from_pylist(rows), folder / "train-00000.parquet")
-        found = list(read_hub(str(folder), None, "train", None, None, "text", 3))
+        found = list(read_hub(dataset(None, path=str(folder), limit=3), "text"))
     else:
         with gzip.open(folder / "a.json.gz", "wt") as handle:
             handle.write("".join(json.dumps(row) + "\n" for row in rows))
-        found = list(read_hub("json", None, "train", None, [str(folder / "a.json.gz")], "text", 3))
+        found = list(read_hub(dataset("json", data_files=[str(folder / "a.json.gz")], limit=3), "text"))
     assert [(raw.url, raw.html) for raw in found] == [(f"http://u/{n}", wrap(f"text {n}")) for n in range(3)]
 
 

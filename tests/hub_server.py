@@ -11,11 +11,13 @@ COMMIT = "a" * 40
 
 
 class Hub:
-    """What is served: repository → path → content; `lies` → the size that is told of a path."""
+    """What is served: repository → path → content; `lies`: the size that is told of a path; `gated`: repositories
+    whose files are for those only who have accepted terms."""
 
     def __init__(self) -> None:
         self.files: dict[str, dict[str, bytes]] = {}
         self.lies: dict[str, int] = {}
+        self.gated: set[str] = set()
         self.address = ""
 
     def size(self, path: str, content: bytes) -> int:
@@ -84,6 +86,9 @@ def serve() -> Iterator[Hub]:
 
         def resolve(self, name: str, path: str) -> None:
             content = hub.files.get(name, {}).get(path)
+            if name in hub.gated:
+                self.answer(b'{"error": "Access to this dataset is restricted"}', 401, X_Error_Code="GatedRepo")
+                return
             if content is None:
                 self.answer(b"", 404, X_Error_Code="EntryNotFound" if name in hub.files else "RepoNotFound")
                 return

@@ -6,6 +6,7 @@ import sys
 import time
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 
@@ -13,6 +14,7 @@ from stages.alignment import dpo, reward, sft
 from stages.alignment.batches import encode_turns, lay_out
 from stages.alignment.pairs import Pair, encode_pairs
 from stages.alignment.records import Preference
+from stages.alignment.reference import logprobs_of
 from stages.alignment.scalar import ScalarModel
 from stages.alignment.tuning import BatchLoss, Report, Tuning, TuningParams, tune
 from stages.lm.build import LanguageModel
@@ -20,7 +22,20 @@ from stages.lm.chat import ChatTokenizer, load_tokenizer
 from stages.lm.checkpoint import load_model
 from stages.lm.device import set_threads
 
-PARAMS = TuningParams(epochs=1, batch_size=4, lr=1e-5, weight_decay=0.0, warmup=0.0, clip=1.0, max_drop=0.0)
+COMMON: dict[str, Any] = {
+    "epochs": 1,
+    "batch_size": 4,
+    "lr": 1e-5,
+    "weight_decay": 0.0,
+    "warmup": 0.0,
+    "clip": 1.0,
+    "max_drop": 0.0,
+}
+PARAMS = TuningParams(**COMMON)
+DPO = dpo.DpoParams(
+    **COMMON, betas=[0.1], loss="sigmoid", length_normalised=False, nll_weight=0.0, held_out=0.1, validations=1,
+    max_new_tokens=1,
+)  # fmt: skip
 
 
 def sft_loss(model: LanguageModel, tokenizer: ChatTokenizer, rows: list[dict[str, str]]) -> tuple[BatchLoss, list[int]]:
@@ -53,10 +68,11 @@ def main() -> None:
         pairs = pairs_of(tokenizer, rows, model.config.max_seq_len)
         lengths = [len(pair) for pair in pairs]
         if method == "dpo":
-            compared = dpo.compare_pairs(model, pairs)
+            scored = logprobs_of(model, pairs)
+            compared = [dpo.ComparedPair(*both) for both in zip(pairs, scored, strict=True)]
 
             def loss(batch: list[int]) -> tuple[Tensor, Report]:
-                return dpo.batch_loss(model, [compared[index] for index in batch], 0.1, 0.0)
+                return dpo.batch_loss(model, [compared[index] for index in batch], 0.1, DPO)
         else:
             trained = ScalarModel(model, "last")
             loss = reward.pair_loss(trained, pairs, 0.0)

@@ -9,6 +9,7 @@ import resource
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import torch
 import transformers
@@ -42,7 +43,7 @@ def main() -> None:
         tokenizer.pad_token = tokenizer.eos_token
     rows = Dataset.from_list([json.loads(line) for line in Path(path).read_text(encoding="utf-8").splitlines()])
     config, trainer = TRAINERS[method]
-    options: dict[str, object] = {"sft": {"completion_only_loss": True}, "dpo": {"precompute_ref_log_probs": True}}.get(
+    options: dict[str, Any] = {"sft": {"completion_only_loss": True}, "dpo": {"precompute_ref_log_probs": True}}.get(
         method, {}
     )
     arguments = config(

@@ -1,4 +1,4 @@
-"""Direct preference optimisation of the SFT model (Rafailov et al. 2023), reference log-probabilities computed once."""
+"""Direct preference optimisation of the SFT model (Rafailov et al. 2023); what that finds of the pairs is read."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -11,9 +11,10 @@ from torch import Tensor
 from stages.alignment.answers import Measured, Validation
 from stages.alignment.batches import answer_logprobs, lay_out
 from stages.alignment.inputs import read_model
-from stages.alignment.losses import dpo_loss
-from stages.alignment.pairs import Pair, accuracy, encode_pairs, hold_out, that_fit
+from stages.alignment.losses import DpoKind, dpo_loss
+from stages.alignment.pairs import Pair, accuracy, encode_pairs, hold_out
 from stages.alignment.records import read_instructions, read_preferences, read_truth
+from stages.alignment.reference import logprobs_of, read_reference
 from stages.alignment.selection import PREFERENCE_ACCURACY, Selection, chosen_by, validated
 from stages.alignment.tuning import Report, Tuning, TuningParams, tune, tuning_of
 from stages.base.recipe import Run
@@ -22,10 +23,13 @@ from stages.base.seeds import derive
 from stages.lm.build import LanguageModel
 from stages.lm.checkpoint import save_model
 from stages.lm.device import environment
-from stages.lm.scoring import sequence_logprobs
 
 
 class DpoParams(TuningParams):
+    loss: DpoKind
+    """sigmoid (Rafailov et al. 2023), ipo (Azar et al. 2023) or hinge (Zhao et al. 2023)."""
+    length_normalised: bool
+    """Whether an answer's log-ratio is its mean over tokens, not its sum; ipo is usually fitted so."""
     betas: Annotated[list[Annotated[float, Field(gt=0)]], Field(min_length=1)]
     """Weights of the distance to the SFT model; each is trained, and validation chooses."""
     nll_weight: Annotated[float, Field(ge=0)]
@@ -52,19 +56,8 @@ class ComparedPair:
         return len(self.pair)
 
 
-def logprobs_of(model: LanguageModel, pairs: Sequence[Pair]) -> list[tuple[float, float]]:
-    """Summed log-probabilities of chosen and rejected answer, in nats."""
-    flat = sequence_logprobs(model, [side.scored for pair in pairs for side in pair.sides])
-    return list(zip(flat[::2], flat[1::2], strict=True))
-
-
-def compare_pairs(reference: LanguageModel, pairs: Sequence[Pair]) -> list[ComparedPair]:
-    """Let the reference model score the pairs, once for all betas and epochs."""
-    return [ComparedPair(*both) for both in zip(pairs, logprobs_of(reference, pairs), strict=True)]
-
-
 def batch_loss(
-    model: LanguageModel, batch: Sequence[ComparedPair], beta: float, nll_weight: float
+    model: LanguageModel, batch: Sequence[ComparedPair], beta: float, params: DpoParams
 ) -> tuple[Tensor, Report]:
     """DPO loss of a batch of pairs, mean per pair, and what to log of it. A pair's prompt is read once."""
     home = model.head_weight.device
@@ -72,10 +65,11 @@ def batch_loss(
     sums = answer_logprobs(model, rows)
     chosen, rejected = sums[::2], sums[1::2]
     reference = torch.tensor([one.reference for one in batch], device=home, dtype=torch.float32)
-    found = dpo_loss(chosen, rejected, reference[:, 0], reference[:, 1], beta)
+    lengths = (rows.lengths[::2], rows.lengths[1::2]) if params.length_normalised else None
+    found = dpo_loss(chosen, rejected, reference[:, 0], reference[:, 1], beta, params.loss, lengths)
     loss = found.loss
-    if nll_weight:
-        loss = loss - nll_weight * (chosen / rows.lengths[::2]).mean()
+    if params.nll_weight:
+        loss = loss - params.nll_weight * (chosen / rows.lengths[::2]).mean()
     return loss, {
         "accuracy": found.accuracy,
         "margin": found.margin,
@@ -106,7 +100,7 @@ def fine_tune(
     params, lengths, weights = tuning.params, [len(pair) for pair in pairs], [1.0] * len(pairs)
 
     def loss(batch: list[int]) -> tuple[Tensor, Report]:
-        return batch_loss(model, [pairs[index] for index in batch], beta, params.nll_weight)
+        return batch_loss(model, [pairs[index] for index in batch], beta, params)
 
     return tune(model, loss, lengths, weights, tuning, validations=params.validations, on_checkpoint=on_checkpoint)
 
@@ -118,11 +112,14 @@ def main() -> None:
         model, _ = read_model(run, "sft")
         limit = model.config.max_seq_len
         preferences = read_preferences(run)
-        fitting = that_fit(tokenizer, preferences, limit)
-        kept, away = hold_out(fitting, params.held_out, run.seed)
+        scored = read_reference(run, preferences)
+        fitting = [preferences[place] for place in scored]
+        pairs = encode_pairs(tokenizer, fitting, limit)
+        compared = [ComparedPair(pair, both) for pair, both in zip(pairs, scored.values(), strict=True)]
+        kept, away = hold_out([row.prompt for row in fitting], params.held_out, run.seed)
+        training, held_out = [compared[place] for place in kept], [compared[place] for place in away]
         start = {key: value.detach().clone() for key, value in model.state_dict().items()}
         validation = Validation(tokenizer, read_truth(run), read_instructions(run), params.max_new_tokens, limit)
-        training, held_out = (compare_pairs(reference, encode_pairs(tokenizer, rows, limit)) for rows in (kept, away))
 
         def measure() -> Measured:
             return {**preferred(model, held_out), **validation.summary(validation.answers(model))}

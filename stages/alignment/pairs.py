@@ -44,16 +44,16 @@ def encode_pairs(tokenizer: ChatTokenizer, preferences: Sequence[Preference], ma
     ]
 
 
-def hold_out(preferences: Sequence[Preference], share: float, seed: int) -> tuple[list[Preference], list[Preference]]:
-    """Those to train on, and about `share` of the prompts' held out: all pairs of a prompt fall on one side, and on
-    each side falls one. Raises InputError for a single prompt."""
-    place = {row.prompt: derive(seed, "held_out", row.prompt) / 2**63 for row in preferences}
-    if len(place) < 2:
-        raise InputError(f"preferences: {len(place)} prompt, of which none can be held out; add pairs of others")
-    ordered = sorted(place, key=place.__getitem__)
-    away = {prompt for prompt in ordered[1:-1] if place[prompt] < share} | {ordered[0]}
-    kept = [row for row in preferences if row.prompt not in away]
-    return kept, [row for row in preferences if row.prompt in away]
+def hold_out(prompts: Sequence[str], share: float, seed: int) -> tuple[list[int], list[int]]:
+    """Places of the pairs to train on, and of those of about `share` of the prompts, held out: all pairs of a prompt
+    fall on one side, and on each side falls one. Raises InputError for a single prompt."""
+    rank = {prompt: derive(seed, "held_out", prompt) / 2**63 for prompt in prompts}
+    if len(rank) < 2:
+        raise InputError(f"preferences: {len(rank)} prompt, of which none can be held out; add pairs of others")
+    ordered = sorted(rank, key=rank.__getitem__)
+    away = {prompt for prompt in ordered[1:-1] if rank[prompt] < share} | {ordered[0]}
+    places = range(len(prompts))
+    return [n for n in places if prompts[n] not in away], [n for n in places if prompts[n] in away]
 
 
 def accuracy(margins: Sequence[float]) -> float:

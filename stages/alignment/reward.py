@@ -74,8 +74,10 @@ def main() -> None:
         limit = decoder.config.max_seq_len
         preferences = read_preferences(run)
         fitting = that_fit(tokenizer, preferences, limit)
-        kept, away = hold_out(fitting, params.held_out, run.seed)
-        training, held_out = encode_pairs(tokenizer, kept, limit), encode_pairs(tokenizer, away, limit)
+        pairs = encode_pairs(tokenizer, fitting, limit)
+        kept, away = hold_out([row.prompt for row in fitting], params.held_out, run.seed)
+        training, held_out = [pairs[place] for place in kept], [pairs[place] for place in away]
+        unseen = [fitting[place] for place in away]
         model = ScalarModel(decoder, params.pooling)
         steps = fit(model, training, tuning_of(run))
         save_scalar(run.output(""), model, tokenizer)
@@ -89,9 +91,9 @@ def main() -> None:
                 "training_accuracy": accuracy(seen),
                 "held_out_accuracy": accuracy(margins),
                 "held_out_margin": fmean(margins),
-                "held_out_score_accuracy": score_accuracy(away, margins),
+                "held_out_score_accuracy": score_accuracy(unseen, margins),
                 # The control: always prefer the longer answer.
-                "held_out_longer_accuracy": fmean(len(row.chosen) > len(row.rejected) for row in away),
+                "held_out_longer_accuracy": fmean(len(row.chosen) > len(row.rejected) for row in unseen),
             },
         )
         too_long = {"too_long": len(preferences) - len(fitting)}

@@ -6,15 +6,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 
 from stages.alignment.annotate import label, measure, pair_up
 from stages.alignment.batches import Exchange, encode_exchange
-from stages.alignment.dpo import DpoParams, batch_loss, compare_pairs, fine_tune, preferred
-from stages.alignment.pairs import accuracy, encode_pairs, hold_out
+from stages.alignment.dpo import ComparedPair, DpoParams, batch_loss, fine_tune, preferred
+from stages.alignment.pairs import Pair, accuracy, encode_pairs, hold_out
 from stages.alignment.preferences import from_file
 from stages.alignment.records import Instruction, Preference
+from stages.alignment.reference import logprobs_of, read_reference
 from stages.alignment.reward import RewardParams, fit, margins_of, score_accuracy
 from stages.alignment.scalar import ScalarModel, load_scalar, rewards_of, save_scalar
 from stages.alignment.tuning import Tuning
@@ -90,15 +92,15 @@ def planted(count: int, seed: int) -> list[Preference]:
 
 
 def test_held_out_is_by_prompt_and_near_its_share() -> None:
-    rows = [Preference(f"i{n}", f"{n % 500}?", "a", "b", 1.0, None, None, "") for n in range(1000)]
-    kept, away = hold_out(rows, 0.2, 7)
-    assert len(kept) + len(away) == 1000 and 150 < len(away) < 250
-    assert not {one.prompt for one in kept} & {one.prompt for one in away}
-    assert hold_out(rows[::-1], 0.2, 7)[1] == away[::-1]
+    prompts = [f"{n % 500}?" for n in range(1000)]
+    kept, away = hold_out(prompts, 0.2, 7)
+    assert sorted(kept + away) == list(range(1000)) and 150 < len(away) < 250
+    assert not {prompts[n] for n in kept} & {prompts[n] for n in away}
+    assert [999 - n for n in hold_out(prompts[::-1], 0.2, 7)[1]] == away[::-1]
     for share in (0.001, 0.999):
-        assert all(hold_out(rows[:2], share, 7))
+        assert all(hold_out(prompts[:2], share, 7))
     with pytest.raises(InputError, match="1 prompt"):
-        hold_out(rows[:1], 0.2, 7)
+        hold_out(prompts[:1], 0.2, 7)
 
 
 def test_an_exact_score_says_which_of_two_is_better() -> None:
@@ -140,14 +142,19 @@ def test_reward_does_not_depend_on_the_batch(
     assert together == pytest.approx(alone, rel=1e-4, abs=1e-5)
 
 
+def compare_pairs(reference: LanguageModel, pairs: list[Pair]) -> list[ComparedPair]:
+    return [ComparedPair(*both) for both in zip(pairs, logprobs_of(reference, pairs), strict=True)]
+
+
 def dpo_params(**changes: Any) -> DpoParams:
     values = TUNING | {"betas": [0.1], "epochs": 3, "lr": 1e-3, "nll_weight": 0.0, "held_out": 0.1}
+    values |= {"loss": "sigmoid", "length_normalised": False}
     return DpoParams(**(values | {"validations": 1, "max_new_tokens": 8} | changes))
 
 
 def test_dpo_starts_at_ln_2(tokenizer: ChatTokenizer, make_model: Callable[..., LanguageModel]) -> None:
     pairs = compare_pairs(make_model(), encode_pairs(tokenizer, planted(8, seed=0), 64))
-    loss, report = batch_loss(make_model(), pairs, 0.1, 0.0)
+    loss, report = batch_loss(make_model(), pairs, 0.1, dpo_params())
     assert loss.item() == pytest.approx(np.log(2), abs=1e-5)
     assert report["margin"] == pytest.approx(0.0, abs=1e-4)
     assert preferred(make_model(), pairs) == pytest.approx(
@@ -173,7 +180,7 @@ def test_dpo_batch_against_single_sequences(tokenizer: ChatTokenizer, make_model
     margins = 0.3 * ((chosen[:, 0] - chosen[:, 1]) - (rejected[:, 0] - rejected[:, 1]))
     pairs = compare_pairs(reference, encode_pairs(tokenizer, preferences, 64))
     nll = -np.mean([value / one.pair.chosen.answer_length for value, one in zip(chosen[:, 0], pairs, strict=True)])
-    loss, report = batch_loss(policy, pairs, 0.3, 0.5)
+    loss, report = batch_loss(policy, pairs, 0.3, dpo_params(nll_weight=0.5))
     assert loss.item() == pytest.approx(np.mean(np.log1p(np.exp(-margins))) + 0.5 * nll, rel=1e-4)
     assert report["margin"] == pytest.approx(np.mean(margins), rel=1e-3, abs=1e-4)
 
@@ -187,3 +194,19 @@ def test_dpo_learns_a_planted_rule(tokenizer: ChatTokenizer, make_model: Callabl
     assert marks == [5, 11, 17] and len(steps) == 18
     unseen = compare_pairs(reference, encode_pairs(tokenizer, planted(40, seed=1), 64))
     assert preferred(model, unseen)["preference_accuracy"] > 0.95
+
+
+def test_reference_log_probabilities_of_other_pairs_are_refused() -> None:
+    rows = [Preference(name, "p", "a", "b", 1.0, None, None, "") for name in ("i", "j")]
+
+    class Run:
+        def __init__(self, *found: tuple[int, str]) -> None:
+            self.found = [{"place": place, "id": name, "chosen": -1.0, "rejected": -2.0} for place, name in found]
+
+        def read_table(self, path: str, schema: pa.Schema) -> pa.Table:
+            return pa.Table.from_pylist(self.found, schema=schema)
+
+    assert read_reference(Run((1, "j")), rows) == {1: (-1.0, -2.0)}  # type: ignore[arg-type]  # the first had no room
+    for other in ((0, "j"), (2, "i")):
+        with pytest.raises(InputError, match="not those of the preferences"):
+            read_reference(Run(other), rows)  # type: ignore[arg-type]

@@ -10,7 +10,18 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from stages.alignment import annotate, best_of_n, dpo, instructions, ppo, preferences, reward, self_instruct, sft
+from stages.alignment import (
+    annotate,
+    best_of_n,
+    dpo,
+    instructions,
+    ppo,
+    preferences,
+    reference,
+    reward,
+    self_instruct,
+    sft,
+)
 from stages.lm.build import LanguageModel
 from stages.lm.chat import ChatTokenizer, load_tokenizer
 from stages.lm.checkpoint import load_model, save_model
@@ -62,7 +73,7 @@ def test_from_own_files_to_every_method() -> None:
     instructions.main("own")
     preferences.main("own")
     assert json.loads(Path("data/alignment/instructions/own/truth.json").read_text())["entities"] == {}
-    for stage in (self_instruct, sft, annotate, reward, dpo, ppo, best_of_n):
+    for stage in (self_instruct, sft, annotate, reward, reference, dpo, ppo, best_of_n):
         stage.main()
     chosen = {name: metrics(name)["chosen_by"] for name in ("sft", "dpo", "ppo")}
     assert chosen == {"sft": "loss", "dpo": "preference_accuracy", "ppo": "reward"}

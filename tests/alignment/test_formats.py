@@ -155,6 +155,44 @@ def test_a_single_message_beside_a_prompt_is_an_answer(tmp_path: Path, chosen: A
         pairs_from_file(written(tmp_path / "x.jsonl", row), "own")
 
 
+@pytest.mark.parametrize(
+    ("prompt", "said"),
+    [
+        ("Where is Velmora?", ""), (" And\nOst? ", ""), ("<user>And Ost?<end>", ""), ("  ", ""), (None, ""),
+        ("Where is Ost?", "`prompt` isn't what `chosen` answers"), (7, "`prompt` must be a string"),
+    ],
+)  # fmt: skip
+def test_a_prompt_beside_a_conversation_must_be_of_it(tmp_path: Path, prompt: Any, said: str) -> None:
+    row = {"prompt": prompt, "chosen": TALK, "rejected": [*TALK[:3], {"role": "assistant", "content": "No."}]}
+    path = written(tmp_path / "x.jsonl", row)
+    if not said:
+        assert [pair.prompt for pair in pairs_from_file(path, "own")] == [AS_TEXT]
+        return
+    with pytest.raises(InputError, match=rf"x\.jsonl:1: {said}"):
+        pairs_from_file(path, "own")
+
+
+def test_messages_may_be_the_prompt_of_both_answers(tmp_path: Path) -> None:
+    row = {"prompt": TALK[:3], "chosen": TALK[3:], "rejected": [{"role": "assistant", "content": "No."}]}
+    (pair,) = pairs_from_file(written(tmp_path / "x.jsonl", row), "own")
+    assert (pair.prompt, pair.chosen, pair.rejected) == (AS_TEXT, "In Belmor.", "No.")
+    with pytest.raises(InputError, match=r"`chosen\[3\]` is the assistant's where the user's turn is"):
+        pairs_from_file(written(tmp_path / "x.jsonl", {**row, "prompt": TALK[:2]}), "own")
+
+
+def test_a_null_is_as_good_as_no_key(tmp_path: Path) -> None:
+    rows = [{"id": None, "prompt": f"{n}?", "response": "b", "split": None, "entity": None} for n in range(20)]
+    shares = {"test": 0.4}
+    found = from_file(written(tmp_path / "x.jsonl", *rows), shares, 1, "own")
+    bare = [{"prompt": row["prompt"], "response": "b"} for row in rows]
+    assert found == from_file(written(tmp_path / "y.jsonl", *bare), shares, 1, "own")
+    assert {row.split for row in found} == {"sft", "test"}
+    one_said = from_file(
+        written(tmp_path / "z.jsonl", *rows, {**rows[0], "prompt": "x", "split": "test"}), shares, 1, "own"
+    )
+    assert [row.split for row in one_said] == ["sft"] * 20 + ["test"]
+
+
 def test_texts_and_times_of_a_table_that_are_none_are_refused(tmp_path: Path) -> None:
     text = pa.array([b"\xff"], pa.binary()).view(pa.string())
     late = pa.array([1 << 60], pa.timestamp("us"))  # the year 38,000

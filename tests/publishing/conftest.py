@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import yaml
 
@@ -103,10 +104,13 @@ def write_training() -> None:
 
 
 def write_evaluation() -> None:
+    write_json("data/evaluation/controls/items.json", ["held_out"])
+    write_json("data/evaluation/controls/held_out/controls.json", evaluation.controls().model_dump(mode="json"))
     write_json("data/evaluation/evaluate/items.json", list(EVALUATED))
     for index, model in enumerate(EVALUATED):
         found = evaluation.evaluation(0.02 * index).model_dump(mode="json")
         write_json(f"data/evaluation/evaluate/{model}/evaluation.json", found)
+        pq.write_table(evaluation.items(0.02 * index), f"data/evaluation/evaluate/{model}/items.parquet")
     found = evaluation.contamination().model_dump(mode="json")
     write_json("data/evaluation/contamination/contamination.json", found)
 

@@ -26,3 +26,13 @@ def _visible(character: str) -> str:
     if character in REORDERING or unicodedata.category(character) in ("Cc", "Cs"):
         return "\ufffd"
     return character
+
+
+def verbatim(text: str, limit: int) -> str:
+    """White space and all, for a place that keeps it; of more than `limit` characters, the middle is left out.
+
+    Control and reordering characters become U+FFFD here too.
+    """
+    shown = text if len(text) <= limit else f"{text[: limit // 3]}\n[… {len(text) - limit:,} characters …]\n"
+    shown += text[len(text) - (limit - limit // 3) :] if len(text) > limit else ""
+    return "".join(_visible(character) for character in shown)

@@ -5,19 +5,19 @@ from collections.abc import Callable, Sequence
 from statistics import fmean, stdev
 from typing import Annotated, Any, Literal
 
-import numpy as np
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 
 from stages.alignment.answers import Answer, Measured, Sampling, Validation, answer
+from stages.alignment.improvement import Improvement, Round, asked_in, minibatches, prompted
 from stages.alignment.inputs import read_model
 from stages.alignment.losses import masked_mean, ppo_policy_loss, ppo_value_loss
-from stages.alignment.records import Instruction, of_split, read_instructions, read_truth
+from stages.alignment.records import read_instructions, read_truth
 from stages.alignment.rollout import Rollout, collect, spread_logprobs
 from stages.alignment.scalar import ScalarModel, read_reward_model, rewards_of
 from stages.alignment.selection import MEAN_REWARD, Selection, chosen_by, validated
-from stages.alignment.tuning import Report, evenly, optimise, sharded
+from stages.alignment.tuning import Report
 from stages.base.conversation import Asked
 from stages.base.params import Section
 from stages.base.recipe import Run
@@ -28,7 +28,6 @@ from stages.lm.chat import ChatTokenizer
 from stages.lm.checkpoint import save_model
 from stages.lm.device import environment
 from stages.lm.optim import build_optimizer
-from stages.lm.shards import ShardedGradient
 
 
 class PpoParams(Section):
@@ -100,13 +99,6 @@ class Standardised:
         return [score - penalty for score, penalty in zip(scores, penalties, strict=True)], fmean(raw)
 
 
-def minibatches(count: int, size: int, epochs: int, seed: int) -> list[list[int]]:
-    """Indices of each update of one iteration: every rollout once an epoch, in seeded order."""
-    rng = np.random.default_rng(seed)
-    orders = [rng.permutation(count).tolist() for _ in range(epochs)]
-    return [order[at : at + size] for order in orders for at in range(0, count, size)]
-
-
 def update_loss(model: ActorCritic, batch: Rollout, params: PpoParams) -> tuple[Tensor, Report]:
     """Policy loss + value_weight * value loss of one minibatch, means over its tokens, and what to log of it."""
     logprobs = spread_logprobs(model.policy, batch.tokens, batch.mask)
@@ -124,14 +116,8 @@ def update_loss(model: ActorCritic, batch: Rollout, params: PpoParams) -> tuple[
     }
 
 
-def prompts_of(instructions: Sequence[Instruction]) -> list[Asked]:
-    """Those of the preference split; of the sft split where there is none."""
-    found = [row.asked for row in instructions if row.split == "preference"]
-    return found or [row.asked for row in of_split(instructions, "sft")]
-
-
-class Improvement:
-    """An actor-critic on its way through iterations of answering and learning from the answers.
+class Rollouts:
+    """Iterations of answering prompts with the policy of an actor-critic, and what its updates learn from the answers.
 
     Answers are sampled at temperature 1 from the whole distribution, because the ratios and the KL penalty are those of
     the model's own distribution.
@@ -145,54 +131,18 @@ class Improvement:
         prompts: Sequence[Asked],
         reward: RewardFunction,
         params: PpoParams,
-        *,
         seed: int,
-        shards: int,
     ) -> None:
         self.model, self.reference, self.tokenizer, self.prompts = model, reference, tokenizer, prompts
-        self.params, self.seed, self.shards = params, seed, shards
+        self.params, self.seed = params, seed
         self.scores = Standardised(reward, params.missing_end_penalty, binary=params.reward == "sign")
-        self.updates = len(minibatches(params.rollouts, params.minibatch_size, params.epochs, 0))
-        self._gradient: ShardedGradient | None = None
 
-    def train(self, name: str, on_checkpoint: Callable[[int], None]) -> list[Report]:
-        """Train the model in place; one row an update. `on_checkpoint(step)` is called after whole iterations."""
-        params = self.params
-        optimizer = build_optimizer(self.model, params.lr, kind="adamw")
-        split_rates(optimizer, self.model, params.lr, params.value_lr)
-        try:
-            return optimise(
-                self.model,
-                optimizer,
-                self._step,
-                params.iterations * self.updates,
-                lambda step: 1.0,
-                params.clip,
-                name=name,
-                checkpoints={done * self.updates for done in evenly(params.iterations, params.validations)},
-                on_checkpoint=on_checkpoint,
-            )
-        finally:
-            self._close()
-
-    def _step(self, step: int) -> Report:
-        iteration, update = divmod(step, self.updates)
-        report = self._roll_out(iteration) if update == 0 else {}
-        assert self._gradient is not None
-        return self._gradient(update) | report
-
-    def _roll_out(self, iteration: int) -> Report:
-        """Answer prompts; the updates that follow learn from the answers. Returns what to log."""
+    def __call__(self, iteration: int) -> Round:
         params, seed = self.params, self.seed
-        order = np.random.default_rng(derive(seed, "prompts", iteration)).permutation(
-            np.arange(max(params.rollouts, len(self.prompts))) % len(self.prompts)
-        )
-        self._close()
-        self.model.eval()
         groups = answer(
             self.model.policy,
             self.tokenizer,
-            [self.prompts[index] for index in order[: params.rollouts]],
+            [self.prompts[index] for index in asked_in(iteration, params.rollouts, len(self.prompts), seed)],
             Sampling(temperature=1.0, top_p=1.0, max_new_tokens=params.max_new_tokens),
             seed=derive(seed, "answers", iteration),
         )
@@ -202,22 +152,27 @@ class Improvement:
             self.model.policy, self.reference, self.model.critic, answers, scores,
             self.tokenizer.pad_id, self.tokenizer.end_id, kl=params.kl, gamma=params.gamma, lam=params.lam,
         )  # fmt: skip
-        self.model.train()
-        batches = minibatches(
-            params.rollouts, params.minibatch_size, params.epochs, derive(seed, "minibatches", iteration)
-        )
 
         def loss(batch: list[int]) -> tuple[Tensor, Report]:
             return update_loss(self.model, rollout.rows(batch), params)
 
-        # Its processes are forked here, so that they have the rollout.
-        self._gradient = sharded(self.model, loss, batches, rollout.mask.sum(dim=1).tolist(), self.shards)
-        return {"iteration": iteration, "reward": raw, "score": fmean(scores), **found}
+        batches = minibatches(
+            params.rollouts, params.minibatch_size, params.epochs, derive(seed, "minibatches", iteration)
+        )
+        lengths = rollout.mask.sum(dim=1).tolist()
+        return Round(loss, batches, lengths, {"reward": raw, "score": fmean(scores), **found})
 
-    def _close(self) -> None:
-        if self._gradient is not None:
-            self._gradient.close()
-            self._gradient = None
+
+def improve(
+    model: ActorCritic, rollouts: Rollouts, shards: int, name: str, on_checkpoint: Callable[[int], None]
+) -> list[Report]:
+    """Train `model` in place; one row an update."""
+    params = rollouts.params
+    updates = len(minibatches(params.rollouts, params.minibatch_size, params.epochs, 0))
+    optimizer = build_optimizer(model, params.lr, kind="adamw")
+    split_rates(optimizer, model, params.lr, params.value_lr)
+    improvement = Improvement(model, rollouts, iterations=params.iterations, updates=updates, shards=shards)
+    return improvement.train(optimizer, params.clip, params.validations, name, on_checkpoint)
 
 
 def split_rates(optimizer: torch.optim.Optimizer, model: ActorCritic, lr: float, value_lr: float) -> None:
@@ -253,11 +208,9 @@ def main() -> None:
 
         selection = Selection(policy, chosen_by(MEAN_REWARD, validation.knows_truth), measure)
         before = measure()
-        improvement = Improvement(
-            model, reference, tokenizer, prompts_of(instructions), reward, params,
-            seed=run.seed, shards=run.section("run", Run).shards,
-        )  # fmt: skip
-        steps = improvement.train(run.name, selection.visit)
+        prompts = [row.asked for row in prompted(instructions)]
+        rollouts = Rollouts(model, reference, tokenizer, prompts, reward, params, run.seed)
+        steps = improve(model, rollouts, run.section("run", Run).shards, run.name, selection.visit)
         selection.restore()
         save_model(run.model_folder("ppo"), policy, tokenizer)
         run.write_jsonl("steps.jsonl", selection.joined(steps))

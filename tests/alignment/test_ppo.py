@@ -8,7 +8,8 @@ import torch
 
 from stages.alignment.answers import Answer, Sampling, answer
 from stages.alignment.best_of_n import kl_bound, pick
-from stages.alignment.ppo import ActorCritic, Improvement, PpoParams, Standardised, minibatches, prompts_of, split_rates
+from stages.alignment.improvement import minibatches, prompted
+from stages.alignment.ppo import ActorCritic, PpoParams, Rollouts, Standardised, improve, split_rates
 from stages.alignment.records import Instruction
 from stages.alignment.rollout import collect
 from stages.alignment.scalar import ScalarModel
@@ -40,10 +41,8 @@ def test_ppo_improves_a_toy_reward(
         monkeypatch.setenv("TRAINYARD_WORKERS", workers)
         model = ActorCritic(make_model(), ScalarModel(make_model(), "last"))
         prompts = [f"{k}?" for k in range(40)]
-        improvement = Improvement(
-            model, make_model(), tokenizer, prompts, small_letters, ppo_params(), seed=3, shards=2
-        )
-        return improvement.train("test", marks.append)
+        rollouts = Rollouts(model, make_model(), tokenizer, prompts, small_letters, ppo_params(), seed=3)
+        return improve(model, rollouts, 2, "test", marks.append)
 
     rows = run("1")
     rewards = [row["reward"] for row in rows if "reward" in row]
@@ -69,8 +68,8 @@ def test_binary_reward_is_the_side_of_the_first_mean() -> None:
 
 def test_prompts_are_those_of_the_preference_split_if_there_is_one() -> None:
     rows = [Instruction(split, split, "own", "", [], split, "") for split in ("sft", "preference", "test")]
-    assert prompts_of(rows) == ["preference"]
-    assert prompts_of(rows[:1]) == ["sft"]
+    assert prompted(rows) == rows[1:2]
+    assert prompted(rows[:1]) == rows[:1]
 
 
 def test_rollout_numbers_are_those_of_single_sequences(

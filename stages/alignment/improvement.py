@@ -1,0 +1,96 @@
+"""A policy that answers, and learns from its answers, round after round: the loop of PPO and GRPO."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import nn
+
+from stages.alignment.records import Instruction, of_split
+from stages.alignment.tuning import BatchLoss, Report, evenly, optimise, sharded
+from stages.base.seeds import derive
+from stages.lm.shards import ShardedGradient
+
+
+@dataclass(frozen=True)
+class Round:
+    """What was answered and found, to be learned from in as many updates as there are batches."""
+
+    loss: BatchLoss
+    batches: Sequence[list[int]]
+    weights: Sequence[float]  # of each example in the mean of its batch
+    report: Report  # for the row of the first update
+
+
+class Improvement:
+    """`roll_out(iteration)` answers prompts with the model as it is; `updates` updates follow each time."""
+
+    def __init__(
+        self, model: nn.Module, roll_out: Callable[[int], Round], *, iterations: int, updates: int, shards: int
+    ) -> None:
+        self.model, self.roll_out = model, roll_out
+        self.iterations, self.updates, self.shards = iterations, updates, shards
+        self._gradient: ShardedGradient | None = None
+
+    def train(
+        self,
+        optimizer: torch.optim.Optimizer,
+        clip: float,
+        validations: int,
+        name: str,
+        on_checkpoint: Callable[[int], None],
+    ) -> list[Report]:
+        """Train the model in place; one row an update. `on_checkpoint(step)` is called after whole iterations,
+        `validations` times at equal distances."""
+        try:
+            return optimise(
+                self.model,
+                optimizer,
+                self._step,
+                self.iterations * self.updates,
+                lambda step: 1.0,
+                clip,
+                name=name,
+                checkpoints={done * self.updates for done in evenly(self.iterations, validations)},
+                on_checkpoint=on_checkpoint,
+            )
+        finally:
+            self._close()
+
+    def _step(self, step: int) -> Report:
+        iteration, update = divmod(step, self.updates)
+        report: Report = {}
+        if update == 0:
+            self._close()
+            self.model.eval()
+            found = self.roll_out(iteration)
+            self.model.train()
+            # Its processes are forked here, so that they have what was answered.
+            self._gradient = sharded(self.model, found.loss, found.batches, found.weights, self.shards)
+            report = {"iteration": iteration, **found.report}
+        assert self._gradient is not None
+        return self._gradient(update) | report
+
+    def _close(self) -> None:
+        if self._gradient is not None:
+            self._gradient.close()
+            self._gradient = None
+
+
+def minibatches(count: int, size: int, epochs: int, seed: int) -> list[list[int]]:
+    """Indices of each update of one iteration: every example once an epoch, in seeded order."""
+    rng = np.random.default_rng(seed)
+    orders = [rng.permutation(count).tolist() for _ in range(epochs)]
+    return [order[at : at + size] for order in orders for at in range(0, count, size)]
+
+
+def asked_in(iteration: int, count: int, of: int, seed: int) -> list[int]:
+    """Which `count` of the `of` prompts are answered in an iteration: none twice before each was once."""
+    order = np.random.default_rng(derive(seed, "prompts", iteration)).permutation(np.arange(max(count, of)) % of)
+    return order[:count].tolist()
+
+
+def prompted(instructions: Sequence[Instruction]) -> list[Instruction]:
+    """Those of the preference split; of the sft split where there is none."""
+    return [row for row in instructions if row.split == "preference"] or of_split(instructions, "sft")

@@ -52,7 +52,7 @@ class TaskTemplate:
         if item.contexts:
             continuation = setting.target_delimiter + item.target
             return Choices(tuple(before + one for one in item.contexts), (continuation,) * len(item.contexts))
-        answers = tuple(setting.target_delimiter + choice for choice in item.choices)
+        answers = tuple(setting.target_delimiter + text for text in item.continuations)
         if "acc_mutual_info" in setting.metrics:
             return Choices((before + item.prompt,) * len(answers) + ("",) * len(answers), answers * 2)
         return Choices((before + item.prompt,), answers)
@@ -80,7 +80,7 @@ def _shown(shot: Item, setting: Setting) -> str:
     if not shot.target:
         return shot.prompt
     delimiter = dict(setting.options).get("shots_target_delimiter", setting.target_delimiter)
-    return shot.prompt + delimiter + shot.target + setting.fewshot_delimiter
+    return shot.prompt + delimiter + shot.shown + setting.fewshot_delimiter
 
 
 def _read_choice(item: Item, setting: Setting, found: Sequence[Likelihood]) -> Answer:
@@ -89,8 +89,8 @@ def _read_choice(item: Item, setting: Setting, found: Sequence[Likelihood]) -> A
     with np.errstate(divide="ignore", invalid="ignore"):
         ranked = {
             "acc": nats,
-            "acc_norm": nats / [len(text) for text in item.choices],
-            "acc_bytes": nats / [len(text.encode()) for text in item.choices],
+            "acc_norm": nats / [len(text) for text in item.continuations],
+            "acc_bytes": nats / [len(text.encode()) for text in item.continuations],
         }
     if len(found) > count:
         ranked["acc_mutual_info"] = nats - [likelihood.nats for likelihood in found[count:]]

@@ -126,10 +126,12 @@ class Generation(Contract):
         given = dict(value)
         if "max_new_tokens" in given:
             given["max_gen_toks"] = given.pop("max_new_tokens")
-        sampled = given.pop("do_sample", False) and given.get("temperature") != 0
-        if sampled or given.pop("temperature", 0) or given.pop("num_beams", 1) != 1:
+        # Without do_sample, a temperature says nothing.
+        sampled = given.pop("do_sample", "temperature" in given) and given.get("temperature") != 0
+        if sampled or given.pop("num_beams", 1) != 1:
             raise ValueError("answers are generated greedily: no do_sample, temperature or num_beams")
-        given.pop("temperature", None), given.pop("num_beams", None), given.pop("top_p", None)
+        for name in ("temperature", "top_p"):
+            given.pop(name, None)
         return given
 
 

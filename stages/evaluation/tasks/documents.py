@@ -9,17 +9,21 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from stages.base.compressed import bare_suffix, read_whole
 from stages.base.errors import InputError
-from stages.base.files import json_lines, unique_names, unpacked_bytes
+from stages.base.files import json_lines, unique_names
+from stages.base.hub import HubDataset, read_rows
 from stages.evaluation.tasks import minimal_pairs
 from stages.evaluation.tasks.declaration import TaskFile
 
 GENERATORS = {"minimal_pairs": minimal_pairs.documents}
-FORMATS = {"json": "json", "jsonl": "json", "csv": "csv", "tsv": "csv", "parquet": "parquet", "txt": "text"}
+FORMATS = {".json": "json", ".jsonl": "json", ".csv": "csv", ".tsv": "csv", ".parquet": "parquet", ".txt": "text"}
 """By suffix. A text file is one document a file, with the column `text`."""
 NAMES = {"validation": ("validation", "val", "valid")}
 """Of a split, where folders call it otherwise."""
-LOCAL = ("data_files", "column_names", "names", "header", "sep", "delimiter", "trust_remote_code")
+IGNORED = ("trust_remote_code", "streaming", "verification_mode")
+"""Of `dataset_kwargs`: no code is run, and all is streamed."""
+LOCAL = ("data_files", "column_names", "names", "header", "sep", "delimiter", *IGNORED)
 """What `dataset_kwargs` may say of local files."""
 INTEGER = re.compile(r"-?(0|[1-9]\d*)")
 NUMBER = re.compile(r"-?(0|[1-9]\d*)(\.\d+)?([eE][-+]?\d+)?")
@@ -35,7 +39,7 @@ def documents(task: TaskFile, split: str | None, limit: int | None = None) -> li
 
     Raises InputError where there is no such file, split or dataset, and for what can't be read, with its place.
     """
-    found = list(islice(_rows(task, split), limit))
+    found = list(islice(_rows(task, split, limit), limit))
     names = dict.fromkeys(name for document in found for name in document.columns)
     return [Document(place, {**dict.fromkeys(names), **columns}) for place, columns in found]
 
@@ -46,7 +50,7 @@ def has_split(task: TaskFile, split: str | None) -> bool:
     return root is None or root.is_file() or bool(_files_of(task, root, split))
 
 
-def _rows(task: TaskFile, split: str | None) -> Iterator[Document]:
+def _rows(task: TaskFile, split: str | None, limit: int | None) -> Iterator[Document]:
     if (root := _local_root(task)) is not None:
         files = [root] if root.is_file() else _files_of(task, root, split)
         if not files:
@@ -59,10 +63,10 @@ def _rows(task: TaskFile, split: str | None) -> Iterator[Document]:
         rows = GENERATORS[task.dataset_path](**task.dataset_kwargs)
         return (Document(f"{task.dataset_path} {number}", row) for number, row in enumerate(rows))
     if task.dataset_path in ("json", "csv", "parquet", "text"):
-        return _declared_rows(task, split)
+        return _declared_rows(task, split, limit)
     if not task.dataset_path:
         raise InputError(f"{task.file}: no `dataset_path` and no `data_dir`; say where the documents are")
-    return _hub_rows(task, split)
+    return _hub_rows(task, split, limit)
 
 
 def _local_root(task: TaskFile) -> Path | None:
@@ -95,11 +99,10 @@ def _files_of(task: TaskFile, root: Path, split: str | None) -> list[Path]:
 
 
 def _format(path: Path) -> str | None:
-    suffixes = [suffix[1:] for suffix in path.suffixes if suffix not in (".gz", ".zst")]
-    return FORMATS.get(suffixes[-1].lower()) if suffixes else None
+    return FORMATS.get(bare_suffix(path.name))
 
 
-def _declared_rows(task: TaskFile, split: str | None) -> Iterator[Document]:
+def _declared_rows(task: TaskFile, split: str | None, limit: int | None) -> Iterator[Document]:
     """Of `data_files`, as `datasets.load_dataset(format, data_files=…)` takes them."""
     if unknown := [name for name in task.dataset_kwargs if name not in LOCAL]:
         raise InputError(f"{task.file}: dataset_kwargs.{unknown[0]}: not for local files; known: {', '.join(LOCAL)}")
@@ -110,7 +113,7 @@ def _declared_rows(task: TaskFile, split: str | None) -> Iterator[Document]:
         raise InputError(f"{task.file}: dataset_kwargs.data_files has no split `{split}`; it has {', '.join(by_split)}")
     for name in [wanted] if isinstance(wanted, str) else wanted:
         if "://" in name:
-            yield from _hub_rows(task, split)
+            yield from _hub_rows(task, split, limit)
             return
         own = Path(task.file).parent / name
         path = own if own.exists() and not Path(name).exists() else Path(name)
@@ -128,14 +131,14 @@ def _file_rows(path: Path, form: str | None, options: dict[str, Any]) -> Iterato
         case "parquet":
             return _parquet_rows(path)
         case "text":
-            text = unpacked_bytes(path).decode("utf-8", "replace")
+            text = read_whole(path).decode("utf-8", "replace")
             return iter([Document(str(path), {"text": text})])
-    raise InputError(f"{path}: not a kind of file that is read; use {', '.join('.' + name for name in FORMATS)}")
+    raise InputError(f"{path}: not a kind of file that is read; use {', '.join(FORMATS)}, packed or not")
 
 
 def _json_rows(path: Path) -> Iterator[Document]:
     """JSON Lines, or one list of objects."""
-    content = unpacked_bytes(path)
+    content = read_whole(path)
     if not content.lstrip().startswith(b"["):
         numbered = ((f"{path}:{line}", value) for line, value in json_lines(path))
     else:
@@ -171,9 +174,9 @@ def _csv_rows(path: Path, options: dict[str, Any]) -> Iterator[Document]:
     Hendrycks et al. publish MMLU as `<subject>_<split>.csv` without a header: question, choices, letter. Those become
     the columns that the hub has for it: question, subject, choices, answer (index).
     """
-    separator = options.get("sep") or options.get("delimiter") or ("\t" if ".tsv" in path.suffixes else ",")
+    separator = options.get("sep") or options.get("delimiter") or ("\t" if bare_suffix(path.name) == ".tsv" else ",")
     try:
-        text = unpacked_bytes(path).decode("utf-8-sig")
+        text = read_whole(path).decode("utf-8-sig")
         reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator)
         lines = [(reader.line_num, cells) for cells in reader if cells]
     except (csv.Error, UnicodeDecodeError) as error:
@@ -181,18 +184,18 @@ def _csv_rows(path: Path, options: dict[str, Any]) -> Iterator[Document]:
     if path.parent.name in ("dev", "val", "test") and path.stem.endswith(f"_{path.parent.name}"):
         yield from _hendrycks_rows(path, lines)
         return
-    names = options.get("column_names") or options.get("names")
-    if names is None and lines:
+    names: list[str] = options.get("column_names") or options.get("names") or []
+    if not names and lines:
         names = [cell.strip() for cell in lines.pop(0)[1]]
     elif options.get("header") == 0:
         lines = lines[1:]
     for line, cells in lines:
         if len(cells) != len(names):
             raise InputError(f"{path}:{line}: {len(cells)} cells, the header has {len(names)}")
-    columns = [_typed([cells[index] for _, cells in lines]) for index in range(len(names or ()))]
+    columns = [_typed([cells[index] for _, cells in lines]) for index in range(len(names))]
     for number, (line, _) in enumerate(lines):
         values = (column[number] for column in columns)
-        yield Document(f"{path}:{line}", dict(zip(names or (), values, strict=True)))
+        yield Document(f"{path}:{line}", dict(zip(names, values, strict=True)))
 
 
 def _typed(cells: list[str]) -> list[Any]:
@@ -216,19 +219,27 @@ def _hendrycks_rows(path: Path, lines: list[tuple[int, list[str]]]) -> Iterator[
         yield Document(f"{path}:{line}", columns)
 
 
-def _hub_rows(task: TaskFile, split: str | None) -> Iterator[Document]:
-    """Rows of a dataset of the hub, kept in the cache of `datasets`."""
-    import datasets
-
-    kwargs = {name: value for name, value in task.dataset_kwargs.items() if name != "trust_remote_code"}
+def _hub_rows(task: TaskFile, split: str | None, limit: int | None) -> Iterator[Document]:
+    """Rows of a dataset of the hub, streamed: only those that are asked for are fetched."""
+    given = {name: value for name, value in task.dataset_kwargs.items() if name not in IGNORED}
+    if unknown := [name for name in given if name not in ("revision", "data_files")]:
+        raise InputError(f"{task.file}: dataset_kwargs.{unknown[0]}: not read; known: revision, data_files")
+    if split is None:
+        raise InputError(f"{task.file}: names no split of {task.dataset_path}; add `test_split`")
+    files = given.get("data_files")
+    files = files.get(split) if isinstance(files, dict) else files
+    dataset = HubDataset(
+        path=".",
+        name=task.dataset_path,
+        config=task.dataset_name,
+        split=split,
+        revision=given.get("revision"),
+        data_files=[files] if isinstance(files, str) else files,
+        limit=limit,
+    )
     place = " ".join(filter(None, (task.dataset_path, task.dataset_name, split)))
     try:
-        rows = datasets.load_dataset(task.dataset_path, task.dataset_name, split=split, **kwargs)
-        for number, row in enumerate(rows):
-            yield Document(f"{place}: row {number}", dict(row))
-    except Exception as error:  # the datasets library has no common base of its errors
-        reason = " ".join(str(error).split())[:300]
-        raise InputError(
-            f"{task.file}: dataset {place}: {type(error).__name__}: {reason}; check its name, or give local files "
-            "with `data_dir` (--data)"
-        ) from None
+        for number, row in enumerate(read_rows(dataset)):
+            yield Document(f"{place}: row {number}", row)
+    except InputError as error:
+        raise InputError(f"{task.file}: {error}; or give local files with `data_dir` (--data)") from None

@@ -22,15 +22,13 @@ class Member(Contract):
     @model_validator(mode="before")
     @classmethod
     def _flat(cls, value: Any) -> Any:
-        """A name, or `{task: name, num_fewshot: 25, …}`; a group in a group is a member like a task."""
+        """A name (also of a group), or `{task: name, num_fewshot: 25, …}`."""
         if isinstance(value, str):
             return {"task": value}
         if not isinstance(value, Mapping) or "over" in value:
             return value
         given = dict(value)
-        name = given.pop("task", None)
-        if name is None or isinstance(name, list):
-            raise ValueError("a group inside a group stands in a file of its own; name it")
+        name = given.pop("task", None) or given.pop("group", None)
         return {"task": name, "metric": given.pop("metric", None), "over": given}
 
 
@@ -61,13 +59,23 @@ class Group(Contract):
                 raise ValueError(f"aggregate_metric_list: aggregation `{one['aggregation']}` is none that is read")
             given.setdefault("metric", one["metric"])
             given.setdefault("aggregation", "size_weighted" if one.get("weight_by_size", True) else "mean")
-        if isinstance(given.get("task"), str):
-            given["task"] = [given["task"]]
+        given["task"] = _flat(given.get("task"))
         given.pop("tag", None)
         over = {name: given.pop(name) for name in list(given) if name not in cls.model_fields}
         if over:
             given["task"] = [{**over, **({"task": one} if isinstance(one, str) else one)} for one in given["task"]]
         return given
+
+
+def _flat(members: Any) -> list[Any]:
+    """Members, with those of groups that are written out inside the group: a group's score is of its tasks."""
+    if not isinstance(members, list):
+        return [] if members is None else [members]
+    found: list[Any] = []
+    for one in members:
+        inside = isinstance(one, Mapping) and isinstance(one.get("task"), list)
+        found += _flat(one["task"]) if inside else [one]
+    return found
 
 
 class TaskScore(NamedTuple):

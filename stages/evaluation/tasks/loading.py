@@ -124,7 +124,7 @@ class Wording:
         return {"prompt": prompt, "targets": targets}
 
     def _chosen(self, text: Any, columns: Columns) -> dict[str, Any]:
-        choices, labels = self._choices(columns), ()
+        choices, labels = self._choices(columns), tuple[str, ...]()
         if self.task.options is not None:
             labels, choices = choices, self._choices(columns, "options", self.task.options)
             labels = labels[: len(choices)]

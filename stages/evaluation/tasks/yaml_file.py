@@ -8,8 +8,8 @@ from typing import Any, ClassVar, NamedTuple
 import yaml
 from pydantic import ValidationError
 
-from stages.base.errors import InputError
 from stages.base.artifacts import TASKS
+from stages.base.errors import InputError
 from stages.base.files import read_json
 from stages.base.params import PARAMS_FILE, Loader, duplicate_keys, nearest, read_params
 from stages.evaluation.tasks.declaration import TaskFile

@@ -137,7 +137,7 @@ class IncrementalDecoder:
         x, queries = (torch.cat(parts) for parts in zip(*ends, strict=True))
         self.positions = torch.tensor([len(prompt) - 1 for prompt in prompts], device=home)
         mixed = self.cache.attend(len(self.blocks) - 1, queries, self._bias(self.positions[:, None]))
-        return self.final_norm(self._feed_forward(self.blocks[-1], x, mixed))
+        return self.final_norm(self.feed_forward(self.blocks[-1], x, mixed))
 
     def step(self, tokens: Tensor) -> Tensor:
         return self.read_on(tokens[:, None])[:, 0]
@@ -154,9 +154,9 @@ class IncrementalDecoder:
         cos, sin = self.cos[places.flatten()], self.sin[places.flatten()]
         x = F.embedding(tokens.flatten(), self.embedding)
         for index, block in enumerate(self.blocks):
-            queries, keys, values = self._heads(block, x, cos, sin)
+            queries, keys, values = self.heads(block, x, cos, sin)
             self.cache.append(index, keys, values, slots)
-            x = self._feed_forward(block, x, self.cache.attend(index, queries, bias))
+            x = self.feed_forward(block, x, self.cache.attend(index, queries, bias))
         return self.final_norm(x).view(batch, width, -1)
 
     def fork(self, rows: Tensor) -> "IncrementalDecoder":
@@ -188,7 +188,7 @@ class IncrementalDecoder:
         tokens = torch.tensor([token for prompt, _ in distinct for token in prompt], device=home)
         x = F.embedding(tokens, self.embedding)
         for index, block in enumerate(self.blocks):
-            heads = self._heads(block, x, cos, sin)
+            heads = self.heads(block, x, cos, sin)
             mixed, start, row = [], 0, first
             for length, counts in runs:
                 end = start + length * len(counts)
@@ -200,13 +200,13 @@ class IncrementalDecoder:
                     mixed.append(_causal(queries, keys, values))
                 start, row = end, row + len(rows)
             if block is not self.blocks[-1]:
-                x = self._feed_forward(block, x, torch.cat(mixed))
+                x = self.feed_forward(block, x, torch.cat(mixed))
         sizes = torch.tensor([len(prompt) for prompt, _ in distinct], device=home)
         copies = torch.tensor([count for _, count in distinct], device=home)
         ends = torch.repeat_interleave(sizes.cumsum(0) - 1, copies)
         return x[ends], heads[0][ends]
 
-    def _heads(self, block: IncrementalBlock, x: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def heads(self, block: IncrementalBlock, x: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Queries [N, heads, D], scaled, and keys and values [N, kv heads, D] of x [N, C]."""
         n_head, n_kv_head, size = self.config.n_head, self.config.n_kv_head, self.config.head_dim
         heads = block.qkv(block.input_norm(x)).unflatten(1, (-1, size))
@@ -217,7 +217,7 @@ class IncrementalDecoder:
         rotated = rotated.to(self.dtype)
         return *rotated.split((n_head, n_kv_head), dim=1), values
 
-    def _feed_forward(self, block: IncrementalBlock, x: Tensor, mixed: Tensor) -> Tensor:
+    def feed_forward(self, block: IncrementalBlock, x: Tensor, mixed: Tensor) -> Tensor:
         x = x + block.out(mixed)
         gate, up = block.gate_up(block.feed_forward_norm(x)).chunk(2, dim=-1)
         return x + block.down(block.activation(gate) * up)

@@ -3,19 +3,25 @@ gradient).
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from stages.base.errors import InputError
+from stages.base.progress import Progress
 from stages.lm.build import LanguageModel
 from stages.lm.data import PackedRows
 from stages.lm.device import autocast
 from stages.lm.forks import in_forks
+from stages.lm.incremental import IncrementalDecoder
 from stages.lm.loss import document_ids, linear_cross_entropy, linear_logprobs
+from stages.lm.prefixes import Pairs, Plan
+from stages.lm.transformer import Decoder
+from stages.lm.tree_reader import TreeReader
 
 
 @torch.inference_mode()
@@ -59,44 +65,66 @@ def token_logprobs(
     return out
 
 
-@torch.inference_mode()
-def continuation_logprobs(
-    model: LanguageModel, pairs: Sequence[tuple[list[int], list[int]]], batch_tokens: int = 8192
-) -> list[tuple[list[float], bool]]:
-    """Of each (context, continuation): log p of the continuation's tokens in nats, and whether each was the likeliest.
+class Continuation(NamedTuple):
+    logprobs: np.ndarray  # of its tokens, nats
+    greedy: bool  # whether each was the likeliest, the first of equals
 
-    Neither is empty. Each sequence is read by itself, in right-padded batches of similar length.
+
+def continuation_logprobs(model: LanguageModel, pairs: Pairs, label: str | None = None) -> list[Continuation]:
+    """log p(continuation[t] | context, continuation[:t]) of each (context, continuation), neither empty: arrays of ids.
+
+    A decoder reads what several begin with once (`prefixes.Plan`), an LSTM each by itself. The order of pairs changes
+    no number. On a CPU as many processes as there are workers share the work, with the same result.
     """
+    for index, (context, continuation) in enumerate(pairs):
+        if not len(context) or not len(continuation) or len(context) + len(continuation) > model.config.max_seq_len + 1:
+            raise InputError(
+                f"pair {index}: {len(context)} tokens of context and {len(continuation)} of continuation; each must "
+                f"have some, and the model reads {model.config.max_seq_len}"
+            )
+    if not isinstance(model, Decoder):
+        return _read_separately(model, pairs)
+    plan = Plan(pairs)
+    values, likeliest = np.empty(plan.offsets[-1], np.float32), np.empty(plan.offsets[-1], bool)
+    reader = TreeReader(IncrementalDecoder(model))
+
+    @torch.inference_mode()
+    def score(part: int) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+        return [reader.read(plan, step) for step in plan.parts[part]]
+
+    with Progress(sum(step.tokens for step in plan.steps), label or "scoring", unit="tokens") as bar:
+        for part, found in in_forks(score, len(plan.parts)):
+            for slots, logprobs, best in found:
+                values[slots], likeliest[slots] = logprobs, best
+            bar.advance(sum(step.tokens for step in plan.parts[part]))
+    spans = zip(plan.offsets, plan.offsets[1:], strict=False)
+    return [Continuation(values[start:end], bool(likeliest[start:end].all())) for start, end in spans]
+
+
+def _read_separately(model: LanguageModel, pairs: Pairs, batch_tokens: int = 8192) -> list[Continuation]:
     home = model.head_weight.device
     batches = _batches([len(context) + len(continuation) for context, continuation in pairs], batch_tokens)
 
     @torch.inference_mode()
-    def score(number: int) -> list[tuple[list[float], bool]]:
-        batch = [pairs[i] for i in batches[number]]
-        width = max(len(context) + len(continuation) for context, continuation in batch)
-        tokens = torch.tensor([[*c, *d, *[0] * (width - len(c) - len(d))] for c, d in batch], device=home)
+    def score(number: int) -> list[Continuation]:
+        rows = [torch.from_numpy(np.concatenate(pairs[i]).astype(np.int64)) for i in batches[number]]
+        tokens = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True).to(home)
+        out = []
         with autocast():
             hidden = model.hidden(tokens[:, :-1])
-        out = []
-        for row, (context, continuation) in enumerate(batch):
-            start, end = len(context) - 1, len(context) + len(continuation) - 1
-            with autocast():
-                logits = model.logits(hidden[row, start:end]).float()
-            wanted = tokens[row, start + 1 : end + 1, None]
-            values = logits.gather(1, wanted)
-            out.append(
-                (
-                    (values - logits.logsumexp(dim=1, keepdim=True)).flatten().tolist(),
-                    bool((logits.argmax(dim=1, keepdim=True) == wanted).all()),
-                )
-            )
+            for row, i in enumerate(batches[number]):
+                end = len(rows[row]) - 1
+                span = slice(end - len(pairs[i][1]), end)
+                logits, wanted = model.logits(hidden[row, span]).float(), tokens[row, 1:][span, None]
+                values = (logits.gather(1, wanted) - logits.logsumexp(dim=1, keepdim=True)).flatten()
+                greedy = bool((logits.argmax(dim=1, keepdim=True) == wanted).all())
+                out.append(Continuation(values.cpu().numpy(), greedy))
         return out
 
-    found: list[tuple[list[float], bool]] = [([], True) for _ in pairs]
+    found: dict[int, Continuation] = {}
     for number, values in in_forks(score, len(batches)):
-        for i, value in zip(batches[number], values, strict=True):
-            found[i] = value
-    return found
+        found |= zip(batches[number], values, strict=True)
+    return [found[index] for index in range(len(pairs))]
 
 
 def sequence_logprobs(

@@ -2,17 +2,25 @@
 
 from typing import NamedTuple
 
+import numpy as np
+
 from stages.base.conversation import messages_of
 from stages.base.errors import InputError
 from stages.evaluation.scoring.requests import Choices, Generate, NoRoom, Truncation
 from stages.lm.chat import ChatTokenizer
 
+Ids = np.ndarray  # [length] int32: lists of Python's integers are nine times as large
+
 
 class Pair(NamedTuple):
     """What is read and what is scored behind it; neither is empty, and the last token is scored but not read."""
 
-    context: list[int]
-    continuation: list[int]
+    context: Ids
+    continuation: Ids
+
+
+def pair_of(context: list[int], continuation: list[int]) -> Pair:
+    return Pair(np.array(context, np.int32), np.array(continuation, np.int32))
 
 
 class Encoder:
@@ -32,10 +40,10 @@ class Encoder:
         pairs = []
         for place, continuation in enumerate(request.continuations):
             if request.messages:
-                pair = Pair(*self.tokenizer.encode_answer(request.messages, continuation))
+                pair = pair_of(*self.tokenizer.encode_answer(request.messages, continuation))
             else:
                 pair = self._pair(request.contexts[place if len(request.contexts) > 1 else 0], continuation)
-            if not pair.continuation:
+            if not len(pair.continuation):
                 raise InputError(f"continuation {place + 1} ({continuation!r:.40}) has no token of its own; reword it")
             pairs.append(pair)
         return pairs
@@ -45,8 +53,8 @@ class Encoder:
         start = self._context(read)
         if not start:  # nothing to stand behind
             own, prefix = self.tokenizer.encode(context + continuation), self.tokenizer.prefix_id
-            return Pair(own[:1], own[1:]) if own[:1] == [prefix] else Pair([prefix], own)
-        return Pair(start, self._context(context + continuation)[len(start) :])
+            return pair_of(own[:1], own[1:]) if own[:1] == [prefix] else pair_of([prefix], own)
+        return pair_of(start, self._context(context + continuation)[len(start) :])
 
     def _context(self, text: str) -> list[int]:
         return [*self.before, *self.tokenizer.encode(text)] if text else []

@@ -25,7 +25,8 @@ from stages.lm.device import set_threads
 from stages.lm.generate import generate
 from stages.lm.scoring import continuation_logprobs
 
-T, R = TypeVar("T"), TypeVar("R")
+T = TypeVar("T")
+R = TypeVar("R")
 
 
 class LocalEngine:
@@ -83,8 +84,8 @@ class LocalEngine:
 
     def _score(self, pairs: Sequence[Pair]) -> list[Likelihood]:
         found = [
-            Likelihood(math.fsum(values), len(values), greedy)
-            for values, greedy in continuation_logprobs(self.model, pairs)
+            Likelihood(math.fsum(logprobs.tolist()), len(logprobs), greedy)
+            for logprobs, greedy in continuation_logprobs(self.model, pairs, f"{self.name}: scoring")
         ]
         if not all(math.isfinite(one.nats) for one in found):
             raise InputError(f"{self.name}: the model's logits hold NaN or infinity; its scores would be chance")

@@ -46,6 +46,7 @@ class Row:
     shots: int = 0  # examples really shown
     truncated: bool = False  # the context lost its beginning
     prompt: str = ""  # exactly as sent; of several contexts the first one
+    request: Choices | Generate | None = None  # what the engine was asked; None for a text, or an imported row
     found: Found | None = None  # None where the item was left out
     answer: Answer | None = None
     left_out: str = ""  # why: `too_long`, or in words
@@ -126,6 +127,7 @@ def ask(
             shots=one.shots,
             truncated=one.truncated,
             prompt=engine.sent(one.request),
+            request=one.request,
             found=found,
             answer=_read(protocol, item, setting, found),
         )

@@ -33,6 +33,7 @@ class Written:
     open_question: str = "Question: {question}\nAnswer:"
     chat: bool = False
     request: str = ""
+    letter_tokens: int = 32  # the most that are written where a letter is wanted
     overflow: Overflow = "left"
 
     def why_not(self, item: Item) -> str:
@@ -41,18 +42,19 @@ class Written:
         return "" if any(target.strip() for target in item.targets) else "it has neither choices nor targets"
 
     def render(self, item: Item, shots: Sequence[Item], setting: Setting) -> Generate:
+        most = min(self.letter_tokens, setting.max_tokens) if item.choices else setting.max_tokens
         if self.chat:
             messages: list[Message] = []
             for shot in shots:
                 messages += [self._message(shot), {"role": "assistant", "content": self._shown(shot)}]
-            return Generate("", (), setting.max_tokens, (*messages, self._message(item)))
+            return Generate("", (), most, (*messages, self._message(item)))
         if item.choices:
-            return Generate(self.wording.context(item, shots), setting.stop, setting.max_tokens)
+            return Generate(self.wording.context(item, shots), setting.stop, most)
         shown = (
             self._open(shot) + setting.target_delimiter + self._shown(shot) + setting.fewshot_delimiter
             for shot in shots
         )
-        return Generate(setting.description + "".join(shown) + self._open(item), setting.stop, setting.max_tokens)
+        return Generate(setting.description + "".join(shown) + self._open(item), setting.stop, most)
 
     def read(self, item: Item, setting: Setting, found: Sequence[Likelihood] | Generated) -> Answer:
         assert isinstance(found, Generated)

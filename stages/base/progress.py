@@ -12,11 +12,16 @@ class Progress:
 
     `total` is None where nobody can know it: then no time left is shown. The unit `bytes` is shown in megabytes.
     On a terminal the line is redrawn; in a log it is printed at most every 15 seconds. Of several processes that train
-    together, one speaks.
+    together, one speaks. Of an `alone` one the parts of the work show no line of their own.
     """
 
-    def __init__(self, total: int | None, label: str, unit: str = "items", silent: bool = False) -> None:
+    _alone: "Progress | None" = None
+
+    def __init__(
+        self, total: int | None, label: str, unit: str = "items", silent: bool = False, alone: bool = False
+    ) -> None:
         self.silent = silent or is_follower()
+        self.alone = alone
         self.total, self.label, self.unit = total, label, unit
         self.done = 0
         self._values: dict[str, float] = {}
@@ -26,11 +31,15 @@ class Progress:
     def __enter__(self) -> "Progress":
         self._start = self._shown = time.monotonic()
         self._first = self.done
+        if self.alone:
+            Progress._alone = self
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if self.alone:
+            Progress._alone = None
         if kind is None and time.monotonic() - self._start > 2:
             self._show(last=True)
 
@@ -46,7 +55,7 @@ class Progress:
 
     def _show(self, last: bool = False) -> None:
         self._shown = time.monotonic()
-        if self.silent:
+        if self.silent or Progress._alone not in (None, self):
             return
         elapsed = self._shown - self._start
         rate = (self.done - self._first) / elapsed if elapsed > 0 else 0.0

@@ -184,7 +184,7 @@ def _answers(
     todo = sorted((one for one in asked if one.place not in kept), key=lambda one: (_text(one.request), one.place))
     if not todo:
         return
-    with Progress(len(asked), label, unit="items", silent=store is None) as bar:
+    with Progress(len(asked), label, unit="items", silent=store is None, alone=store is not None) as bar:
         bar.start_at(len(kept))
         size = FIRST_BATCH if store is not None else len(todo)
         start = 0

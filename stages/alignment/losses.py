@@ -112,3 +112,38 @@ def ppo_value_loss(values: Tensor, old_values: Tensor, returns: Tensor, mask: Te
     Ziegler et al. 2019): a value may move at most `clip` from the rollout's for free. All (B, T)."""
     near = old_values + (values - old_values).clamp(-clip, clip)
     return 0.5 * masked_mean(torch.maximum((values - returns).square(), (near - returns).square()), mask)
+
+
+@dataclass(frozen=True)
+class GroupLoss:
+    """GRPO's loss, the share of tokens whose ratio was clipped, and the divergence estimate per token in nats."""
+
+    loss: Tensor
+    clipped: float
+    divergence: float
+
+
+def grpo_loss(
+    logprobs: Tensor,
+    old_logprobs: Tensor,
+    reference_logprobs: Tensor,
+    advantages: Tensor,
+    weights: Tensor,
+    clip: float,
+    kl: float,
+) -> GroupLoss:
+    """Clipped surrogate minus `kl` times an estimate of the divergence from the reference, negated (Shao et al. 2024,
+    eqs. 3 and 4). All of one shape, a number a token; `weights` sum to 1 over the tokens that count (in the paper: each
+    answer the same, each of its tokens an equal part).
+
+    The estimate is π_ref/π − log(π_ref/π) − 1 (Schulman 2020, k3), never negative.
+    """
+    ratio = torch.exp(logprobs - old_logprobs)
+    plain, clipped = advantages * ratio, advantages * ratio.clamp(1 - clip, 1 + clip)
+    away = reference_logprobs - logprobs
+    divergence = torch.exp(away) - away - 1
+    loss = -((torch.minimum(plain, clipped) - kl * divergence) * weights).sum()
+    share = weights.sum()
+    return GroupLoss(
+        loss, float(((clipped < plain) * weights).sum() / share), float((divergence.detach() * weights).sum() / share)
+    )

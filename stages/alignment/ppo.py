@@ -19,6 +19,7 @@ from stages.alignment.scalar import ScalarModel, read_reward_model, rewards_of
 from stages.alignment.selection import MEAN_REWARD, Selection, chosen_by, validated
 from stages.alignment.tuning import Report
 from stages.base.conversation import Asked
+from stages.base.errors import InputError
 from stages.base.params import Section
 from stages.base.recipe import Run
 from stages.base.record import stage
@@ -90,6 +91,11 @@ class Standardised:
     def __call__(self, answers: Sequence[Answer]) -> tuple[list[float], float]:
         """(standardised scores, or their signs, with the penalty; mean of the raw ones)."""
         raw = self.reward(answers)
+        if not all(map(math.isfinite, raw)):
+            raise InputError(
+                f"data/alignment/reward: the reward model gives {sum(not math.isfinite(value) for value in raw)} of "
+                f"{len(raw)} answers no finite reward; run alignment.reward again with a lower `lr`"
+            )
         if not self.scale:
             self.mean, self.scale = fmean(raw), max(stdev(raw), 1e-6)
         scores = [(value - self.mean) / self.scale for value in raw]

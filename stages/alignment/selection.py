@@ -25,6 +25,7 @@ EXACT_RIGHT = Metric("exact_right")
 VALIDATION_LOSS = Metric("loss", higher_is_better=False)
 PREFERENCE_ACCURACY = Metric("preference_accuracy")
 MEAN_REWARD = Metric("reward")
+VERIFIED = Metric("verified")
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from stages.lm.build import LanguageModel
 from stages.lm.checkpoint import save_model
 from stages.lm.device import autocast, environment
 from stages.lm.loss import linear_cross_entropy
-from stages.lm.rates import Rates
+from stages.lm.rates import Kind, Rates
 
 
 class SftParams(TuningParams):
@@ -66,11 +66,15 @@ def completion_loss(model: LanguageModel, rows: Rows) -> tuple[Tensor, Report]:
 def fine_tune(
     model: LanguageModel,
     exchanges: Sequence[Exchange],
-    tuning: Tuning[SftParams],
+    tuning: Tuning[TuningParams],
+    validations: int,
     on_checkpoint: Callable[[int], None],
+    *,
+    kind: Kind = "adamw",
+    rates: Rates | None = None,
 ) -> list[Report]:
     """Train `model` in place; one row a step."""
-    params, home = tuning.params, model.head_weight.device
+    home = model.head_weight.device
 
     def loss(batch: list[int]) -> tuple[Tensor, Report]:
         return completion_loss(model, lay_out([[exchanges[index]] for index in batch], home))
@@ -81,9 +85,9 @@ def fine_tune(
         [len(exchange) for exchange in exchanges],
         [exchange.learned_length for exchange in exchanges],
         tuning,
-        kind=params.optimizer,
-        rates=Rates.uniform(params.lr, params.adam_lr if params.optimizer == "muon" else None),
-        validations=params.validations,
+        kind=kind,
+        rates=rates,
+        validations=validations,
         on_checkpoint=on_checkpoint,
     )
 
@@ -109,7 +113,11 @@ def main() -> None:
 
         before = measure()
         selection = Selection(model, chosen_by(VALIDATION_LOSS, validation.knows_truth), measure)
-        steps = fine_tune(model, exchanges, tuning_of(run), selection.visit)
+        rates = Rates.uniform(params.lr, params.adam_lr if params.optimizer == "muon" else None)
+        tuning = tuning_of(run)
+        steps = fine_tune(
+            model, exchanges, tuning, params.validations, selection.visit, kind=params.optimizer, rates=rates
+        )
         selection.restore()
         save_model(run.model_folder("sft"), model, tokenizer)
         run.write_jsonl("steps.jsonl", selection.joined(steps))

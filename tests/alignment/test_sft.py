@@ -78,7 +78,7 @@ def tuned(
     tokenizer: ChatTokenizer, model: LanguageModel, shards: int, on_checkpoint: Callable[[int], None] = lambda _: None
 ) -> list[Report]:
     exchanges = [encode_exchange(tokenizer, prompt, text, 64) for prompt, text in EXCHANGES * 3]  # 4, 4 and 1 a step
-    return fine_tune(model, exchanges, Tuning(PARAMS, 3, shards, "test"), on_checkpoint)
+    return fine_tune(model, exchanges, Tuning(PARAMS, 3, shards, "test"), PARAMS.validations, on_checkpoint)
 
 
 def test_training_learns_and_keeps_the_best_checkpoint(

@@ -1,0 +1,229 @@
+"""Group-relative policy optimisation of the SFT model against rewards that can be checked.
+
+No value function and no reward model: an answer is compared with the others to its prompt (Shao et al. 2024,
+DeepSeekMath, section 4.1).
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from statistics import fmean, pstdev
+from typing import Annotated
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from stages.alignment.answers import Measured, Sampling, Validation, answer
+from stages.alignment.batches import Exchange, Rows, lay_out
+from stages.alignment.improvement import Improvement, Round, asked_in, minibatches, prompted
+from stages.alignment.inputs import read_model
+from stages.alignment.losses import grpo_loss
+from stages.alignment.records import Instruction, read_instructions, read_truth
+from stages.alignment.selection import VERIFIED, Selection, chosen_by, validated
+from stages.alignment.tuning import Report
+from stages.alignment.verifier import Verifier
+from stages.base.params import Section
+from stages.base.recipe import Run
+from stages.base.record import stage
+from stages.base.seeds import derive
+from stages.lm.build import LanguageModel
+from stages.lm.chat import ChatTokenizer
+from stages.lm.checkpoint import save_model
+from stages.lm.device import autocast, environment
+from stages.lm.loss import linear_logprobs
+from stages.lm.optim import build_optimizer
+
+
+class GrpoParams(Section):
+    iterations: Annotated[int, Field(ge=1)]
+    """Rounds of answering and learning from the answers."""
+    prompts: Annotated[int, Field(ge=1)]
+    """Answered in each iteration."""
+    samples: Annotated[int, Field(ge=2)]
+    """Answers of each prompt: the group that they are compared within."""
+    epochs: Annotated[int, Field(ge=1)]
+    """Passes over an iteration's answers."""
+    minibatch_size: Annotated[int, Field(ge=1)]
+    """Prompts of a step, with all their answers."""
+    lr: Annotated[float, Field(gt=0)]
+    """Constant."""
+    kl: Annotated[float, Field(ge=0)]
+    """Weight of the divergence from the SFT model, per token."""
+    clip_ratio: Annotated[float, Field(gt=0)]
+    """How far a token's probability may move for free, as a share."""
+    clip: Annotated[float, Field(ge=0)]
+    """Largest gradient norm, 0 for none."""
+    validations: Annotated[int, Field(ge=1)]
+    """Checkpoints compared, after whole iterations, the last one included."""
+    max_new_tokens: Annotated[int, Field(ge=1)]
+    """Longest answer."""
+
+
+PARAMS = {"alignment.grpo": GrpoParams, "run": Run}
+RewardFunction = Callable[[Instruction, str], float]
+
+
+@dataclass(frozen=True)
+class Group:
+    """The answers to one prompt and how each compares with the others."""
+
+    exchanges: list[Exchange]
+    advantages: list[float]
+    logprobs: list[Tensor]  # of the answers' tokens, under the policy that sampled them
+    reference: list[Tensor]  # and under the SFT model
+
+
+def advantages_of(rewards: Sequence[float]) -> list[float]:
+    """Rewards in standard deviations from their group's mean (section 4.1.2); all zero where they are equal."""
+    mean, spread = fmean(rewards), pstdev(rewards)
+    return [(reward - mean) / spread if spread > 1e-8 else 0.0 for reward in rewards]
+
+
+def token_logprobs(model: LanguageModel, rows: Rows) -> Tensor:
+    """Log-probability of each token of the answers, [K] in nats, differentiable."""
+    with autocast():
+        hidden = model.hidden(rows.tokens, layout=rows.layout)[0, rows.before]
+        return linear_logprobs(hidden, model.head_weight, rows.targets)
+
+
+def scored(model: LanguageModel, groups: Sequence[Sequence[Exchange]], size: int) -> list[list[Tensor]]:
+    """`token_logprobs` by group and answer, `size` groups at a time, without gradients."""
+    found: list[list[Tensor]] = []
+    with torch.no_grad():
+        for start in range(0, len(groups), size):
+            part = groups[start : start + size]
+            rows = lay_out(part, model.head_weight.device)
+            flat = iter(token_logprobs(model, rows).split(rows.lengths.long().tolist()))
+            found += [[next(flat) for _ in group] for group in part]
+    return found
+
+
+def update_loss(model: LanguageModel, batch: Sequence[Group], params: GrpoParams) -> tuple[Tensor, Report]:
+    """Loss of the answers of some prompts, each answer a mean over its tokens, and what to log of it."""
+    rows = lay_out([group.exchanges for group in batch], model.head_weight.device)
+    logprobs = token_logprobs(model, rows)
+    old, reference = (
+        torch.cat([part for group in batch for part in parts(group)])
+        for parts in (lambda group: group.logprobs, lambda group: group.reference)
+    )
+    advantages = torch.tensor([one for group in batch for one in group.advantages], device=logprobs.device)
+    weights = 1.0 / (rows.exchanges * rows.lengths)
+    found = grpo_loss(
+        logprobs, old, reference, advantages[rows.owners], weights[rows.owners], params.clip_ratio, params.kl
+    )
+    return found.loss, {"clipped": found.clipped, "divergence": found.divergence, "tokens": float(rows.tokens.numel())}
+
+
+class Groups:
+    """Iterations of answering each prompt several times, and what the updates learn from the answers."""
+
+    def __init__(
+        self,
+        model: LanguageModel,
+        reference: LanguageModel,
+        tokenizer: ChatTokenizer,
+        asked: Sequence[Instruction],
+        reward: RewardFunction,
+        params: GrpoParams,
+        seed: int,
+    ) -> None:
+        self.model, self.reference, self.tokenizer, self.asked = model, reference, tokenizer, asked
+        self.reward, self.params, self.seed = reward, params, seed
+
+    def __call__(self, iteration: int) -> Round:
+        params, seed = self.params, self.seed
+        rows = [self.asked[index] for index in asked_in(iteration, params.prompts, len(self.asked), seed)]
+        answered = answer(
+            self.model,
+            self.tokenizer,
+            [row.asked for row in rows],
+            Sampling(temperature=1.0, top_p=1.0, max_new_tokens=params.max_new_tokens),
+            seed=derive(seed, "answers", iteration),
+            samples=params.samples,
+        )
+        rewards = [[self.reward(row, one.text) for one in group] for row, group in zip(rows, answered, strict=True)]
+        exchanges = [[one.exchange(self.tokenizer.end_id) for one in group] for group in answered]
+        old = scored(self.model, exchanges, params.minibatch_size)
+        reference = scored(self.reference, exchanges, params.minibatch_size)
+        groups = [
+            Group(own, advantages_of(found), before, origin)
+            for own, found, before, origin in zip(exchanges, rewards, old, reference, strict=True)
+        ]
+
+        def loss(batch: list[int]) -> tuple[Tensor, Report]:
+            return update_loss(self.model, [groups[index] for index in batch], params)
+
+        batches = minibatches(len(groups), params.minibatch_size, params.epochs, derive(seed, "minibatches", iteration))
+        moved = [
+            float((a - b).sum())
+            for own, origin in zip(old, reference, strict=True)
+            for a, b in zip(own, origin, strict=True)
+        ]
+        return Round(
+            loss,
+            batches,
+            [1.0] * len(groups),
+            {
+                "reward": fmean(value for group in rewards for value in group),
+                "informative": fmean(len(set(group)) > 1 for group in rewards),
+                "kl": fmean(moved),
+                "tokens_per_answer": fmean(len(one.ids) for group in answered for one in group),
+            },
+        )
+
+
+def improve(
+    model: LanguageModel, groups: Groups, shards: int, name: str, on_checkpoint: Callable[[int], None]
+) -> list[Report]:
+    """Train `model` in place; one row an update."""
+    params = groups.params
+    updates = len(minibatches(params.prompts, params.minibatch_size, params.epochs, 0))
+    improvement = Improvement(model, groups, iterations=params.iterations, updates=updates, shards=shards)
+    optimizer = build_optimizer(model, params.lr, kind="adamw")
+    return improvement.train(optimizer, params.clip, params.validations, name, on_checkpoint)
+
+
+def main() -> None:
+    with stage("alignment.grpo", GrpoParams, seed="run") as run:
+        params = run.params
+        instructions = read_instructions(run)
+        (reference, tokenizer), (policy, _) = read_model(run, "sft"), read_model(run, "sft")
+        truth = read_truth(run)
+        verifier = Verifier(truth)
+        asked = verifier.checkable(prompted(instructions))
+        validation = Validation(tokenizer, truth, instructions, params.max_new_tokens, policy.config.max_seq_len)
+
+        def measure() -> Measured:
+            given = validation.answers(policy)
+            known = [
+                verifier.reward(row, one.text)
+                for row, one in zip(validation.rows, given, strict=True)
+                if verifier.knows(row)
+            ]
+            return {"verified": fmean(known) if known else None, **validation.summary(given)}
+
+        selection = Selection(policy, chosen_by(VERIFIED, validation.knows_truth), measure)
+        before = measure()
+        groups = Groups(policy, reference, tokenizer, asked, verifier.reward, params, run.seed)
+        steps = improve(policy, groups, run.section("run", Run).shards, run.name, selection.visit)
+        selection.restore()
+        save_model(run.model_folder("grpo"), policy, tokenizer)
+        run.write_jsonl("steps.jsonl", selection.joined(steps))
+        rewards = [row["reward"] for row in steps if "reward" in row]
+        run.write_json(
+            "metrics.json",
+            {
+                "prompts": len(asked),
+                "first_reward": rewards[0],
+                "last_reward": rewards[-1],
+                **selection.found(),
+                "validation_kl_to_sft": validation.divergence(policy, reference, derive(run.seed, "divergence")),
+                **validated(before, "sft_"),
+            },
+        )
+        run.note("chosen_by", selection.chosen_by)
+        run.note("environment", environment())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,49 @@
+"""Rewards that can be checked: an answer is right or wrong by what is known, no model is asked."""
+
+import re
+from collections.abc import Sequence
+
+from stages.alignment.records import Instruction
+from stages.annotators.truth import Truth, score
+from stages.base.errors import InputError
+
+MARK = "####"  # before the final answer of a worked one, as GSM8K has it (Cobbe et al. 2021)
+NUMBER = re.compile(r"-?\d[\d,]*(?:\.\d+)?")
+
+
+class Verifier:
+    """Of an instruction about a known entity: correct minus wrong facts, as a share of what was asked, -1 at the least.
+    Of one whose response ends with `#### number`: whether the answer's last number is that number, 1 or 0.
+    """
+
+    def __init__(self, truth: Truth) -> None:
+        self.truth = truth
+
+    def knows(self, row: Instruction) -> bool:
+        return row.entity in self.truth or _final(row.response) is not None
+
+    def reward(self, row: Instruction, text: str) -> float:
+        """-1 … 1; `knows(row)` must hold."""
+        if row.entity in self.truth:
+            found = score(self.truth, row.entity, row.attributes, text)
+            return max(-1.0, found.score / max(found.asked, 1))
+        return float(_last_number(text.rpartition(MARK)[2]) == _final(row.response))
+
+    def checkable(self, rows: Sequence[Instruction]) -> list[Instruction]:
+        """Raises InputError where there is none."""
+        found = [row for row in rows if self.knows(row)]
+        if not found:
+            raise InputError(
+                "no instruction has an answer that can be checked; name a source of kind `truth`, or one whose "
+                f"responses end with `{MARK} number` (alignment.instructions.sources)"
+            )
+        return found
+
+
+def _final(response: str) -> float | None:
+    return _last_number(response.rpartition(MARK)[2]) if MARK in response else None
+
+
+def _last_number(text: str) -> float | None:
+    found = NUMBER.findall(text)
+    return float(found[-1].replace(",", "")) if found else None

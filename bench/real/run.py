@@ -1,24 +1,42 @@
 """Post-training of a real model, from its folder to the leaderboard: `make real`, or `python bench/real/run.py`.
 
 SmolLM2-135M-Instruct is imported, evaluated, tuned on instructions and on preferences, answers, and is judged beside
-what became of it. Everything happens in `.trainyard/real/`: the model's folder, and a clone of this project's last
-commit.
+what became of it, by itself: `bench/real/judge.py` serves it as an LLM judge. Everything happens in `.trainyard/real/`:
+the model's folder, and a clone of this project's last commit.
 """
 
 import os
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 PEERS = Path(os.environ.get("TRAINYARD_PEERS_PYTHON") or ROOT / ".venv-peers" / "bin" / "python")
 PLACE = ROOT / ".trainyard" / "real"
+PORT = 18321  # of the judge, as scales/real.yaml has it: its address is a param, and part of each call's key
 
 
 def run(*words: str, folder: Path) -> None:
     env = {**os.environ, "PYTHONPATH": str(folder), "TRAINYARD_TRACK": "off"}
     subprocess.run(words, cwd=folder, env=env, check=True)
+
+
+@contextmanager
+def judge() -> Iterator[None]:
+    """The judge's server, while the block runs."""
+    command = [str(PEERS), str(ROOT / "bench/real/judge.py"), str(PORT)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as server:
+        assert server.stdin is not None and server.stdout is not None
+        if not server.stdout.readline().strip().endswith(f":{PORT}"):
+            server.stdin.close()
+            sys.exit(f"the judge does not start at port {PORT}; is another program there?")
+        try:
+            yield
+        finally:
+            server.stdin.close()
 
 
 def main() -> None:
@@ -35,7 +53,8 @@ def main() -> None:
         run("git", "checkout", "--quiet", "--force", "FETCH_HEAD", folder=project)
     run(sys.executable, "-m", "stages.cli", "configure", "laptop", "real", "--write", folder=project)
     start = time.monotonic()
-    run(sys.executable, "-m", "dvc", "repro", "board", folder=project)
+    with judge():
+        run(sys.executable, "-m", "dvc", "repro", "board", folder=project)
     print(f"{(time.monotonic() - start) / 60:.1f} minutes")
     print((project / "reports/leaderboard.md").read_text())
     print(f"page: {project / 'reports/leaderboard.html'}")

@@ -9,7 +9,7 @@ from typing import Any
 
 from stages.base.contracts.leaderboard import Leaderboard, Row
 from stages.publishing.html.numbers import value
-from stages.publishing.leaderboard.table import TIER_WORDS, TIERS, TRAINED, coverage
+from stages.publishing.leaderboard.table import TIER_WORDS, TIERS, TRAINED, coverage, position_note
 
 # name → field of the contract's Row. The names that AlpacaEval's leaderboards have are AlpacaEval's.
 COLUMNS = {
@@ -95,7 +95,13 @@ def _marked(name: str) -> str:
 def as_markdown(board: Leaderboard, title: str) -> str:
     judged = "simulated annotators" if board.judge.simulated else board.judge.label
     has_right = any(row.right is not None for row in board.rows)
-    exact = " Exactly right: counted against the true facts." if has_right else ""
+    told = [
+        f"Win rate, length-controlled win rate and Bradley–Terry: {judged}, against `{board.baseline}`.",
+        *([] if board.judge.simulated else position_note(board.rows)),
+        *["Exactly right: counted against the true facts."] * has_right,
+        "In brackets: 95 % intervals of these models; a rerun with another seed may differ by more.",
+        *([TIERS.format(metric=TIER_WORDS[board.tier_metric])] if board.tier_metric else []),
+    ]
     tiers = board.tier_metric is not None
     head = [
         "#",
@@ -109,9 +115,7 @@ def as_markdown(board: Leaderboard, title: str) -> str:
     lines = [
         f"# {title}: leaderboard",
         "",
-        f"Win rate, length-controlled win rate and Bradley–Terry: {judged}, against `{board.baseline}`.{exact} In "
-        "brackets: 95 % intervals of these models; a rerun with another seed may differ by more."
-        + (f" {TIERS.format(metric=TIER_WORDS[board.tier_metric])}" if board.tier_metric else ""),
+        " ".join(told),
         "",
         f"| {' | '.join([*head, 'Characters', *['Trainings'] * tiers])} |",
         f"|--:|{'--:|' * tiers}---|{'--:|' * (len(head) - 1 - tiers)}{'---|' * tiers}",

@@ -21,6 +21,7 @@ SOME_RUNS = (
     "train somewhat different models, and that spread is in the numbers over several trainings alone."
 )
 TRAINED = ("trained", "imported")
+BY_POSITION = 40.0  # points from 50 beyond which a judge doesn't read the answers
 TIERS = (
     "Tier: models of one tier can't be told apart from its first by {metric} on the same questions (all pairs, Holm's "
     "adjustment at 5 %)."
@@ -133,7 +134,27 @@ def judge_note(board: Leaderboard, *, has_right: bool) -> str:
         )
     named = ", ".join(name for name in judge.versions if name != judge.label)
     versions = f" (it answered as {named})" if named else ""
-    return f"Win rates and Bradley–Terry strengths come from {judge.label}, a language model{versions}."
+    named_judge = f"Win rates and Bradley–Terry strengths come from {judge.label}, a language model{versions}."
+    return " ".join([named_judge, *position_note(board.rows)])
+
+
+def position_note(rows: Sequence[Row]) -> list[str]:
+    """One sentence on what a judge's verdicts owe to the order in which the answers were shown, over all rows; none
+    where that isn't known."""
+    judged = [row for row in rows if not row.baseline and row.n]
+    first, same = (
+        _mean([(share, row.n) for row in judged if (share := getattr(row, name)) is not None])
+        for name in ("prefers_first", "consistent")
+    )
+    if first is None:
+        return []
+    twice = "" if same is None else f", and {same:.0f} % of the pairs shown in both orders get the same answer twice"
+    by_position = ": it judges by position" if abs(first - 50) > BY_POSITION else ""
+    return [f"Of its verdicts {first:.0f} % go to the answer shown first{twice}{by_position}."]
+
+
+def _mean(weighted: Sequence[tuple[float, int]]) -> float | None:
+    return sum(share * n for share, n in weighted) / sum(n for _, n in weighted) if weighted else None
 
 
 def _reading(board: Leaderboard, *, has_right: bool) -> str:

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from stages.base.errors import InputError, ParamError
 from stages.evaluation.protocols.choices import problem_of
-from stages.evaluation.protocols.protocol import EvaluationProtocol, Setting, TooLong, fit
+from stages.evaluation.protocols.protocol import Setting, TooLong
 from stages.evaluation.protocols.registry import find_protocol
+from stages.evaluation.run import TOO_LONG, Row, ask
 from stages.evaluation.scoring.local import LocalEngine
-from stages.evaluation.scoring.requests import Choices, Generate, Generated, Likelihood, Truncation
 from stages.evaluation.tasks.item import Item
 from stages.lm.build import LanguageModel
 from stages.lm.chat import ChatTokenizer, load_tokenizer
@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     Rows: TypeAlias = pa.Table | pd.DataFrame | Sequence[Mapping[str, Any]]
-Row = dict[str, Any]
-SETTING = Setting()
 
 
 def score(
@@ -63,64 +61,35 @@ def score(
         rows = [row for row in rows if row.get("split") != "development"]
     else:
         shown = _rows(examples)
-    return pd.DataFrame(answer(loaded, tokens, rows, shown, protocol, shots)[0])
-
-
-def answer(
-    model: LanguageModel,
-    tokens: ChatTokenizer,
-    rows: list[Row],
-    examples: Sequence[Mapping[str, Any]],
-    protocol: str,
-    shots: int,
-    *,
-    skip_too_long: bool = False,
-) -> tuple[list[Row], list[str]]:
-    """(Rows with the columns of `score`, ids of questions too long for the model: left out if `skip_too_long`)."""
-    asked, engine = find_protocol(protocol), LocalEngine(model, tokens, "multiple choice")
     if not rows:
         raise InputError("multiple choice: no questions to score; all are development examples, or the set is empty")
     for row in rows:
         if problem := problem_of(row):
             raise InputError(f"question {row['id']}: {problem}")
     by_subject: dict[str, list[Item]] = defaultdict(list)
-    for example in examples:
-        if len(by_subject[example["subject"]]) < shots:
-            by_subject[example["subject"]].append(_item(example))
-    fitting: list[tuple[Item, Choices | Generate, int]] = []
-    too_long = []
-    for item in map(_item, rows):
-        if problem := asked.why_not(item):
-            raise InputError(f"question {item.id}: the protocol {protocol} can't ask it: {problem}")
-        try:
-            fitting.append((item, *fit(asked, item, by_subject[item.subject], SETTING, engine)))
-        except TooLong:
-            if not skip_too_long:
-                raise
-            too_long.append(item.id)
-    found = _asked(engine, [request for _, request, _ in fitting], "left" if asked.overflow == "left" else "refuse")
-    answered = (_answered(item, shown, asked, own) for (item, _, shown), own in zip(fitting, found, strict=True))
-    return list(answered), too_long
+    for row in shown:
+        by_subject[row["subject"]].append(_item(row))
+    engine = LocalEngine(loaded, tokens, "multiple choice")
+    asked = find_protocol(protocol)
+    answered = ask(engine, [*map(_item, rows)], lambda item: by_subject[item.subject][:shots], asked, Setting())
+    return pd.DataFrame([_answered(row, protocol) for row in answered])
 
 
-def _asked(
-    engine: LocalEngine, requests: Sequence[Choices | Generate], truncation: Truncation
-) -> Sequence[list[Likelihood] | Generated]:
-    choices = [request for request in requests if isinstance(request, Choices)]
-    written = [request for request in requests if isinstance(request, Generate)]
-    return engine.likelihoods(choices, truncation) if choices else engine.generate(written, truncation)
-
-
-def _answered(
-    item: Item, shots: int, protocol: EvaluationProtocol, found: list[Likelihood] | Generated
-) -> dict[str, Any]:
-    read = protocol.read(item, SETTING, found)
+def _answered(row: Row, protocol: str) -> dict[str, Any]:
+    item, read = row.item, row.answer
+    if row.left_out == TOO_LONG:
+        raise TooLong(
+            f"question {item.id}: the model's context has no room for it under the protocol {protocol}; "
+            "remove it, or train with a larger max_seq_len"
+        )
+    if read is None:
+        raise InputError(f"question {item.id}: the protocol {protocol} can't ask it: {row.left_out}")
     return {
         "id": item.id,
         "subject": item.subject,
         "answer": item.answer,
-        "shots": shots,
-        "logprobs": [] if isinstance(found, Generated) else [likelihood.nats for likelihood in found],
+        "shots": row.shots,
+        "logprobs": [likelihood.nats for likelihood in row.likelihoods],
         "choice": read.choice,
         "correct": read.scores["acc"] == 1,
         "choice_norm": read.choice_norm,
@@ -142,7 +111,7 @@ def _item(row: Mapping[str, Any]) -> Item:
     )
 
 
-def _rows(table: "Rows") -> list[Row]:
+def _rows(table: "Rows") -> list[dict[str, Any]]:
     if hasattr(table, "to_pylist"):
         return table.to_pylist()
     if hasattr(table, "to_dict"):

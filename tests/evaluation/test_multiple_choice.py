@@ -5,7 +5,7 @@ import pytest
 
 from stages.base import schemas
 from stages.base.errors import InputError, ParamError
-from stages.evaluation.multiple_choice import answer, score
+from stages.evaluation.multiple_choice import score
 from stages.lm.checkpoint import save_model
 from tests.evaluation.protocols.naive import NaiveEngine
 
@@ -93,14 +93,6 @@ def test_a_folder_a_table_and_a_frame_are_accepted(model, questions, tokenizer, 
     pd.testing.assert_frame_equal(of_rows, of_frame)
     with pytest.raises(ParamError, match="tokenizer="):
         score(model, table, "cloze", 1)
-
-
-def test_a_small_context_leaves_long_questions_out_and_counts_them(model, questions, tokenizer) -> None:
-    tested = [row for row in questions if row["split"] == "test"]
-    longer = [tested[0] | {"id": "long", "question": "long " * 200}, *tested]
-    found, too_long = answer(model, tokenizer, longer, [], "cloze", 0, skip_too_long=True)
-    assert too_long == ["long"]
-    assert found == answer(model, tokenizer, tested, [], "cloze", 0)[0]
 
 
 def test_bad_requests_are_refused(model, tokenizer, questions) -> None:

@@ -65,6 +65,8 @@ def not_multiple_choice(item: Item) -> str:
         return "it has no choices"
     if item.contexts:
         return "it chooses among contexts, not among answers"
+    if item.prompt and "".join(item.choices) == LETTERS[: len(item.choices)]:
+        return "its choices are letters, and their texts stand in its template; ask it under `task`"
     if len(item.choices) > len(LETTERS):
         return f"it has {len(item.choices)} choices, letters name {len(LETTERS)}"
     return problem_of(vars(item))

@@ -73,14 +73,17 @@ TASK_CHANGES: dict[str, dict[str, str]] = {
 
 
 def variants(protocol: EvaluationProtocol) -> dict[str, EvaluationProtocol]:
-    """Name of the variant: the protocol so worded; "" is the protocol itself, and five more at least."""
+    """Name of the variant: the protocol so worded; "" is the protocol itself, and five more at least.
+
+    One that is a variant already (`harness-text`) is varied further.
+    """
     return {"": protocol} | {name: _varied(protocol, changes) for name, changes in changes_of(protocol).items()}
 
 
 def changes_of(protocol: EvaluationProtocol) -> Changes:
     if isinstance(protocol, TaskTemplate):
         return TASK_CHANGES
-    return CHAT_CHANGES if isinstance(protocol, Chat) else BY_PROTOCOL[protocol.name]
+    return CHAT_CHANGES if isinstance(protocol, Chat) else BY_PROTOCOL[protocol.name.split("-")[0]]
 
 
 def _varied(protocol: EvaluationProtocol, changes: Mapping[str, Any]) -> EvaluationProtocol:

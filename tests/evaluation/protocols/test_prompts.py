@@ -125,6 +125,8 @@ def test_items_that_a_protocol_cannot_ask_say_why() -> None:
         assert "answer 2 of 2" in PROTOCOLS[name].why_not(Item("q", "s", "x", "test", "?", "", ("a", "b"), 2))
         blank = Item("q", "s", "x", "test", "", "", (), 0, ("end",), ("left", "right"))
         assert PROTOCOLS[name].why_not(blank)
+        lettered = Item("q", "s", "x", "test", "Which?", "Which?\nA. a\nB. b\nAnswer:", ("A", "B"), 1)
+        assert "under `task`" in PROTOCOLS[name].why_not(lettered) and PROTOCOLS["task"].why_not(lettered) == ""
     assert PROTOCOLS["generate"].why_not(SOLVED) == ""
     nothing = Item("q", "s", "x", "test", "Why?")
     assert "neither" in PROTOCOLS["generate"].why_not(nothing) and "neither" in PROTOCOLS["task"].why_not(nothing)

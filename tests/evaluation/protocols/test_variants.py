@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from stages.evaluation.protocols.protocol import Setting
-from stages.evaluation.protocols.registry import PROTOCOLS
+from stages.evaluation.protocols.registry import PROTOCOLS, find_protocol
 from stages.evaluation.protocols.variants import spread, variants
 from stages.evaluation.scoring.requests import Choices, Generate, Generated, Likelihood
 from stages.evaluation.tasks.item import Item
@@ -51,6 +51,12 @@ def test_a_letter_is_read_in_the_order_that_was_shown(name: str) -> None:
         letter = next(line for line in prompt.split("\n") if line.endswith("300 m")).strip("()")[0]
         answer = protocol.read(ITEM, SETTING, Generated(f" {letter}", 1, False))
         assert (answer.choice, answer.scores) == (2, {"acc": 1.0}), variant
+
+
+def test_a_variant_is_varied_further() -> None:
+    request = variants(find_protocol("harness-text"))["q_a"].render(ITEM, [], SETTING)
+    assert isinstance(request, Choices)
+    assert request.contexts[0].startswith("Q: How far?") and request.continuations[0] == " 1 m"
 
 
 def test_spread_is_that_of_numpy() -> None:

@@ -77,7 +77,7 @@ def output_type(setting: Setting) -> str:
 
 
 def _shown(shot: Item, setting: Setting) -> str:
-    if not shot.target:
+    if not shot.shown:
         return shot.prompt
     delimiter = dict(setting.options).get("shots_target_delimiter", setting.target_delimiter)
     return shot.prompt + delimiter + shot.shown + setting.fewshot_delimiter

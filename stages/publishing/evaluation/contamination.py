@@ -118,10 +118,10 @@ def _power(found: Contamination) -> dict[str, Any]:
 
 
 def _probe(power: Power) -> str:
-    size = f"of {count(power.probe_parameters)} parameters" if power.probe_parameters else "of its size"
+    size = f"a probe of {count(power.probe_parameters)} parameters" if power.probe_parameters else "a small probe"
     read = f" that read {count(power.probe_tokens)} tokens" if power.probe_tokens else ""
     recipe = f" ({power.recipe})" if power.recipe else ""
-    return f"a probe {size}{read}{recipe}"
+    return f"{size}{read}{recipe}"
 
 
 def _power_sentence(found: Contamination) -> str:

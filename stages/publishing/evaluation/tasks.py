@@ -95,7 +95,7 @@ def main_metrics(evaluations: Evaluations) -> dict[Asked, str]:
 
 def tasks_view(evaluations: Evaluations, compared: Comparisons, found: Contamination | None) -> dict[str, Any]:
     tasks = [_task(evaluations, task, compared, found) for task in all_tasks(evaluations)]
-    turned = _flips(compared)
+    turned, noise = (_flips(compared, certain) for certain in (True, False))
     used = [protocol for protocol in PROTOCOLS if any(protocol in task["protocols"] for task in tasks)]
     return {
         "models": [*evaluations],
@@ -103,6 +103,7 @@ def tasks_view(evaluations: Evaluations, compared: Comparisons, found: Contamina
         "protocols": [PROTOCOLS[name] for name in used],
         "flips": turned[:MOST_FLIPS],
         "more_flips": max(0, len(turned) - MOST_FLIPS),
+        "noise": noise[:MOST_FLIPS],
         "groups": groups_table(evaluations),
         "scale": PERCENT,
         "notes": _table(
@@ -117,7 +118,8 @@ def _task(evaluations: Evaluations, task: str, compared: Comparisons, found: Con
     results = {model: one.tasks[task] for model, one in evaluations.items() if task in one.tasks}
     first = next(iter(results.values()))
     protocols = protocols_of(evaluations, task)
-    turned = {name for flip in compared.flips if flip.task == task for name in (flip.ahead, flip.behind)}
+    sure = [flip for flip in compared.flips if flip.task == task and flip.certain]
+    turned = {name for flip in sure for name in (flip.ahead, flip.behind)}
     rows = []
     for protocol in protocols:
         asked = {model: one.protocols[protocol] for model, one in results.items() if protocol in one.protocols}
@@ -264,15 +266,16 @@ def _difference(pair: Paired) -> list[str]:
     return [f"{pair.a} − {pair.b}", middle, f"{low} to {high}", p, seen, over]
 
 
-def _flips(compared: Comparisons) -> list[str]:
+def _flips(compared: Comparisons, certain: bool) -> list[str]:
     """One sentence for all models that one model stands before by one protocol and behind by another."""
-    behind: dict[tuple[str, str, str, str, bool], list[str]] = {}
-    for flip in sorted(compared.flips, key=lambda flip: not flip.certain):
-        behind.setdefault((flip.task, flip.a, flip.ahead, flip.behind, flip.certain), []).append(flip.b)
+    behind: dict[tuple[str, str, str, str], list[str]] = {}
+    for flip in compared.flips:
+        if flip.certain == certain:
+            behind.setdefault((flip.task, flip.a, flip.ahead, flip.behind), []).append(flip.b)
     return [
         f"{named(task)}: {model} is ahead of {', '.join(others)} by “{protocol_name(ahead)}” and behind by "
-        f"“{protocol_name(after)}” ({'certain: both differences are apart from 0' if certain else 'may be noise'})."
-        for (task, model, ahead, after, certain), others in behind.items()
+        f"“{protocol_name(after)}”."
+        for (task, model, ahead, after), others in behind.items()
     ]
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from stages.base.contracts.evaluation import Controls, TextLoss
+from stages.base.contracts.evaluation import Controls, Position, TextLoss
 from stages.publishing.evaluation.tasks import Evaluations, named
 from stages.publishing.html.charts import Axis, Plot
 from stages.publishing.html.numbers import count
@@ -83,7 +83,9 @@ def _controls(found: Mapping[str, TextLoss], controls: Controls | None) -> dict[
 
 
 def _number(number: float | None, digits: int) -> str:
-    return "–" if number is None else f"{number:.{digits}f}"
+    if number is None:
+        return "–"
+    return count(number) if number >= 1000 else f"{number:.{digits}f}"
 
 
 def _interval(number: float, low: float | None, high: float | None) -> str:
@@ -129,7 +131,7 @@ def _changed(by_model: Mapping[str, Mapping[str, float]], model: str, base: str,
 
 def _positions(evaluations: Evaluations, text: str) -> dict[str, Any] | None:
     """Loss by the number of tokens read before, as a chart and as the table behind it."""
-    found = {model: one.texts[text].positions for model, one in evaluations.items() if text in one.texts}
+    found = {model: _cut(one.texts[text]) for model, one in evaluations.items() if text in one.texts}
     if not any(len(positions) > 1 for positions in found.values()):
         return None
     plot = Plot(
@@ -157,6 +159,12 @@ def _positions(evaluations: Evaluations, text: str) -> dict[str, Any] | None:
         "key": [one for one in key_of(evaluations) if one["label"] in found],
         "table": {"head": head, "rows": rows, "numeric": list(range(1, len(head)))},
     }
+
+
+def _cut(text: TextLoss) -> list[Position]:
+    """No token has more context than the model reads at a time."""
+    most = text.window + 1 if text.window else max((one.end for one in text.positions), default=0)
+    return [one.model_copy(update={"end": min(one.end, most)}) for one in text.positions]
 
 
 def _span(begin: int, end: int) -> str:

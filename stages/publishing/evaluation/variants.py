@@ -37,7 +37,7 @@ def _row(model: str, result: Accuracy) -> dict[str, Any]:
         "numbers": [*values.values()],
         "dots": [
             {"name": _name(name), "mean": mean, "text": f"{mean:.{digits}f}", "plain": name == PLAIN}
-            for name, mean in values.items()
+            for name, mean in sorted(values.items(), key=lambda row: row[0] == PLAIN)  # the plain one on top
         ],
         "plain": f"{values[PLAIN]:.{digits}f}" if PLAIN in values else "–",
         "low": values[least],

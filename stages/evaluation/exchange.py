@@ -21,14 +21,13 @@ from stages.base.files import json_lines, read_json, write_json, write_jsonl
 from stages.evaluation.items import writable
 from stages.evaluation.measure import Measured, Task
 from stages.evaluation.protocols.protocol import Answer
-from stages.evaluation.results import accuracy
+from stages.evaluation.results import LOWER_IS_BETTER, accuracy
 from stages.evaluation.run import ROLLING, Row
 from stages.evaluation.scoring.requests import Choices, Generated, Likelihood, Rolling
 from stages.evaluation.tasks.item import Item
 
 AS_TASK = "task"  # the protocol that asks as the harness does
 PLAIN = "none"  # the harness's name of the filter that does nothing
-LOWER_IS_BETTER = {"perplexity", "word_perplexity", "byte_perplexity", "bits_per_byte", "brier_score"}
 AGREE = 1e-6  # between a task's score in results.json and the mean of its samples
 TAIL = 60  # characters at the end of a prompt by which an item is looked up
 

@@ -61,21 +61,30 @@ class Task:
         if not self._examples:
             self._examples.append(Examples(self.file, self.items))
         examples = self._examples[0]
-        if self.file.fewshot_config.sampler != "first_n":
-            return lambda item: examples.choose(item, n)
         pools: dict[str, list[Item]] = defaultdict(list)
         for item in self.items:
             if item.split == "development":
                 pools[item.subject if self.file.subject else ""].append(item)
+        if self.file.fewshot_config.sampler != "first_n" or not pools:
+            return lambda item: examples.choose(item, n)
         return lambda item: pools[item.subject if self.file.subject else ""][:n]
 
-    def measured(self, engine: Engine, protocol: str, n: int, store: AnswerStore | None = None,
-                 others: bool = False) -> "Measured":  # fmt: skip
+    def measured(
+        self,
+        engine: Engine,
+        protocol: str,
+        n: int,
+        store: AnswerStore | None = None,
+        *,
+        others: bool = False,
+        label: str = "",
+    ) -> "Measured":
         """What the engine makes of it under a protocol (a name in the registry, or `rolling`) with n examples.
 
-        others: also under the other wordings, of the protocol and of the task's file, with all items of each.
+        others: also under the other wordings, of the protocol and of the task's file, with all items of each. label:
+        before the task's name in progress.
         """
-        label = f"{self.key}, {protocol}"
+        label = f"{label}{self.key}, {protocol}"
         if self.is_rolling:
             rows = ask_rolling(engine, self.asked, _stride(engine), store, label=label)
             return Measured(rows, {}, accuracy(rows))

@@ -20,7 +20,7 @@ from stages.evaluation.statistics import LEVEL, cluster_ids, score
 from stages.evaluation.tasks.item import Item, row_of
 
 SAMPLES = 20  # items of a task and protocol whose prompts are kept as sent
-Joined = Literal["size_weighted", "mean", "normalised", "centred"]
+LOWER_IS_BETTER = frozenset({"perplexity", "word_perplexity", "byte_perplexity", "bits_per_byte", "brier_score"})
 
 
 # ------------------------------------------------------------------------------------------------------ one task
@@ -172,6 +172,7 @@ def samples(rows: Sequence[Row], most: int = SAMPLES) -> list[Sample]:
             protocol=row.protocol,
             id=row.item.id,
             subject=row.item.subject,
+            question=writable(row.item.question),
             prompt=writable(row.prompt),
             choices=[writable(choice) for choice in row.item.choices],
             answer=row.item.answer,

@@ -1,0 +1,261 @@
+"""`trainyard evaluate`: any model folder, or model on a server, on any task, beside what lm-eval has measured."""
+
+import argparse
+import json
+import sys
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from stages.base.errors import InputError, ParamError
+
+if TYPE_CHECKING:
+    from stages.evaluation.board import Board, Model
+    from stages.evaluation.measure import Task
+    from stages.evaluation.scoring.requests import Engine
+    from stages.evaluation.store import AnswerStore
+
+ADDRESS = ("http://", "https://")
+WEIGHTS = ("*.json", "*.safetensors", "*.jinja", "*.model")  # files of a folder that make its answers
+
+
+def register(subparsers: argparse._SubParsersAction) -> None:
+    command = subparsers.add_parser(
+        "evaluate",
+        help="score models on tasks",
+        description="Answers are kept below --out as they come: a rerun asks only for what is missing.",
+    )
+    add = command.add_argument
+    add(
+        "models", nargs="*", metavar="MODEL",
+        help="a key of data/models, a model folder (also Hugging Face's), or http://HOST/v1#NAME",
+    )  # fmt: skip
+    add("--server", metavar="URL", help="an OpenAI-compatible server; its key is in $OPENAI_API_KEY")
+    add("--model", metavar="NAME", help="a model of --server")
+    add("--tasks", metavar="A,B", help="keys of evaluation.tasks, shipped tasks and groups, or files (docs/tasks.md)")
+    add("--protocols", metavar="A,B", help="default: those of each task (docs/protocols.md)")
+    add("--shots", type=int, metavar="N", help="examples before each item (default: as each task says)")
+    add("--limit", type=int, metavar="N", help="the first N items of each task")
+    add("--variants", action="store_true", help="the other wordings of each prompt too: five at least")
+    add("--data", metavar="DIR", help="where the tasks' documents lie, in place of the tasks' own sources")
+    add("--out", type=Path, default=Path("evaluation"), metavar="DIR", help="results (default: evaluation)")
+    add("--json", action="store_true", help="print results.json in place of the table")
+    add(
+        "--import", nargs="+", type=Path, default=[], dest="imported", metavar="FILE",
+        help="results_*.json and samples_*.jsonl of lm-eval: they join the table, paired by document",
+    )  # fmt: skip
+    add("--export", type=Path, metavar="DIR", help="write the results as lm-eval does")
+    command.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    from stages.base.files import write_json
+    from stages.evaluation.board import Board, table
+
+    named = _names(options)
+    tasks, groups = _tasks(options)
+    if named and not tasks:
+        raise ParamError("which tasks? give --tasks, such as --tasks arc_easy,hellaswag")
+    if not named and not options.imported:
+        raise ParamError("which model? give a folder, http://HOST/v1#NAME, or --import results of lm-eval")
+    protocols = _protocols(options.protocols)
+    board = Board({task.key: task for task in tasks}, groups)
+    for name in named:
+        _measure(board, name, protocols, options)
+    _import(board, options.imported)
+    found = board.as_json()
+    if named:
+        _write_items(board, options.out)
+    write_json(options.out / "results.json", found)
+    if options.export is not None:
+        _export(board, options.export)
+    if options.json:
+        print(json.dumps(json.loads((options.out / "results.json").read_text()), indent=2, ensure_ascii=False))
+    else:
+        print("\n".join(table(board)))
+    print(f"{options.out / 'results.json'}: {len(found['scores'])} scores", file=sys.stderr)
+    return 0
+
+
+# --------------------------------------------------------------------------------------------------- what is asked
+
+
+def _names(options: argparse.Namespace) -> list[str]:
+    """Of models as given; a server's as ADDRESS#NAME."""
+    names = list(options.models)
+    if (options.server is None) != (options.model is None):
+        raise ParamError("--server URL and --model NAME belong together")
+    if options.server is not None:
+        names.append(f"{options.server}#{options.model}")
+    if twice := {name for name in names if names.count(name) > 1}:
+        raise ParamError(f"{sorted(twice)[0]} is given twice; give it once")
+    for option in ("shots", "limit"):
+        value, least = getattr(options, option), 0 if option == "shots" else 1
+        if value is not None and value < least:
+            raise ParamError(f"--{option} is {value}; it must be {least} or more")
+    return names
+
+
+def _tasks(options: argparse.Namespace) -> tuple[list["Task"], list]:
+    from stages.evaluation.measure import open_task
+    from stages.evaluation.tasks.yaml_file import find_tasks
+
+    if options.tasks is None:
+        return [], []
+    names = [name.strip() for name in options.tasks.split(",") if name.strip()]
+    files, groups = find_tasks(names, options.data)
+    return [open_task(file, options.limit) for file in files], groups
+
+
+def _protocols(named: str | None) -> list[str]:
+    from stages.evaluation.protocols.registry import find_protocol
+
+    names = [name.strip() for name in (named or "").split(",") if name.strip()]
+    for name in names:
+        find_protocol(name)
+    return list(dict.fromkeys(names))
+
+
+# ----------------------------------------------------------------------------------------------------- asking
+
+
+def _measure(board: "Board", name: str, protocols: Sequence[str], options: argparse.Namespace) -> None:
+    """One model on all tasks, into the board."""
+    from stages.evaluation.board import Cell, model_slug
+    from stages.evaluation.store import AnswerStore
+
+    engine, model = _open(name, options.out)
+    if any(model.name == other.name for other in board.models):
+        raise ParamError(f"two models are called {model.name}; rename a folder, as tables go by the name")
+    path = options.out / "answers" / f"{model_slug(model)}.jsonl"
+    with AnswerStore(path, model.digest) as store:
+        if store.damaged:
+            lines = ", ".join(map(str, store.damaged[:10]))
+            print(f"{path}: {len(store.damaged)} damaged lines ({lines}): asked again", file=sys.stderr)
+        board.models.append(model)
+        for task in board.tasks.values():
+            found = [
+                Cell(model, task.key, protocol, n, measured)
+                for protocol, n, measured in _asked(board, engine, model, task, protocols, store, options)
+            ]
+            if not found:
+                raise InputError(f"{task.key}: no item can be asked under {', '.join(protocols)}: {board.notes[-1]}")
+            board.cells += found
+
+
+def _asked(
+    board: "Board",
+    engine: "Engine",
+    model: "Model",
+    task: "Task",
+    protocols: Sequence[str],
+    store: "AnswerStore",
+    options: argparse.Namespace,
+) -> Iterator:
+    """(Protocol, shots, what was measured) of one task; a protocol that can't ask it is a note."""
+    from stages.evaluation.run import TOO_LONG
+
+    for protocol in task.protocols() if task.is_rolling or not protocols else protocols:
+        n = task.file.num_fewshot if options.shots is None else options.shots
+        measured = task.measured(engine, protocol, n, store, others=options.variants, label=f"{model.name}: ")
+        why = measured.why_unasked()
+        if why and why != TOO_LONG:
+            board.notes.append(f"{model.name}: {task.key} isn't asked under {protocol}: {why}")
+            continue
+        yield protocol, n, measured
+
+
+def _open(name: str, out: Path) -> tuple["Engine", "Model"]:
+    from stages.commands.chat import model_folder
+    from stages.evaluation.board import Model
+
+    if name.startswith(ADDRESS):
+        from stages.evaluation.scoring.server import ServerEngine, server_settings
+
+        address, _, called = name.partition("#")
+        server = ServerEngine(server_settings(address, called), out / "answers" / "calls.sqlite")
+        return server, Model(called, "server", server.digest)
+    from stages.evaluation.scoring.local import open_folder
+
+    folder = model_folder(name)
+    return open_folder(folder), Model(folder.resolve().name, "folder", folder_digest(folder))
+
+
+def folder_digest(folder: Path) -> str:
+    """sha256 of all that makes a model's answers: weights, tokenizer, template, and the kind of device."""
+    import hashlib
+
+    from stages.base.files import sha256_file
+    from stages.lm.device import device
+
+    files = sorted({path for pattern in WEIGHTS for path in folder.glob(pattern) if path.name != "record.json"})
+    told = [device().type, *(f"{path.name}\0{sha256_file(path)}" for path in files)]
+    return hashlib.sha256("\n".join(told).encode()).hexdigest()
+
+
+# ------------------------------------------------------------------------------------------------ files in and out
+
+
+def _import(board: "Board", paths: Sequence[Path]) -> None:
+    """lm-eval's files; samples belong to the results beside them, or to the only ones given."""
+    from stages.base.files import sha256_file
+    from stages.evaluation.board import Cell, Model
+    from stages.evaluation.exchange import read_harness
+
+    results = [path for path in paths if path.suffix == ".json"]
+    samples: dict[Path, list[Path]] = defaultdict(list)
+    for path in paths:
+        if path.suffix != ".json":
+            owners = [one for one in results if len(results) == 1 or _same_run(one, path)]
+            if len(owners) != 1:
+                raise InputError(f"{path}: whose samples are these? give the results_*.json of the same run")
+            samples[owners[0]].append(path)
+    for path in results:
+        found = read_harness(path, samples[path], board.tasks)
+        name = found.model
+        while any(name == model.name for model in board.models):
+            name += " (lm-eval)"
+        model = Model(name, "imported", sha256_file(path))
+        board.models.append(model)
+        board.notes += found.notes
+        board.cells += [Cell(model, task, "task", found.shots[task], one) for task, one in found.tasks.items()]
+        board.scores += [(model, task, found.shots[task], scores) for task, scores in found.scores.items()]
+
+
+def _same_run(results: Path, samples: Path) -> bool:
+    date = results.stem.partition("_")[2]
+    return results.parent == samples.parent and samples.stem.endswith(date)
+
+
+def _write_items(board: "Board", out: Path) -> None:
+    """items.parquet: a row an item, model, protocol and wording."""
+    import pyarrow as pa
+
+    from stages.base.tables import write_table
+    from stages.evaluation.items import ITEM, answer_items
+
+    schema = pa.schema([("model", pa.string()), *ITEM])
+    rows = []
+    for cell in board.cells:
+        for own in (cell.measured.rows, *cell.measured.variants.values()):
+            rows += [{"model": cell.model.name, **row} for row in answer_items(own, cell.accuracy.metric)]
+    write_table(out / "items.parquet", pa.Table.from_pylist(rows, schema=schema), schema)
+
+
+def _export(board: "Board", folder: Path) -> None:
+    from stages.evaluation.exchange import Exported, exported_name, write_harness
+
+    now = datetime.now()
+    for model in board.models:
+        tasks = {
+            exported_name(cell.task, cell.protocol): Exported(
+                board.tasks.get(cell.task), cell.protocol, cell.shots, cell.measured
+            )
+            for cell in board.cells
+            if cell.model is model and model.kind != "imported"
+        }
+        if tasks:
+            paths = write_harness(folder, model.name, tasks, now)
+            print(f"{paths[0]}: {len(tasks)} tasks of {model.name}", file=sys.stderr)

@@ -85,12 +85,21 @@ def clean(text: str, protected: Protected, cut: CutParams) -> tuple[str, str]:
 
 
 def held_out_texts(instructions: Sequence[Mapping[str, Any]], choices: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Texts that training must not have read: questions and prompts, and the responses of which no truth is known.
+    """Texts that training must not have read: questions, also with their answers behind them, and prompts, and the
+    responses of which no truth is known.
 
     Where it is known, a response states facts, and pages that state them are what is to be learned from.
     """
-    texts = [row["prompt"] for row in instructions] + [row["question"] for row in choices]
+    texts = [row["prompt"] for row in instructions] + [text for row in choices for text in _asked(row)]
     return texts + [row["response"] for row in instructions if not row["entity"]]
+
+
+def _asked(row: Mapping[str, Any]) -> list[str]:
+    """A question; and with each right answer, which may be long, and hold what the question alone doesn't."""
+    if row.get("contexts"):
+        return [row["question"], *(f"{row['contexts'][row['answer']]} {text}" for text in row["targets"])]
+    answers = row.get("targets") or ([row["choices"][row["answer"]]] if row.get("choices") else [])
+    return [row["question"], *(f"{row['question']} {answer}" for answer in answers)]
 
 
 def decide(batch: pa.Table, context: Context) -> Outcome:

@@ -1,7 +1,8 @@
 """The questions of one task as schema TASK, ready before the corpus that is cleaned of them: `… task <key>`.
 
-Kinds: `truth` asks for single facts of a source that knows them, `mmlu` reads a folder as Hendrycks et al. 2021 publish
-it, `table` a parquet or csv file of one's own.
+Kinds: `file` is a task's YAML, `library` a shipped one on local data (`tasks/`); `truth` asks for single facts of a
+source that knows them, `mmlu` reads a folder as Hendrycks et al. 2021 publish it, `table` a parquet or csv file of
+questions. `task.json` says how they are asked: a `TaskFile`.
 """
 
 import csv
@@ -17,11 +18,16 @@ import pyarrow.parquet as pq
 from pydantic import Field
 
 from stages.base import schemas
+from stages.base.artifacts import TASKS
 from stages.base.errors import InputError
 from stages.base.params import Section
 from stages.base.record import StageRun, stage
 from stages.base.seeds import derive
 from stages.evaluation.protocols.choices import LETTERS, problem_of, statements
+from stages.evaluation.tasks.declaration import TaskFile
+from stages.evaluation.tasks.item import row_of
+from stages.evaluation.tasks.loading import load
+from stages.evaluation.tasks.yaml_file import find_in_library, read_task_file
 
 Row = dict[str, Any]
 SPLITS = ("development", "validation", "test")
@@ -69,7 +75,25 @@ class TableTask(Section):
     choice, answer (letter, or index from 0). id, subject and split (development, validation, test) may be left out."""
 
 
-TaskParams: Any = Annotated[TruthTask | MmluTask | TableTask, Field(discriminator="kind")]
+class FileTask(Section):
+    """A task as its own YAML says (docs/tasks.md)."""
+
+    kind: Literal["file"]
+    path: str
+    """The YAML, or a folder that holds one and its data. DVC sees changes of what is there, not of a hub's dataset."""
+
+
+class LibraryTask(Section):
+    """A shipped task on documents of one's own."""
+
+    kind: Literal["library"]
+    task: str
+    """Its name; `trainyard evaluate --list` has them."""
+    path: str
+    """Folder or file with its documents, in place of the hub's."""
+
+
+TaskParams: Any = Annotated[TruthTask | MmluTask | TableTask | FileTask | LibraryTask, Field(discriminator="kind")]
 PARAMS: dict[str, Any] = {"evaluation.tasks.*": TaskParams}
 
 
@@ -243,15 +267,35 @@ def complete(rows: list[Row], key: str, path: str) -> list[Row]:
     return list(found.values())
 
 
-def read_task(run: StageRun[Any]) -> list[Row]:
-    """The questions of the kind that params name."""
-    params, path = run.params, Path(run.params.path)
-    if isinstance(params, TruthTask):
-        questions = run.read_table(path / "questions.parquet", schemas.QUESTION).to_pylist()
-        if not questions:
-            raise InputError(f"{path}/questions.parquet: no questions, as that source knows no truth; remove the task")
-        return truth_questions(questions, run.read_json(path / "truth.json"), params, run.seed)
-    return table_questions(run.input(path)) if isinstance(params, TableTask) else mmlu_questions(run.input(path))
+QUESTIONS: dict[str, Any] = {
+    "output_type": "multiple_choice",
+    "subject": "subject",
+    "fewshot_config": {"sampler": "first_n"},
+}
+"""How questions without a file are asked: examples are the first development questions of their subject."""
+
+
+def read_task(run: StageRun[Any], key: str) -> tuple[list[Row], TaskFile]:
+    """The questions of the kind that params name, and how they are asked."""
+    params = run.params
+    path = run.input(params.path) if not isinstance(params, TruthTask) else Path(params.path)
+    match params:
+        case FileTask():
+            task = read_task_file(path)
+        case LibraryTask():
+            task = find_in_library(params.task, params.path)
+        case TruthTask():
+            questions = run.read_table(path / "questions.parquet", schemas.QUESTION).to_pylist()
+            if not questions:
+                raise InputError(f"{path}/questions.parquet: no questions, as that source knows no truth; remove it")
+            rows = truth_questions(questions, run.read_json(path / "truth.json"), params, run.seed)
+            return complete(rows, key, params.path), TaskFile(task=key, **QUESTIONS)
+        case _:
+            rows = table_questions(path) if isinstance(params, TableTask) else mmlu_questions(path)
+            return complete(rows, key, params.path), TaskFile(task=key, **QUESTIONS)
+    if task.data_dir is not None and not Path(task.data_dir).is_relative_to(path):
+        run.input(task.data_dir)
+    return [row_of(item) for item in load(task, key)], task.model_copy(update={"task": key})
 
 
 def main() -> None:
@@ -259,8 +303,10 @@ def main() -> None:
         sys.exit("usage: python -m stages.evaluation.task <a key of evaluation.tasks>")
     key = sys.argv[1]
     with stage("evaluation.task", TaskParams, item=key, section=f"evaluation.tasks.{key}", seed="corpus.seed") as run:
-        rows = complete(read_task(run), key, run.params.path)
+        rows, task = read_task(run, key)
         run.write_table("questions.parquet", pa.Table.from_pylist(rows, schema=schemas.TASK), schemas.TASK)
+        built = f"{TASKS}/{key}/questions.parquet"
+        run.write_contract("task.json", task.model_copy(update={"data_dir": None, "built": built}))
         run.rows(len(rows), len(rows), dropped={}, max_drop=0.0)
 
 

@@ -195,6 +195,8 @@ class TaskFile(Contract):
     """Score of guessing; by default 1 / choices, or 0."""
     file: str = ""
     """Where it was read, for messages; no key of a file."""
+    built: str = ""
+    """Table of schema TASK with its items, where the stage `task` has made them; no key of a file."""
 
     @field_validator("doc_to_choice", mode="before")
     @classmethod

@@ -8,7 +8,7 @@ from typing import Any
 from stages.base.errors import InputError
 from stages.evaluation.tasks.declaration import TaskFile
 from stages.evaluation.tasks.documents import Document, documents, has_split
-from stages.evaluation.tasks.item import Item
+from stages.evaluation.tasks.item import Item, item_of
 from stages.evaluation.tasks.template import NAME, Columns, literal, render, rendering, value_of
 
 SEPARATOR = "\x1f"
@@ -20,6 +20,8 @@ def load(task: TaskFile, key: str, limit: int | None = None) -> list[Item]:
 
     Raises InputError naming the file and the item that can't be asked.
     """
+    if task.built:
+        return _built(task, limit)
     asked = task.evaluated_split
     items = _items(task, key, "test", asked, limit)
     if not items:
@@ -34,6 +36,15 @@ def load(task: TaskFile, key: str, limit: int | None = None) -> list[Item]:
         if seen.setdefault(item.id, item) is not item:
             raise InputError(f"{task.file}: two items have the id `{item.id}`; name another column as `id`")
     return items
+
+
+def _built(task: TaskFile, limit: int | None) -> list[Item]:
+    from stages.base.schemas import TASK
+    from stages.base.tables import read_table
+
+    items = [item_of(row) for row in read_table(task.built, TASK).to_pylist()]
+    asked = [item for item in items if item.split == "test"]
+    return asked[:limit] + [item for item in items if item.split != "test"]
 
 
 def draws_from_others(task: TaskFile) -> bool:

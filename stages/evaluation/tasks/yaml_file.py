@@ -45,15 +45,27 @@ class _Loader(Loader):
 
 
 def read_task_file(path: Path, data: str | None = None) -> TaskFile:
-    """`data`: a folder or file with the documents, in place of the source that the file names.
+    """Of a YAML, or a folder that holds one. `data`: a folder or file with the documents, in place of the source that
+    the file names.
 
     Raises InputError naming file and line of an unknown key (with the nearest known one), of a value that can't be, and
     of what is code.
     """
+    path = _only_yaml(path)
     values, places = _merged(path)
     if _is_group(values):
         raise InputError(f"{path}: `{values['group']}` is a group of tasks, not a task")
     return _checked(path, values, places, {} if data is None else {"data_dir": data})
+
+
+def _only_yaml(path: Path) -> Path:
+    """The YAML at a path, or the only one in that folder."""
+    if not path.is_dir():
+        return path
+    found = sorted(path.glob("*.yaml"))
+    if len(found) != 1:
+        raise InputError(f"{path}: {len(found)} YAML files; a folder holds one task's")
+    return found[0]
 
 
 def read_group_file(path: Path) -> Group:
@@ -69,7 +81,7 @@ def _checked(path: Path, values: dict[str, Any], places: dict[str, Place], over:
     for key, what in CODE.items():
         if key in values:
             raise InputError(f"{places[key]}: `{key}`: {what}; a task here is data alone")
-    known = [name for name in TaskFile.model_fields if name != "file"]
+    known = [name for name in TaskFile.model_fields if name not in ("file", "built")]
     for key in values:
         if key not in known:
             raise InputError(f"{places[key]}: unknown key `{key}`{nearest(key, known)}")
@@ -212,7 +224,8 @@ def _find(
     path = Path(name)
     if declared is not None:
         return [_add(declared, over, tasks)]
-    if path.suffix in (".yaml", ".yml"):
+    if path.suffix in (".yaml", ".yml") or (path.is_dir() and any(path.glob("*.yaml"))):
+        path = _only_yaml(path)
         if _is_group(_merged(path)[0]):
             return _find_group(path, data, path.parent, over, tasks, groups)
         return [_add(read_task_file(path, data), over, tasks)]

@@ -12,6 +12,9 @@ from stages.base.contracts import Contract, Number
 
 OutputType = Literal["multiple_choice", "loglikelihood", "generate_until", "loglikelihood_rolling"]
 
+LOWER_IS_BETTER = frozenset({"perplexity", "word_perplexity", "byte_perplexity", "bits_per_byte", "brier_score"})
+"""Metrics that are no shares of right answers; of all others more is better."""
+
 
 class Bin(Contract):
     """One bar of a reliability diagram: predictions of about the same confidence."""
@@ -91,14 +94,14 @@ class TextLoss(Contract):
     next_token: Calibration | None = None
     """Of the likeliest next token."""
     controls: dict[str, float] = Field(default_factory=dict)
-    """Bits per byte of what knows nothing: uniform_tokens, to which all of the model's tokens are alike. Those that need
-    no model are in `Controls`."""
+    """Bits per byte of what knows nothing: uniform_tokens, to which all of the model's tokens are alike. Those that
+    need no model are in `Controls`."""
     warnings: list[str] = Field(default_factory=list)
     """Such as a loss above the uniform control's."""
 
 
 class Controls(Contract):
-    """`data/evaluation/controls/<text>/controls.json`: what needs no neural network, on the documents that models read."""
+    """`data/evaluation/controls/<text>/controls.json`: what needs no neural network, on the models' documents."""
 
     bpb: dict[str, float]
     """Bits per byte: uniform (8), gzip, lzma (of all documents as one file), unigram and ngram (of bytes, learned from

@@ -8,9 +8,8 @@ import numpy as np
 
 from stages.base import paired
 from stages.base.contracts import Contract, Number
+from stages.base.contracts.evaluation import LOWER_IS_BETTER
 from stages.base.crossed import holm
-
-LOWER_IS_BETTER = frozenset({"perplexity", "word_perplexity", "byte_perplexity", "bits_per_byte", "brier_score"})
 
 
 class Asked(NamedTuple):

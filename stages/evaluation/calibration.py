@@ -55,9 +55,10 @@ def expected_error(
     """ECE of predictions: confidence [n] in 0..1, hit [n] bool; owners [n] int: which group (a document, a passage)
     each is from, where predictions of a group are not independent.
 
-    Groups are resampled whole, with the bins as they are. By the triangle inequality ECE errs by no more than the ECE
-    of the noise in the bins: below, the interval ends where that noise's 97.5 % quantile does, so that a calibrated
-    model's holds 0; above, at the same quantile of the resampled ECE, which errs upwards.
+    Groups get random weights, with the bins as they are (the Bayesian bootstrap, Rubin 1981). By the triangle
+    inequality ECE errs by no more than the ECE of the noise in the bins: below, the interval ends where that noise's
+    97.5 % quantile does, so that a calibrated model's holds 0; above, at the same quantile of the resampled ECE, which
+    errs upwards.
     """
     number = bin_numbers(confidence, bins)
     groups = np.arange(len(confidence)) if owners is None else np.unique(owners, return_inverse=True)[1]
@@ -72,10 +73,12 @@ def expected_error(
     random = np.random.default_rng(seed)
     noise, drawn_ece = [], []
     centred = gaps - sizes * (gap / share)
+    # A bin's own mean was taken from few: the first root; weights vary a little less than counts do: the second.
     members = np.maximum((sizes > 0).sum(0), 2)
-    centred *= np.sqrt(members / (members - 1))  # a bin's own mean was taken from few
+    centred *= np.sqrt(members / (members - 1)) * math.sqrt((count + 1) / count)
     for _ in range(0, RESAMPLES, 50):
-        weights = random.multinomial(count, np.full(count, 1 / count), size=50).astype(np.float64)
+        weights = random.standard_exponential((50, count))
+        weights /= weights.mean(1, keepdims=True)
         drawn = (weights @ sizes).sum(1)
         off = weights @ centred
         noise.append(np.abs(off).sum(1) / drawn)

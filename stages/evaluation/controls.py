@@ -109,10 +109,10 @@ def training_sample(batches: Iterator[Sequence[str]], limit: int) -> list[bytes]
     left = limit
     for texts in batches:
         for text in texts:
-            if left <= 0:
-                return found
             found.append(text.encode()[:left])
             left -= len(found[-1])
+            if left <= 0:
+                return found
     return found
 
 

@@ -1,4 +1,8 @@
+import json
 import math
+import os
+import subprocess
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -8,8 +12,32 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stages.base import schemas
-from stages.evaluation.perplexity import Loss, bits_per_byte, grouped, text_losses, total, windows
+from stages.base.errors import InputError
+from stages.base.stats import paired_interval
+from stages.evaluation.entropy import joined
+from stages.evaluation.perplexity import (
+    Loss,
+    Measured,
+    TokenizersDiffer,
+    bits_difference,
+    bits_interval,
+    bits_per_byte,
+    by_position,
+    check_bounds,
+    contributions,
+    grouped,
+    perplexity_ratio,
+    read,
+    text_loss,
+    text_losses,
+    tokenizer_digest,
+    total,
+    windows,
+)
 from stages.evaluation.text import sample_documents
+from stages.lm.build import build_model
+from stages.lm.checkpoint import save_model
+from tests.evaluation.conftest import make_model, make_tokenizer
 
 TEXTS = ["Velmora lies in the province of Anthar. " * 20, "salt", "", "Äöü ✓ <|end|> is text here"]
 
@@ -40,8 +68,6 @@ def test_losses_equal_a_naive_loop(arch, overlap, tokenizer, request) -> None:
 
 
 def test_a_uniform_model_pays_log2_of_the_vocabulary_a_token(model, tokenizer) -> None:
-    from stages.lm.build import build_model
-
     fresh = build_model(model.config, 0).eval()  # its head is zero: every token has probability 1 / V
     (loss,) = text_losses(fresh, tokenizer, [TEXTS[0]], 0)
     assert loss.nats == pytest.approx(loss.tokens * math.log(model.config.vocab_size), rel=1e-6)
@@ -96,3 +122,140 @@ def test_a_sample_takes_from_every_source_and_cuts_between_characters() -> None:
     sample = sample_documents(table(rows[::-1]), bytes_per_source=60, bytes_per_document=25).to_pylist()
     assert [row["id"] for row in sample] == ["00", "01", "02"] * 2
     assert {row["text"] for row in sample} == {"ä" * 12}
+
+
+# ------------------------------------------------------------------------------------------------ uncertainty
+
+
+def drawn(n: int, seed: int, bits: float = 1.5) -> list[Loss]:
+    """Documents of unequal length that cost about `bits` a byte, each its own."""
+    random = np.random.default_rng(seed)
+    sizes = random.integers(50, 1500, n)
+    costs = sizes * random.normal(bits, 0.4, n) * math.log(2)
+    return [Loss(float(cost), int(size) // 4, int(size)) for cost, size in zip(costs, sizes, strict=True)]
+
+
+def test_contributions_average_to_bits_per_byte_and_spread_as_the_jackknife_says() -> None:
+    losses = drawn(400, 0)
+    assert contributions(losses).mean() == pytest.approx(total(losses).bits_per_byte)
+    left_out = [total(losses[:i] + losses[i + 1 :]).bits_per_byte for i in range(len(losses))]
+    jackknife = math.sqrt((len(losses) - 1) ** 2 / len(losses) * np.var(left_out, ddof=1))
+    assert contributions(losses).std(ddof=1) / math.sqrt(len(losses)) == pytest.approx(jackknife, rel=0.01)
+
+
+def test_intervals_hold_the_truth() -> None:
+    found = [bits_interval(drawn(30, seed)) for seed in range(400)]
+    assert 0.91 < np.mean([one.low <= 1.5 <= one.high for one in found]) < 0.98
+
+
+def test_the_difference_of_two_models_is_paired() -> None:
+    a = drawn(40, 1)
+    b = [Loss(x.nats + 0.05 * math.log(2) * x.bytes * (1 + 0.1 * (-1) ** i), 9, x.bytes) for i, x in enumerate(a)]
+    found = bits_difference(b, a)
+    assert found.mean == pytest.approx(total(b).bits_per_byte - total(a).bits_per_byte)
+    assert found == pytest.approx(paired_interval(contributions(b), contributions(a)))
+    assert 0 < found.low < found.high < 0.1  # documents differ by .4, models by .005
+    with pytest.raises(InputError, match="other documents"):
+        bits_difference(a, a[1:])
+
+
+def test_one_document_has_no_interval() -> None:
+    assert math.isnan(bits_interval(drawn(1, 0)).low)
+
+
+def test_perplexities_of_two_tokenizers_are_not_compared() -> None:
+    a, b = Measured("small", "aa11", tuple(drawn(20, 0))), Measured("large", "bb22", tuple(drawn(20, 0)))
+    with pytest.raises(TokenizersDiffer) as error:
+        perplexity_ratio(a, b)
+    bits = f"{total(a.losses).bits_per_byte:.4f}"
+    assert all(word in str(error.value) for word in ("small", "large", "aa11", "bb22", f"{bits} and {bits}"))
+
+
+def test_perplexities_of_one_tokenizer_are() -> None:
+    a = Measured("small", "aa11", tuple(drawn(20, 0)))
+    b = Measured("large", "aa11", tuple(Loss(x.nats + 0.3 * x.tokens, x.tokens, x.bytes) for x in a.losses))
+    assert perplexity_ratio(b, a) == pytest.approx((math.exp(0.3),) * 3)
+    assert perplexity_ratio(b, a).mean == pytest.approx(total(b.losses).perplexity / total(a.losses).perplexity)
+
+
+def test_a_tokenizer_is_known_by_how_it_cuts_text(tokenizer, tmp_path: Path) -> None:
+    assert tokenizer_digest(tokenizer) == tokenizer_digest(make_tokenizer(tmp_path / "same"))
+    assert tokenizer_digest(tokenizer) != tokenizer_digest(make_tokenizer(tmp_path / "smaller", 300))
+
+
+# ------------------------------------------------------------------------------------------------ the contract
+
+
+def test_positions_have_every_token_and_its_loss(model, tokenizer) -> None:
+    found = joined(read(model, tokenizer, TEXTS, 7).tokens)
+    positions = by_position(found)
+    assert [(one.begin, one.end) for one in positions] == [(2**i, 2 ** (i + 1)) for i in range(len(positions))]
+    assert sum(one.tokens for one in positions) == len(found)
+    assert sum(one.tokens * one.nats_per_token for one in positions) == pytest.approx(found.nats.sum())
+    first = [nats for nats, context in zip(found.nats, found.context, strict=True) if context in (2, 3)]
+    assert positions[1].nats_per_token == pytest.approx(np.mean(first))
+
+
+def test_the_contract_of_a_text(model, tokenizer) -> None:
+    documents = table([("a", "Web!", TEXTS[0]), ("b", "atlas", TEXTS[3]), ("c", "atlas", "salt")])
+    texts = documents["text"].to_pylist()
+    reading = read(model, tokenizer, texts, 7, "tiny")
+    found = text_loss(reading, documents, "held_out")
+    every = total(text_losses(model, tokenizer, texts, 7))
+    assert found.bpb == pytest.approx(every.bits_per_byte)
+    assert found.bpb_low < found.bpb < found.bpb_high
+    assert found.word_perplexity == pytest.approx(math.exp(every.nats / sum(len(text.split(" ")) for text in texts)))
+    assert math.log2(found.byte_perplexity) == pytest.approx(found.bpb)
+    assert (found.window, found.stride) == (160, 153)
+    assert found.sources["atlas"] == pytest.approx(total(reading.losses[1:]).bits_per_byte)
+    assert set(found.sources) == {"web", "atlas"}
+    assert found.next_token.n == found.tokens == every.tokens
+    assert found.controls["uniform_tokens"] == pytest.approx(math.log2(448) * every.tokens / every.bytes)
+
+
+def test_a_model_below_chance_is_named(model, tokenizer) -> None:
+    loud = make_model()
+    with torch.no_grad():
+        loud.head_weight.mul_(30.0)
+    documents = table([("a", "web", TEXTS[0]), ("b", "web", TEXTS[3])])
+    texts = documents["text"].to_pylist()
+    (warning,) = text_loss(read(loud, tokenizer, texts, 0, "loud"), documents, "held_out").warnings
+    assert warning.startswith("loud needs") and "held_out" in warning
+    fresh = build_model(model.config, 0).eval()
+    assert not text_loss(read(fresh, tokenizer, texts, 0, "fresh"), documents, "held_out").warnings
+
+
+@pytest.mark.parametrize("nats", [math.nan, math.inf, -1.0])
+def test_a_loss_that_is_none_is_refused(nats: float) -> None:
+    with pytest.raises(InputError, match=r"broken.*held_out"):
+        check_bounds(Loss(nats, 10, 40), 448, "broken", "held_out")
+
+
+# ------------------------------------------------------------------------------------------------ another harness
+
+
+def test_word_and_byte_perplexity_equal_those_of_the_lm_evaluation_harness(tmp_path: Path) -> None:
+    """Whole documents within the context: longer ones are read in other windows there (one token of context)."""
+    root = Path(__file__).resolve().parents[2]
+    python = os.environ.get("TRAINYARD_PEERS_PYTHON") or str(root / ".venv-peers" / "bin" / "python")
+    if not Path(python).exists() or subprocess.run([python, "-c", "import lm_eval"], capture_output=True).returncode:
+        pytest.skip("no lm-eval: set TRAINYARD_PEERS_PYTHON, or make .venv-peers from bench/requirements.lock")
+    model, tokenizer = make_model(), make_tokenizer(tmp_path / "tokenizer")
+    save_model(tmp_path / "model", model, tokenizer)
+    texts = ["Velmora lies in the province of Anthar.\n\nIts people trade in copper.", "Äöü ✓ salt  and glass\n", "A"]
+    rows = "".join(json.dumps({"text": text}) + "\n" for text in texts)
+    (tmp_path / "documents.jsonl").write_text(rows, encoding="utf-8")
+    offline = dict.fromkeys(("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "TRANSFORMERS_OFFLINE"), "1")
+    done = subprocess.run(
+        [python, str(Path(__file__).with_name("rolling_peer.py")), str(tmp_path / "model"),
+         str(tmp_path / "documents.jsonl")],
+        env={**os.environ, **offline, "HF_HOME": str(tmp_path / "hub"), "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    theirs = json.loads(done.stdout.splitlines()[-1])
+    ours = total(text_losses(model, tokenizer, texts, 0))
+    assert ours.word_perplexity == pytest.approx(theirs["word_perplexity"], rel=1e-4)
+    assert ours.byte_perplexity == pytest.approx(theirs["byte_perplexity"], rel=1e-4)
+    assert ours.bits_per_byte == pytest.approx(theirs["bits_per_byte"], abs=1e-4)

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-TREE = 1024  # tokens of a tree at most
+TREE = 256  # tokens of a tree at most: its attention is masked, and half or more of it thrown away
+CHAIN = 1024  # tokens of a sequence that is read by itself, at most, without a trunk
 PACK = 1024  # tokens of trees that are read together, about
 EDGE = 32  # a shorter common beginning isn't worth a trunk: its tokens are read again
 PART = 8192  # tokens of a part, about: what one process does before it may be another's turn
@@ -92,7 +93,7 @@ class Plan:
         while open_ranges:
             first, end = open_ranges.pop()
             size = self._size(first, end, depth)
-            if size <= TREE:
+            if size <= (CHAIN if end - first == 1 else TREE):
                 if size:
                     trees.append((size, first, end))
             elif end - first == 1:

@@ -70,11 +70,14 @@ class Continuation(NamedTuple):
     greedy: bool  # whether each was the likeliest, the first of equals
 
 
-def continuation_logprobs(model: LanguageModel, pairs: Pairs, label: str | None = None) -> list[Continuation]:
+def continuation_logprobs(
+    model: LanguageModel, pairs: Pairs, label: str | None = None, reader: TreeReader | None = None
+) -> list[Continuation]:
     """log p(continuation[t] | context, continuation[:t]) of each (context, continuation), neither empty: arrays of ids.
 
     A decoder reads what several begin with once (`prefixes.Plan`), an LSTM each by itself. The order of pairs changes
-    no number. On a CPU as many processes as there are workers share the work, with the same result.
+    no number. On a CPU as many processes as there are workers share the work, with the same result. `reader`: of this
+    model, where there is one from before.
     """
     for index, (context, continuation) in enumerate(pairs):
         if not len(context) or not len(continuation) or len(context) + len(continuation) > model.config.max_seq_len + 1:
@@ -86,11 +89,11 @@ def continuation_logprobs(model: LanguageModel, pairs: Pairs, label: str | None 
         return _read_separately(model, pairs)
     plan = Plan(pairs)
     values, likeliest = np.empty(plan.offsets[-1], np.float32), np.empty(plan.offsets[-1], bool)
-    reader = TreeReader(IncrementalDecoder(model))
+    trees = reader or TreeReader(IncrementalDecoder(model))
 
     @torch.inference_mode()
     def score(part: int) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-        return [reader.read(plan, step) for step in plan.parts[part]]
+        return [trees.read(plan, step) for step in plan.parts[part]]
 
     with Progress(sum(step.tokens for step in plan.steps), label or "scoring", unit="tokens") as bar:
         for part, found in in_forks(score, len(plan.parts)):

@@ -31,11 +31,12 @@ class Group:
 
 
 class TreeReader:
-    """Holds the keys and values of one path of trunks."""
+    """Holds the keys and values of one path of trunks of the plan that it last read. Serves one plan after another."""
 
     def __init__(self, decoder: IncrementalDecoder) -> None:
         self.decoder, self.home = decoder, decoder.embedding.device
         self.kinds = decoder.config.n_kv_head, decoder.config.n_head // decoder.config.n_kv_head
+        self.plan: Plan | None = None
         self.path: list[Trunk] = []
         empty = torch.empty((self.kinds[0], 0, decoder.config.head_dim), dtype=decoder.dtype, device=self.home)
         self.keys = [empty for _ in decoder.blocks]
@@ -52,6 +53,8 @@ class TreeReader:
 
     def _stand_behind(self, plan: Plan, path: tuple[Trunk, ...]) -> None:
         """Keep what `path` shares with the trunks at hand, and read the others."""
+        if plan is not self.plan:
+            self.plan, self.path = plan, []
         kept = next((n for n, (a, b) in enumerate(zip(self.path, path, strict=False)) if a != b), None)
         kept = min(len(self.path), len(path)) if kept is None else kept
         self.path = self.path[:kept]

@@ -1,6 +1,8 @@
 """Contexts and continuations as tokens, cut and cut short as the LM Evaluation Harness does."""
 
-from typing import NamedTuple
+import json
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -10,6 +12,7 @@ from stages.evaluation.scoring.requests import Choices, Generate, NoRoom, Trunca
 from stages.lm.chat import ChatTokenizer
 
 Ids = np.ndarray  # [length] int32: lists of Python's integers are nine times as large
+REMEMBERED = 64  # beginnings of texts, as many as there may be subjects
 
 
 class Pair(NamedTuple):
@@ -23,6 +26,53 @@ def pair_of(context: list[int], continuation: list[int]) -> Pair:
     return Pair(np.array(context, np.int32), np.array(continuation, np.int32))
 
 
+class Pieces:
+    """Encodes texts that begin alike: what stands before the last paragraph is remembered.
+
+    Byte-level tokenizers that split a text by GPT-2's rule never have a token over a border where white space follows
+    another character, and what stands on either side of it doesn't change the other's tokens. So a text may be encoded
+    in two there. Of other tokenizers nothing is known: theirs are encoded whole.
+    """
+
+    def __init__(self, tokenizer: ChatTokenizer) -> None:
+        self.tokenizer = tokenizer
+        self.separable = _separable(json.loads(tokenizer.tokenizer.to_str()))
+        self._known: dict[str, list[int]] = {}
+
+    def last_border(self, text: str) -> int:
+        """Where the last word begins, with the white space before it; 0 where that is no border."""
+        if not self.separable:
+            return 0
+        place = max(text.rfind(" "), text.rfind("\n"))
+        return len(text[:place].rstrip()) if place > 0 else 0
+
+    def encode(self, text: str) -> list[int]:
+        place = text.rfind("\n\n") if self.separable else -1
+        cut = len(text[:place].rstrip()) if place > 0 else 0
+        if not cut:
+            return self.tokenizer.encode(text)
+        known = self._known.get(text[:cut])
+        if known is None:
+            if len(self._known) >= REMEMBERED:
+                self._known.clear()
+            known = self._known[text[:cut]] = self.tokenizer.encode(text[:cut])
+        return known + self.tokenizer.encode(text[cut:])
+
+
+def _separable(made: dict[str, Any]) -> bool:
+    """Of a `tokenizer.json`."""
+    splitter = made["pre_tokenizer"] or {}
+    parts = splitter["pretokenizers"] if splitter.get("type") == "Sequence" else [splitter]
+    plain = {"type": "ByteLevel", "add_prefix_space": False, "use_regex": True}
+    return (
+        made["normalizer"] is None
+        and made["model"]["type"] == "BPE"
+        and all(token["special"] for token in made["added_tokens"])
+        and parts[-1] == parts[-1] | plain
+        and all(part["type"] == "Digits" for part in parts[:-1])
+    )
+
+
 class Encoder:
     """Requests → tokens, by the tokenizer of a model that reads `limit` tokens.
 
@@ -31,38 +81,46 @@ class Encoder:
     """
 
     def __init__(self, tokenizer: ChatTokenizer, limit: int) -> None:
-        self.tokenizer, self.limit = tokenizer, limit
+        self.tokenizer, self.limit, self.pieces = tokenizer, limit, Pieces(tokenizer)
         marked, plain = tokenizer.tokenizer.encode("a").ids, tokenizer.encode("a")
         self.before = marked[: len(marked) - len(plain)] if marked[-len(plain) :] == plain else []
 
     def pairs(self, request: Choices) -> list[Pair]:
         """One a continuation. InputError for a continuation without a token of its own."""
-        pairs = []
-        for place, continuation in enumerate(request.continuations):
-            if request.messages:
-                pair = pair_of(*self.tokenizer.encode_answer(request.messages, continuation))
-            else:
-                pair = self._pair(request.contexts[place if len(request.contexts) > 1 else 0], continuation)
+        if request.messages:
+            pairs = [pair_of(*self.tokenizer.encode_answer(request.messages, text)) for text in request.continuations]
+        elif len(request.contexts) == 1:
+            pairs = self._pairs(request.contexts[0], request.continuations)
+        else:
+            both = zip(request.contexts, request.continuations, strict=True)
+            pairs = [pair for context, continuation in both for pair in self._pairs(context, (continuation,))]
+        for place, pair in enumerate(pairs):
             if not len(pair.continuation):
-                raise InputError(f"continuation {place + 1} ({continuation!r:.40}) has no token of its own; reword it")
-            pairs.append(pair)
+                text = request.continuations[place]
+                raise InputError(f"continuation {place + 1} ({text!r:.40}) has no token of its own; reword it")
         return pairs
 
-    def _pair(self, context: str, continuation: str) -> Pair:
+    def _pairs(self, context: str, continuations: Sequence[str]) -> list[Pair]:
+        """White space at the end of a context is the continuation's; both are encoded as one text, and cut."""
         read = context.rstrip()
-        start = self._context(read)
-        if not start:  # nothing to stand behind
-            own, prefix = self.tokenizer.encode(context + continuation), self.tokenizer.prefix_id
-            return pair_of(own[:1], own[1:]) if own[:1] == [prefix] else pair_of([prefix], own)
-        return pair_of(start, self._context(context + continuation)[len(start) :])
-
-    def _context(self, text: str) -> list[int]:
-        return [*self.before, *self.tokenizer.encode(text)] if text else []
+        spaces = context[len(read) :]
+        cut = self.pieces.last_border(read)
+        before = self.pieces.encode(read[:cut])
+        start = [*self.before, *before, *self.tokenizer.encode(read[cut:])] if read else list(self.before)
+        if start:
+            own = np.array(start, np.int32)
+            skipped = len(start) - len(self.before) - len(before)
+            rests = [self.tokenizer.encode(read[cut:] + spaces + text)[skipped:] for text in continuations]
+            return [Pair(own, np.array(rest, np.int32)) for rest in rests]
+        prefix, wholes = self.tokenizer.prefix_id, [self.tokenizer.encode(spaces + text) for text in continuations]
+        return [
+            pair_of(whole[:1], whole[1:]) if whole[:1] == [prefix] else pair_of([prefix], whole) for whole in wholes
+        ]
 
     def prompt(self, request: Generate) -> list[int]:
         if request.messages:
             return self.tokenizer.encode_prompt(request.messages)
-        return self._context(request.context) or [self.tokenizer.prefix_id]
+        return [*self.before, *self.pieces.encode(request.context)] or [self.tokenizer.prefix_id]
 
     def length(self, request: Choices | Generate) -> int:
         """Tokens that the model must have room for."""

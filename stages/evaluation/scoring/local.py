@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import TypeVar
 
@@ -23,7 +24,10 @@ from stages.lm.chat import ChatTokenizer, load_tokenizer
 from stages.lm.checkpoint import load_model
 from stages.lm.device import set_threads
 from stages.lm.generate import generate
+from stages.lm.incremental import IncrementalDecoder
 from stages.lm.scoring import continuation_logprobs
+from stages.lm.transformer import Decoder
+from stages.lm.tree_reader import TreeReader
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -82,10 +86,15 @@ class LocalEngine:
                 found[index] = Generated(text, len(answer), cut or len(answer) < most)
         return [found[index] for index in range(len(requests))]
 
+    @cached_property
+    def _reader(self) -> TreeReader | None:
+        """Laid out once, for all that is asked; None for an LSTM."""
+        return TreeReader(IncrementalDecoder(self.model)) if isinstance(self.model, Decoder) else None
+
     def _score(self, pairs: Sequence[Pair]) -> list[Likelihood]:
         found = [
             Likelihood(math.fsum(logprobs.tolist()), len(logprobs), greedy)
-            for logprobs, greedy in continuation_logprobs(self.model, pairs, f"{self.name}: scoring")
+            for logprobs, greedy in continuation_logprobs(self.model, pairs, f"{self.name}: scoring", self._reader)
         ]
         if not all(math.isfinite(one.nats) for one in found):
             raise InputError(f"{self.name}: the model's logits hold NaN or infinity; its scores would be chance")

@@ -155,30 +155,31 @@ def _context(folder: Path) -> int:
 
 
 def _say_leakage(read: Sequence["Exchange | Comparison"]) -> None:
-    """Rows that share a run of words with a test question, if tasks have been built here."""
+    """Test questions of which a row holds a run of words, or the whole, if tasks have been built here."""
     import pyarrow.parquet as pq
 
     from stages.base.artifacts import TASKS
-    from stages.evaluation.overlap.exact import find, ngrams, words
+    from stages.evaluation.overlap.corpora import batches_of
+    from stages.evaluation.overlap.index import segments_of
+    from stages.evaluation.overlap.search import Rules, search
 
-    asked: dict[tuple[str, ...], str] = {}
+    asked: dict[str, str] = {}
     for path in sorted(Path(TASKS).glob("*/questions.parquet")):
         for row in pq.read_table(path, columns=["id", "split", "question"]).to_pylist():
-            question = words(row["question"])
-            if row["split"] != "development" and len(question) >= FEWEST:
-                asked |= dict.fromkeys(ngrams(question, RUN), f"{path.parent.name}/{row['id']}")
+            if row["split"] != "development":
+                asked[f"{path.parent.name}/{row['id']}"] = row["question"]
     if not asked:
         print("leakage into the tests: no task is built here yet (`dvc repro task`)")
         return
-    texts = [" ".join([_prompt(one), *_answers(one)]) for one in read]
-    found = find(set(asked), texts)
-    sizes = sorted({len(gram) for gram in found})
-    hits = []
-    for number, text in enumerate(texts, 1):
-        grams = (gram for n in sizes for gram in ngrams(words(text), n) if gram in found)
-        if (first := next(grams, None)) is not None:
-            hits.append(f"row {number} and {asked[first]}")
-    print(f"rows with {RUN} words, or the whole, of a test question: {len(hits):,}")
+    rows = ((str(n), "", "", " ".join([_prompt(one), *_answers(one)])) for n, one in enumerate(read, 1))
+    rules = Rules(ngram=RUN, share_ngram=RUN, span=RUN)
+    found = search(segments_of(batches_of(rows), FEWEST), list(asked.values()), [""] * len(asked), rules)
+    hits = [
+        f"row {match.place.document} and {name}"
+        for name, match in zip(asked, found, strict=True)
+        if match.ngram and match.place
+    ]
+    print(f"test questions of which {RUN} words, or the whole, are in a row: {len(hits):,}")
     for hit in hits[:SHOWN]:
         print(f"  {hit}")
 

@@ -2,11 +2,12 @@
 
 Oren et al. 2023, "Proving Test Set Contamination in Black-Box Language Models", §3.2 (the sharded likelihood comparison
 test). The examples must be exchangeable: published in an order that carries no information (seeded, or by hash). Sorted
-examples look contaminated to any model that can read.
+examples look contaminated to any model that can read (`exchangeability.py` looks for that).
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TypeAlias, cast
 
 import numpy as np
@@ -51,8 +52,12 @@ def ordering_test(
     seed: int,
     *,
     batched: bool = False,
+    blocks: Sequence[str] | None = None,
 ) -> OrderingTest:
     """Cut the examples into contiguous shards; in each, compare the given order with shuffled ones; t-test over shards.
+
+    blocks[i] names the group of example i, in a file that is grouped (by subject): examples then change places only
+    with neighbours of their own group.
 
     logprob(ordering) is the log-likelihood (nats) of the examples read in that order; with `batched` it takes a list of
     orderings (one shard's: canonical first) and returns a list. The variance has shards - 1 in the denominator; the
@@ -70,13 +75,22 @@ def ordering_test(
     for index, places in enumerate(np.array_split(np.arange(len(examples)), shards)):
         shard = [examples[i] for i in places]
         rng = np.random.default_rng(derive(seed, "shard", index))
-        orders = [rng.permutation(len(shard)) for _ in range(permutations)]
+        own = None if blocks is None else [blocks[i] for i in places]
+        orders = [shuffled_order(rng, len(shard), own) for _ in range(permutations)]
         values = many([shard, *([shard[i] for i in order] for order in orders)])
         canonical.append(float(values[0]))
         shuffled.append(float(np.mean(values[1:])))
     differences = np.array(canonical) - np.array(shuffled)
     t, p_value = one_sided_t(differences)
     return OrderingTest(p_value, t, tuple(differences.tolist()), tuple(canonical), tuple(shuffled), permutations)
+
+
+def shuffled_order(rng: np.random.Generator, size: int, blocks: Sequence[str] | None) -> np.ndarray:
+    """A random order of 0 .. size - 1; with `blocks` each stretch of equal ones is shuffled by itself."""
+    if blocks is None:
+        return rng.permutation(size)
+    starts = [i for i in range(size) if i == 0 or blocks[i] != blocks[i - 1]]
+    return np.concatenate([start + rng.permutation(end - start) for start, end in pairwise([*starts, size])])
 
 
 def one_by_one(logprob: One) -> Many:

@@ -1,12 +1,13 @@
 """Contamination made to order: a small model that has read known test sets a known number of times.
 
 A clean verdict is worth what the test can see. The probe is trained from scratch on packed training rows with sets of
-questions planted in their canonical order, each set with its own number of copies (Oren et al. 2023, §4.2). It is a
-model of its own, planted after dedup: nothing else ever reads these rows.
+questions planted in their canonical order, each set with its own number of copies (Oren et al. 2023, §4.2), and with
+random strings, the canaries, planted as often (Carlini et al. 2019). It is a model of its own, planted after dedup:
+nothing else ever reads these rows.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated
 
 import numpy as np
@@ -38,6 +39,10 @@ class ProbeParams(Shape):
     """One planted set for each number of copies."""
     examples: Annotated[int, Field(ge=4)]
     """Questions in each set."""
+    shuffled_copies: Annotated[int, Field(ge=0)]
+    """Of one more set, each copy in another order: what the ordering test can't see and overlap can. 0: none."""
+    canaries: Annotated[int, Field(ge=2)]
+    """Random strings that those planted, one for each number of copies, are ranked among."""
     background_tokens: Annotated[int, Field(ge=0)]
     """Of ordinary training text among the sets."""
 
@@ -50,6 +55,7 @@ class TooFewQuestions(InputError):
 class PlantedSet:
     copies: int
     examples: tuple[str, ...]  # in canonical order
+    shuffled: bool = False  # each copy in an order of its own
 
 
 def disjoint_sets(examples: Sequence[str], copies: Sequence[int], size: int, seed: int) -> list[PlantedSet]:
@@ -73,9 +79,12 @@ def planted_rows(background: np.ndarray, sets: Sequence[PlantedSet], tokenizer: 
     """
     bos, width = tokenizer.prefix_id, background.shape[1]
     pieces = list(background.astype(np.int64))
-    for planted in sets:
-        ids = [token for example in planted.examples for token in tokenizer.encode(example)]
-        pieces += [np.array([bos, *ids], dtype=np.int64)] * planted.copies
+    for number, planted in enumerate(sets):
+        ids = [tokenizer.encode(example) for example in planted.examples]
+        rng = np.random.default_rng(derive(seed, "copies", number))
+        for _ in range(planted.copies):
+            order = rng.permutation(len(ids)) if planted.shuffled else range(len(ids))
+            pieces.append(np.array([bos, *(token for i in order for token in ids[i])], dtype=np.int64))
     order = np.random.default_rng(derive(seed, "pieces")).permutation(len(pieces))
     stream = np.concatenate([pieces[i] for i in order])
     count = -(-len(stream) // (width - 1))
@@ -83,6 +92,18 @@ def planted_rows(background: np.ndarray, sets: Sequence[PlantedSet], tokenizer: 
     rows[:, 0] = bos
     rows[:, 1:].flat[: len(stream)] = stream
     return rows.astype(background.dtype)
+
+
+def planted_sets(examples: Sequence[str], params: ProbeParams, seed: int) -> list[PlantedSet]:
+    """The sets that params ask for: one for each number of copies, and the shuffled one."""
+    wanted = [*params.copies, *([params.shuffled_copies] if params.shuffled_copies else [])]
+    sets = disjoint_sets(examples, wanted, params.examples, seed)
+    return [replace(planted, shuffled=i >= len(params.copies)) for i, planted in enumerate(sets)]
+
+
+def planted_canaries(copies: Sequence[int], strings: Sequence[str]) -> list[PlantedSet]:
+    """The first strings, one for each number of copies."""
+    return [PlantedSet(count, (string,)) for count, string in zip(copies, strings, strict=False)]
 
 
 def sample_rows(rows: np.ndarray, tokens: int, seed: int) -> np.ndarray:

@@ -3,16 +3,29 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from scipy import stats
 
-from stages.base.contracts.contamination import Ordering, Planted, Power
+from stages.base.contracts.contamination import Ordering, Overlap, Planted, Power, TaskVerdict
 from stages.base.errors import InputError
-from stages.evaluation.contamination import believed, ordering_test, smallest_detected
+from stages.evaluation.clean_subset import gap, split_accuracy
+from stages.evaluation.contamination import (
+    believed,
+    exposures,
+    for_all_models,
+    ordering_test,
+    smallest_detected,
+    verdict_of,
+)
 from stages.evaluation.ordering import model_logprob
-from stages.evaluation.overlap.exact import ngrams, shared_shares, words
-from stages.evaluation.planting import PlantedSet, TooFewQuestions, disjoint_sets, planted_rows
+from stages.evaluation.planting import (
+    PlantedSet,
+    ProbeParams,
+    TooFewQuestions,
+    disjoint_sets,
+    planted_canaries,
+    planted_rows,
+    planted_sets,
+)
 from stages.lm.scoring import sequence_logprobs
 
 EXAMPLES = [f"example {i}" for i in range(40)]
@@ -132,33 +145,88 @@ def test_a_blind_test_calls_nothing_clean(found: str, seen: int | None, verdict:
     assert judged.reason == ("9 questions are too few" if verdict == "undecided" else "")
 
 
-# ---- overlap
+def test_a_shuffled_set_says_nothing_of_power() -> None:
+    found = [*planted(c0=0.5, c4=0.01), Planted(copies=64, p_value=0.6, t=0.0, shuffled=True)]
+    assert smallest_detected(found, 0.05) == 4
 
 
-def naive_shares(items: list[str], texts: list[str], n: int) -> list[float]:
-    out = []
-    for item in items:
-        grams = ngrams(words(item), n)
-        spaced = [f" {' '.join(words(text))} " for text in texts]
-        hits = [any(f" {' '.join(gram)} " in text for text in spaced) for gram in grams]
-        out.append(sum(hits) / len(grams) if grams else 0.0)
-    return out
+def test_exposure_is_of_the_planted_strings() -> None:
+    few, many = exposures([50, 0], [-1.0, -9.0, *(-float(i) for i in range(5, 11))])
+    assert (few.copies, few.rank, few.of, few.exposure) == (0, 6, 7, pytest.approx(np.log2(7 / 6)))
+    assert (many.copies, many.rank, many.exposure) == (50, 1, pytest.approx(np.log2(7)))
 
 
-SENTENCE = st.lists(st.sampled_from(list("abcde")), max_size=12).map(" ".join)
+# ---- verdicts and the clean subset
 
 
-@given(st.lists(SENTENCE, max_size=4), st.lists(SENTENCE, max_size=4), st.integers(1, 5))
-def test_shares_equal_a_naive_search(items: list[str], texts: list[str], n: int) -> None:
-    assert shared_shares(items, texts, n) == naive_shares(items, texts, n)
+def of_overlap(dirty: list[str], items: int = 20) -> Overlap:
+    return Overlap(
+        set="t", items=items, ngram=13, any_ngram=None, share_ngram=8, mean_share=None, dirty=None, dirty_ids=dirty,
+        verdict="contaminated" if dirty else "clean" if items else "unknown", reason="" if items else "no items",
+    )  # fmt: skip
 
 
-def test_overlap_sees_through_case_and_punctuation_but_not_across_texts() -> None:
-    item = "In which province does Velmora lie? Anthar, of course, by the sea it is."
-    leaked = "QUIZ: in which province -- does velmora lie; anthar of course by the sea, it is!"
-    half, rest = leaked[: len(leaked) // 2], leaked[len(leaked) // 2 :]
-    assert shared_shares([item], ["unrelated", leaked], 13) == [1.0]
-    assert shared_shares([item], [half, rest], 13) == [0.0]
+def of_order(verdict: str) -> Ordering:
+    return Ordering(task="t", examples=9, p_value=0.01, t=3.0, differences=[], verdict=verdict, reason="")
+
+
+@pytest.mark.parametrize(
+    ("ordering", "overlap", "verdict", "said"),
+    [
+        ("clean", of_overlap(["a"]), "contaminated", "1 of 20 items"),
+        ("contaminated", of_overlap([]), "contaminated", "prefers the published order"),
+        ("undecided", of_overlap([]), "clean", "none of 20 items"),
+        ("not exchangeable", of_overlap([]), "clean", "order: not exchangeable"),
+        ("undecided", of_overlap([], 0), "undecided", "no items"),
+    ],
+)
+def test_either_test_accuses_and_the_known_corpus_clears(
+    ordering: str, overlap: Overlap, verdict: str, said: str
+) -> None:
+    found = verdict_of("t", of_order(ordering), overlap)
+    assert found.verdict == verdict and said in found.reason
+
+
+def test_models_of_others_are_unknown_and_so_is_what_was_tuned_from_them() -> None:
+    own = [TaskVerdict(model="base", task="t", verdict="clean", reason="none of 20 items")]
+    told = {row.model: row for row in for_all_models(own, ["base", "sft"], ["theirs"], "base")}
+    assert [told[key].verdict for key in ("base", "sft", "theirs")] == ["clean", "clean", "unknown"]
+    told = {row.model: row for row in for_all_models(own, ["base", "sft"], ["theirs"], "theirs")}
+    assert [told[key].verdict for key in ("base", "sft", "theirs")] == ["clean", "unknown", "unknown"]
+    assert "theirs" in told["sft"].reason
+
+
+def test_the_gap_and_its_interval_cover_the_true_one() -> None:
+    """Simulated: dirty items are right more often; the interval against a bootstrap and its coverage."""
+    rng, inside = np.random.default_rng(0), 0
+    for _ in range(400):
+        clean = rng.random(200) < 0.7
+        right = rng.random(200) < np.where(clean, 0.4, 0.9)
+        found = gap(right.astype(float).tolist(), clean.tolist(), [""] * 200)
+        assert found.mean == pytest.approx(right.mean() - right[clean].mean())
+        inside += found.low <= 0.3 * 0.5 <= found.high
+    assert 0.92 < inside / 400 < 0.98
+    drawn = [rng.integers(0, 200, 200) for _ in range(4000)]
+    spread = np.std([right[d].mean() - right[d][clean[d]].mean() for d in drawn])
+    assert (found.high - found.low) / 2 / 1.972 == pytest.approx(spread, rel=0.08)
+
+
+def test_clusters_widen_the_gap_and_states_part_the_items() -> None:
+    clean, right = [True, True, False, False] * 20, [1.0, 0.0, 1.0, 1.0] * 20
+    alone = gap(right, clean, [""] * 80)
+    twins = gap(right * 2, clean * 2, [*map(str, range(80))] * 2)
+    assert twins.low == pytest.approx(alone.low) and twins.high == pytest.approx(alone.high)
+    rows = [
+        {"set": "t", "protocol": p, "id": str(i), "correct": right[i], "cluster": "", "variant": v}
+        for p, v in (("cloze", ""), ("cloze", "worded"), ("chat", ""))
+        for i in range(80)
+    ]
+    states = {str(i): ("clean", "unknown", "dirty", "suspect")[i % 4] for i in range(80)}
+    chat, cloze = split_accuracy("t", "base", [*rows, rows[0] | {"set": "u"}], states)
+    assert (chat.protocol, cloze.protocol) == ("chat", "cloze")
+    assert (cloze.all_questions, cloze.clean_questions, cloze.dirty_questions) == (80, 40, 20)
+    assert (cloze.all_acc, cloze.clean_acc, cloze.dirty_acc, cloze.gap) == (0.75, 0.5, 1.0, 0.25)
+    assert cloze.gap_low == pytest.approx(alone.low)
 
 
 # ---- planting
@@ -187,3 +255,25 @@ def test_planting_adds_each_set_that_many_times_and_loses_nothing(tokenizer) -> 
         ids = [bos, *(token for example in planted.examples for token in tokenizer.encode(example))]
         found = sum(stream[i : i + len(ids)] == ids for i in range(len(stream)))
         assert found == planted.copies
+
+
+PROBE = ProbeParams(
+    copies=[0, 2], examples=5, shuffled_copies=3, canaries=4, background_tokens=10, n_layer=1, d_model=8, n_head=1,
+    n_kv_head=1, d_ff=8,
+)  # fmt: skip
+
+
+def test_a_shuffled_set_is_planted_whole_in_other_orders(tokenizer) -> None:
+    sets = planted_sets(EXAMPLES, PROBE, seed=1)
+    assert [(s.copies, s.shuffled) for s in sets] == [(0, False), (2, False), (3, True)]
+    assert sets[:2] == disjoint_sets(EXAMPLES, [0, 2], 5, seed=1)
+    strings = planted_canaries([0, 2], ["a canary. ", "another one. ", "not planted. "])
+    rows = planted_rows(np.full((3, 33), 9, dtype=np.uint16), [*sets, *strings], tokenizer, seed=5)
+    stream = rows[:, 1:].ravel().tolist()
+
+    def found(*texts: str) -> int:
+        ids = [token for text in texts for token in tokenizer.encode(text)]
+        return sum(stream[i : i + len(ids)] == ids for i in range(len(stream)))
+
+    assert all(found(example) == 3 for example in sets[2].examples) and found(*sets[2].examples) < 3
+    assert [found(text) for text in ("a canary. ", "another one. ", "not planted. ")] == [0, 2, 0]

@@ -14,14 +14,17 @@ from stages.base.contracts.evaluation import Evaluation
 from stages.base.contracts.pack import Pack, TrainShard, ValidationShard
 from stages.base.files import read_json, write_json
 from stages.base.tables import read_table, write_table
-from stages.evaluation import contamination, evaluate
+from stages.evaluation import contamination, corpus_index, evaluate
 from stages.evaluation.items import ITEM
+from stages.evaluation.overlap.summary import OVERLAP
 from stages.lm.chat import padded_vocab_size
 from stages.lm.checkpoint import save_model
 from tests.contracts.scaling import RECIPE
 from tests.evaluation.conftest import make_model
 
 PARAMS = {
+    "models": {"trained": {"base": {}, "sft": {}}, "import": {"theirs": {"path": "elsewhere"}}},
+    "alignment": {"base": "base"},
     "run": {"seed": 0},
     "recipe": RECIPE.model_dump() | {"batch_tokens": 512, "micro_rows": 8},
     "evaluation": {
@@ -34,6 +37,7 @@ PARAMS = {
             "shots": {"original": 1, "cloze": 1, "chat": 0},
             "variants": ["cloze"],
         },
+        "corpus_index": {"shortest": 4},
         "contamination": {
             "examples": 12,
             "shards": 3,
@@ -42,9 +46,13 @@ PARAMS = {
             "ngram": 6,
             "share_ngram": 4,
             "dirty_share": 0.7,
+            "span": 5,
+            "skips": 1,
             "probe": {
                 "copies": [0, 60],
                 "examples": 12,
+                "shuffled_copies": 0,
+                "canaries": 20,
                 "background_tokens": 300,
                 "n_layer": 2,
                 "d_model": 32,
@@ -102,6 +110,11 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tokenizer, model) -
     save_model("data/models/base", model, tokenizer)
     training = [document(i, "atlas") for i in range(14, 40)]
     leaked = {"id": "leak", "text": f"quiz: {choice(0)['question']} {'ANSWER'} {VALUES[0]}"}
+    leak = {name: [] if name == "links" else 0.0 if name == "quality" else "" for name in schemas.DOCUMENT.names}
+    write(
+        "corpus/decontaminate/documents", [leak | {"id": "leak", "url": "https://example.org/leak"}], schemas.DOCUMENT
+    )
+    write("corpus/mix/validation", [document(i, "atlas") for i in range(4)], schemas.MIXED)
     items(evaluation__task=["facts"], evaluation__text=["held_out"], alignment__instructions=["atlas"])
     held_out = [document(i, s) for i in range(4) for s in ("atlas", "web")]
     write("evaluation/text/held_out/documents", held_out, schemas.MIXED)
@@ -169,6 +182,11 @@ def test_without_texts_or_tasks_the_rest_is_measured(project: Path, monkeypatch:
     items(evaluation__task=[])
     found = run_evaluate(monkeypatch)
     assert found.tasks == {} and found.texts["held_out"].bpb > 0
+    leak = {name: [] if name == "links" else 0.0 if name == "quality" else "" for name in schemas.DOCUMENT.names}
+    write(
+        "corpus/decontaminate/documents", [leak | {"id": "leak", "url": "https://example.org/leak"}], schemas.DOCUMENT
+    )
+    write("corpus/mix/validation", [document(i, "atlas") for i in range(4)], schemas.MIXED)
     items(evaluation__task=["facts"], evaluation__text=[])
     found = run_evaluate(monkeypatch)
     assert found.texts == {} and found.tasks["facts"].questions == 6
@@ -191,6 +209,7 @@ def test_a_model_that_isnt_there_is_one_line(project: Path, monkeypatch: pytest.
 
 
 def run_contamination() -> Contamination:
+    corpus_index.main()
     contamination.main()
     return Contamination.model_validate(read_json("data/evaluation/contamination/contamination.json"))
 
@@ -204,8 +223,20 @@ def test_contamination_finds_what_was_planted_and_nothing_else(project: Path, mo
     facts, judged = result.overlap
     assert (facts.set, facts.dirty_ids, facts.verdict) == ("facts", [choice(0)["id"]], "contaminated")
     assert judged.set == "test-instructions" and judged.items == 14
-    (accuracy,) = result.accuracy
-    assert accuracy.clean_questions + accuracy.dirty_questions == accuracy.all_questions == 6
+    (leaked,) = facts.found
+    assert (leaked.id, leaked.state, leaked.places[0].document) == (choice(0)["id"], "dirty", "leak")
+    assert leaked.places[0].url == "https://example.org/leak" and leaked.places[0].with_answer
+    assert [row.protocol for row in result.accuracy] == ["chat", "cloze", "original"]
+    for accuracy in result.accuracy:
+        assert accuracy.clean_questions + accuracy.dirty_questions == accuracy.all_questions == 6
+    assert [(row.model, row.verdict) for row in result.verdicts] == [
+        ("base", "contaminated"), ("sft", "contaminated"), ("theirs", "unknown"),
+    ]  # fmt: skip
+    canaries = {row.copies: row for row in result.power.canaries}
+    assert canaries[60].rank == 1 and canaries[60].of == 20
+    rows = read_table("data/evaluation/contamination/overlap.parquet", OVERLAP).to_pylist()
+    assert len(rows) == 14 + 14 and [row["state"] for row in rows if row["set"] == "facts"].count("dirty") == 1
+    assert {row.method for row in result.membership} == {"min_k", "min_k_plus_plus"}
     folder = Path("data/evaluation/contamination")
     assert all(isinstance(value, int | float) for value in read_json(folder / "metrics.json").values())
 

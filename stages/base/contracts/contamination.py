@@ -78,10 +78,12 @@ class Place(Contract):
     source: str
     url: str
     position: int
-    """Characters (of the normalised text) or words before it, as `unit` says."""
-    unit: Literal["characters", "words"] = "words"
+    """Characters, words or UTF-8 bytes of the document before it, as `unit` says."""
+    unit: Literal["characters", "words", "bytes"] = "words"
     text: str
     """The words that match, as the corpus has them; cut."""
+    with_answer: bool = False
+    """The answer follows within 40 words: input and label (Dodge et al. 2021), not input alone."""
 
 
 class ItemOverlap(Contract):
@@ -125,6 +127,8 @@ class Overlap(Contract):
     dirty: Number
     """Share of items of which `dirty_share` or more is in the training text."""
     dirty_ids: list[str]
+    too_short: int = 0
+    """Items of fewer words than the index knows; they are in no other count."""
     rules: list[OverlapRule] = Field(default_factory=list)
     found: list[ItemOverlap] = Field(default_factory=list)
     """Items that aren't clean, the dirtiest first; a bounded number of them (`overlap.parquet` has all)."""

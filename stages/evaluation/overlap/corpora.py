@@ -202,7 +202,7 @@ def _plain_rows(path: Path, stream: IO[bytes]) -> Iterator[tuple[str, str, str, 
     while part := reader.read(PIECE):
         rest += part
         if len(rest) >= PIECE:
-            cut = _cut(rest, len(rest))
+            cut = _cut(rest, 0, len(rest))
             yield path.name, path.name, "", rest[:cut], offset
             offset += len(rest[:cut].encode("utf-8", "replace"))
             rest = rest[cut:]
@@ -210,11 +210,11 @@ def _plain_rows(path: Path, stream: IO[bytes]) -> Iterator[tuple[str, str, str, 
         yield path.name, path.name, "", rest, offset
 
 
-def _cut(text: str, end: int) -> int:
-    """Where a piece may end, at `end` or before: at white space if there is any near, so that no word is parted."""
-    low = max(0, end - 4096)
-    found = _GAP.search(text, low, end)
-    return found.start() if found and found.start() > 0 else end
+def _cut(text: str, start: int, end: int) -> int:
+    """Where a piece from `start` on may end, at `end` or before: at white space if there is any near, so that no word
+    is parted."""
+    found = _GAP.search(text, max(start + 1, end - 4096), end)
+    return found.start() if found else end
 
 
 def batches_of(rows: Iterable[Row | tuple[str, str, str, str, int]]) -> Iterator[pa.Table]:
@@ -225,7 +225,7 @@ def batches_of(rows: Iterable[Row | tuple[str, str, str, str, int]]) -> Iterator
         offset = int(before[0]) if before else 0
         start = 0
         while True:
-            end = len(text) if len(text) - start <= PIECE else _cut(text, start + PIECE)
+            end = len(text) if len(text) - start <= PIECE else _cut(text, start, start + PIECE)
             piece = text[start:end] if start or end < len(text) else text
             waiting.append((id, source, url, offset, piece))
             size += len(piece)

@@ -220,7 +220,7 @@ def _import(board: "Board", paths: Sequence[Path]) -> None:
         model = Model(name, "imported", sha256_file(path))
         board.models.append(model)
         board.notes += found.notes
-        board.cells += [Cell(model, task, "task", found.shots[task], one) for task, one in found.tasks.items()]
+        board.cells += [Cell(model, *found.asked_as[task], found.shots[task], one) for task, one in found.tasks.items()]
         board.scores += [(model, task, found.shots[task], scores) for task, scores in found.scores.items()]
 
 

@@ -165,7 +165,7 @@ class Board:
         task, accuracy = self.tasks.get(cell.task), cell.accuracy
         asked = task.asked if task is not None else [row.item for row in cell.measured.rows]
         about = accuracy.model_dump(exclude=HIDDEN)
-        for metric, score in accuracy.scores.items():
+        for metric, score in _scores_of(accuracy).items():
             main = metric == accuracy.metric
             yield {
                 "model": cell.model.name,
@@ -186,6 +186,11 @@ class Compared:
     pairs: list[dict[str, Any]]
     tiers: dict[str, dict[str, dict[str, int]]]
     flips: list[dict[str, str]]
+
+
+def _scores_of(accuracy: Accuracy) -> dict[str, Score]:
+    """By metric; the main one without a value where no item could be asked."""
+    return accuracy.scores or {accuracy.metric: Score(mean=None, n=0)}
 
 
 def _left_out(cell: Cell) -> Iterator[dict[str, Any]]:
@@ -209,7 +214,7 @@ def table(board: Board) -> list[str]:
         placed = compared.tiers.get(task, {}).get(protocol, {})
         for metric in _shown(cells):
             for cell in _best_first(cells, metric):
-                score = cell.accuracy.scores[metric]
+                score = _scores_of(cell.accuracy)[metric]
                 tier = placed.get(cell.model.name) if metric == cell.accuracy.metric else None
                 rows.append(
                     (task, f"{protocol}@{cell.accuracy.version}", metric, cell.model.name,
@@ -234,9 +239,8 @@ def _shown(cells: Sequence[Cell]) -> list[str]:
     """The main metric, those of the task's own file, and acc_norm where it says something else than acc."""
     found: dict[str, None] = {}
     for cell in cells:
-        scores = cell.accuracy.scores
         found[cell.accuracy.metric] = None
-        for name, score in scores.items():
+        for name, score in cell.accuracy.scores.items():
             own = cell.protocol == "task" and not name.startswith("acc_")
             if own or (name == "acc_norm" and score.mean != cell.accuracy.acc):
                 found[name] = None
@@ -245,8 +249,9 @@ def _shown(cells: Sequence[Cell]) -> list[str]:
 
 def _best_first(cells: Sequence[Cell], metric: str) -> list[Cell]:
     sign = 1 if metric in LOWER_IS_BETTER else -1
-    measured = [cell for cell in cells if metric in cell.accuracy.scores]
-    return sorted(measured, key=lambda cell: (sign * (cell.accuracy.scores[metric].mean or 0.0), cell.model.name))
+    measured = {cell.model.name: cell for cell in cells if metric in _scores_of(cell.accuracy)}
+    means = {name: _scores_of(cell.accuracy)[metric].mean for name, cell in measured.items()}
+    return [measured[name] for name in sorted(measured, key=lambda name: (sign * (means[name] or 0.0), name))]
 
 
 def _number(value: float | None, form: str = "{:.3f}") -> str:
@@ -261,7 +266,7 @@ def _interval(score: Score) -> str:
 
 def _remarks(cell: Cell, metric: str) -> str:
     accuracy, parts = cell.accuracy, []
-    score = accuracy.scores[metric]
+    score = _scores_of(accuracy)[metric]
     if score.clusters:
         parts.append(f"{score.clusters} clusters")
     if metric != accuracy.metric:

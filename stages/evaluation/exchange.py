@@ -10,7 +10,7 @@ import math
 import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -37,12 +37,13 @@ TAIL = 60  # characters at the end of a prompt by which an item is looked up
 
 @dataclass(frozen=True)
 class Imported:
-    """One model's results: tasks with their samples, and those of which only the score is known."""
+    """One model's results, by the task's name there: those with their samples, and those with the score alone."""
 
     model: str
     tasks: dict[str, Measured]
     scores: dict[str, dict[str, Score]] = field(default_factory=dict)  # task → metric
     shots: dict[str, int] = field(default_factory=dict)
+    asked_as: dict[str, tuple[str, str]] = field(default_factory=dict)  # → (task, protocol)
     notes: list[str] = field(default_factory=list)
 
 
@@ -62,20 +63,23 @@ def read_harness(results: Path, samples: Sequence[Path], tasks: Mapping[str, Tas
     found: dict[str, Measured] = {}
     scores: dict[str, dict[str, Score]] = {}
     shots: dict[str, int] = {}
+    asked_as: dict[str, tuple[str, str]] = {}
     notes: list[str] = []
     for task, metrics in whole["results"].items():
+        key, protocol = asked_as[task] = _asked_as(task, (whole.get("configs") or {}).get(task))
         said = (whole.get("n-shot") or {}).get(task)
         shots[task] = said if isinstance(said, int) else 0
         if task in files:
-            rows, paired = _rows(files[task], task, tasks.get(task), shots[task])
+            rows, paired = _rows(files[task], key, tasks.get(key), shots[task])
+            rows = [replace(row, protocol=protocol) for row in rows]
             measured = Measured(rows, {}, accuracy(rows))
             _check(files[task], metrics, measured.accuracy)
             found[task] = measured
-            if task in tasks and paired < len(rows):
+            if key in tasks and paired < len(rows):
                 notes.append(f"{files[task]}: {len(rows) - paired} of {len(rows)} documents are none of our items")
         elif own := _scores(metrics, (whole.get("n-samples") or {}).get(task)):
             scores[task] = own
-    return Imported(model, found, scores, shots, notes)
+    return Imported(model, found, scores, shots, asked_as, notes)
 
 
 def sample_task(path: Path) -> str:
@@ -84,6 +88,14 @@ def sample_task(path: Path) -> str:
     if not name.startswith("samples_") or name.count("_") < 2:
         raise InputError(f"{path}: give files named samples_<task>_<date>.jsonl, as the harness names them")
     return name[name.find("_") + 1 : name.rfind("_")]
+
+
+def _asked_as(name: str, config: Any) -> tuple[str, str]:
+    """Our task and protocol: as `write_harness` noted them; of the harness's own files its task and `task`."""
+    noted = config.get("metadata") if isinstance(config, Mapping) else None
+    if isinstance(noted, Mapping) and isinstance(noted.get("protocol"), str):
+        return str(noted.get("task", name)), noted["protocol"]
+    return name, AS_TASK
 
 
 def _model_name(whole: Mapping[str, Any], path: Path) -> str:
@@ -107,7 +119,7 @@ def _rows(path: Path, key: str, task: Task | None, shots: int) -> tuple[list[Row
     for place, lines in sorted(documents.items()):
         line, sample = lines[0]
         sent = _arguments(path, line, sample)
-        item = known.find(place, sent[0][0])
+        item = known.find(place, sent[0][0], sample.get("doc"))
         paired += item is not None
         if item is None:
             item = _foreign(key, place, sample)
@@ -120,13 +132,17 @@ class _Known:
 
     def __init__(self, items: Sequence[Item]) -> None:
         self._items = items
+        self._by_id = {item.id: item for item in items}
         self._by_tail: dict[str, list[Item]] = defaultdict(list)
         for item in items:
             if item.prompt:
                 self._by_tail[item.prompt[-TAIL:]].append(item)
 
-    def find(self, place: int, context: str) -> Item | None:
-        """The item at that place of the split if the context ends with its prompt, else the one whose does."""
+    def find(self, place: int, context: str, doc: Any) -> Item | None:
+        """The item that the document names, as exported ones do; the item at that place of the split if the context
+        ends with its prompt; else the one whose does."""
+        if isinstance(doc, Mapping) and isinstance(doc.get("id"), str) and doc["id"] in self._by_id:
+            return self._by_id[doc["id"]]
         if place < len(self._items) and (own := self._items[place]).prompt and context.endswith(own.prompt):
             return own
         for length in range(1, TAIL + 1) if len(context) < TAIL else (TAIL,):
@@ -329,12 +345,16 @@ def _metrics(found: Accuracy) -> dict[str, Any]:
 
 
 def _config(name: str, one: Exported) -> dict[str, Any]:
-    accuracy_of = one.measured.accuracy
     return {
         "task": name,
         "output_type": one.task.file.output_type if one.task is not None else "multiple_choice",
         "num_fewshot": one.shots,
-        "metadata": {"version": _version(one), "protocol": one.protocol, "protocol_version": accuracy_of.version},
+        "metadata": {
+            "version": _version(one),
+            "task": one.task.key if one.task is not None else name,
+            "protocol": one.protocol,
+            "protocol_version": one.measured.accuracy.version,
+        },
     }
 
 

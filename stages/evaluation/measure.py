@@ -16,7 +16,7 @@ from stages.evaluation.scoring.requests import Engine
 from stages.evaluation.store import AnswerStore
 from stages.evaluation.tasks.declaration import TaskFile, setting, variant
 from stages.evaluation.tasks.item import Item, item_of
-from stages.evaluation.tasks.loading import load
+from stages.evaluation.tasks.loading import draws_from_others, load
 from stages.evaluation.tasks.shots import Examples
 
 PLAIN: dict[str, Any] = {
@@ -134,13 +134,15 @@ def _stride(engine: Engine) -> int:
 
 
 def open_task(file: TaskFile, limit: int | None = None, key: str = "") -> Task:
-    """A task of its file, with at most `limit` items. Raises InputError naming what can't be asked."""
-    items = load(file, key or file.task, limit)
+    """A task of its file, of which the first `limit` items are asked. Raises InputError naming what can't be asked."""
+    name = key or file.task
+    # Where examples are drawn from the items that are asked, they are drawn from all of them.
+    items = load(file, name, limit if draws_from_others(file) else None)
 
-    def reworded(name: str) -> Task:
-        return open_task(variant(file, name), limit, key or file.task)
+    def reworded(wording: str) -> Task:
+        return open_task(variant(file, wording), limit, name)
 
-    return Task(key or file.task, file, items, [item for item in items if item.split == "test"], reworded)
+    return Task(name, file, items, [item for item in items if item.split == "test"][:limit], reworded)
 
 
 def built_task(key: str, rows: Sequence[Mapping[str, Any]], split: str, limit: int, file: TaskFile | None) -> Task:

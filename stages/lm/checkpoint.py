@@ -21,15 +21,8 @@ from stages.lm import distributed
 from stages.lm.build import LanguageModel
 from stages.lm.chat import ChatTokenizer
 from stages.lm.device import device, environment
-from stages.lm.hf import (
-    from_hf_state_dict,
-    generation_config,
-    hf_config,
-    read_config,
-    read_weights,
-    to_hf_state_dict,
-    write_weights,
-)
+from stages.lm.hf import generation_config, hf_config, read_config
+from stages.lm.hf_weights import from_hf_state_dict, read_weights, to_hf_state_dict, write_weights
 from stages.lm.lstm import LSTMLanguageModel
 from stages.lm.transformer import Decoder
 
@@ -56,7 +49,7 @@ def save_model(folder: Path | str, model: LanguageModel, tokenizer: ChatTokenize
 
 def load_model(folder: Path | str) -> LanguageModel:
     """The model of a model folder, ours or another's, in fp32 and eval mode, on the chosen device. `InputError` for
-    what isn't one: `hf.read_config` and `hf.read_weights` say when.
+    what isn't one: `hf.read_config` and `hf_weights.read_weights` say when.
     """
     source = Path(folder)
     config = read_config(source)

@@ -1,32 +1,29 @@
-"""A model as Hugging Face's folders hold it: config and weights of the families in `FAMILIES`. transformers loads what
-is written here, and what it writes is read. Whatever a config says is honoured, or refused by name.
+"""A model's config as Hugging Face's folders hold it, of the families in `FAMILIES`; weights are in `hf_weights`.
+transformers loads what is written here, and what it writes is read. Whatever a config says is honoured, or refused by
+name.
 """
 
-import os
-from contextlib import ExitStack
+from collections.abc import Callable
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
-import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
-from torch import Tensor
-
 from stages.base.errors import InputError, ParamError
-from stages.base.files import atomic_path, read_json
+from stages.base.files import read_json
 from stages.lm.chat import ChatTokenizer
 from stages.lm.config import ModelConfig
-from stages.lm.lstm import LSTMLanguageModel
 from stages.lm.rotary import scaling_of
-from stages.lm.transformer import Decoder
 
 MOST_LAYERS = 1 << 14
 MAY_BE_ZERO = ("mscale", "mscale_all_dim")  # of YaRN: 0 is as if they weren't there
 LSTM = "trainyard_lstm"  # the model_type of a folder that only we read
-DTYPES = ("F64", "F32", "F16", "BF16")
-INDEX = "model.safetensors.index.json"
-WEIGHTS = "model.safetensors"
+# What is kept of a foreign config of generation, and the values that it may have.
+SAMPLING: dict[str, Callable[[Any], bool]] = {
+    "do_sample": lambda value: type(value) is bool,
+    "temperature": lambda value: _number(value) and 0 <= value < 3e38,
+    "top_p": lambda value: _number(value) and 0 < value <= 1,
+    "top_k": lambda value: type(value) is int and value >= 0,
+}
 FAMILIES = {
     "qwen3": "Qwen3ForCausalLM",
     "llama": "LlamaForCausalLM",
@@ -222,12 +219,18 @@ def _rope(values: dict[str, Any], longest: int) -> tuple[float, dict[str, Any] |
 
 def _positive(value: Any) -> bool:
     """Whether it is a number that float32 holds, above 0; true and NaN are none."""
-    return isinstance(value, int | float) and type(value) is not bool and 0 < value < 3e38
+    return _number(value) and 0 < value < 3e38
+
+
+def _number(value: Any) -> bool:
+    return isinstance(value, int | float) and type(value) is not bool
 
 
 def _window(values: dict[str, Any], family: str) -> int | None:
     """The sliding window of some layer; None where all see everything."""
-    kinds = values.get("layer_types")
+    kinds, layers = values.get("layer_types"), values["num_hidden_layers"]
+    if kinds is not None and (not isinstance(kinds, list) or len(kinds) != layers):
+        raise ValueError(f"layer_types must be a list of {layers} names, as many as num_hidden_layers")
     if unknown := set(kinds or []) - {"full_attention", "sliding_attention"}:
         raise ValueError(f"layer_types {sorted(unknown)[0]!r} is not read")
     slides = values.get("use_sliding_window", False) if family != "mistral" else True
@@ -269,132 +272,16 @@ def generation_config(config: ModelConfig, tokenizer: ChatTokenizer) -> dict[str
     }
 
 
-def write_weights(folder: Path, tensors: dict[str, Tensor]) -> None:
-    """`model.safetensors`, in name order: the same tensors are the same bytes."""
-    with atomic_path(folder / WEIGHTS) as temporary:
-        save_file({name: tensors[name].contiguous() for name in sorted(tensors)}, temporary, metadata={"format": "pt"})
-        temporary.chmod(0o666 & ~_umask())  # safetensors leaves it to its owner alone
+def sampling_of(folder: Path) -> dict[str, Any]:
+    """How a foreign folder's model is to be sampled from: what its `generation_config.json` says under SAMPLING.
 
-
-def _umask() -> int:
-    current = os.umask(0)
-    os.umask(current)
-    return current
-
-
-def to_hf_state_dict(state: dict[str, Tensor], config: ModelConfig) -> dict[str, Tensor]:
-    """A model's weights under their names in a folder, in name order; fused matrices split, as views."""
-    out: dict[str, Tensor] = {}
-    for name, value in state.items():
-        names, rows = _parts(name, config)
-        out |= dict(zip(names, value.split(rows) if rows else (value,), strict=True))
-    return dict(sorted(out.items()))
-
-
-def from_hf_state_dict(tensors: dict[str, Tensor], config: ModelConfig) -> dict[str, Tensor]:
-    """Undo `to_hf_state_dict`: our names, with the matrices fused again."""
-    out = {}
-    for name in _empty(config).state_dict():
-        parts = [tensors[part] for part in _parts(name, config)[0]]
-        out[name] = torch.cat(parts) if len(parts) > 1 else parts[0]
-    return out
-
-
-def _parts(name: str, config: ModelConfig) -> tuple[list[str], list[int]]:
-    """The names under which a weight of ours stands in a folder; of a fused matrix, the rows of each."""
-    if config.arch == "lstm" or name.startswith("lm_head"):
-        return [name], []
-    query, keys = config.n_head * config.head_dim, config.n_kv_head * config.head_dim
-    if "qkv_proj." in name:
-        return [f"model.{name.replace('qkv', part)}" for part in "qkv"], [query, keys, keys]
-    if "gate_up_proj." in name:
-        return [f"model.{name.replace('gate_up', part)}" for part in ("gate", "up")], [config.d_ff, config.d_ff]
-    return [f"model.{name}.weight" if name.endswith(("q_norm", "k_norm")) else f"model.{name}"], []
-
-
-def _empty(config: ModelConfig) -> Decoder | LSTMLanguageModel:
-    """A model that takes no memory."""
-    with torch.device("meta"):
-        return Decoder(config) if config.arch == "transformer" else LSTMLanguageModel(config)
-
-
-def read_weights(folder: Path, config: ModelConfig) -> dict[str, Tensor]:
-    """The model's tensors as they are stored, by their names in the folder; others are left out.
-
-    All names and shapes are checked before memory is taken for any. InputError for what `check_weights` refuses, and
-    for NaN or infinity, with which a model scores like chance.
-    """
-    with ExitStack() as stack:
-        tensors = {name: file.get_tensor(name) for name, file in _opened(folder, config, stack).items()}
-    for name, value in tensors.items():
-        if not bool(torch.isfinite(value).all()):
-            raise InputError(f"{folder}: {name} holds NaN or infinity; train the model again, or bring another copy")
-    return tensors
-
-
-def check_weights(folder: Path, config: ModelConfig) -> None:
-    """Read the headers alone. InputError for a file that is missing, cut short or no safetensors, and for a tensor that
-    is missing, of another shape or quantised.
-    """
-    with ExitStack() as stack:
-        _opened(folder, config, stack)
-
-
-def _opened(folder: Path, config: ModelConfig, stack: ExitStack) -> dict[str, Any]:
-    """The open file that holds each tensor of the model, by its name in the folder."""
-    where: dict[str, Any] = {}
-    for path in _files(folder):
-        try:
-            opened = stack.enter_context(safe_open(path, framework="pt"))
-        except (SafetensorError, OSError) as error:
-            reason = " ".join(str(error).split())[:200]
-            raise InputError(f"{path}: unreadable or cut short ({reason}); write it again") from None
-        where |= dict.fromkeys(opened.keys(), opened)
-    # As many layers as the config says, or it isn't worth making their names.
-    layers = {name.split(".")[2] for name in where if name.startswith("model.layers.")}
-    if config.arch == "transformer" and config.n_layer > len(layers):
-        raise _misfit(folder, f"{len(layers)} layers, not {config.n_layer}")
-    # Nor is it worth making a model whose sizes aren't those of the weights: they may be larger than any memory.
-    if config.arch == "transformer":
-        _same_shape(folder, where, "model.embed_tokens.weight", [config.vocab_size, config.d_model])
-        query = [config.n_head * config.head_dim, config.d_model]
-        _same_shape(folder, where, "model.layers.0.self_attn.q_proj.weight", query)
-        _same_shape(folder, where, "model.layers.0.mlp.up_proj.weight", [config.d_ff, config.d_model])
-    wanted = to_hf_state_dict(_empty(config).state_dict(), config)
-    for name, value in wanted.items():
-        found = _same_shape(folder, where, name, list(value.shape))
-        if found.get_dtype() not in DTYPES:
-            raise _misfit(folder, f"{name} is {found.get_dtype()}, none of {', '.join(DTYPES)}")
-    return {name: where[name] for name in wanted}
-
-
-def _same_shape(folder: Path, where: dict[str, Any], name: str, shape: list[int]) -> Any:
-    """The tensor's header. InputError where there is none, or one of another shape."""
-    if name not in where:
-        raise _misfit(folder, f"{name} is missing")
-    found = where[name].get_slice(name)
-    if found.get_shape() != shape:
-        raise _misfit(folder, f"{name} is {found.get_shape()}, not {shape}")
-    return found
-
-
-def _misfit(folder: Path, reason: str) -> InputError:
-    return InputError(f"{folder}: the weights do not fit config.json: {reason}; write the folder again")
-
-
-def _files(folder: Path) -> list[Path]:
-    """The files with the weights: one, or the shards that an index names."""
-    if (folder / WEIGHTS).is_file():
-        return [folder / WEIGHTS]
-    if not (folder / INDEX).is_file():
-        pickles = "; pickled weights (.bin) can run code and are not read: save it as safetensors"
-        raise InputError(
-            f"{folder / WEIGHTS}: not found{pickles if list(folder.glob('*.bin')) else '; write it again'}"
-        )
-    try:
-        names = sorted(set(read_json(folder / INDEX)["weight_map"].values()))
-        if not all(Path(name).name == name for name in names):
-            raise ValueError("a file outside the folder")
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise InputError(f"{folder / INDEX}: no index of weights ({error}); write it again") from None
-    return [folder / name for name in names]
+    InputError for a file that can't be read, and for a value that nothing can be sampled by."""
+    path = folder / "generation_config.json"
+    values = read_json(path) if path.is_file() else {}
+    if not isinstance(values, dict):
+        raise InputError(f"{path}: not a JSON object; mend it, or remove it")
+    said = {name: values[name] for name in SAMPLING if values.get(name) is not None}
+    for name, value in said.items():
+        if not SAMPLING[name](value):
+            raise InputError(f"{path}: {name} {value!r:.40} is no value that can be sampled by; mend it, or remove it")
+    return said

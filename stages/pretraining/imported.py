@@ -1,6 +1,5 @@
 """A model of somebody else's as a folder of `data/models/`: `python -m stages.pretraining.imported <key>`."""
 
-import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,16 +19,17 @@ class ImportedParams(Section):
     """Hugging Face folder on this machine: config.json, safetensors, tokenizer.json, tokenizer_config.json."""
 
 
-UNUSED = re.compile(r"rotary_emb\.inv_freq$")  # of what a file may hold beside a model's weights
-SAMPLING = ("do_sample", "temperature", "top_p", "top_k")  # what is kept of their config of generation
 PARAMS: dict[str, type[Section]] = {"models.import.*": ImportedParams}
 
 
 def check_source(source: Path) -> None:
-    """Raises the InputError that `bring_in` would, by the headers of the weights alone."""
-    from stages.lm.hf import check_weights
+    """Raises the InputError that `bring_in` would; of large models, values of the weights are looked at there alone."""
+    from stages.lm.hf import sampling_of
+    from stages.lm.hf_weights import check_weights
 
-    check_weights(source, _read(source)[0])
+    config, _ = _read(source)
+    sampling_of(source)
+    check_weights(source, config)
 
 
 def _read(source: Path) -> tuple["ModelConfig", "ChatTokenizer"]:
@@ -68,26 +68,22 @@ def bring_in(source: Path, folder: Path) -> dict[str, Any]:
     """Write the model of `source` into `folder`, and say what it is.
 
     Weights stay in their dtype, in one file; config and tokenizer are written anew from what was understood of them, so
-    that nothing else comes along. InputError for what can't be read (`hf`, `chat`) and a tokenizer that has more tokens
-    than the model.
+    that nothing else comes along. InputError for what can't be read (`hf`, `hf_weights`, `chat`) and a tokenizer that
+    has more tokens than the model.
     """
     from stages.lm.chat import PLAIN
-    from stages.lm.hf import generation_config, hf_config, read_weights, write_weights
+    from stages.lm.hf import generation_config, hf_config, sampling_of
+    from stages.lm.hf_weights import check_weights, read_weights, write_weights
 
     config, tokenizer = _read(source)
+    sampling = sampling_of(source)
+    check_weights(source, config)
     weights = read_weights(source, config)
-    _refuse_others(source, weights)
     dtype = str(next(iter(weights.values())).dtype).removeprefix("torch.")
     write_weights(folder, weights)
     write_json(folder / "config.json", hf_config(config, tokenizer, dtype))
     tokenizer.save(folder, config.max_seq_len)
-    theirs = source / "generation_config.json"
-    sampling = read_json(theirs) if theirs.is_file() else {}
-    named = [name for name in SAMPLING if isinstance(sampling, dict) and isinstance(sampling.get(name), int | float)]
-    write_json(
-        folder / "generation_config.json",
-        generation_config(config, tokenizer) | {name: sampling[name] for name in named},
-    )
+    write_json(folder / "generation_config.json", generation_config(config, tokenizer) | sampling)
     return {
         "n_params": config.param_count(),
         "vocab_size": config.vocab_size,
@@ -95,30 +91,6 @@ def bring_in(source: Path, folder: Path) -> dict[str, Any]:
         "dtype": dtype,
         "chat_template": "plain" if tokenizer.template.source == PLAIN else "own",
     }
-
-
-def _refuse_others(source: Path, weights: dict[str, Any]) -> None:
-    """InputError where the files hold weights that the config has no place for: without them it is another model."""
-    from safetensors import SafetensorError, safe_open
-
-    for path in sorted(source.glob("*.safetensors")):
-        try:
-            with safe_open(path, framework="pt") as file:
-                others = sorted(set(file.keys()) - set(weights))
-                for name in others:
-                    if not UNUSED.search(name) and not (name == "lm_head.weight" and _tied(file, weights)):
-                        raise InputError(
-                            f"{path}: config.json has no place for {name}; without it this is another model"
-                        )
-        except (SafetensorError, OSError) as error:
-            reason = " ".join(str(error).split())[:200]
-            raise InputError(f"{path}: unreadable or cut short ({reason}); write it again, or remove it") from None
-
-
-def _tied(file: Any, weights: dict[str, Any]) -> bool:
-    """Whether a head that the config doesn't have is the embedding once more."""
-    head, embedding = file.get_tensor("lm_head.weight"), weights.get("model.embed_tokens.weight")
-    return embedding is not None and head.shape == embedding.shape and bool((head == embedding).all())
 
 
 def main() -> None:

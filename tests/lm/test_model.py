@@ -7,7 +7,7 @@ from torch import Tensor
 from stages.base.errors import InputError, ParamError
 from stages.lm.build import build_model
 from stages.lm.config import ModelConfig
-from stages.lm.hf import to_hf_state_dict
+from stages.lm.hf_weights import to_hf_state_dict
 from stages.lm.loss import document_ids
 from stages.lm.transformer import Decoder
 from tests.lm.conftest import shaken, tiny

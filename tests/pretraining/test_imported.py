@@ -154,8 +154,9 @@ def test_a_config_that_names_code_and_weights_it_has_no_place_for_are_refused(tm
     weights = load_file(theirs / "model.safetensors")
     name = "model.layers.0.self_attn.sinks"
     save_file(weights | {name: weights["model.norm.weight"].clone()}, theirs / "model.safetensors")
-    with pytest.raises(InputError, match=f"no place for {name}"):
-        imported.bring_in(theirs, tmp_path / "mine")
+    for refuses in (imported.check_source, lambda folder: imported.bring_in(folder, tmp_path / "mine")):
+        with pytest.raises(InputError, match=f"no place for {name}"):
+            refuses(theirs)
     head = weights["model.embed_tokens.weight"][:1].clone()  # would be as the embedding where rows are repeated
     save_file(weights | {"lm_head.weight": head}, theirs / "model.safetensors")
     if config["tie_word_embeddings"]:
@@ -171,3 +172,47 @@ def test_a_config_that_names_code_and_weights_it_has_no_place_for_are_refused(tm
         (theirs / "config.json").write_text(json.dumps(config | absurd))
         with pytest.raises(InputError, match=r"do not fit config\.json"):
             imported.check_source(theirs)
+
+
+@pytest.mark.parametrize(
+    ("said", "kept"),
+    [
+        ({"do_sample": True, "temperature": 0.6, "top_p": 0.9, "top_k": None, "repetition_penalty": 1.1},
+         {"do_sample": True, "temperature": 0.6, "top_p": 0.9}),
+        ({"temperature": 0, "top_k": 0, "top_p": 1}, {"do_sample": False, "temperature": 0, "top_k": 0, "top_p": 1}),
+        ({"do_sample": 7}, "do_sample 7"), ({"temperature": -1.0}, "temperature -1.0"),
+        ({"temperature": float("nan")}, "temperature nan"), ({"temperature": True}, "temperature True"),
+        ({"top_p": 0}, "top_p 0"), ({"top_p": 1.5}, "top_p 1.5"), ({"top_k": -3}, "top_k -3"),
+        ({"top_k": 0.5}, "top_k 0.5"), ({"temperature": "hot"}, "temperature 'hot'"), ([], "not a JSON object"),
+    ],
+)  # fmt: skip
+def test_what_they_sample_by_is_kept_or_refused(said: Any, kept: Any, tmp_path: Path) -> None:
+    theirs = tmp_path / "theirs"
+    save_tokenizer(theirs, train_bpe(["a b"], 261, "gpt2"))
+    save_model(theirs, build_model(tiny(vocab_size=320), 0))
+    (theirs / "generation_config.json").write_text(json.dumps(said))
+    if isinstance(kept, str):
+        for refuses in (imported.check_source, lambda folder: imported.bring_in(folder, tmp_path / "mine")):
+            with pytest.raises(InputError, match=rf"generation_config\.json: {kept}"):
+                refuses(theirs)
+        return
+    imported.check_source(theirs)
+    imported.bring_in(theirs, tmp_path / "mine")
+    written = json.loads((tmp_path / "mine/generation_config.json").read_text())
+    assert {name: written[name] for name in ("do_sample", "temperature", "top_p", "top_k") if name in written} == kept
+
+
+def test_weights_that_are_no_numbers_are_seen_before_any_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    theirs = tmp_path / "theirs"
+    save_tokenizer(theirs, train_bpe(["a b"], 261, "gpt2"))
+    save_model(theirs, build_model(tiny(vocab_size=320), 0))
+    weights = load_file(theirs / "model.safetensors")
+    last = sorted(weights)[-1]
+    weights[last].view(-1)[-1] = float("nan")
+    save_file(weights, theirs / "model.safetensors")
+    with pytest.raises(InputError, match=f"{last} holds NaN or infinity"):
+        imported.check_source(theirs)
+    monkeypatch.setattr("stages.lm.hf_weights.LOOKED_AT", 1)  # of a large model, the stage says it
+    imported.check_source(theirs)
+    with pytest.raises(InputError, match=f"{last} holds NaN or infinity"):
+        imported.bring_in(theirs, tmp_path / "mine")

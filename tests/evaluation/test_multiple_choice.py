@@ -7,6 +7,7 @@ from stages.base import schemas
 from stages.base.errors import InputError, ParamError
 from stages.evaluation.multiple_choice import score
 from stages.lm.checkpoint import save_model
+from tests.evaluation.conftest import make_tokenizer
 from tests.evaluation.protocols.naive import NaiveEngine
 
 FORMS = {
@@ -51,6 +52,16 @@ def test_scores_equal_a_naive_loop(arch, protocol, shots, questions, tokenizer, 
         by_length = [nats / len(text[1:]) for nats, text in zip(expected, continuations, strict=True)]
         assert got["choice_norm"] == int(np.argmax(by_length))
         assert got["correct_norm"] == (got["choice_norm"] == row["answer"])
+
+
+def test_a_letter_of_two_tokens_is_scored_as_a_whole(model, questions, tmp_path) -> None:
+    tokenizer = make_tokenizer(tmp_path, vocab_size=261)  # bytes alone
+    assert len(tokenizer.encode(" A")) == 2
+    row = questions[2]
+    found = score(model, [row], "original", 0, tokenizer=tokenizer).to_dict("records")[0]
+    naive = NaiveEngine(model, tokenizer)
+    context = HEADS["original"].format("rivers") + FORMS["original"](row)[0]
+    np.testing.assert_allclose(found["logprobs"], [naive.nats(context, f" {letter}") for letter in "ABC"], atol=2e-4)
 
 
 def test_chat_scores_what_stands_behind_the_template(model, tokenizer, questions) -> None:

@@ -16,8 +16,8 @@ def letter_of(text: str, choices: Sequence[str], letters: Sequence[str]) -> str:
     """The letter that a free text answers with, or "".
 
     In this order: the last one that the text declares ("the answer is (B)", "Answer: B"); one that opens it and stands
-    by itself ("B", "B.", "(B) Paris", "**B**"); the only one in parentheses or bold; the choice whose text is the whole
-    answer.
+    by itself ("B", "B.", "(B) Paris", "**B**"); the only one in parentheses or bold; the only choice whose text it
+    mentions (of "town" and "old town", the longer one).
     """
     one = "|".join(map(re.escape, letters))
     marked = rf"[(\[*\s]*({one})(?![\w'’])"
@@ -30,9 +30,11 @@ def letter_of(text: str, choices: Sequence[str], letters: Sequence[str]) -> str:
     apart = set(re.findall(rf"(?:\(|\*\*)({one})(?:\)|\*\*)", text))
     if len(apart) == 1:
         return apart.pop()
-    said = normalised(text)
-    same = [letter for letter, choice in zip(letters, choices, strict=True) if said and normalised(choice) == said]
-    return same[0] if same else ""
+    said = f" {normalised(text)} "
+    bare = {letter: normalised(choice) for letter, choice in zip(letters, choices, strict=True)}
+    named = {letter: own for letter, own in bare.items() if own and f" {own} " in said}
+    longest = [letter for letter, own in named.items() if not any(own != one and own in one for one in named.values())]
+    return longest[0] if len({named[letter] for letter in longest}) == 1 else ""
 
 
 def strict_number(text: str) -> str:

@@ -30,7 +30,10 @@ CHOICES = ("Paris", "the Seine", "A. Dumas", "1789")
         ("I choose (C) here", "C"),
         ("the Seine", "B"),
         ("Paris.", "A"),
-        ("A river runs through Paris", ""),  # an article
+        ("A river runs through Paris", "A"),  # by its text, not by the article
+        ("A river runs through Lyon", ""),
+        ("It is not Paris but the Seine", ""),
+        ("Parisian", ""),
         ("The answer is a river", ""),
         ("Both (A) and (B) are right", ""),
         ("E", ""),
@@ -40,6 +43,12 @@ CHOICES = ("Paris", "the Seine", "A. Dumas", "1789")
 )
 def test_letters(text: str, letter: str) -> None:
     assert letter_of(text, CHOICES, "ABCD") == letter
+
+
+def test_of_choices_within_each_other_the_longer_is_named() -> None:
+    assert letter_of("It is the old town.", ("town", "old town", "field"), "ABC") == "B"
+    assert letter_of("It is a town.", ("town", "old town", "field"), "ABC") == "A"
+    assert letter_of("In the field.", ("field", "Field"), "AB") == "A"  # they say the same
 
 
 @pytest.mark.parametrize(

@@ -62,7 +62,7 @@ def view_of(
 ) -> dict[str, Any]:
     """The page; a section is None (or empty) where its phase isn't there."""
     texts = [*dict.fromkeys(text for one in evaluations.values() for text in one.texts)]
-    tasks = tasks_view(evaluations, compared, found)
+    tasks = tasks_view(evaluations, base, compared, found)
     return {
         "base": base,
         "tuning": cost_of_tuning(evaluations, texts[0], base) if texts and texts[0] in evaluations[base].texts else "",

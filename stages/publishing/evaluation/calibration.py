@@ -9,7 +9,7 @@ from stages.publishing.evaluation.texts import key_of, style
 from stages.publishing.html.charts import Axis, Plot
 from stages.publishing.html.numbers import count
 
-MOST_CHARTS = 6
+MOST_CHARTS, MOST_ROWS = 6, 120
 
 
 def calibration_view(evaluations: Evaluations) -> dict[str, Any] | None:
@@ -26,7 +26,7 @@ def calibration_view(evaluations: Evaluations) -> dict[str, Any] | None:
         ],
         "left_out": max(0, len(found) - MOST_CHARTS),
         "key": key_of(evaluations),
-        "table": {"head": HEAD, "rows": rows, "numeric": numeric},
+        "table": {"head": HEAD, "rows": rows[:MOST_ROWS], "numeric": numeric},
         "bins": {
             "head": ["What", "Model", "Probability given", "Share right", "Predictions"],
             "rows": [

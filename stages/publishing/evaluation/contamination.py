@@ -69,6 +69,8 @@ def _overlap_row(row: Overlap) -> list[str]:
     told = f"{count(len(row.dirty_ids))} dirty ({percent(row.dirty, 1)})"
     if row.any_ngram is not None:
         told += f"; {percent(row.any_ngram, 1)} share a {row.ngram}-word run"
+    if row.too_short:
+        told += f"; {count(row.too_short)} too short to look for"
     word = "some overlap" if row.dirty else _word(row)
     return ["shared words, training text", named(row.set), count(row.items), told, word]
 
@@ -168,6 +170,7 @@ def _places(found: Contamination) -> list[dict[str, str]]:
                         "where": quoted(place.url or place.document, 160),
                         "source": quoted(place.source, 40),
                         "text": quoted(place.text, LONGEST),
+                        "answer": "with its answer" if place.with_answer else "",
                     }
                 )
     return places[:MOST_PLACES]

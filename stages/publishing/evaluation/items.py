@@ -10,8 +10,9 @@ from stages.base.seeds import derive
 from stages.publishing.evaluation.tasks import named, protocol_name
 from stages.publishing.html.quoted import quoted, verbatim
 
-MOST, BUDGET = 60, 120_000  # items; characters of prompts and answers on the page
-LONGEST_PROMPT, LONGEST_ANSWER = 6000, 500
+MOST, BUDGET = 60, 120_000  # items; characters of the section
+LONGEST_PROMPT, LONGEST_ANSWER, LONGEST_CHOICE = 6000, 500, 90
+MARKS = 200  # characters of markup around an answer
 
 
 class Place(NamedTuple):
@@ -55,14 +56,21 @@ def _choose(found: Mapping[Place, Mapping[str, Sample]]) -> Iterator[Place]:
         for queue in queues.values():
             if turn >= len(queue):
                 continue
-            size = sum(map(len, _prompts(found[queue[turn]]))) + sum(
-                len(one.text) for one in found[queue[turn]].values()
-            )
+            size = _size(found[queue[turn]])
             if number and (number >= MOST or spent + size > BUDGET):
                 return
             spent, number = spent + size, number + 1
             yield queue[turn]
         turn += 1
+
+
+def _size(asked: Mapping[str, Sample]) -> int:
+    """Characters that an item takes on the page, about: its prompts, and the answers of all models in their marks."""
+    answers = sum(
+        MARKS + len(one.text) + sum(min(len(choice), LONGEST_CHOICE) + MARKS // 4 for choice in one.choices)
+        for one in asked.values()
+    )
+    return answers + sum(min(len(prompt), LONGEST_PROMPT) for prompt in _prompts(asked))
 
 
 def _prompts(asked: Mapping[str, Sample]) -> dict[str, list[str]]:
@@ -117,7 +125,7 @@ def _answer(sample: Sample) -> dict[str, Any]:
         weights = [exp(one - top) for one in sample.logprobs]
         shares = [
             {
-                "text": quoted(choice, 90),
+                "text": quoted(choice, LONGEST_CHOICE),
                 "percent": f"{100 * weight / sum(weights):.0f}",
                 "answer": index == sample.answer,
                 "chosen": index == sample.choice,

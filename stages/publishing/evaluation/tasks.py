@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from typing import Any
 
 from stages.base.contracts.contamination import Contamination, Verdict
@@ -45,6 +46,7 @@ AGGREGATIONS = {
 }
 PERCENT = Scale(0, 100)
 MOST_FLIPS = 20
+ALL_PAIRS = 5  # models, of which every pair is shown
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,7 @@ class Cell:
     value: Value
     tier: int | None
     note: str
-    """Read out and shown on hover: items, interval, metric."""
+    """Read out: interval, items, how the interval is made."""
 
 
 def named(key: str) -> str:
@@ -93,12 +95,15 @@ def main_metrics(evaluations: Evaluations) -> dict[Asked, str]:
     }
 
 
-def tasks_view(evaluations: Evaluations, compared: Comparisons, found: Contamination | None) -> dict[str, Any]:
-    tasks = [_task(evaluations, task, compared, found) for task in all_tasks(evaluations)]
+def tasks_view(
+    evaluations: Evaluations, base: str, compared: Comparisons, found: Contamination | None
+) -> dict[str, Any]:
+    tasks = [_task(evaluations, task, base, compared, found) for task in all_tasks(evaluations)]
     turned, noise = (_flips(compared, certain) for certain in (True, False))
     used = [protocol for protocol in PROTOCOLS if any(protocol in task["protocols"] for task in tasks)]
     return {
         "models": [*evaluations],
+        "pairs": "every pair of models" if len(evaluations) <= ALL_PAIRS else f"each model beside {base}",
         "tasks": tasks,
         "protocols": [PROTOCOLS[name] for name in used],
         "flips": turned[:MOST_FLIPS],
@@ -114,7 +119,9 @@ def tasks_view(evaluations: Evaluations, compared: Comparisons, found: Contamina
     }
 
 
-def _task(evaluations: Evaluations, task: str, compared: Comparisons, found: Contamination | None) -> dict[str, Any]:
+def _task(
+    evaluations: Evaluations, task: str, base: str, compared: Comparisons, found: Contamination | None
+) -> dict[str, Any]:
     results = {model: one.tasks[task] for model, one in evaluations.items() if task in one.tasks}
     first = next(iter(results.values()))
     protocols = protocols_of(evaluations, task)
@@ -151,7 +158,7 @@ def _task(evaluations: Evaluations, task: str, compared: Comparisons, found: Con
         "notes": _notes(results),
         "metrics": _other_metrics(results, protocols, [*evaluations]),
         "subjects": _subjects(results, protocols, [*evaluations]),
-        "differences": _differences(compared, task, protocols, [*evaluations]),
+        "differences": _differences(compared, task, protocols, [*evaluations], base),
     }
 
 
@@ -171,8 +178,7 @@ def _cell(result: Accuracy | None, tier: int | None) -> Cell | None:
     over = f"{count(result.main.n)} items"
     if result.main.clusters:
         over += f" in {count(result.main.clusters)} clusters"
-    note = f"{number.text}; 95 % interval {number.range}" if number.range else number.text
-    return Cell(number, tier, f"{note}; {over}; {result.main.method}".rstrip("; "))
+    return Cell(number, tier, ", ".join(part for part in (number.text, number.range, over, result.main.method) if part))
 
 
 def _verdict(found: Contamination | None, model: str, task: str) -> dict[str, str]:
@@ -243,14 +249,16 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]], first: int) -> di
 
 
 def _differences(
-    compared: Comparisons, task: str, protocols: Sequence[str], models: Sequence[str]
+    compared: Comparisons, task: str, protocols: Sequence[str], models: Sequence[str], base: str
 ) -> dict[str, Any] | None:
-    """Every pair of models, in the models' order, under each protocol."""
+    """Every pair of models under each protocol, in the models' order; of many models, each beside the base."""
+    pairs = [*combinations(models, 2)]
+    if len(models) > ALL_PAIRS:
+        pairs = [(base, model) for model in models if model != base]
     rows = [
         [protocol_name(protocol), *_difference(pair)]
         for protocol in protocols
-        for index, a in enumerate(models)
-        for b in models[index + 1 :]
+        for a, b in pairs
         if (pair := compared.between(Asked(task, protocol), b, a))
     ]
     head = ["Protocol", "Models", "Difference", "95 % interval", "p (Holm)", "Visible at 80 % power", "Questions"]

@@ -7,6 +7,7 @@ from stages.base.contracts.evaluation import Accuracy
 from stages.publishing.evaluation.tasks import Evaluations, all_tasks, named, protocol_name, protocols_of, shown
 from stages.publishing.html.numbers import Scale, ceiling, floor
 
+MOST_BLOCKS = 12  # tasks and protocols on the page, those with the widest spread
 PLAIN = ""  # its key among the variants
 
 
@@ -24,8 +25,16 @@ def variants_view(evaluations: Evaluations) -> dict[str, Any] | None:
                 blocks.append({"name": f"{named(task)}, {protocol_name(protocol)}", "rows": rows})
     if not blocks:
         return None
+    left_out = len(blocks) - MOST_BLOCKS
+    widest = sorted(blocks, key=_width, reverse=True)[:MOST_BLOCKS]
+    blocks = [block for block in blocks if block in widest]
     ends = [number for block in blocks for row in block["rows"] for number in row["numbers"]]
-    return {"blocks": blocks, "scale": Scale(max(0.0, floor(ends, 10)), ceiling(ends, 10)), "note": _note(blocks)}
+    return {
+        "blocks": blocks,
+        "scale": Scale(max(0.0, floor(ends, 10)), ceiling(ends, 10)),
+        "note": _note(blocks),
+        "left_out": max(0, left_out),
+    }
 
 
 def _row(model: str, result: Accuracy) -> dict[str, Any]:
@@ -50,6 +59,10 @@ def _row(model: str, result: Accuracy) -> dict[str, Any]:
 
 def _name(variant: str) -> str:
     return "plain" if variant == PLAIN else named(variant)
+
+
+def _width(block: dict[str, Any]) -> float:
+    return max(row["high"] - row["low"] for row in block["rows"])
 
 
 def _note(blocks: list[dict[str, Any]]) -> str:

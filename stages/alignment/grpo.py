@@ -1,7 +1,8 @@
-"""Group-relative policy optimisation of the SFT model against rewards that can be checked.
+"""Group-relative policy optimisation of the SFT model: an answer is compared with the others to its prompt, so that no
+value function is needed (Shao et al. 2024, DeepSeekMath, section 4.1).
 
-No value function and no reward model: an answer is compared with the others to its prompt (Shao et al. 2024,
-DeepSeekMath, section 4.1).
+Rewards are checked, not guessed, where instructions can be checked (`Verifier`); where none can, the reward model gives
+them.
 """
 
 from collections.abc import Callable, Sequence
@@ -13,13 +14,14 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from stages.alignment.answers import Measured, Sampling, Validation, answer
+from stages.alignment.answers import Answer, Measured, Sampling, Validation, answer
 from stages.alignment.batches import Exchange, Rows, lay_out
 from stages.alignment.improvement import Improvement, Round, asked_in, minibatches, prompted
 from stages.alignment.inputs import read_model
 from stages.alignment.losses import grpo_loss
 from stages.alignment.records import Instruction, read_instructions, read_truth
-from stages.alignment.selection import VERIFIED, Selection, chosen_by, validated
+from stages.alignment.scalar import read_reward_model, rewards_of
+from stages.alignment.selection import MEAN_REWARD, Selection, chosen_by, validated
 from stages.alignment.tuning import Report
 from stages.alignment.verifier import Verifier
 from stages.base.params import Section
@@ -60,7 +62,8 @@ class GrpoParams(Section):
 
 
 PARAMS = {"alignment.grpo": GrpoParams, "run": Run}
-RewardFunction = Callable[[Instruction, str], float]
+# Rows that were asked and the answers to each → their rewards.
+RewardFunction = Callable[[Sequence[Instruction], Sequence[Sequence[Answer]]], list[list[float]]]
 
 
 @dataclass(frozen=True)
@@ -141,7 +144,7 @@ class Groups:
             seed=derive(seed, "answers", iteration),
             samples=params.samples,
         )
-        rewards = [[self.reward(row, one.text) for one in group] for row, group in zip(rows, answered, strict=True)]
+        rewards = self.reward(rows, answered)
         exchanges = [[one.exchange(self.tokenizer.end_id) for one in group] for group in answered]
         old = scored(self.model, exchanges, params.minibatch_size)
         reference = scored(self.reference, exchanges, params.minibatch_size)
@@ -188,23 +191,33 @@ def main() -> None:
         params = run.params
         instructions = read_instructions(run)
         (reference, tokenizer), (policy, _) = read_model(run, "sft"), read_model(run, "sft")
+        reward_model = read_reward_model(run)
         truth = read_truth(run)
         verifier = Verifier(truth)
-        asked = verifier.checkable(prompted(instructions))
+        rows = prompted(instructions)
+        checkable = [row for row in rows if verifier.knows(row)]
         validation = Validation(tokenizer, truth, instructions, params.max_new_tokens, policy.config.max_seq_len)
+
+        def checked(asked: Sequence[Instruction], groups: Sequence[Sequence[Answer]]) -> list[list[float]]:
+            return [[verifier.reward(row, one.text) for one in group] for row, group in zip(asked, groups, strict=True)]
+
+        def modelled(asked: Sequence[Instruction], groups: Sequence[Sequence[Answer]]) -> list[list[float]]:
+            flat = iter(rewards_of(reward_model, [one.exchange(tokenizer.end_id) for group in groups for one in group]))
+            return [[next(flat) for _ in group] for group in groups]
+
+        reward = checked if checkable else modelled
 
         def measure() -> Measured:
             given = validation.answers(policy)
-            known = [
-                verifier.reward(row, one.text)
-                for row, one in zip(validation.rows, given, strict=True)
-                if verifier.knows(row)
-            ]
-            return {"verified": fmean(known) if known else None, **validation.summary(given)}
+            known = [n for n, row in enumerate(validation.rows) if verifier.knows(row) or not checkable]
+            shown, answers = [validation.rows[n] for n in known], [[given[n]] for n in known]
+            earned = [value for (value,) in reward(shown, answers)]
+            return {"reward": fmean(earned) if earned else None, **validation.summary(given)}
 
-        selection = Selection(policy, chosen_by(VERIFIED, validation.knows_truth), measure)
+        selection = Selection(policy, chosen_by(MEAN_REWARD, validation.knows_truth), measure)
         before = measure()
-        groups = Groups(policy, reference, tokenizer, asked, verifier.reward, params, run.seed)
+        asked = checkable or rows
+        groups = Groups(policy, reference, tokenizer, asked, reward, params, run.seed)
         steps = improve(policy, groups, run.section("run", Run).shards, run.name, selection.visit)
         selection.restore()
         save_model(run.model_folder("grpo"), policy, tokenizer)
@@ -222,6 +235,7 @@ def main() -> None:
             },
         )
         run.note("chosen_by", selection.chosen_by)
+        run.note("checked_by", "truth" if checkable else "reward model")
         run.note("environment", environment())
 
 

@@ -25,7 +25,6 @@ EXACT_RIGHT = Metric("exact_right")
 VALIDATION_LOSS = Metric("loss", higher_is_better=False)
 PREFERENCE_ACCURACY = Metric("preference_accuracy")
 MEAN_REWARD = Metric("reward")
-VERIFIED = Metric("verified")
 
 
 @dataclass(frozen=True)

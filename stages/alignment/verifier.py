@@ -1,11 +1,9 @@
 """Rewards that can be checked: an answer is right or wrong by what is known, no model is asked."""
 
 import re
-from collections.abc import Sequence
 
 from stages.alignment.records import Instruction
 from stages.annotators.truth import Truth, score
-from stages.base.errors import InputError
 
 MARK = "####"  # before the final answer of a worked one, as GSM8K has it (Cobbe et al. 2021)
 NUMBER = re.compile(r"-?\d[\d,]*(?:\.\d+)?")
@@ -28,16 +26,6 @@ class Verifier:
             found = score(self.truth, row.entity, row.attributes, text)
             return max(-1.0, found.score / max(found.asked, 1))
         return float(_last_number(text.rpartition(MARK)[2]) == _final(row.response))
-
-    def checkable(self, rows: Sequence[Instruction]) -> list[Instruction]:
-        """Raises InputError where there is none."""
-        found = [row for row in rows if self.knows(row)]
-        if not found:
-            raise InputError(
-                "no instruction has an answer that can be checked; name a source of kind `truth`, or one whose "
-                f"responses end with `{MARK} number` (alignment.instructions.sources)"
-            )
-        return found
 
 
 def _final(response: str) -> float | None:

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 Values = Mapping[str, Any]
-ALIGNED = ("sft", "dpo", "ppo")
+ALIGNED = ("sft", "rft", "dpo", "ppo", "grpo")
 COLUMNS = ("item", "cluster", "value", "compute", "predicted")
 
 

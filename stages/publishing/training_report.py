@@ -13,6 +13,7 @@ from stages.publishing.html.site import SiteParams, Summary, publish_page
 from stages.publishing.training.continuations import continuations_view
 from stages.publishing.training.curves import Curve, by_position, curve, losses, offset, small
 
+TUNED = ("sft", "reward", "rft", "dpo", "ppo", "grpo")
 PRETRAINING, ALIGNMENT = Path("data/pretraining"), Path("data/alignment")
 
 
@@ -28,11 +29,9 @@ PARAMS: dict[str, Any] = {
 
 
 def alignment_charts(run: StageRun[TrainingReportParams]) -> tuple[list[dict[str, str]], dict[str, Curve]]:
-    """Small charts of SFT, reward model, DPO and PPO, and what they draw by name."""
+    """Small charts of SFT, reward model and the methods that start from them, and what they draw by name."""
     limit = run.params.curve_points
-    rows = {
-        name: list(read_jsonl(run.input(ALIGNMENT / name / "steps.jsonl"))) for name in ("sft", "reward", "dpo", "ppo")
-    }
+    rows = {name: list(read_jsonl(run.input(ALIGNMENT / name / "steps.jsonl"))) for name in TUNED}
     reward = run.read_json(ALIGNMENT / "reward/metrics.json")
     curves = {
         "sft_loss": curve(rows["sft"], "loss", limit),
@@ -40,6 +39,9 @@ def alignment_charts(run: StageRun[TrainingReportParams]) -> tuple[list[dict[str
         "dpo_accuracy": curve(rows["dpo"], "accuracy", limit),
         "ppo_reward": curve(rows["ppo"], "reward", limit),
         "ppo_kl": curve(rows["ppo"], "kl", limit),
+        "grpo_reward": curve(rows["grpo"], "reward", limit),
+        "grpo_kl": curve(rows["grpo"], "kl", limit),
+        "rft_loss": curve(rows["rft"], "loss", limit),
     }
     ranked = "pairs ranked as annotated"
     charts = [
@@ -49,6 +51,9 @@ def alignment_charts(run: StageRun[TrainingReportParams]) -> tuple[list[dict[str
         small("DPO", curves["dpo_accuracy"], ranked, "c1", one_after_another(rows["dpo"])),
         small("PPO", curves["ppo_reward"], "mean reward of the answers", "c4"),
         small("PPO", curves["ppo_kl"], "KL from the SFT model, nats", "c4"),
+        small("GRPO", curves["grpo_reward"], "mean reward of the answers, -1 to 1", "c3"),
+        small("GRPO", curves["grpo_kl"], "KL from the SFT model, nats", "c3"),
+        small("RFT, on right answers of its own", curves["rft_loss"], "loss, nats per token", "c2"),
     ]
     return [chart for chart in charts if chart is not None], curves
 
@@ -126,7 +131,7 @@ def main() -> None:
             run.output(f"curves/{name}.csv").write_text(one.as_csv(), encoding="utf-8")
         line = (
             f"Pretraining reached a validation loss of {before:.3f} and its anneal {after:.3f}; every curve of SFT, "
-            "reward model, DPO and PPO."
+            "reward model, RFT, DPO, PPO and GRPO."
         )
         run.write_contract("summary.json", Summary(line=line))
 

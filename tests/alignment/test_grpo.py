@@ -1,7 +1,7 @@
 """GRPO: its loss against numpy, its optimum on a bandit, and what its rewards check."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pytest
@@ -17,7 +17,6 @@ from stages.alignment.rft import kept
 from stages.alignment.scalar import ScalarModel
 from stages.alignment.verifier import Verifier
 from stages.annotators.truth import Truth
-from stages.base.errors import InputError
 from stages.lm.build import LanguageModel
 from stages.lm.chat import ChatTokenizer
 
@@ -63,6 +62,10 @@ def share_of_small_letters(text: str) -> float:
     return float(text.isascii() and text.islower())
 
 
+def letters_of(_: Sequence[Instruction], groups: Sequence[Sequence[Answer]]) -> list[list[float]]:
+    return [[share_of_small_letters(given.text) for given in group] for group in groups]
+
+
 def grpo_params() -> GrpoParams:
     return GrpoParams(
         iterations=20, prompts=8, samples=12, epochs=1, minibatch_size=4, lr=3e-3, kl=0.005, clip_ratio=0.2, clip=1.0,
@@ -80,9 +83,7 @@ def test_a_bandit_with_a_known_optimum(
     policy, reference = make_model(seed=3), make_model(seed=3)
     rows = [asked(f"{k}") for k in range(16)]
     if method == "grpo":
-        groups = Groups(
-            policy, reference, tokenizer, rows, lambda _, text: share_of_small_letters(text), grpo_params(), seed=5
-        )
+        groups = Groups(policy, reference, tokenizer, rows, letters_of, grpo_params(), seed=5)
         improve(policy, groups, 2, "test", lambda _: None)
     else:
         params = PpoParams(
@@ -125,9 +126,7 @@ def test_what_can_be_checked() -> None:
     sums = asked("c", response="3 * 400 = 1,200\n#### 1,200")
     texts = ("so 1200.", "#### 1200", "1200 and 7", "none", "#### 1,200.0")
     assert [verifier.reward(sums, text) for text in texts] == [1, 1, 0, 0, 1]
-    assert verifier.checkable([asked("d", response="text"), sums]) == [sums]
-    with pytest.raises(InputError, match="can be checked"):
-        verifier.checkable([asked("d", response="no mark")])
+    assert [verifier.knows(row) for row in (both, sums, asked("d", response="no mark"))] == [True, True, False]
 
 
 def test_rejection_sampling_keeps_each_right_answer_once() -> None:

@@ -14,11 +14,13 @@ from stages.alignment import (
     annotate,
     best_of_n,
     dpo,
+    grpo,
     instructions,
     ppo,
     preferences,
     reference,
     reward,
+    rft,
     self_instruct,
     sft,
 )
@@ -34,6 +36,8 @@ SMALL: dict[str, dict[str, Any]] = {
     "reward": {"epochs": 1},
     "dpo": {"epochs": 2, "batch_size": 4, "lr": 0.01, "validations": 2, "max_new_tokens": 6},
     "ppo": {"iterations": 1, "rollouts": 4, "epochs": 1, "validations": 1, "max_new_tokens": 6},
+    "grpo": {"iterations": 1, "prompts": 4, "samples": 2, "validations": 1, "max_new_tokens": 6},
+    "rft": {"samples": 2, "epochs": 1, "validations": 1, "max_new_tokens": 6},
     "best_of_n": {"n": 2, "max_new_tokens": 6},
 }
 
@@ -73,14 +77,18 @@ def test_from_own_files_to_every_method() -> None:
     instructions.main("own")
     preferences.main("own")
     assert json.loads(Path("data/alignment/instructions/own/truth.json").read_text())["entities"] == {}
-    for stage in (self_instruct, sft, annotate, reward, reference, dpo, ppo, best_of_n):
+    for stage in (self_instruct, sft, annotate, reward, reference, dpo, ppo, grpo, rft, best_of_n):
         stage.main()
-    chosen = {name: metrics(name)["chosen_by"] for name in ("sft", "dpo", "ppo")}
-    assert chosen == {"sft": "loss", "dpo": "preference_accuracy", "ppo": "reward"}
+    chosen = {name: metrics(name)["chosen_by"] for name in ("sft", "rft", "dpo", "ppo", "grpo")}
+    assert chosen == {
+        "sft": "loss", "rft": "loss", "dpo": "preference_accuracy", "ppo": "reward", "grpo": "reward",
+    }  # fmt: skip
     for name, number in (
         ("sft", "validation_loss"),
         ("dpo", "validation_preference_accuracy"),
         ("ppo", "validation_reward"),
+        ("grpo", "validation_reward"),
+        ("rft", "validation_loss"),
     ):
         assert metrics(name)["validation_exact_right"] is None and metrics(name)[number] is not None
         record = json.loads(Path(f"data/alignment/{name}/record.json").read_text())

@@ -100,7 +100,9 @@ def write_training() -> None:
         ranked = [row | {"accuracy": float(0.5 + row["step"] / 200)} for row in curve(60, 0.7, 0.5)]
         write_jsonl(f"data/alignment/{name}/steps.jsonl", ranked)
     rollouts = [row | {"reward": row["step"] / 60, "kl": row["step"] / 900} for row in curve(60, 0.7, 0.5)]
-    write_jsonl("data/alignment/ppo/steps.jsonl", rollouts)
+    for name in ("ppo", "grpo"):
+        write_jsonl(f"data/alignment/{name}/steps.jsonl", rollouts)
+    write_jsonl("data/alignment/rft/steps.jsonl", validated)
 
 
 def write_evaluation() -> None:

@@ -150,7 +150,7 @@ def test_curves_are_drawn_and_left_for_dvc(project: Path, set_param: SetParam) -
     training_report.main()
     page = made("training")
     curves = {path.stem: path.read_text().split()[1:] for path in Path("data/publishing").rglob("curves/*.csv")}
-    assert sum(tag == "svg" for tag, _ in page.tags) == 8
+    assert sum(tag == "svg" for tag, _ in page.tags) == 11
     assert "all best 2.5000" in page.text and "On 75 held-out pairs: 55.0% as annotated" in page.text
     assert curves["anneal_loss"][0].startswith("600,"), "the anneal starts at the end of the trunk"
     assert 120 < len(curves["pretraining_loss"]) <= 240

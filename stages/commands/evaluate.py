@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from stages.evaluation.measure import Task
     from stages.evaluation.scoring.requests import Engine
     from stages.evaluation.store import AnswerStore
+    from stages.evaluation.tasks.declaration import TaskFile
+    from stages.evaluation.tasks.groups import Group
 
 ADDRESS = ("http://", "https://")
 WEIGHTS = ("*.json", "*.safetensors", "*.jinja", "*.model")  # files of a folder that make its answers
@@ -39,7 +41,7 @@ def register(subparsers: argparse._SubParsersAction) -> None:
     add("--shots", type=int, metavar="N", help="examples before each item (default: as each task says)")
     add("--limit", type=int, metavar="N", help="the first N items of each task")
     add("--variants", action="store_true", help="the other wordings of each prompt too: five at least")
-    add("--data", metavar="DIR", help="where the tasks' documents lie, in place of the tasks' own sources")
+    add("--data", metavar="DIR", help="where the documents lie: DIR/TASK, or of one task alone DIR")
     add("--out", type=Path, default=Path("evaluation"), metavar="DIR", help="results (default: evaluation)")
     add("--json", action="store_true", help="print results.json in place of the table")
     add(
@@ -98,15 +100,32 @@ def _names(options: argparse.Namespace) -> list[str]:
     return names
 
 
-def _tasks(options: argparse.Namespace) -> tuple[list["Task"], list]:
+def _tasks(options: argparse.Namespace) -> tuple[list["Task"], list["Group"]]:
     from stages.evaluation.measure import open_task
     from stages.evaluation.tasks.yaml_file import find_tasks
 
     if options.tasks is None:
         return [], []
     names = [name.strip() for name in options.tasks.split(",") if name.strip()]
-    files, groups = find_tasks(names, options.data)
-    return [open_task(file, options.limit) for file in files], groups
+    files: dict[str, TaskFile] = {}
+    groups: dict[str, Group] = {}
+    for name in names:
+        found, joined = find_tasks([name], _data(options.data, name, alone=len(names) == 1))
+        for file in found:
+            if files.setdefault(file.task, file) != file:
+                raise ParamError(f"--tasks: `{file.task}` is asked for twice, in two ways; ask for one at a time")
+        groups |= {group.group: group for group in joined}
+    return [open_task(file, options.limit) for file in files.values()], list(groups.values())
+
+
+def _data(folder: str | None, name: str, alone: bool) -> str | None:
+    """Where the documents of a task or group lie: in the folder of its name; of the only one, in the folder itself."""
+    if folder is None:
+        return None
+    own = Path(folder, Path(name).stem)
+    if own.exists():
+        return own.as_posix()
+    return folder if alone else None
 
 
 def _protocols(named: str | None) -> list[str]:

@@ -21,7 +21,7 @@ class Chat:
     version: int
     question: str = "{question}"
     reply: str = "{choice}"
-    overflow: Overflow = "refuse"
+    overflow: Overflow = "fewer_shots"
 
     def why_not(self, item: Item) -> str:
         return not_multiple_choice(item)

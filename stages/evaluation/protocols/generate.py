@@ -96,5 +96,5 @@ CHAT_GENERATE = Written(
     Wording(cue=""),
     chat=True,
     request="Answer the following multiple choice question about {subject} with the letter of the right choice.\n\n",
-    overflow="refuse",
+    overflow="fewer_shots",
 )

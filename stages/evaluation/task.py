@@ -88,7 +88,7 @@ class LibraryTask(Section):
 
     kind: Literal["library"]
     task: str
-    """Its name; `trainyard evaluate --list` has them."""
+    """Its name (docs/tasks.md has them all)."""
     path: str
     """Folder or file with its documents, in place of the hub's."""
 

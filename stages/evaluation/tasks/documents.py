@@ -54,9 +54,10 @@ def _rows(task: TaskFile, split: str | None, limit: int | None) -> Iterator[Docu
     if (root := _local_root(task)) is not None:
         files = [root] if root.is_file() else _files_of(task, root, split)
         if not files:
+            has = ", ".join(sorted(one.name for one in root.iterdir())[:8]) or "nothing"
             raise InputError(
-                f"{task.file}: {root}: no files of the split `{split}`; looked for {split}.jsonl, .json, .csv, "
-                f".parquet or .txt (also packed), {split}-*.parquet, and files in {split}/"
+                f"{task.file}: {root}: no files of the split `{split}`: neither {split}.jsonl (or .json, .csv, "
+                f".parquet, .txt, also packed), nor {split}-*.parquet, nor files in {split}/; it has {has}"
             )
         return (row for file in files for row in _file_rows(file, None, task.dataset_kwargs))
     if task.dataset_path in GENERATORS:

@@ -14,17 +14,29 @@ from stages.alignment.records import Instruction, of_split, read_instructions, r
 from stages.alignment.selection import VALIDATION_LOSS, Selection, chosen_by, validated
 from stages.alignment.tuning import Report, Tuning, TuningParams, tune, tuning_of
 from stages.base import schemas
+from stages.base.params import Section
 from stages.base.recipe import Run
 from stages.base.record import stage
 from stages.base.seeds import derive
 from stages.lm.build import LanguageModel
 from stages.lm.checkpoint import save_model
 from stages.lm.device import autocast, environment
+from stages.lm.lora import adapt, merge
 from stages.lm.loss import linear_cross_entropy
 from stages.lm.rates import Kind, Rates
 
 
+class Lora(Section):
+    """Low-rank adapters in place of all weights (Hu et al. 2021), merged when done."""
+
+    rank: Annotated[int, Field(ge=1)]
+    alpha: Annotated[float, Field(gt=0)]
+    """The product of the thin matrices counts alpha / rank times."""
+
+
 class SftParams(TuningParams):
+    lora: Lora | None
+    """null: all weights are tuned."""
     optimizer: Literal["muon", "adamw"]
     """Muon for the matrices of the blocks and AdamW for the rest, or AdamW for all."""
     adam_lr: Annotated[float, Field(gt=0)]
@@ -112,6 +124,8 @@ def main() -> None:
             return {"loss": validation.loss(model), **validation.summary(validation.answers(model))}
 
         before = measure()
+        if params.lora is not None:
+            adapt(model, params.lora.rank, params.lora.alpha, derive(run.seed, "lora"))
         selection = Selection(model, chosen_by(VALIDATION_LOSS, validation.knows_truth), measure)
         rates = Rates.uniform(params.lr, params.adam_lr if params.optimizer == "muon" else None)
         tuning = tuning_of(run)
@@ -119,6 +133,7 @@ def main() -> None:
             model, exchanges, tuning, params.validations, selection.visit, kind=params.optimizer, rates=rates
         )
         selection.restore()
+        merge(model)
         save_model(run.model_folder("sft"), model, tokenizer)
         run.write_jsonl("steps.jsonl", selection.joined(steps))
         run.write_json(

@@ -24,7 +24,7 @@ from stages.lm.chat import ChatTokenizer
 EXCHANGES = [("Where is A?", "In Anthar."), ("B?", "No."), ("Which craft has C?", "C has the craft of pottery.")]
 PARAMS = SftParams(
     epochs=8, batch_size=4, optimizer="adamw", lr=3e-3, adam_lr=3e-3, weight_decay=0.0, warmup=0.1, clip=1.0,
-    max_drop=0.0, validations=4, max_new_tokens=8, self_instruct_share=0.0, examples=None,
+    max_drop=0.0, validations=4, max_new_tokens=8, self_instruct_share=0.0, examples=None, lora=None,
 )  # fmt: skip
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
+import torch
 import yaml
 
 from stages.alignment import (
@@ -103,6 +104,19 @@ def test_from_own_files_to_every_method() -> None:
     assert metrics("annotate")["pairs"] == 0  # no source takes them
     answered = pq.read_table("data/alignment/best_of_n/outputs.parquet").column("split").to_pylist()
     assert set(answered) == {"validation", "test"}
+
+
+@pytest.mark.usefixtures("workplace")
+def test_low_rank_adapters_are_merged_in_the_folder() -> None:
+    params = yaml.safe_load(Path("params.yaml").read_text())
+    params["alignment"]["sft"]["lora"] = {"rank": 2, "alpha": 4.0}
+    Path("params.yaml").write_text(yaml.safe_dump(params))
+    instructions.main("own")
+    for stage in (self_instruct, sft):
+        stage.main()
+    base, tuned = (load_model(f"data/models/{name}").state_dict() for name in ("tiny", "sft"))
+    assert base.keys() == tuned.keys()
+    assert {name for name in base if not torch.equal(base[name], tuned[name])} == {n for n in base if "_proj" in n}
 
 
 @pytest.mark.usefixtures("workplace")

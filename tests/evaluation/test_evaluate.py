@@ -2,15 +2,17 @@
 
 import hashlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pytest
+import torch
 import yaml
 
 from stages.base import schemas
 from stages.base.contracts.contamination import Contamination
-from stages.base.contracts.evaluation import Evaluation
+from stages.base.contracts.evaluation import Evaluation, Samples
 from stages.base.contracts.pack import Pack, TrainShard, ValidationShard
 from stages.base.files import read_json, write_json
 from stages.base.tables import read_table, write_table
@@ -198,6 +200,95 @@ def test_a_model_of_less_context_answers_what_fits(project: Path, monkeypatch: p
     assert found.texts["held_out"].tokens == run_evaluate(monkeypatch).texts["held_out"].tokens
     letters = found.tasks["facts"].protocols["original"]
     assert (letters.answered, letters.too_long, letters.acc) == (0, 6, None)
+
+
+def declared(key: str, rows: list[dict], **fields: Any) -> None:
+    """A task with a file of its own, as the stage `task` leaves it."""
+    write(f"evaluation/task/{key}/questions", rows, schemas.TASK)
+    write_json(f"data/evaluation/task/{key}/task.json", {"task": key, **fields})
+
+
+def sums(count: int = 6) -> list[dict]:
+    return [
+        {"id": f"sum{i}", "set": "sums", "subject": "sums", "split": "test", "question": f"{i} + {i}",
+         "prompt": f"{i} + {i} =", "answer": -1, "targets": [str(2 * i)], "cluster": f"c{i // 2}"}
+        for i in range(count)
+    ]  # fmt: skip
+
+
+def test_a_task_of_a_file_is_asked_as_it_says(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    generated = {"output_type": "generate_until", "generation_kwargs": {"until": ["\n"], "max_gen_toks": 4}}
+    declared("sums", sums(), **generated, metric_list=["exact_match"], metadata={"version": 2})
+    items(evaluation__task=["facts", "sums"])
+    found = run_evaluate(monkeypatch)
+    task = found.tasks["sums"]
+    assert (task.output_type, task.version, task.chance_acc, set(task.protocols)) == (
+        "generate_until", "2", None, {"task"},
+    )  # fmt: skip
+    (score,) = task.protocols["task"].scores.values()
+    assert (score.n, score.clusters) == (6, 3) and task.protocols["task"].metric == "exact_match"
+    assert any(told.startswith("sums: not asked under cloze") for told in found.warnings)
+    rows = read_table("data/evaluation/evaluate/base/items.parquet", ITEM).to_pylist()
+    own = [row for row in rows if row["set"] == "sums"]
+    assert all(row["answer"] is None and row["prompt"] == f"{row['id'][3:]} + {row['id'][3:]} =" for row in own)
+    assert score.mean == np.mean([row["correct"] for row in own])
+
+
+def test_samples_are_the_same_ones_for_every_model(project: Path, monkeypatch, tokenizer) -> None:
+    save_model("data/models/other", make_model(seed=5), tokenizer)
+    shown = []
+    for key in ("base", "other"):
+        run_evaluate(monkeypatch, key)
+        read = Samples.model_validate(read_json(f"data/evaluation/evaluate/{key}/samples.json")).samples
+        shown.append([(one.task, one.protocol, one.id, one.prompt) for one in read])
+    assert shown[0] == shown[1] and len(shown[0]) == 3 * 6
+    cloze = [prompt for _, protocol, _, prompt in shown[0] if protocol == "cloze"]
+    assert all(prompt.count("Question:") == 2 and prompt.endswith("Answer:") for prompt in cloze)  # one example each
+
+
+def test_wordings_subjects_and_groups(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = {"subject": "subject", "fewshot_config": {"sampler": "first_n"}, "output_type": "multiple_choice"}
+    for key, subject in (("facts", "province"), ("more", "river")):
+        rows = sorted(map(choice, range(40)), key=lambda row: row["id"])
+        rows = [row | {"set": key, "subject": subject if place % 4 < 2 else "both"} for place, row in enumerate(rows)]
+        declared(key, rows, **plain, group=["all"])
+    items(evaluation__task=["facts", "more"])
+    found = run_evaluate(monkeypatch)
+    cloze = found.tasks["facts"].protocols["cloze"]
+    assert (
+        len(cloze.variants) >= 6
+        and cloze.variants[""] == cloze.main
+        and not found.tasks["facts"].protocols["chat"].variants
+    )
+    assert sum(one.n for one in cloze.subjects.values()) == 6 and set(cloze.subjects) == {"province", "both"}
+    groups = {one.protocol: one for one in found.groups}
+    means = [found.tasks[key].protocols["cloze"].acc for key in ("facts", "more")]
+    assert groups["cloze"].scores["mean"].mean == pytest.approx(np.mean(means))
+    assert groups["cloze"].scores["centred"].mean == pytest.approx(np.mean([(one - 0.25) / 0.75 for one in means]))
+    assert groups["cloze"].scores["normalised"].mean == pytest.approx(
+        np.mean([max(0.0, one - 0.25) / 0.75 for one in means])
+    )
+
+
+def test_weights_that_are_no_numbers_are_never_chance(project: Path, monkeypatch, tokenizer, capsys) -> None:
+    broken = make_model(seed=3)
+    with torch.no_grad():
+        next(iter(broken.parameters()))[5] = float("nan")
+    save_model("data/models/broken", broken, tokenizer)
+    for texts in (["held_out"], []):
+        items(evaluation__text=texts)
+        with pytest.raises(SystemExit) as stop:
+            run_evaluate(monkeypatch, "broken")
+        assert stop.value.code == 2 and "broken" in capsys.readouterr().err
+    assert not Path("data/evaluation/evaluate/broken").exists()
+
+
+def test_a_split_without_questions_is_named(project: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+    write("evaluation/task/facts/questions", [choice(i) for i in range(20, 30)], schemas.TASK)
+    with pytest.raises(SystemExit):
+        run_evaluate(monkeypatch)
+    told = capsys.readouterr().err
+    assert "facts: no questions in split `test` (there are: development)" in told
 
 
 def test_a_model_that_isnt_there_is_one_line(project: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:

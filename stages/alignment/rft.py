@@ -5,6 +5,7 @@ Several answers of each prompt are sampled, checked, and the distinct right ones
 model's favourite of each prompt is taken (Touvron et al. 2023, Llama 2, section 3.2.3).
 """
 
+import sys
 from collections.abc import Sequence
 from statistics import fmean
 from typing import Annotated
@@ -21,7 +22,6 @@ from stages.alignment.selection import VALIDATION_LOSS, Selection, chosen_by, va
 from stages.alignment.sft import fine_tune
 from stages.alignment.tuning import TuningParams, tuning_of
 from stages.alignment.verifier import Verifier
-from stages.base.errors import InputError
 from stages.base.recipe import Run
 from stages.base.record import stage
 from stages.base.seeds import derive
@@ -72,11 +72,6 @@ def main() -> None:
         else:
             flat = [one.exchange(tokenizer.end_id) for group in groups for one in group]
             learned = [one for one in pick(groups, rewards_of(reward_model, flat)) if one.ended]
-        if not learned:
-            raise InputError(
-                f"none of {len(asked) * params.samples} sampled answers is right, so there is nothing to learn from; "
-                "raise `alignment.rft.samples` or tune a better SFT model"
-            )
         exchanges = [one.exchange(tokenizer.end_id) for one in learned]
         validation = Validation(tokenizer, truth, instructions, params.max_new_tokens, model.config.max_seq_len)
 
@@ -85,8 +80,17 @@ def main() -> None:
 
         selection = Selection(model, chosen_by(VALIDATION_LOSS, validation.knows_truth), measure)
         before = measure()
-        tuning = tuning_of(run)
-        steps = fine_tune(model, exchanges, tuning, params.validations, selection.visit)
+        if exchanges:
+            tuning = tuning_of(run)
+            steps = fine_tune(model, exchanges, tuning, params.validations, selection.visit)
+        else:
+            print(
+                "alignment.rft: none of the sampled answers is right, so nothing is learned and the SFT model stays as "
+                "it is; raise `alignment.rft.samples` or tune a better SFT model",
+                file=sys.stderr,
+            )
+            steps = []
+            selection.visit(0)
         selection.restore()
         save_model(run.model_folder("rft"), model, tokenizer)
         run.write_jsonl("steps.jsonl", selection.joined(steps))
@@ -97,7 +101,7 @@ def main() -> None:
                 "sampled": len(asked) * params.samples,
                 "kept": len(exchanges),
                 "prompts_kept": len({one.prompt_ids for one in learned}),
-                "kept_tokens": fmean(len(one.ids) for one in learned),
+                "kept_tokens": fmean(len(one.ids) for one in learned) if learned else None,
                 **selection.found(),
                 "validation_kl_to_sft": validation.divergence(model, reference, derive(run.seed, "divergence")),
                 **validated(before, "sft_"),

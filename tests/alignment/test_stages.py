@@ -99,7 +99,7 @@ def test_from_own_files_to_every_method() -> None:
         load_model(f"data/models/{name}")
         load_tokenizer(f"data/models/{name}")
         rows = [json.loads(line) for line in Path(f"data/alignment/{name}/steps.jsonl").read_text().splitlines()]
-        assert number in rows[-1]
+        assert number in rows[-1] if rows else metrics(name)["kept"] == 0  # no answer that has ended
     assert metrics("reward")["held_out_score_accuracy"] is None and metrics("reward")["held_out_accuracy"] is not None
     assert metrics("annotate")["pairs"] == 0  # no source takes them
     answered = pq.read_table("data/alignment/best_of_n/outputs.parquet").column("split").to_pylist()

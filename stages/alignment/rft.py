@@ -107,8 +107,6 @@ def main() -> None:
                 **validated(before, "sft_"),
             },
         )
-        sampled = sum(map(len, groups))
-        run.rows(sampled, len(exchanges), {"not_learned": sampled - len(exchanges)}, max_drop=1.0)
         run.note("chosen_by", selection.chosen_by)
         run.note("checked_by", "truth" if checkable else "reward model")
         run.note("environment", environment())

@@ -93,7 +93,12 @@ def _by_subject(rows: Sequence[Row], metric: str) -> dict[str, Score]:
 
 
 def _calibration(rows: Sequence[Row]) -> Calibration | None:
-    chosen = [row for row in rows if row.likelihoods and len(row.item.choices) > 1]
+    """Of items with one right answer among different options."""
+    chosen = [
+        row
+        for row in rows
+        if row.likelihoods and row.item.answer >= 0 and 1 < len(row.item.choices) == len({*row.item.choices})
+    ]
     if len(chosen) < 2:
         return None
     return of_choices(

@@ -1,14 +1,12 @@
 """Other wordings of the same protocol: how much of a score is the prompt's, as a spread and not one number.
 
 Each variant changes one thing (instruction, names of question and answer, style or order of the letters, delimiter),
-and reads the answer in the same style.
+and reads the answer in the same style. A change here is a new version of the protocol.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any, NamedTuple
-
-import numpy as np
+from typing import Any
 
 from stages.evaluation.protocols.chat import Chat
 from stages.evaluation.protocols.choices import MostLikely
@@ -16,9 +14,6 @@ from stages.evaluation.protocols.generate import Written
 from stages.evaluation.protocols.helm import OneToken
 from stages.evaluation.protocols.protocol import EvaluationProtocol
 from stages.evaluation.protocols.task import TaskTemplate
-
-VERSION = 1
-"""Of all that is below: a change makes other prompts."""
 
 Changes = Mapping[str, Mapping[str, Any]]
 ANY: Changes = {
@@ -93,19 +88,3 @@ def _varied(protocol: EvaluationProtocol, changes: Mapping[str, Any]) -> Evaluat
         return replace(protocol, changes=tuple(changes.items()))
     assert isinstance(protocol, Chat)
     return replace(protocol, **changes)
-
-
-class Spread(NamedTuple):
-    """Of one model's score over the wordings of a protocol."""
-
-    min: float
-    max: float
-    mean: float
-    sd: float  # n − 1; NaN for one wording
-    n: int
-
-
-def spread(scores: Sequence[float]) -> Spread:
-    x = np.asarray(scores, dtype=np.float64)
-    sd = float(x.std(ddof=1)) if x.size > 1 else float("nan")
-    return Spread(float(x.min()), float(x.max()), float(x.mean()), sd, x.size)

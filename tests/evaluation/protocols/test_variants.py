@@ -1,11 +1,8 @@
-import math
-
-import numpy as np
 import pytest
 
 from stages.evaluation.protocols.protocol import Setting
 from stages.evaluation.protocols.registry import PROTOCOLS, find_protocol
-from stages.evaluation.protocols.variants import spread, variants
+from stages.evaluation.protocols.variants import variants
 from stages.evaluation.scoring.requests import Choices, Generate, Generated, Likelihood
 from stages.evaluation.tasks.item import Item
 
@@ -57,11 +54,3 @@ def test_a_variant_is_varied_further() -> None:
     request = variants(find_protocol("harness-text"))["q_a"].render(ITEM, [], SETTING)
     assert isinstance(request, Choices)
     assert request.contexts[0].startswith("Q: How far?") and request.continuations[0] == " 1 m"
-
-
-def test_spread_is_that_of_numpy() -> None:
-    scores = [0.25, 0.5, 0.375, 0.3125, 0.5, 0.25]
-    found = spread(scores)
-    assert (found.min, found.max, found.n) == (0.25, 0.5, 6)
-    assert (found.mean, found.sd) == (np.mean(scores), np.std(scores, ddof=1))
-    assert math.isnan(spread([0.5]).sd)

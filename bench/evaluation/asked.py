@@ -99,7 +99,7 @@ def _piqa(row: Any) -> Asked:
 
 
 def _hellaswag(row: Any) -> Asked:
-    return Asked(row["ctx"], tuple(f" {ending}" for ending in row["ending_options"]), 0)
+    return Asked(row["ctx"], tuple(f" {ending}" for ending in row["endings"]), 0)
 
 
 def _truthfulqa(row: Any) -> Asked:
@@ -130,7 +130,7 @@ TASKS = ("mmlu", "mmlu_cloze", *READERS, "lambada")
 
 
 def asked(task: str, count: int, questions: Path | None = None) -> list[Asked]:
-    """`count` questions of a task, of each subject where there are some; `questions`: the table of own and own_cloze."""
+    """`count` questions of a task, of each subject if it has some; `questions`: the table of own and own_cloze."""
     if questions is not None and task in ("own", "own_cloze"):
         return table(questions, count, task == "own_cloze")
     if task in ("mmlu", "mmlu_cloze"):

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-TREE = 256  # tokens of a tree at most: its attention is masked, and half or more of it thrown away
+TREE = 128  # tokens of a tree at most: its attention is masked, and half or more of it thrown away
 CHAIN = 1024  # tokens of a sequence that is read by itself, at most, without a trunk
 PACK = 1024  # tokens of trees that are read together, about
 EDGE = 32  # a shorter common beginning isn't worth a trunk: its tokens are read again

@@ -12,7 +12,7 @@ from stages.evaluation.scoring.requests import Choices, Generate, NoRoom, Trunca
 from stages.lm.chat import ChatTokenizer
 
 Ids = np.ndarray  # [length] int32: lists of Python's integers are nine times as large
-REMEMBERED = 64  # beginnings of texts, as many as there may be subjects
+REMEMBERED = 256  # texts: beginnings that subjects share, and endings such as letters
 
 
 class Pair(NamedTuple):
@@ -22,8 +22,8 @@ class Pair(NamedTuple):
     continuation: Ids
 
 
-def pair_of(context: list[int], continuation: list[int]) -> Pair:
-    return Pair(np.array(context, np.int32), np.array(continuation, np.int32))
+def ids_of(tokens: Sequence[int]) -> Ids:
+    return np.array(tokens, np.int32)
 
 
 class Pieces:
@@ -37,7 +37,7 @@ class Pieces:
     def __init__(self, tokenizer: ChatTokenizer) -> None:
         self.tokenizer = tokenizer
         self.separable = _separable(json.loads(tokenizer.tokenizer.to_str()))
-        self._known: dict[str, list[int]] = {}
+        self._known: dict[str, Ids] = {}
 
     def last_border(self, text: str) -> int:
         """Where the last word begins, with the white space before it; 0 where that is no border."""
@@ -46,17 +46,20 @@ class Pieces:
         place = max(text.rfind(" "), text.rfind("\n"))
         return len(text[:place].rstrip()) if place > 0 else 0
 
-    def encode(self, text: str) -> list[int]:
+    def encode(self, text: str) -> Ids:
         place = text.rfind("\n\n") if self.separable else -1
         cut = len(text[:place].rstrip()) if place > 0 else 0
-        if not cut:
-            return self.tokenizer.encode(text)
-        known = self._known.get(text[:cut])
-        if known is None:
+        rest = ids_of(self.tokenizer.encode(text[cut:]))
+        return np.concatenate((self.known(text[:cut]), rest)) if cut else rest
+
+    def known(self, text: str) -> Ids:
+        """As `encode`, of a text that may come again."""
+        found = self._known.get(text)
+        if found is None:
             if len(self._known) >= REMEMBERED:
                 self._known.clear()
-            known = self._known[text[:cut]] = self.tokenizer.encode(text[:cut])
-        return known + self.tokenizer.encode(text[cut:])
+            found = self._known[text] = ids_of(self.tokenizer.encode(text))
+        return found
 
 
 def _separable(made: dict[str, Any]) -> bool:
@@ -83,17 +86,18 @@ class Encoder:
     def __init__(self, tokenizer: ChatTokenizer, limit: int) -> None:
         self.tokenizer, self.limit, self.pieces = tokenizer, limit, Pieces(tokenizer)
         marked, plain = tokenizer.tokenizer.encode("a").ids, tokenizer.encode("a")
-        self.before = marked[: len(marked) - len(plain)] if marked[-len(plain) :] == plain else []
+        self.before = ids_of(marked[: len(marked) - len(plain)] if marked[-len(plain) :] == plain else [])
 
     def pairs(self, request: Choices) -> list[Pair]:
         """One a continuation. InputError for a continuation without a token of its own."""
         if request.messages:
-            pairs = [pair_of(*self.tokenizer.encode_answer(request.messages, text)) for text in request.continuations]
+            both = [self.tokenizer.encode_answer(request.messages, text) for text in request.continuations]
+            pairs = [Pair(ids_of(start), ids_of(rest)) for start, rest in both]
         elif len(request.contexts) == 1:
             pairs = self._pairs(request.contexts[0], request.continuations)
         else:
-            both = zip(request.contexts, request.continuations, strict=True)
-            pairs = [pair for context, continuation in both for pair in self._pairs(context, (continuation,))]
+            each = zip(request.contexts, request.continuations, strict=True)
+            pairs = [pair for context, continuation in each for pair in self._pairs(context, (continuation,))]
         for place, pair in enumerate(pairs):
             if not len(pair.continuation):
                 text = request.continuations[place]
@@ -105,22 +109,21 @@ class Encoder:
         read = context.rstrip()
         spaces = context[len(read) :]
         cut = self.pieces.last_border(read)
-        before = self.pieces.encode(read[:cut])
-        start = [*self.before, *before, *self.tokenizer.encode(read[cut:])] if read else list(self.before)
-        if start:
-            own = np.array(start, np.int32)
-            skipped = len(start) - len(self.before) - len(before)
-            rests = [self.tokenizer.encode(read[cut:] + spaces + text)[skipped:] for text in continuations]
-            return [Pair(own, np.array(rest, np.int32)) for rest in rests]
-        prefix, wholes = self.tokenizer.prefix_id, [self.tokenizer.encode(spaces + text) for text in continuations]
+        before, end = self.pieces.encode(read[:cut]), self.pieces.known(read[cut:])
+        wholes = [self.pieces.known(read[cut:] + spaces + text) for text in continuations]
+        own = np.concatenate((self.before, before, end)) if read else self.before
+        if len(own):
+            return [Pair(own, whole[len(end) :]) for whole in wholes]
+        prefix = np.array([self.tokenizer.prefix_id], np.int32)
         return [
-            pair_of(whole[:1], whole[1:]) if whole[:1] == [prefix] else pair_of([prefix], whole) for whole in wholes
+            Pair(whole[:1], whole[1:]) if whole[:1].tolist() == prefix.tolist() else Pair(prefix, whole)
+            for whole in wholes
         ]
 
     def prompt(self, request: Generate) -> list[int]:
         if request.messages:
             return self.tokenizer.encode_prompt(request.messages)
-        return [*self.before, *self.pieces.encode(request.context)] or [self.tokenizer.prefix_id]
+        return [*self.before.tolist(), *self.pieces.encode(request.context).tolist()] or [self.tokenizer.prefix_id]
 
     def length(self, request: Choices | Generate) -> int:
         """Tokens that the model must have room for."""
@@ -133,7 +136,7 @@ class Encoder:
             return self.tokenizer.template.render(messages_of(request.messages), add_generation_prompt=True)
         context = request.contexts[0] if isinstance(request, Choices) else request.context
         before = self.before if context else [self.tokenizer.prefix_id]
-        return self.tokenizer.tokenizer.decode(before, skip_special_tokens=False) + context
+        return self.tokenizer.tokenizer.decode(list(before), skip_special_tokens=False) + context
 
     def fitting_pairs(self, request: Choices, truncation: Truncation) -> list[Pair]:
         """Pairs for which there is room: by "left" a context loses its beginning. NoRoom where it may not, and for a

@@ -1,7 +1,7 @@
 """A text that is longer than a model's context, in windows that score each of its tokens once."""
 
 from stages.base.errors import InputError
-from stages.evaluation.scoring.encoding import Pair, pair_of
+from stages.evaluation.scoring.encoding import Pair, ids_of
 
 
 def windows(tokens: list[int], prefix: int, limit: int, stride: int) -> list[Pair]:
@@ -14,8 +14,8 @@ def windows(tokens: list[int], prefix: int, limit: int, stride: int) -> list[Pai
     """
     if not 1 <= stride <= limit:
         raise InputError(f"windows: stride {stride}; it must be from 1 to the model's context of {limit} tokens")
-    pairs = [pair_of([prefix], tokens[:limit])] if tokens else []
+    pairs = [Pair(ids_of([prefix]), ids_of(tokens[:limit]))] if tokens else []
     for start in range(limit, len(tokens), stride):
         end = min(start + stride, len(tokens))
-        pairs.append(pair_of(tokens[max(0, end - limit - 1) : start], tokens[start:end]))
+        pairs.append(Pair(ids_of(tokens[max(0, end - limit - 1) : start]), ids_of(tokens[start:end])))
     return pairs

@@ -169,9 +169,9 @@ class Entry(NamedTuple):
 
 @cache
 def entries(folder: Path) -> dict[str, Entry]:
-    """Tasks and groups of a folder and its subfolders, by name; those that can't be read are left out."""
+    """Tasks and groups of a folder and the folders in it, by name; those that can't be read are left out."""
     found: dict[str, Entry] = {}
-    for path in sorted(folder.rglob("*.yaml")):
+    for path in sorted([*folder.glob("*.yaml"), *folder.glob("[!.]*/*.yaml")]):
         try:
             values, _ = _merged(path)
         except InputError:
@@ -221,9 +221,9 @@ def _find(
 ) -> list[str]:
     """The names of the tasks that `name` is or stands for, put into `tasks`; `folder`: where names are looked up."""
     declared = _declared(name, data) if folder == LIBRARY and not over else None
-    path = Path(name)
     if declared is not None:
         return [_add(declared, over, tasks)]
+    path = folder / name if folder != LIBRARY and (folder / name).exists() else Path(name)
     if path.suffix in (".yaml", ".yml") or (path.is_dir() and any(path.glob("*.yaml"))):
         path = _only_yaml(path)
         if _is_group(_merged(path)[0]):

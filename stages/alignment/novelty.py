@@ -17,7 +17,11 @@ def rouge_l(first: Sequence[int], second: Sequence[int]) -> float:
     if not first or not second:
         return 0.0
     common = LCSseq.similarity(first, second)
-    return 2 * common / (len(first) + len(second))
+    if not common:
+        return 0.0
+    # Not 2 · common / (both lengths): in this order the last bit is rouge-score's, and so is a decision at the bound.
+    precision, recall = common / len(first), common / len(second)
+    return 2 * precision * recall / (precision + recall)
 
 
 class Novelty:

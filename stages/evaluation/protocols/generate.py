@@ -25,20 +25,23 @@ IS_NUMBER = re.compile(r"-?\$?[0-9][0-9,]*(\.[0-9]+)?\.?")
 
 @dataclass(frozen=True)
 class Written:
-    """A greedy text; `chat` asks by messages, and says in `request` what kind of answer is wanted."""
+    """A greedy text, up to where the next question would begin; `chat` asks by messages instead."""
 
     name: str
     version: int
-    wording: Wording  # of multiple choice
-    open_question: str = "Question: {question}\nAnswer:"
+    wording: Wording
     chat: bool = False
-    request: str = ""
-    letter_tokens: int = 32  # the most that are written where a letter is wanted
+    request: str = ""  # of multiple choice, in chat
+    open_instruction: str | None = None  # before open questions; None = the task's description
+    letters_alone: bool = False  # this wording is another one for lettered choices alone
+    letter_tokens: int = 32  # at the most, where a letter is wanted
     overflow: Overflow = "left"
 
     def why_not(self, item: Item) -> str:
         if item.choices:
             return not_multiple_choice(item)
+        if self.letters_alone:
+            return "this wording is of lettered choices, and it has none"
         return "" if any(target.strip() for target in item.targets) else "it has neither choices nor targets"
 
     def render(self, item: Item, shots: Sequence[Item], setting: Setting) -> Generate:
@@ -48,13 +51,19 @@ class Written:
             for shot in shots:
                 messages += [self._message(shot), {"role": "assistant", "content": self._shown(shot)}]
             return Generate("", (), most, (*messages, self._message(item)))
+        stop = tuple(dict.fromkeys([*setting.stop, *self._next()]))
         if item.choices:
-            return Generate(self.wording.context(item, shots), setting.stop, most)
-        shown = (
-            self._open(shot) + setting.target_delimiter + self._shown(shot) + setting.fewshot_delimiter
-            for shot in shots
-        )
-        return Generate(setting.description + "".join(shown) + self._open(item), setting.stop, most)
+            return Generate(self.wording.context(item, shots), stop, most)
+        before = item.description or setting.description
+        if self.open_instruction is not None:
+            before = self.open_instruction.format(subject=subject_name(item.subject))
+        shown = (f"{self._block(shot)}{self.wording.delimiter}{shot.target}{self.wording.between}" for shot in shots)
+        return Generate(before + "".join(shown) + self._block(item), stop, most)
+
+    def _next(self) -> list[str]:
+        """How this wording would go on with another question."""
+        opening = self.wording.question.split("{question}")[0].strip()
+        return [mark for mark in (f"\n{opening}" if opening else "", self.wording.between.rstrip()) if mark]
 
     def read(self, item: Item, setting: Setting, found: Sequence[Likelihood] | Generated) -> Answer:
         assert isinstance(found, Generated)
@@ -76,17 +85,16 @@ class Written:
             scores = {"exact_match": float(bool(read) and read in map(normalised, wanted))}
         return Answer(-1, found.text, scores, flags=() if read else ("no_answer",))
 
-    def _open(self, item: Item) -> str:
-        return item.prompt or self.open_question.format(question=item.question)
+    def _block(self, item: Item) -> str:
+        """An item without a bare question has its task's own wording for one."""
+        return item.prompt if item.question == item.prompt else self.wording.block(item)
 
     def _shown(self, shot: Item) -> str:
         return self.wording.letter(shot, shot.answer) if shot.choices else shot.target
 
     def _message(self, item: Item) -> Message:
-        if not item.choices:
-            return {"role": "user", "content": item.question}
-        asked = self.request.format(subject=subject_name(item.subject)) + self.wording.block(item)
-        return {"role": "user", "content": asked}
+        request = self.request.format(subject=subject_name(item.subject)) if item.choices else ""
+        return {"role": "user", "content": request + self._block(item)}
 
 
 GENERATE = Written("generate", 1, Wording(INSTRUCTION, question="Question: {question}"))

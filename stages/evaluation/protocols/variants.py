@@ -20,7 +20,7 @@ ANY: Changes = {
     "bare": {"instruction": ""},
     "exam": {"instruction": "Below are questions of an exam in {subject}, with the right answers.\n\n"},
     "q_a": {"question": "Q: {question}", "cue": "A:"},
-    "rule": {"between": "\n\n###\n\n"},
+    "rule": {"between": "\n\n---\n\n"},
     "newline": {"delimiter": "\n"},
 }
 ROTATED: Changes = {f"rotated_{places}": {"rotation": places} for places in (1, 2, 3)}
@@ -47,10 +47,16 @@ BY_PROTOCOL: dict[str, Changes] = {
     "generate": {**LETTERED, "parentheses": {"option": "({letter}) {choice}"}},
     "chat_generate": {
         "q_a": {"question": "Question: {question}", "cue": "Answer:"},
+        "exam": {"question": "This is a question of an exam. Answer it.\n\n{question}"},
+        "please": {"question": "Please answer: {question}"},
+        "steps": {"cue": "Think step by step, then give the answer."},
+        "short": {"cue": "Answer in a few words."},
         "parentheses": {"option": "({letter}) {choice}"},
         **ROTATED,
     },
 }
+LETTERS_ALONE = frozenset({"parentheses", "half_parentheses", *ROTATED})
+"""Variants that change nothing where no choices are shown."""
 CHAT_CHANGES: dict[str, dict[str, str]] = {
     "exam": {"question": "This is a question of an exam. Answer it.\n\n{question}"},
     "short": {"question": "{question}\n\nAnswer in a few words."},
@@ -62,7 +68,7 @@ TASK_CHANGES: dict[str, dict[str, str]] = {
     "bare": {"description": ""},
     "examples": {"description": "Here are some examples.\n\n"},
     "careful": {"description": "Read each text with care.\n\n"},
-    "rule": {"fewshot_delimiter": "\n\n###\n\n"},
+    "rule": {"fewshot_delimiter": "\n\n---\n\n"},
     "newline": {"target_delimiter": "\n"},
 }
 
@@ -72,7 +78,7 @@ def variants(protocol: EvaluationProtocol) -> dict[str, EvaluationProtocol]:
 
     One that is a variant already (`harness-text`) is varied further.
     """
-    return {"": protocol} | {name: _varied(protocol, changes) for name, changes in changes_of(protocol).items()}
+    return {"": protocol} | {name: _varied(protocol, name, changes) for name, changes in changes_of(protocol).items()}
 
 
 def changes_of(protocol: EvaluationProtocol) -> Changes:
@@ -81,9 +87,16 @@ def changes_of(protocol: EvaluationProtocol) -> Changes:
     return CHAT_CHANGES if isinstance(protocol, Chat) else BY_PROTOCOL[protocol.name.split("-")[0]]
 
 
-def _varied(protocol: EvaluationProtocol, changes: Mapping[str, Any]) -> EvaluationProtocol:
-    if isinstance(protocol, MostLikely | OneToken | Written):
+def _varied(protocol: EvaluationProtocol, name: str, changes: Mapping[str, Any]) -> EvaluationProtocol:
+    if isinstance(protocol, MostLikely | OneToken):
         return replace(protocol, wording=replace(protocol.wording, **changes))
+    if isinstance(protocol, Written):
+        return replace(
+            protocol,
+            wording=replace(protocol.wording, **changes),
+            open_instruction=changes.get("instruction", protocol.open_instruction),
+            letters_alone=name in LETTERS_ALONE,
+        )
     if isinstance(protocol, TaskTemplate):
         return replace(protocol, changes=tuple(changes.items()))
     assert isinstance(protocol, Chat)

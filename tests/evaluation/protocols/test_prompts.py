@@ -138,7 +138,9 @@ def test_worked_solutions_are_read_strictly_and_flexibly() -> None:
     generate = PROTOCOLS["generate"]
     request = generate.render(SOLVED, [SOLVED], Setting(stop=("Question:",), max_tokens=64))
     one = "Question: One and one?\nAnswer:"
-    assert request == Generate(f"{one} Two ones.\n#### 2\n\n{one}", ("Question:",), 64)
+    assert request == Generate(f"{one} Two ones.\n#### 2\n\n{one}", ("Question:", "\nQuestion:"), 64)
+    worded = Item("w", "s", "sums", "test", "Sum: 1 + 1 =", "Sum: 1 + 1 =", targets=("2",))
+    assert generate.render(worded, [], Setting("Sums.\n")).context == "Sums.\nSum: 1 + 1 ="  # no bare question
     for text, strict, flexible, flags in (
         ("So it is\n#### 2", 1, 1, ()),
         ("One and one make 2.", 0, 1, ()),

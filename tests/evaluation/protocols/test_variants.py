@@ -54,3 +54,19 @@ def test_a_variant_is_varied_further() -> None:
     request = variants(find_protocol("harness-text"))["q_a"].render(ITEM, [], SETTING)
     assert isinstance(request, Choices)
     assert request.contexts[0].startswith("Q: How far?") and request.continuations[0] == " 1 m"
+
+
+@pytest.mark.parametrize("name", ["generate", "chat_generate"])
+def test_open_questions_have_wordings_of_their_own(name: str) -> None:
+    item = Item("q", "s", "sums", "test", "One and one?", "", targets=("Two.\n#### 2",))
+    asked = {variant: one for variant, one in variants(PROTOCOLS[name]).items() if not one.why_not(item)}
+    requests = {variant: one.render(item, [item], SETTING) for variant, one in asked.items()}
+    assert len(requests) >= 6 and len(set(map(repr, requests.values()))) == len(requests)
+    for variant, request in requests.items():
+        assert isinstance(request, Generate)
+        # what begins the next question ends the answer, and nothing that a solution has does
+        assert not any(stop in "Two.\n#### 2" for stop in request.stop), variant
+        if variant == "q_a" and name == "generate":
+            assert request.context.endswith("\n\nQ: One and one?\nA:") and "\nQ:" in request.stop
+        if variant == "rule":
+            assert "\n\n---" in request.stop

@@ -41,6 +41,32 @@ def kl_bound(n: int) -> float:
     return math.log(n) - (n - 1) / n
 
 
+def expected_best(values: Sequence[float], rewards: Sequence[float], n: int) -> float:
+    """Mean value of the answer with the highest reward, over all choices of `n` of the samples (Gao et al. 2022,
+    appendix E): of N sorted by reward, the i-th is the best of C(i − 1, n − 1) of the C(N, n) choices. Of equal
+    rewards the first counts as the higher, as in `pick`."""
+    order = sorted(range(len(rewards)), key=lambda k: (rewards[k], -k))
+    chosen = [math.comb(place, n - 1) for place in range(len(order))]
+    return math.fsum(share * values[k] for share, k in zip(chosen, order, strict=True)) / math.comb(len(order), n)
+
+
+def over_optimisation(
+    rewards: Sequence[Sequence[float]], scores: Sequence[Sequence[float] | None]
+) -> list[dict[str, float | None]]:
+    """What more choice brings by the reward model's count and by the truth, over the distance from the SFT model: a row
+    for each n up to the number of samples. The true score is None where truth is not known of any prompt."""
+    known = [(own, found) for own, found in zip(rewards, scores, strict=True) if found is not None]
+    return [
+        {
+            "n": float(n),
+            "kl_bound": kl_bound(n),
+            "reward": fmean(expected_best(own, own, n) for own in rewards),
+            "exact_score": fmean(expected_best(found, own, n) for own, found in known) if known else None,
+        }
+        for n in range(1, len(rewards[0]) + 1)
+    ]
+
+
 def main() -> None:
     with stage("alignment.best_of_n", BestOfNParams, seed="run.seed") as run:
         params = run.params
@@ -51,7 +77,8 @@ def main() -> None:
         prompts = [row.asked for row in rows]
         groups = answer(model, tokenizer, prompts, params, seed=run.seed, samples=params.n, label=f"best of {params.n}")
         exchanges = [given.exchange(tokenizer.end_id) for group in groups for given in group]
-        chosen = pick(groups, rewards_of(reward_model, exchanges))
+        rewards = rewards_of(reward_model, exchanges)
+        chosen = pick(groups, rewards)
         outputs = [
             {
                 "id": row.id,
@@ -77,6 +104,15 @@ def main() -> None:
                 **(validated(summarise(truth, shown, picked)) if mine else {}),
                 **(validated(summarise(truth, shown, first), "one_") if mine else {}),
                 "validation_oracle_exact_score": fmean(oracle) if oracle else None,
+                "over_optimisation": over_optimisation(
+                    [rewards[index * params.n : (index + 1) * params.n] for index in mine],
+                    [
+                        [float(found.score) for found in scores if found] or None
+                        for scores in zip(*samples, strict=True)
+                    ],
+                )
+                if mine
+                else [],
             },
         )
 

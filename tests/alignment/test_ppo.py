@@ -1,13 +1,15 @@
 """PPO on a toy reward, best-of-n's choice, and the rollout's bookkeeping against single sequences."""
 
+import itertools
 import math
 from collections.abc import Callable, Sequence
 
+import numpy as np
 import pytest
 import torch
 
 from stages.alignment.answers import Answer, Sampling, answer
-from stages.alignment.best_of_n import kl_bound, pick
+from stages.alignment.best_of_n import expected_best, kl_bound, over_optimisation, pick
 from stages.alignment.improvement import minibatches, prompted
 from stages.alignment.ppo import ActorCritic, PpoParams, Rollouts, Standardised, improve, split_rates
 from stages.alignment.records import Instruction
@@ -130,3 +132,17 @@ def test_best_of_n_takes_the_first_of_the_best() -> None:
     assert [best.text for best in pick([given[:3], given[3:]], [0.0, 2.0, 2.0, -1.0, -3.0, -2.0])] == ["1", "3"]
     assert kl_bound(1) == 0.0
     assert kl_bound(4) == pytest.approx(math.log(4) - 0.75)
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 5])
+def test_the_expected_best_is_the_mean_over_all_choices(n: int) -> None:
+    rng = np.random.default_rng(n)
+    rewards, values = rng.integers(0, 4, 5).tolist(), rng.normal(size=5).tolist()  # with equal rewards
+    chosen = [max(some, key=lambda k: (rewards[k], -k)) for some in itertools.combinations(range(5), n)]
+    assert expected_best(values, rewards, n) == pytest.approx(np.mean([values[k] for k in chosen]))
+
+
+def test_over_optimisation_by_the_reward_and_by_the_truth() -> None:
+    found = over_optimisation([[0.0, 1.0], [3.0, 2.0]], [[1.0, -1.0], None])
+    assert [row["reward"] for row in found] == [1.5, 2.0] and [row["exact_score"] for row in found] == [0.0, -1.0]
+    assert over_optimisation([[0.0]], [None]) == [{"n": 1.0, "kl_bound": 0.0, "reward": 0.0, "exact_score": None}]

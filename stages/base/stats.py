@@ -23,6 +23,17 @@ def mean_interval(values: Sequence[float] | np.ndarray, level: float = 0.95) -> 
     return Interval(mean, mean - half, mean + half)
 
 
+def ratio_contributions(top: Sequence[float] | np.ndarray, bottom: Sequence[float] | np.ndarray) -> np.ndarray:
+    """One number an item, [n]; their mean is Σ top / Σ bottom, and their spread that of this ratio, to first order.
+
+    Such as bits and bytes of documents: n · (top − ratio · bottom) / Σ bottom, about the ratio (Cochran 1977, "Sampling
+    Techniques", §6.4). So ratios of sums have intervals, and paired differences, as means have.
+    """
+    x, y = np.asarray(top, dtype=np.float64), np.asarray(bottom, dtype=np.float64)
+    ratio = x.sum() / y.sum()
+    return ratio + len(x) * (x - ratio * y) / y.sum()
+
+
 def share_interval(count: int, n: int, level: float = 0.95) -> Interval:
     """`count` of n, as a share, with Clopper and Pearson's exact bounds; NaN for n = 0."""
     if n == 0:

@@ -16,7 +16,7 @@ from stages.lm.build import LanguageModel
 from stages.lm.device import autocast
 from stages.lm.forks import in_forks
 
-CHUNK = 512  # rows of logits at once: what stays in a CPU's cache
+LOGITS = {"cpu": 2**21, "cuda": 2**28}  # at once; on a CPU what stays in its cache
 COLUMNS = 5
 
 
@@ -103,8 +103,9 @@ def expectations(hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
     that are not negative.
     """
     out = torch.empty((hidden.shape[0], COLUMNS), dtype=torch.float32, device=hidden.device)
-    for first in range(0, hidden.shape[0], CHUNK):
-        rows = slice(first, first + CHUNK)
+    chunk = max(1, LOGITS[hidden.device.type] // weight.shape[0])
+    for first in range(0, hidden.shape[0], chunk):
+        rows = slice(first, first + chunk)
         logits = (hidden[rows] @ weight.T).float()
         logits -= logits.amax(dim=1, keepdim=True)
         wanted = targets[rows, None]

@@ -19,7 +19,7 @@ import pyarrow as pa
 
 from stages.base.contracts.evaluation import Position, TextLoss
 from stages.base.errors import InputError
-from stages.base.stats import Interval, mean_interval
+from stages.base.stats import Interval, mean_interval, paired_interval, ratio_contributions
 from stages.evaluation.calibration import of_events
 from stages.evaluation.entropy import NextTokens, joined, next_tokens
 from stages.lm.build import LanguageModel
@@ -97,16 +97,9 @@ def grouped(losses: Sequence[Loss], groups: Sequence[str]) -> dict[str, Loss]:
 
 
 def contributions(losses: Sequence[Loss]) -> np.ndarray:
-    """One number a document, [n]; their mean is the bits per byte of all, and their spread that of a ratio of sums.
-
-    Bits per byte is Σ bits / Σ bytes, and a document's bytes vary too: to first order its error is the mean of
-    n · (bits − bpb · bytes) / Σ bytes (Cochran 1977, "Sampling Techniques", §6.4). So `base.stats` and `base.crossed`
-    take these as they take accuracies.
-    """
-    bits = np.array([x.nats for x in losses]) / math.log(2)
-    size = np.array([x.bytes for x in losses], dtype=np.float64)
-    ratio = bits.sum() / size.sum()
-    return ratio + len(losses) * (bits - ratio * size) / size.sum()
+    """One number a document, [n]; their mean is the bits per byte of all (`base.stats.ratio_contributions`), so that
+    `base.stats` and `base.crossed` take them as they take accuracies."""
+    return ratio_contributions(np.array([x.nats for x in losses]) / math.log(2), [x.bytes for x in losses])
 
 
 def bits_interval(losses: Sequence[Loss], level: float = 0.95) -> Interval:
@@ -120,10 +113,7 @@ def bits_difference(a: Sequence[Loss], b: Sequence[Loss], level: float = 0.95) -
     InputError where the documents differ.
     """
     _same_documents(a, b)
-    size = np.array([x.bytes for x in a], dtype=np.float64)
-    gap = np.array([x.nats - y.nats for x, y in zip(a, b, strict=True)]) / math.log(2)
-    ratio = gap.sum() / size.sum()
-    return mean_interval(ratio + len(a) * (gap - ratio * size) / size.sum(), level)
+    return paired_interval(contributions(a), contributions(b), level)
 
 
 def _same_documents(a: Sequence[Loss], b: Sequence[Loss]) -> None:
@@ -152,10 +142,8 @@ def perplexity_ratio(a: Measured, b: Measured, level: float = 0.95) -> Interval:
             f"{a.model} (tokenizer {a.tokenizer}) and {b.model} (tokenizer {b.tokenizer}) cut text into other tokens: "
             f"their perplexities per token can't be compared; bits per byte can: {bits[0]:.4f} and {bits[1]:.4f}"
         )
-    tokens = np.array([x.tokens for x in a.losses], dtype=np.float64)
-    gap = np.array([x.nats - y.nats for x, y in zip(a.losses, b.losses, strict=True)])
-    ratio = gap.sum() / tokens.sum()
-    found = mean_interval(ratio + len(gap) * (gap - ratio * tokens) / tokens.sum(), level)
+    gap = [x.nats - y.nats for x, y in zip(a.losses, b.losses, strict=True)]
+    found = mean_interval(ratio_contributions(gap, [x.tokens for x in a.losses]), level)
     return Interval(*(math.exp(value) for value in found))
 
 

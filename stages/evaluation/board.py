@@ -7,14 +7,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from stages.base.contracts.evaluation import Accuracy, Score
+from stages.base.contracts.evaluation import LOWER_IS_BETTER, Accuracy, Score
 from stages.base.paired import compare, rank_flips
 from stages.evaluation.measure import Measured, Task
-from stages.evaluation.results import LOWER_IS_BETTER, Part, digest, group_result, main_metric
+from stages.evaluation.results import Part, digest, group_result, main_metric
 from stages.evaluation.tasks.groups import Group, TaskScore, aggregate
 
 Kind = Literal["folder", "server", "imported"]
-HIDDEN = {"subjects", "scores", "variants", "acc", "acc_low", "acc_high", "acc_norm"}
+HIDDEN = {"subjects", "scores", "variants"}
 
 
 @dataclass(frozen=True)

@@ -15,13 +15,13 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from stages.base.contracts.evaluation import Accuracy, Score
+from stages.base.contracts.evaluation import LOWER_IS_BETTER, Accuracy, Score
 from stages.base.errors import InputError
 from stages.base.files import json_lines, read_json, write_json, write_jsonl
 from stages.evaluation.items import writable
 from stages.evaluation.measure import Measured, Task
 from stages.evaluation.protocols.protocol import Answer
-from stages.evaluation.results import LOWER_IS_BETTER, accuracy
+from stages.evaluation.results import accuracy
 from stages.evaluation.run import ROLLING, Row
 from stages.evaluation.scoring.requests import Choices, Generated, Likelihood, Rolling
 from stages.evaluation.tasks.item import Item

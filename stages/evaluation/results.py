@@ -20,7 +20,6 @@ from stages.evaluation.statistics import LEVEL, cluster_ids, score
 from stages.evaluation.tasks.item import Item, row_of
 
 SAMPLES = 20  # items of a task and protocol whose prompts are kept as sent
-LOWER_IS_BETTER = frozenset({"perplexity", "word_perplexity", "byte_perplexity", "bits_per_byte", "brier_score"})
 
 
 # ------------------------------------------------------------------------------------------------------ one task
@@ -39,15 +38,10 @@ def accuracy(rows: Sequence[Row], variants: Mapping[str, Sequence[Row]] | None =
     answered = [row for row in rows if row.answer is not None]
     metric = main_metric(rows)
     scores = {name: _metric(answered, name) for name in _metrics(answered)}
-    acc, norm = scores.get("acc"), scores.get("acc_norm")
     left_out = Counter(row.left_out for row in rows if row.left_out)
     flags = Counter(flag for row in answered if row.answer for flag in row.answer.flags)
     spread = {name: _metric([row for row in own if row.answer], metric) for name, own in (variants or {}).items()}
     return Accuracy(
-        acc=None if acc is None else acc.mean,
-        acc_low=None if acc is None else acc.low,
-        acc_high=None if acc is None else acc.high,
-        acc_norm=None if norm is None else norm.mean,
         shots=float(np.mean([row.shots for row in answered])) if answered else None,
         answered=len(answered),
         too_long=left_out[TOO_LONG],

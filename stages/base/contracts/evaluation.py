@@ -131,11 +131,6 @@ class Score(Contract):
 class Accuracy(Contract):
     """A task under one protocol."""
 
-    acc: Number = None
-    acc_low: Number = None
-    acc_high: Number = None
-    acc_norm: Number = None
-    """By log-likelihood per character."""
     shots: Number
     """Mean number of examples really shown."""
     answered: int
@@ -161,6 +156,11 @@ class Accuracy(Contract):
     """Items with the same option twice: right if the chosen text is right."""
     calibration: Calibration | None = None
     """Of the probabilities among an item's choices."""
+
+    @property
+    def acc(self) -> float | None:
+        """Share of right answers, where that is measured."""
+        return self.scores["acc"].mean if "acc" in self.scores else None
 
     @property
     def main(self) -> Score | None:

@@ -206,7 +206,8 @@ def _membership(found: list[Membership]) -> dict[str, Any] | None:
         if row.auc_low is not None and row.auc_high is not None:
             auc += f" ({row.auc_low:.3f} – {row.auc_high:.3f})"
         method = {"min_k": "Min-K %", "min_k_plus_plus": "Min-K%++"}[row.method]
-        over = f"{count(row.members)} and {count(row.non_members)}" if row.members else row.reason or "–"
+        sizes = f"{count(row.members)} and {count(row.non_members)}" if row.members else ""
+        over = "; ".join(part for part in (sizes, row.reason) if part) or "–"
         mean = "–" if row.mean is None else f"{row.mean:.3f}".replace("-", "−")
         rows.append([row.model, named(row.task), f"{method}, k = {percent(row.k, 1, 0)}", mean, auc, over])
     head = ["Model", "Task", "Method", "Mean, nats", "AUC", "Members and others"]
@@ -232,5 +233,5 @@ def _power_chart(power: Power, alpha: float) -> str:
         plot.points(xs, ys, style, "square" if shuffled else "circle", notes=notes)
         for x, y, row in zip(xs, ys, planted, strict=True):
             plot.text(x, y, probability(row.p_value), style, dx=0, dy=-9, anchor="middle")
-    plot.text(high, alpha, f"{alpha:g}", "c0", dx=-2, dy=-5, anchor="end")
+    plot.text(low, alpha, f"{alpha:g}", "c0", dx=2, dy=13)
     return plot.svg()

@@ -187,9 +187,14 @@ def _of_model(model: str, values: Values) -> Iterator[Metric]:
             "item": "question", "cluster": "entity" if truth else "",
         }  # fmt: skip
         for protocol in (None, *protocols):
-            name, asked = f"{model}/{task}" + (f"/{protocol}" if protocol else ""), protocol or usual
-            read = partial(readers.answers, file=file, task=task, protocol=asked, truth=truth)
-            how = f"by protocol {asked}" if protocol else "by protocol chat for models of alignment, else cloze"
+            name = f"{model}/{task}" + (f"/{protocol}" if protocol else "")
+            asked = (protocol,) if protocol else (usual, "task")
+            read = partial(readers.answers, file=file, task=task, protocols=asked, truth=truth)
+            how = (
+                f"by protocol {protocol}"
+                if protocol
+                else "by protocol chat for models of alignment, else cloze; by its own template where its file says so"
+            )
             yield Metric(name, f"questions of a task answered rightly, {how}", read=read, **common)
             yield Metric(
                 f"{name}/probability", "probability given to the right choice among the choices",

@@ -105,20 +105,37 @@ def bits(root: Path, file: str, text: str | None) -> list[Row]:
     return [{"item": f"{row['set']}/{row['id']}", "value": row["nats"] / log(2) / mean} for row in rows]
 
 
-def answers(root: Path, file: str, task: str, protocol: str, truth: str | None, probability: bool = False) -> list[Row]:
+def answers(
+    root: Path,
+    file: str,
+    task: str,
+    protocols: Sequence[str],
+    truth: str | None,
+    probability: bool = False,
+) -> list[Row]:
+    """Of the first of the protocols that the task was asked under. Items of which only the text was generated have no
+    probability of a choice, and are left out of it."""
+    import pyarrow.parquet as pq
+
     entities = {row["id"]: row["entity"] for row in _table(root / truth, ["id", "entity"])} if truth else {}
+    names = ["set", "protocol", "id", "answer", "choice", "logprobs"]
+    if (root / file).is_file():  # older runs have no more than these
+        names += [name for name in ("correct", "cluster") if name in pq.read_schema(root / file).names]
+    rows = [row for row in _table(root / file, names) if row["set"] == task and row["protocol"] in protocols]
+    asked = next((one for one in protocols if any(row["protocol"] == one for row in rows)), None)
 
     def value(row: Row) -> float:
         if not probability:
-            return 100.0 * (row["choice"] == row["answer"])
+            right = row.get("correct")
+            return 100.0 * (row["choice"] == row["answer"] if right is None else right)
         top = max(row["logprobs"])
         weights = [exp(one - top) for one in row["logprobs"]]
         return 100.0 * weights[row["answer"]] / sum(weights)
 
     return [
-        {"item": row["id"], "cluster": entities.get(row["id"], ""), "value": value(row)}
-        for row in _table(root / file, ["set", "protocol", "id", "answer", "choice", "logprobs"])
-        if (row["set"], row["protocol"]) == (task, protocol)
+        {"item": row["id"], "cluster": entities.get(row["id"], row.get("cluster") or ""), "value": value(row)}
+        for row in rows
+        if row["protocol"] == asked and not (probability and (row["answer"] is None or not row["logprobs"]))
     ]
 
 

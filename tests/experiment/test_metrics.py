@@ -16,7 +16,9 @@ from stages.base import schemas
 from stages.base.errors import InputError, ParamError
 from stages.base.files import write_json
 from stages.base.params import read_params
+from stages.base.tables import write_table
 from stages.evaluation.items import ITEM
+from stages.experiment import readers
 from stages.experiment.declaration import MetricFile
 from stages.experiment.metrics import CATALOGUE, Metric, catalogue, find, of_file, read_outcome
 from stages.judging.judge import summary
@@ -262,3 +264,22 @@ def test_a_verdict_that_is_nan_without_a_reason_is_refused_by_its_item(tmp_path:
         frame.to_parquet(tmp_path / path)
     said = broken(find("dpo/win_rate", VALUES), tmp_path)
     assert "metric `dpo/win_rate` is None, item q001" in said
+
+
+def test_tasks_of_files_count_by_their_main_metric(tmp_path: Path) -> None:
+    """Of repeated options any is right; generated answers have no choice; a task that isn't asked under the usual
+    protocol is taken under its own template."""
+    common = {"set": "t", "protocol": "task", "group": "", "domain": "", "cluster": "p"}
+    rows = [
+        {"id": "repeated", "answer": 0, "choice": 1, "logprobs": [-2.0, -1.0], "correct": 1.0},
+        {"id": "generated", "correct": 0.0, "text": "no"},
+    ]
+    write_table(tmp_path / "items.parquet", pa.Table.from_pylist([common | row for row in rows], schema=ITEM), ITEM)
+    found = readers.answers(tmp_path, "items.parquet", "t", ("cloze", "task"), None)
+    assert [(row["item"], row["value"], row["cluster"]) for row in found] == [
+        ("repeated", 100.0, "p"),
+        ("generated", 0.0, "p"),
+    ]
+    assert readers.answers(tmp_path, "items.parquet", "t", ("cloze",), None) == []
+    (one,) = readers.answers(tmp_path, "items.parquet", "t", ("task",), None, probability=True)
+    assert one["value"] == pytest.approx(100 * math.exp(-2) / (math.exp(-2) + math.exp(-1)))

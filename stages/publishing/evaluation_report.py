@@ -9,7 +9,7 @@ from stages.base.contracts.evaluation import Controls, Evaluation, Samples
 from stages.base.errors import ParamError
 from stages.base.params import nearest
 from stages.base.record import StageRun, stage
-from stages.publishing.evaluation.answers import read_answers
+from stages.publishing.evaluation.answers import BITS, read_answers, read_bits
 from stages.publishing.evaluation.calibration import calibration_view
 from stages.publishing.evaluation.comparisons import Comparisons, compare
 from stages.publishing.evaluation.contamination import contamination_view, probability, verdict
@@ -66,7 +66,7 @@ def view_of(
     return {
         "base": base,
         "tuning": cost_of_tuning(evaluations, texts[0], base) if texts and texts[0] in evaluations[base].texts else "",
-        "texts": [text_view(evaluations, text, base, controls.get(text)) for text in texts],
+        "texts": [text_view(evaluations, text, base, compared, controls.get(text)) for text in texts],
         "tasks": tasks if tasks["tasks"] else None,
         "prompts": variants_view(evaluations),
         "groups": tasks["groups"],
@@ -88,8 +88,9 @@ def main() -> None:
         base = run.section("alignment.base", str)
         if base not in evaluations:
             raise ParamError(f"params.yaml: `alignment.base`: `{base}` isn't evaluated{nearest(base, [*evaluations])}")
-        answers = read_answers({model: run.input(f"{EVALUATED}/{model}/items.parquet") for model in models})
-        compared = compare(answers, main_metrics(evaluations))
+        items = {model: run.input(f"{EVALUATED}/{model}/items.parquet") for model in models}
+        bits = read_bits(items)
+        compared = compare(read_answers(items) | bits, main_metrics(evaluations) | dict.fromkeys(bits, BITS))
         found = run.read_contract(CONTAMINATION, Contamination) if Path(CONTAMINATION).is_file() else None
         controls = {
             text: run.read_contract(f"{CONTROLS}/{text}/controls.json", Controls) for text in run.items(CONTROLS)

@@ -1,5 +1,6 @@
 """What models know, and whether the base model has seen the tests."""
 
+import math
 from typing import Any
 
 import numpy as np
@@ -131,10 +132,17 @@ def items(worse: float = 0.0, tasks: tuple[str, ...] = ("atlas_facts",), n: int 
                     "variant": "",
                     "cluster": f"p{i // clusters}" if clusters else "",
                     "correct": float(hard[i] < bound),
+                    "nats": None,
+                    "bytes": None,
                 }
                 for i in range(n)
             ]
-    rows.append({"set": "held_out", "protocol": "", "id": "d", "variant": None, "cluster": None, "correct": None})
+    costs = np.random.default_rng(8).normal(1.3, 0.2, 12) + worse + np.random.default_rng(9).normal(0, 0.02, 12) * worse
+    rows += [
+        {"set": "held_out", "protocol": "", "id": f"d{i}", "variant": None, "cluster": None, "correct": None,
+         "nats": float(cost) * math.log(2) * (900 + 50 * i), "bytes": 900 + 50 * i}
+        for i, cost in enumerate(costs)
+    ]  # fmt: skip
     return pa.Table.from_pylist(rows)
 
 

@@ -68,6 +68,27 @@ def test_a_full_run_has_every_section(workspace: Path) -> None:
     assert len(Path("reports/evaluation.html").read_bytes()) < 200_000
 
 
+def test_changes_of_a_text_are_paired_over_its_documents(workspace: Path) -> None:
+    """Documents differ by .2 bits, models by .03 on each: the interval is that of the differences."""
+    write_full()
+    page = made()
+    base, other = (pq.read_table(FOLDER / model / "items.parquet").to_pandas() for model in EVALUATED[:2])
+    base, other = (table[table["set"] == "held_out"] for table in (base, other))
+    size = base["bytes"].to_numpy()
+    gap = (other["nats"].to_numpy() - base["nats"].to_numpy()) / np.log(2)
+    ratio = gap.sum() / size.sum()
+    half = scipy_stats.t.ppf(0.975, 11) * np.std(gap - ratio * size, ddof=1) * np.sqrt(12) / size.sum()
+    (pair,) = (
+        one
+        for one in read_json("data/publishing/evaluation_report/comparisons.json")["pairs"]
+        if one["task"] == "held_out" and {one["a"], one["b"]} == set(EVALUATED[:2])
+    )
+    sign = 1 if pair["a"] == EVALUATED[1] else -1
+    assert sign * pair["difference"] == pytest.approx(ratio)
+    assert (pair["high"] - pair["low"]) / 2 == pytest.approx(half)
+    assert f"({ratio - half:+.3f} – {ratio + half:+.3f})".replace("-", "−") in page.text.replace("\u202f", " ")
+
+
 def test_headings_skip_no_level_and_no_header_is_empty(workspace: Path) -> None:
     write_full()
     page = made()

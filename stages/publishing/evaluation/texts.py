@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from stages.base.contracts.evaluation import Controls, Position, TextLoss
+from stages.publishing.evaluation.answers import BITS
+from stages.publishing.evaluation.comparisons import Asked, Comparisons, Paired
 from stages.publishing.evaluation.tasks import Evaluations, named
 from stages.publishing.html.charts import Axis, Plot
 from stages.publishing.html.numbers import count
@@ -30,7 +32,9 @@ def key_of(evaluations: Evaluations) -> list[dict[str, str]]:
     ]
 
 
-def text_view(evaluations: Evaluations, text: str, base: str, controls: Controls | None) -> dict[str, Any]:
+def text_view(
+    evaluations: Evaluations, text: str, base: str, compared: Comparisons, controls: Controls | None
+) -> dict[str, Any]:
     """One text: bits per byte of every model and control; perplexities; by source, domain and position."""
     found = {model: one.texts[text] for model, one in evaluations.items() if text in one.texts}
     first = found.get(base) or next(iter(found.values()))
@@ -38,7 +42,9 @@ def text_view(evaluations: Evaluations, text: str, base: str, controls: Controls
     return {
         "name": named(text),
         "size": f"{count(first.bytes)} bytes of {count(first.documents)} documents",
-        "table": _bits(found, base, _controls(found, controls)),
+        "table": _bits(
+            found, {m: compared.between(Asked(text, BITS), m, base) for m in found}, base, _controls(found, controls)
+        ),
         "reading": _reading(first, len(tokenizers) > 1),
         "groups": [table for column in ("sources", "domains") if (table := _grouped(found, base, column))],
         "positions": _positions(evaluations, text),
@@ -46,7 +52,10 @@ def text_view(evaluations: Evaluations, text: str, base: str, controls: Controls
     }
 
 
-def _bits(found: Mapping[str, TextLoss], base: str, controls: Mapping[str, float]) -> dict[str, Any]:
+def _bits(
+    found: Mapping[str, TextLoss], changes: Mapping[str, Paired | None], base: str, controls: Mapping[str, float]
+) -> dict[str, Any]:
+    """changes: of each model from the base model, on the same documents."""
     before = found[base].bpb if base in found else None
     words = any(one.word_perplexity is not None for one in found.values())
     entropy = any(one.entropy is not None for one in found.values())
@@ -57,7 +66,9 @@ def _bits(found: Mapping[str, TextLoss], base: str, controls: Mapping[str, float
     rows = []
     for model, one in found.items():
         row = [model, _interval(one.bpb, one.bpb_low, one.bpb_high)]
-        row.append("–" if before is None or model == base else f"{one.bpb - before:+.3f}".replace("-", "−"))
+        change = "–" if before is None or model == base else _signed(one.bpb - before)
+        pair = changes[model]
+        row.append(f"{change} ({_signed(pair.low)} – {_signed(pair.high)})" if pair and change != "–" else change)
         row += [_number(one.word_perplexity, 1), _number(one.byte_perplexity, 3)] if words else []
         row.append(f"{one.perplexity:.1f}")
         row += [_number(one.entropy, 2)] if entropy else []
@@ -82,6 +93,10 @@ def _controls(found: Mapping[str, TextLoss], controls: Controls | None) -> dict[
     return rows
 
 
+def _signed(number: float) -> str:
+    return f"{number:+.3f}".replace("-", "−")
+
+
 def _number(number: float | None, digits: int) -> str:
     if number is None:
         return "–"
@@ -93,7 +108,9 @@ def _interval(number: float, low: float | None, high: float | None) -> str:
 
 
 def _reading(text: TextLoss, several: bool) -> str:
-    said = "In brackets: 95 % intervals over documents. " if text.bpb_low is not None else ""
+    said = (
+        "In brackets: 95 % intervals over documents, of changes on the same ones. " if text.bpb_low is not None else ""
+    )
     if text.window and text.stride:
         said += (
             f"Read {count(text.window)} tokens at a time, of which {count(text.stride)} are scored and the rest is "

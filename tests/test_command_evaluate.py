@@ -81,7 +81,11 @@ def test_the_table_is_that_of_the_items(place: Path, capsys) -> None:
     assert found["mean"] == sum(row["correct"] for row in own) / 40
     assert (found["n"], found["clusters"], found["version"], found["repeated"]) == (40, 10, 1, 1)
     assert found["chance"] == pytest.approx((39 / 3 + 2 / 3) / 40)
-    assert set(found["subjects"]) == {"things", "stuff"} and found["method"] == "t, clustered"
+    assert (
+        set(found["subjects"]) == {"things", "stuff"}
+        and found["by_subject"] == {}
+        and found["method"] == "t, clustered"
+    )
     assert score("one", "original")["task_digest"] == score("two")["task_digest"]
     assert all(row["prompt"].endswith("Answer:") and len(row["prompt_sha256"]) == 64 for row in own)
     told = capsys.readouterr().out
@@ -135,6 +139,20 @@ def test_other_wordings_give_a_spread(place: Path, capsys) -> None:
     assert f"over {len(variants)} wordings" in capsys.readouterr().out
     named = {row["variant"] for row in pq.read_table("evaluation/items.parquet").to_pylist()}
     assert named == set(variants)
+
+
+def test_one_model_trained_from_several_seeds(place: Path, capsys) -> None:
+    tokenizer = make_tokenizer(place / "again")
+    for name, seed in (("three", 2), ("four", 3)):
+        save_model(f"models/{name}", make_model(seed=seed), tokenizer)
+    assert evaluate("models/one,models/two", "models/three,models/four", "--tasks", "colours.yaml") == 0
+    first, second = results()["seeds"]
+    assert first["mean"] == pytest.approx((score("one")["mean"] + score("two")["mean"]) / 2)
+    assert (first["seeds"], first["n"], first["clusters"]) == (2, 40, 10)
+    pooled = [pair for pair in results()["comparisons"] if "seeds" in pair]
+    assert [pair["difference"] for pair in pooled] == [pytest.approx(first["mean"] - second["mean"])]
+    paired = [pair for pair in results()["comparisons"] if "seeds" not in pair]
+    assert len(paired) == 6 and "2 seeds" in capsys.readouterr().out
 
 
 def test_json_is_the_file(place: Path, capsys) -> None:

@@ -32,7 +32,8 @@ def register(subparsers: argparse._SubParsersAction) -> None:
     add = command.add_argument
     add(
         "models", nargs="*", metavar="MODEL",
-        help="a key of data/models, a model folder (also Hugging Face's), or http://HOST/v1#NAME",
+        help="a key of data/models, a model folder (also Hugging Face's), or http://HOST/v1#NAME; A,B,C: one model, "
+        "trained from several seeds",
     )  # fmt: skip
     add("--server", metavar="URL", help="an OpenAI-compatible server; its key is in $OPENAI_API_KEY")
     add("--model", metavar="NAME", help="a model of --server")
@@ -64,8 +65,10 @@ def run(options: argparse.Namespace) -> int:
         raise ParamError("which model? give a folder, http://HOST/v1#NAME, or --import results of lm-eval")
     protocols = _protocols(options.protocols)
     board = Board({task.key: task for task in tasks}, groups)
-    for name in named:
-        _measure(board, name, protocols, options)
+    called = {name: _measure(board, name, protocols, options) for name in named}
+    board.seeds = {
+        given: [called[name].name for name in _seeds(given)] for given in options.models if len(_seeds(given)) > 1
+    }
     _import(board, options.imported)
     found = board.as_json()
     if named:
@@ -86,7 +89,7 @@ def run(options: argparse.Namespace) -> int:
 
 def _names(options: argparse.Namespace) -> list[str]:
     """Of models as given; a server's as ADDRESS#NAME."""
-    names = list(options.models)
+    names = [name for given in options.models for name in _seeds(given)]
     if (options.server is None) != (options.model is None):
         raise ParamError("--server URL and --model NAME belong together")
     if options.server is not None:
@@ -98,6 +101,11 @@ def _names(options: argparse.Namespace) -> list[str]:
         if value is not None and value < least:
             raise ParamError(f"--{option} is {value}; it must be {least} or more")
     return names
+
+
+def _seeds(given: str) -> list[str]:
+    """A,B,C is one model that was trained from several seeds."""
+    return [given] if given.startswith(ADDRESS) else [name for name in given.split(",") if name]
 
 
 def _tasks(options: argparse.Namespace) -> tuple[list["Task"], list["Group"]]:
@@ -140,7 +148,7 @@ def _protocols(named: str | None) -> list[str]:
 # ----------------------------------------------------------------------------------------------------- asking
 
 
-def _measure(board: "Board", name: str, protocols: Sequence[str], options: argparse.Namespace) -> None:
+def _measure(board: "Board", name: str, protocols: Sequence[str], options: argparse.Namespace) -> "Model":
     """One model on all tasks, into the board."""
     from stages.evaluation.board import Cell, model_slug
     from stages.evaluation.store import AnswerStore
@@ -162,6 +170,7 @@ def _measure(board: "Board", name: str, protocols: Sequence[str], options: argpa
             if not found:
                 raise InputError(f"{task.key}: no item can be asked under {', '.join(protocols)}: {board.notes[-1]}")
             board.cells += found
+    return model
 
 
 def _asked(

@@ -5,12 +5,14 @@ import math
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import combinations
 from typing import Any, Literal
 
 from stages.base.contracts.evaluation import LOWER_IS_BETTER, Accuracy, Score
 from stages.base.paired import compare, rank_flips
 from stages.evaluation.measure import Measured, Task
 from stages.evaluation.results import Part, digest, group_result, main_metric
+from stages.evaluation.statistics import LEVEL, over_seeds, seeds_apart
 from stages.evaluation.tasks.groups import Group, TaskScore, aggregate
 
 Kind = Literal["folder", "server", "imported"]
@@ -53,6 +55,7 @@ class Board:
     models: list[Model] = field(default_factory=list)
     cells: list[Cell] = field(default_factory=list)
     scores: list[tuple[Model, str, int, dict[str, Score]]] = field(default_factory=list)  # task, shots; without items
+    seeds: dict[str, list[str]] = field(default_factory=dict)  # one model trained from several seeds → their names
     notes: list[str] = field(default_factory=list)
 
     def columns(self) -> dict[tuple[str, str], list[Cell]]:
@@ -85,6 +88,21 @@ class Board:
             for one, other, a, b in rank_flips(by_protocol)
         ]
         return Compared(pairs, dict(tiers), flips)
+
+    def pooled(self) -> list["Pooled"]:
+        """Models that were trained from several seeds, over those items that all their seeds answered."""
+        found = []
+        for (task, protocol), cells in self.columns().items():
+            by_name = {cell.model.name: cell for cell in cells}
+            for name, models in self.seeds.items():
+                own = [by_name[model] for model in models if model in by_name]
+                metric = main_metric([row for cell in own for row in cell.measured.rows])
+                values = [cell.values(metric) for cell in own]
+                items = sorted(set.intersection(*map(set, values))) if values else []
+                if len(own) > 1 and len(items) > 1:
+                    clusters = {row.item.id: row.item.cluster for row in own[0].measured.rows}
+                    found.append(Pooled(name, task, protocol, metric, values, items, [clusters[one] for one in items]))
+        return found
 
     def grouped(self) -> list[dict[str, Any]]:
         """Groups by protocol and model; an interval where the aggregation needs no other model."""
@@ -147,7 +165,8 @@ class Board:
                 for metric, score in own.items()
             ],
             "groups": self.grouped(),
-            "comparisons": compared.pairs,
+            "seeds": [one.as_json() for one in self.pooled()],
+            "comparisons": [*compared.pairs, *_seeds_compared(self.pooled())],
             "tiers": compared.tiers,
             "rank_flips": compared.flips,
             "left_out": [row for cell in self.cells for row in _left_out(cell)],
@@ -188,6 +207,55 @@ class Compared:
     flips: list[dict[str, str]]
 
 
+@dataclass(frozen=True)
+class Pooled:
+    """One model over its seeds, under one protocol of one task."""
+
+    name: str
+    task: str
+    protocol: str
+    metric: str
+    values: list[dict[str, float]]  # of each seed
+    items: list[str]
+    clusters: list[str]
+
+    def table(self, items: Sequence[str]) -> list[list[float]]:
+        return [[own[item] for item in items] for own in self.values]
+
+    @property
+    def score(self) -> Score:
+        return over_seeds(self.table(self.items), self.clusters)
+
+    def as_json(self) -> dict[str, Any]:
+        about = {"model": self.name, "task": self.task, "protocol": self.protocol, "metric": self.metric}
+        return about | {"seeds": len(self.values)} | self.score.model_dump()
+
+
+def _seeds_compared(pooled: Sequence[Pooled]) -> Iterator[dict[str, Any]]:
+    for a, b in combinations(pooled, 2):
+        shared = sorted(set(a.items) & set(b.items))
+        if (a.task, a.protocol) != (b.task, b.protocol) or len(shared) < 2:
+            continue
+        clusters = dict(zip(a.items, a.clusters, strict=True))
+        found = seeds_apart(a.table(shared), b.table(shared), [clusters[item] for item in shared])
+        low, high = found.interval(LEVEL)
+        yield {
+            "task": a.task,
+            "protocol": a.protocol,
+            "metric": a.metric,
+            "a": a.name,
+            "b": b.name,
+            "difference": found.effect,
+            "low": low,
+            "high": high,
+            "p": found.p_two_sided(),
+            "visible": found.visible(),
+            "n": len(shared),
+            "clusters": found.n_clusters,
+            "seeds": found.n_seeds,
+        }
+
+
 def _scores_of(accuracy: Accuracy) -> dict[str, Score]:
     """By metric; the main one without a value where no item could be asked."""
     return accuracy.scores or {accuracy.metric: Score(mean=None, n=0)}
@@ -221,6 +289,11 @@ def table(board: Board) -> list[str]:
                      _number(cell.accuracy.shots, "{:g}"), _number(score.mean), _interval(score), str(score.n),
                      str(tier or ""), _remarks(cell, metric))
                 )  # fmt: skip
+    rows += [
+        (one.task, one.protocol, one.metric, one.name, "", _number(one.score.mean), _interval(one.score),
+         str(one.score.n), "", f"{len(one.values)} seeds")
+        for one in board.pooled()
+    ]  # fmt: skip
     for model, task, shots, scores in board.scores:
         rows += [
             (task, "task", metric, model.name, str(shots), _number(score.mean), _interval(score), str(score.n), "",
@@ -306,7 +379,7 @@ def _aligned(rows: Sequence[tuple[str, ...]]) -> list[str]:
 
 def _sentences(board: Board, compared: Compared) -> list[str]:
     lines = []
-    for pair in compared.pairs:
+    for pair in [*compared.pairs, *_seeds_compared(board.pooled())]:
         told = (
             f"{pair['task']}, {pair['protocol']}: {pair['a']} − {pair['b']} = {pair['difference']:+.3f} "
             f"({pair['low']:+.3f} to {pair['high']:+.3f}), p = {pair['p']:.3g}, paired on {pair['n']} items"

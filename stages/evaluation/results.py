@@ -11,12 +11,13 @@ import numpy as np
 
 from stages.base.contracts.evaluation import Accuracy, Calibration, GroupResult, Sample, Score, TaskResult
 from stages.base.crossed import contrast
+from stages.base.paired import cluster_ids
 from stages.evaluation.calibration import of_choices
 from stages.evaluation.items import writable
 from stages.evaluation.perplexity import Loss, bits_interval, count_words, total
 from stages.evaluation.run import ROLLING, TOO_LONG, Row, text_of
 from stages.evaluation.scoring.requests import Rolling
-from stages.evaluation.statistics import LEVEL, cluster_ids, score
+from stages.evaluation.statistics import LEVEL, Weights, score, stratified
 from stages.evaluation.tasks.item import Item, row_of
 
 SAMPLES = 20  # items of a task and protocol whose prompts are kept as sent
@@ -48,7 +49,8 @@ def accuracy(rows: Sequence[Row], variants: Mapping[str, Sequence[Row]] | None =
         version=rows[0].version if rows else 1,
         metric=metric,
         scores=scores,
-        subjects=_by_subject(answered, metric),
+        subjects=_subjects(answered, metric),
+        by_subject=_by_subject(answered, metric),
         variants={"": scores[metric]} | spread if spread and answered else {},
         truncated=sum(row.truncated for row in answered),
         unread=flags["no_answer"],
@@ -79,11 +81,29 @@ def _exp(value: float) -> float | None:
     return math.exp(value) if value < 700 else None
 
 
-def _by_subject(rows: Sequence[Row], metric: str) -> dict[str, Score]:
+def _of_subjects(rows: Sequence[Row]) -> dict[str, list[Row]]:
     own: dict[str, list[Row]] = defaultdict(list)
     for row in rows:
         own[row.item.subject].append(row)
-    return {subject: _metric(own[subject], metric) for subject in sorted(own)} if len(own) > 1 else {}
+    return {subject: own[subject] for subject in sorted(own)}
+
+
+def _subjects(rows: Sequence[Row], metric: str) -> dict[str, Score]:
+    own = _of_subjects(rows)
+    return {subject: _metric(each, metric) for subject, each in own.items()} if len(own) > 1 else {}
+
+
+def _by_subject(rows: Sequence[Row], metric: str) -> dict[str, Score]:
+    """None of clustered items, whose groups may lie in several subjects, nor of what is no share."""
+    own = _of_subjects(rows)
+    values = {
+        subject: [row.answer.scores[metric] for row in each if row.answer is not None] for subject, each in own.items()
+    }
+    shares = all(0 <= value <= 1 for each in values.values() for value in each)
+    if len(own) < 2 or not shares or any(row.item.cluster for row in rows):
+        return {}
+    weights: tuple[Weights, ...] = ("size", "equal")
+    return {weight: stratified(values, weight) for weight in weights}
 
 
 def _calibration(rows: Sequence[Row]) -> Calibration | None:

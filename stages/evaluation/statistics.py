@@ -73,6 +73,15 @@ def over_seeds(table: Sequence[Sequence[float]], clusters: Sequence[str] | None 
     return _of(contrast([x], [1.0], clusters=[groups]), method, x.shape[1])
 
 
+def seeds_apart(
+    a: Sequence[Sequence[float]], b: Sequence[Sequence[float]], clusters: Sequence[str] | None = None
+) -> Estimate:
+    """Two models' difference, a − b, each [seeds, items] on the same items; their seeds are independent samples."""
+    groups = cluster_ids(clusters) if clusters is not None else None
+    tables = [np.asarray(one, dtype=np.float64) for one in (a, b)]
+    return contrast(tables, [1.0, -1.0], pair_seeds=False, clusters=[groups, groups])
+
+
 def _exact(count: float, n: int, items: int) -> Score:
     mean, low, high = share_interval(round(count), n, LEVEL)
     return Score(mean=mean, low=low, high=high, n=items, method=EXACT)

@@ -261,6 +261,8 @@ def test_wordings_subjects_and_groups(project: Path, monkeypatch: pytest.MonkeyP
         and not found.tasks["facts"].protocols["chat"].variants
     )
     assert sum(one.n for one in cloze.subjects.values()) == 6 and set(cloze.subjects) == {"province", "both"}
+    assert cloze.by_subject["size"].mean == pytest.approx(cloze.acc)
+    assert cloze.by_subject["equal"].mean == pytest.approx(np.mean([one.mean for one in cloze.subjects.values()]))
     groups = {one.protocol: one for one in found.groups}
     means = [found.tasks[key].protocols["cloze"].acc for key in ("facts", "more")]
     assert groups["cloze"].scores["mean"].mean == pytest.approx(np.mean(means))

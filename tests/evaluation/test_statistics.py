@@ -8,7 +8,7 @@ from scipy import stats as scipy_stats
 
 from stages.base.crossed import smallest_visible, tiers
 from stages.base.paired import compare, difference, rank_flips
-from stages.evaluation.statistics import over_seeds, score, stratified
+from stages.evaluation.statistics import over_seeds, score, seeds_apart, stratified
 
 RNG = np.random.default_rng(5)
 
@@ -133,6 +133,12 @@ def test_seeds_and_items_together() -> None:
     assert found.mean == pytest.approx(table.mean()) and found.n == 50
     assert found.high - found.low > lone.high - lone.low
     assert "3 seeds" in found.method
+    other = np.clip(table - 0.1 + 0.02 * rng.standard_normal((3, 50)), 0, 1)
+    apart = seeds_apart(table.tolist(), other.tolist())
+    assert apart.effect == pytest.approx(table.mean() - other.mean()) and apart.n_seeds == 3
+    # Two trainings of three seeds each: no better known than a t test of their six means would say.
+    means = scipy_stats.ttest_ind(table.mean(1), other.mean(1))
+    assert apart.standard_error >= 0.99 * abs(means.statistic and (apart.effect / means.statistic))
 
 
 def test_tiers_and_rank_flips() -> None:

@@ -144,6 +144,9 @@ class Accuracy(Contract):
     """By metric: acc, acc_norm (log-likelihood per character), acc_bytes (per byte), exact_match, …"""
     subjects: dict[str, Score] = Field(default_factory=dict)
     """`metric` by subject, where there are several."""
+    by_subject: dict[str, Score] = Field(default_factory=dict)
+    """`metric` over the subjects, the interval from the spread within them: `size`, every item alike; `equal`, every
+    subject alike."""
     variants: dict[str, Score] = Field(default_factory=dict)
     """`metric` by prompt variant, all on the same items; the plain prompt among them."""
     truncated: int = 0

@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 CODE = Path(__file__).resolve().parents[1]
-PAGES = ("index", "leaderboard", "training", "evaluation", "scaling", "corpus", "tokenizer", "claims")
+PAGES = ("index", "leaderboard", "alignment", "training", "evaluation", "scaling", "corpus", "tokenizer", "claims")
 
 
 def register(subparsers: argparse._SubParsersAction) -> None:

@@ -15,7 +15,7 @@ from stages.publishing.leaderboard.headline import headline
 from stages.publishing.leaderboard.table import leaderboard_view
 
 PARAMS: dict[str, Any] = {"publishing.site": SiteParams}
-ORDER = ("corpus", "scaling", "training", "evaluation", "leaderboard", "claims")  # of the pipeline
+ORDER = ("corpus", "scaling", "training", "evaluation", "alignment", "leaderboard", "claims")  # of the pipeline
 CLAIMS = (
     "Claims about all this, the lecture's among them, each declared with its arms, seeds and rule before it was run."
 )

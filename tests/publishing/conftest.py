@@ -25,7 +25,10 @@ PARAMS = {
     "alignment": {"base": "base"},
     "pretraining": {"branches": {}},
     "publishing": {
-        "site": {"title": "Trainyard", "pages": ["leaderboard", "training", "evaluation", "scaling", "corpus"]},
+        "site": {
+            "title": "Trainyard",
+            "pages": ["leaderboard", "alignment", "training", "evaluation", "scaling", "corpus"],
+        },
         "board": {"prompts": 4, "side_by_side": ["base", "sft", "dpo"]},
         "training_report": {"curve_points": 240},
         "corpus_report": {"samples_per_reason": 2},
@@ -94,7 +97,7 @@ def write_training() -> None:
         for row in curve(160, 3, 0.2)
     ]
     write_jsonl("data/alignment/sft/steps.jsonl", validated)
-    held_out = {"held_out_pairs": 75, "held_out_accuracy": 0.55, "held_out_score_accuracy": None}
+    held_out = {"training_pairs": 225, "held_out_pairs": 75, "held_out_accuracy": 0.55, "held_out_score_accuracy": None}
     write_json("data/alignment/reward/metrics.json", held_out)
     for name in ("reward", "dpo"):
         ranked = [row | {"accuracy": float(0.5 + row["step"] / 200)} for row in curve(60, 0.7, 0.5)]
@@ -102,6 +105,22 @@ def write_training() -> None:
     rollouts = [row | {"reward": row["step"] / 60, "kl": row["step"] / 900} for row in curve(60, 0.7, 0.5)]
     for name in ("ppo", "grpo"):
         write_jsonl(f"data/alignment/{name}/steps.jsonl", rollouts)
+    at = {19: (0.4, 1.2), 59: (0.9, 1.1)}  # PPO's checkpoints: reward and exact score
+    checked = [
+        row | dict(zip(("validation_reward", "validation_exact_score"), at.get(row["step"], (None, None)), strict=True))
+        for row in rollouts
+    ]
+    write_jsonl("data/alignment/ppo/steps.jsonl", checked)
+    write_json("data/alignment/sft/metrics.json", {"examples": 600, "machine_examples": 0})
+    write_json("data/alignment/rft/metrics.json", {"sampled": 1440, "kept": 425, "validation_kl_to_sft": 0.07})
+    write_json("data/alignment/dpo/metrics.json", {"pairs": 300, "validation_kl_to_sft": 1.25})
+    write_json("data/alignment/ppo/metrics.json", {"validation_kl_to_sft": 0.5})
+    write_json("data/alignment/grpo/metrics.json", {"prompts": 360, "validation_kl_to_sft": None})
+    write_json("data/alignment/best_of_n/metrics.json", {"n": 2, "kl_bound": 0.193})
+    picked = [(1.0, 0.0, -0.2, 1.0), (2.0, 0.193, 0.3, 1.25)]
+    names = ("n", "kl_bound", "reward", "exact_score")
+    rows = [dict(zip(names, row, strict=True)) for row in picked]
+    write_json("data/alignment/best_of_n/over_optimisation.json", rows)
     write_jsonl("data/alignment/rft/steps.jsonl", validated)
 
 

@@ -12,7 +12,15 @@ import yaml
 
 from stages.base.errors import InputError
 from stages.base.files import read_json, write_json
-from stages.publishing import board, corpus_report, evaluation_report, report, scaling_report, training_report
+from stages.publishing import (
+    alignment_report,
+    board,
+    corpus_report,
+    evaluation_report,
+    report,
+    scaling_report,
+    training_report,
+)
 from stages.publishing.index.plan import scaling_summary
 from stages.publishing.leaderboard.files import as_csv, published_rows
 from stages.publishing.leaderboard.headline import headline
@@ -21,7 +29,8 @@ from tests.contracts import evaluation, judging, plan, scaling
 from tests.publishing.html_page import Page
 
 ROOT = Path(__file__).resolve().parents[2]
-SITE = {f"{name}.html" for name in ("index", "leaderboard", "training", "evaluation", "scaling", "corpus", "tokenizer")}
+PAGES = ("index", "leaderboard", "alignment", "training", "evaluation", "scaling", "corpus", "tokenizer")
+SITE = {f"{name}.html" for name in PAGES}
 SetParam = Callable[[str, Any], None]
 
 
@@ -30,11 +39,11 @@ def made(page: str) -> Page:
 
 
 def make_all() -> None:
-    for page in (board, training_report, evaluation_report, corpus_report, report):
+    for page in (board, alignment_report, training_report, evaluation_report, corpus_report, report):
         page.main()
 
 
-@pytest.mark.parametrize("name", ["leaderboard", "training", "evaluation", "index"])
+@pytest.mark.parametrize("name", ["leaderboard", "alignment", "training", "evaluation", "index"])
 def test_a_page_is_well_formed_and_loads_nothing(project: Path, name: str) -> None:
     make_all()
     page, text = made(name), Path(f"reports/{name}.html").read_text()
@@ -154,6 +163,33 @@ def test_curves_are_drawn_and_left_for_dvc(project: Path, set_param: SetParam) -
     assert "all best 2.5000" in page.text and "On 75 held-out pairs: 55.0% as annotated" in page.text
     assert curves["anneal_loss"][0].startswith("600,"), "the anneal starts at the end of the trunk"
     assert 120 < len(curves["pretraining_loss"]) <= 240
+
+
+def test_alignment_shows_methods_over_their_distance_and_controls_below(project: Path) -> None:
+    alignment_report.main()
+    text = made("alignment").text
+    for words in (
+        "dpo preferences 66.4 (63.4 – 69.4) 57.2 (55.2 – 59.2) 55.8 (52.8 – 58.8) 97 1.25",
+        "best_of_n nothing: the reward model picks 68.1", "≤ 0.19", "sft instructions",
+        "Length against sft: dpo +8%, ppo +3%, best_of_n +10%.",
+        "From one answer to the best of 2, the reward rises by 0.50 and the exact score gains 0.25.",
+        "ppo step 59 0.07 0.900 1.100", "rft right ones, each once 425",
+    ):  # fmt: skip
+        assert words in text, words
+    assert text.index("nearest_neighbour") > text.index("base the corpus"), "controls stand below"
+    assert (
+        "Best_of_n answers 68.1 % exactly right" in read_json("data/publishing/alignment_report/summary.json")["line"]
+    )
+
+
+def test_alignment_without_truth_or_probabilities(project: Path) -> None:
+    board = judging.leaderboard(rows=[judging.row("sft", right=None, right_low=None, right_high=None)], comparisons=[])
+    write_json("data/judging/leaderboard/leaderboard.json", board.model_dump(mode="json"))
+    write_json("data/alignment/best_of_n/over_optimisation.json", [])
+    write_json("data/evaluation/evaluate/items.json", [])
+    alignment_report.main()
+    text = made("alignment").text
+    assert "sft instructions – 50.0" in text and "Reward and truth" in text and "From one answer" not in text
 
 
 def test_evaluation_shows_changes_protocols_and_controls(project: Path) -> None:

@@ -10,9 +10,10 @@ from stages.base.params import Section
 from stages.base.record import StageRun
 from stages.publishing.html.page import render
 
-Name = Literal["leaderboard", "training", "evaluation", "scaling", "corpus", "claims"]
+Name = Literal["leaderboard", "alignment", "training", "evaluation", "scaling", "corpus", "claims"]
 STAGES: dict[Name, str] = {  # claims have none: `trainyard experiment report` makes their page
     "leaderboard": "board",
+    "alignment": "alignment_report",
     "training": "training_report",
     "evaluation": "evaluation_report",
     "scaling": "scaling_report",

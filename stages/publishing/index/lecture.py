@@ -17,7 +17,7 @@ CLAIMS = (
      "evaluation", "contamination"),
     ("Fine-tuning teaches how to answer and hardly any knowledge; a few thousand examples do.",
      "training", "alignment"),
-    ("DPO reaches what PPO reaches, with less machinery.", "leaderboard", "leaderboard"),
+    ("DPO reaches what PPO reaches, with less machinery.", "alignment", "methods"),
     ("A judge ranks models for a fraction of what people cost, but likes long answers: the length has to be "
      "controlled for.", "leaderboard", "leaderboard"),
 )  # fmt: skip

@@ -104,17 +104,11 @@ def main() -> None:
                 **(validated(summarise(truth, shown, picked)) if mine else {}),
                 **(validated(summarise(truth, shown, first), "one_") if mine else {}),
                 "validation_oracle_exact_score": fmean(oracle) if oracle else None,
-                "over_optimisation": over_optimisation(
-                    [rewards[index * params.n : (index + 1) * params.n] for index in mine],
-                    [
-                        [float(found.score) for found in scores if found] or None
-                        for scores in zip(*samples, strict=True)
-                    ],
-                )
-                if mine
-                else [],
             },
         )
+        by_prompt = [[float(one.score) for one in scores if one] or None for scores in zip(*samples, strict=True)]
+        own = [rewards[index * params.n : (index + 1) * params.n] for index in mine]
+        run.write_json("over_optimisation.json", over_optimisation(own, by_prompt) if mine else [])
 
 
 if __name__ == "__main__":

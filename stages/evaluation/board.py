@@ -16,6 +16,7 @@ from stages.evaluation.statistics import LEVEL, over_seeds, seeds_apart
 from stages.evaluation.tasks.groups import Group, TaskScore, aggregate
 
 Kind = Literal["folder", "server", "imported"]
+SHOWN = 15  # differences, and orders that turn, that are printed
 HIDDEN = {"subjects", "scores", "variants"}
 
 
@@ -82,8 +83,14 @@ class Board:
                 {"task": task, "protocol": protocol, "metric": metric, "a": a, "b": b} | vars(one)
                 for (a, b), one in found.items()
             ]
+        sure = {
+            (pair["task"], pair["protocol"], frozenset((pair["a"], pair["b"])))
+            for pair in pairs
+            if not pair["low"] <= 0 <= pair["high"]
+        }
         flips = [
             {"task": task, "protocol": one, "other": other, "ahead": a, "behind": b}
+            | {"certain": all((task, protocol, frozenset((a, b))) in sure for protocol in (one, other))}
             for task, by_protocol in means.items()
             for one, other, a, b in rank_flips(by_protocol)
         ]
@@ -204,7 +211,7 @@ class Board:
 class Compared:
     pairs: list[dict[str, Any]]
     tiers: dict[str, dict[str, dict[str, int]]]
-    flips: list[dict[str, str]]
+    flips: list[dict[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -245,13 +252,13 @@ def _seeds_compared(pooled: Sequence[Pooled]) -> Iterator[dict[str, Any]]:
             "metric": a.metric,
             "a": a.name,
             "b": b.name,
-            "difference": found.effect,
-            "low": low,
-            "high": high,
-            "p": found.p_two_sided(),
+            "difference": float(found.effect),
+            "low": float(low),
+            "high": float(high),
+            "p": float(found.p_two_sided()),
             "visible": found.visible(),
             "n": len(shared),
-            "clusters": found.n_clusters,
+            "clusters": int(found.n_clusters),
             "seeds": found.n_seeds,
         }
 
@@ -386,16 +393,21 @@ def _sentences(board: Board, compared: Compared) -> list[str]:
         )
         unsure = pair["low"] <= 0 <= pair["high"] and pair["visible"] > 0
         lines.append(told + f"; from {pair['visible']:.3f} on it would show with 80 % power" * unsure)
-    lines += [
+    turned = [
         f"{flip['task']}: {flip['ahead']} is ahead of {flip['behind']} under {flip['protocol']}, behind under "
-        f"{flip['other']}"
-        for flip in compared.flips
+        f"{flip['other']}{'' if flip['certain'] else ' (within the noise)'}"
+        for flip in sorted(compared.flips, key=lambda flip: not flip["certain"])
     ]
     notes = [*board.notes]
     for key, task in board.tasks.items():
         if task.file.not_computed:
             notes.append(f"{key}: not computed, as they are no mean over items: {', '.join(task.file.not_computed)}")
-    return [*([""] if lines else []), *lines, *notes]
+    return [*([""] if lines else []), *_first(lines, "differences"), *_first(turned, "orders that turn"), *notes]
+
+
+def _first(lines: Sequence[str], what: str) -> list[str]:
+    more = len(lines) - SHOWN
+    return [*lines[:SHOWN], *([f"and {more} more {what}: results.json has all"] if more > 0 else [])]
 
 
 def model_slug(model: Model) -> str:

@@ -41,7 +41,7 @@ FILTERS = {
 
 def _texts(value: Any) -> Any:
     """One text or several, as `tag` and `until` may have it."""
-    return () if value is None else (value,) if isinstance(value, str) else tuple(value)
+    return () if value is None else (value,) if isinstance(value, str) else value
 
 
 Texts = Annotated[tuple[str, ...], BeforeValidator(_texts)]

@@ -54,7 +54,9 @@ class Group(Contract):
         """lm-eval's `aggregate_metric_list` says metric and weighting; its group tasks may be one name."""
         given = dict(value)
         listed = given.pop("aggregate_metric_list", None)
-        for one in [listed] if isinstance(listed, Mapping) else listed or ():
+        for one in listed if isinstance(listed, list) else [] if listed is None else [listed]:
+            if not isinstance(one, Mapping) or "metric" not in one:
+                raise ValueError(f"aggregate_metric_list: an entry names a `metric`, got {str(one)[:40]}")
             if one.get("aggregation", "mean") != "mean":
                 raise ValueError(f"aggregate_metric_list: aggregation `{one['aggregation']}` is none that is read")
             given.setdefault("metric", one["metric"])
@@ -63,7 +65,7 @@ class Group(Contract):
         given.pop("tag", None)
         over = {name: given.pop(name) for name in list(given) if name not in cls.model_fields}
         if over:
-            given["task"] = [{**over, **({"task": one} if isinstance(one, str) else one)} for one in given["task"]]
+            given["task"] = [{**over, **(one if isinstance(one, Mapping) else {"task": one})} for one in given["task"]]
         return given
 
 

@@ -86,7 +86,7 @@ def _checked(path: Path, values: dict[str, Any], places: dict[str, Place], over:
         if key not in known:
             raise InputError(f"{places[key]}: unknown key `{key}`{nearest(key, known)}")
     given = {key: value for key, value in values.items() if value is not None}
-    if given.get("data_dir") and not Path(given["data_dir"]).is_absolute():
+    if isinstance(given.get("data_dir"), str) and not Path(given["data_dir"]).is_absolute():
         given["data_dir"] = (path.parent / given["data_dir"]).as_posix()
     shown = path.relative_to(LIBRARY.parent) if path.is_relative_to(LIBRARY) else path
     try:
@@ -114,8 +114,10 @@ def _merged(path: Path, seen: tuple[Path, ...] = ()) -> tuple[dict[str, Any], di
     values: dict[str, Any] = {}
     places: dict[str, Place] = {}
     included = own.pop("include", None) or ()
-    for name in [included] if isinstance(included, str) else included:
-        more, more_places = _merged(path.parent / str(name), (*seen, path.resolve()))
+    for name in included if isinstance(included, list | tuple) else [included]:
+        if not isinstance(name, str) or "\0" in name or not (path.parent / name).is_file():
+            raise InputError(f"{own_places['include']}: `include` names files; {str(name)[:60]!r} is none")
+        more, more_places = _merged(path.parent / name, (*seen, path.resolve()))
         more.pop("task_list", None)
         values |= more
         places |= more_places

@@ -174,11 +174,11 @@ def test_files_that_are_no_task(tmp_path: Path) -> None:
         ("task: a\ntask: b", "stands twice"),
         ("task: a\ndoc_to_text: !function utils.text", "own.yaml:2: `doc_to_text` is code (!function utils.text)"),
         ("task: a\ninclude: own.yaml", "includes itself"),
-        ("task: a\ninclude: other.yaml", "other.yaml: not found"),
+        ("task: a\ninclude: other.yaml", "'other.yaml' is none"),
         ("group: a\ntask: [b, c]", "`a` is a group of tasks"),
     ):
         (tmp_path / "own.yaml").write_text(text)
-        with pytest.raises(InputError, match=r"(own|other)\.yaml") as caught:
+        with pytest.raises(InputError, match=r"own\.yaml") as caught:
             read_task_file(tmp_path / "own.yaml")
         assert problem in str(caught.value)
 

@@ -13,9 +13,12 @@ from stages.base.errors import InputError, ParamError
 from stages.evaluation.protocols.protocol import Setting
 from stages.evaluation.protocols.registry import PROTOCOLS
 from stages.evaluation.run import ABSENT, TOO_LONG, ask
+from stages.evaluation.scoring.encoding import Pair
+from stages.evaluation.scoring.local import LocalEngine
 from stages.evaluation.scoring.requests import Choices, Generate, Unanswered
 from stages.evaluation.scoring.server import ServerEngine, server_settings
 from stages.evaluation.tasks.item import Item
+from stages.lm.scoring import continuation_logprobs
 
 SECRET = "sk-very-secret-key"
 
@@ -33,6 +36,20 @@ def logprob(token: str) -> float:
     return -0.25 * len(token) - 0.125
 
 
+def echoed(engine: LocalEngine, prompt: str) -> dict:
+    """A prompt with what the model's tokenizer puts before it, no log-probability of the first token, and one generated
+    token behind."""
+    ids = [*engine.encoder.before, *engine.tokenizer.encode(prompt)]
+    ((values, _),) = continuation_logprobs(engine.model, [Pair(ids[:1], ids[1:])], "echo")
+    texts = [*(engine.tokenizer.decode([token]) for token in ids), " end"]
+    numbers = [None, *values.tolist(), -1.0]
+    tops = [None if number is None else {text: number} for text, number in zip(texts, numbers, strict=True)]
+    logprobs = {"tokens": texts, "token_logprobs": numbers, "top_logprobs": tops,
+                "text_offset": [len(engine.tokenizer.decode(ids[:place])) for place in range(len(texts))]}  # fmt: skip
+    choice = {"index": 0, "text": prompt + " end", "logprobs": logprobs, "finish_reason": "length"}
+    return {"choices": [choice], "usage": {"prompt_tokens": len(ids), "completion_tokens": 1}}
+
+
 class Fake(ThreadingHTTPServer):
     """kind: vllm (echo), vllm_bos (with a BOS in the echo), bytes (tokens that are no text), llamacpp (likeliest tokens
     without echo), chat (chat with likeliest tokens), plain (chat alone, logprobs ignored), refusing (no key fits)."""
@@ -40,6 +57,7 @@ class Fake(ThreadingHTTPServer):
     def __init__(self, kind: str) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
         self.kind, self.asked = kind, []
+        self.engine: LocalEngine | None = None  # whose log-probabilities are echoed
         self.url = f"http://127.0.0.1:{self.server_port}/v1"
 
 
@@ -71,6 +89,8 @@ class Handler(BaseHTTPRequestHandler):
 
     def completion(self, kind: str, body: dict) -> tuple[int, dict]:
         prompt = body["prompt"]
+        if self.server.engine is not None:
+            return 200, echoed(self.server.engine, prompt)
         if len(prompt) > 2000:
             return 400, {"error": {"message": "This model's maximum context length is 500 tokens."}}
         if not body.get("echo") or kind == "llamacpp":
@@ -134,6 +154,27 @@ def test_echoed_prompts_give_each_continuations_log_likelihood(kind: str, serve,
         own = tokens_of(f"x{continuation}")[1:]
         assert likelihood.nats == pytest.approx(sum(map(logprob, own))) and likelihood.tokens == len(own)
     assert (found[0].greedy, found[1].greedy) == (True, False)
+
+
+def test_a_server_of_our_model_gives_what_the_model_gives(serve, tmp_path: Path, tokenizer, model) -> None:
+    local = LocalEngine(model, tokenizer, "local")
+    server = serve("vllm")
+    server.engine = local
+    items = [
+        ITEM,
+        Item("j", "f", "rivers", "test", "Où coule la rivière ?", choices=("à l’est", "ouest", "nulle part"), answer=0),
+        Item("k", "f", "halls", "test", "Which is old?", choices=("Anthar", "copper, salt and glass"), answer=1),
+    ]
+    for name in ("original", "cloze", "harness"):
+        own, theirs = (
+            ask(one, items, lambda _: items[:1], PROTOCOLS[name], Setting())
+            for one in (local, engine(server, tmp_path / name))
+        )
+        for mine, its in zip(own, theirs, strict=True):
+            nats = [[one.nats for one in row.likelihoods] for row in (mine, its)]
+            assert nats[1] == pytest.approx(nats[0], abs=1e-4)
+            assert [one.tokens for one in mine.likelihoods] == [one.tokens for one in its.likelihoods]
+            assert mine.answer == its.answer
 
 
 def test_several_contexts_with_one_continuation(serve, tmp_path: Path) -> None:

@@ -137,7 +137,7 @@ def of_choices(
     hit = np.array([int(p.argmax()) == answer for p, answer in zip(probabilities, answers, strict=True)])
     outcome = [np.arange(len(p)) == answer for p, answer in zip(probabilities, answers, strict=True)]
     names = [name or f"\x00{i}" for i, name in enumerate(clusters)]
-    owners = np.unique(names, return_inverse=True)[1] if names else None
+    owners = np.unique(names, return_inverse=True)[1] if any(clusters) else None
     brier = decompose(np.concatenate(probabilities), np.concatenate(outcome), len(answers))
     return _contract(
         confidence, hit, owners, brier, float(np.mean([entropy(p) for p in probabilities])), "all choices'"
@@ -161,14 +161,15 @@ def _contract(
 ) -> Calibration:
     found = expected_error(confidence, hit, owners)
     bars = reliability(confidence, hit)
-    groups = "" if owners is None else f" of {len(np.unique(owners))} groups"
+    over = "predictions" if owners is None else f"{len(np.unique(owners))} groups of predictions"
     return Calibration(
         n=len(hit),
         ece=found.ece,
         low=found.low,
         high=found.high,
         by_chance=found.by_chance,
-        method=f"{len(bars)} bins of about equal counts; bootstrap{groups}; Brier score of {whose} probabilities",
+        method=f"{len(bars)} bins of about equal counts; Bayesian bootstrap over {over}; Brier score of {whose} "
+        "probabilities",
         bins=bars,
         brier=brier.brier,
         reliability=brier.reliability,

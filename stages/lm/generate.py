@@ -12,7 +12,7 @@ from stages.base.progress import Progress
 from stages.base.seeds import derive
 from stages.lm.build import LanguageModel
 from stages.lm.forks import in_forks
-from stages.lm.incremental import IncrementalModel, incremental
+from stages.lm.incremental import IncrementalDecoder, IncrementalModel, incremental
 
 NUCLEUS = 256  # most likely tokens that are ranked before all are
 
@@ -31,6 +31,7 @@ def generate(
     batch_size: int = 64,
     label: str | None = None,
     finished: Callable[[list[int]], bool] | None = None,
+    shared: int = 0,
 ) -> list[list[int]]:
     """New tokens of each prompt, without the stop token that ended it.
 
@@ -38,8 +39,9 @@ def generate(
     >= top_p (Holtzman et al. 2020). Prompt i draws from a stream of its own, seeded by seeds[i] or else by (seed, the
     prompt itself), so that its answer depends neither on its neighbours nor on the batch size: bitwise so for a decoder
     on a CPU, else up to rounding of the logits. To sample a prompt several times, repeat it with different `seeds`. A
-    row stops at `max_seq_len` too, and where `finished` says so of the answer so far. On a CPU as many processes as there are workers share the batches, with the same
-    result. `InputError` for an empty or too long prompt.
+    row stops at `max_seq_len` too, and where `finished` says so of the answer so far. `shared`: tokens that all prompts
+    begin with, fewer than any has; a decoder reads them once. On a CPU as many processes as there are workers share the
+    batches, with the same result. `InputError` for an empty or too long prompt, and for logits that are no numbers.
     """
     limit = model.config.max_seq_len
     for index, prompt in enumerate(prompts):
@@ -52,13 +54,22 @@ def generate(
     batches = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
     reader, stops = incremental(model), frozenset(stop_ids)
 
+    trunk = reader if shared and isinstance(reader, IncrementalDecoder) else None
+    if trunk is not None:
+        trunk.read([prompts[0][:shared]])
+
     def decode(number: int) -> list[list[int]]:
         chosen, draws = batches[number], None
         if temperature > 0:
             draws = np.stack([np.random.default_rng(streams[i]).random(max_new_tokens) for i in chosen])
-        return _decode_batch(
-            reader, [prompts[i] for i in chosen], max_new_tokens, limit, temperature, top_p, draws, stops, finished
-        )
+        own = [prompts[i] for i in chosen]
+        decoder: IncrementalModel = reader
+        if trunk is None:
+            hidden = reader.read(own)
+        else:
+            decoder = branch = trunk.fork(torch.zeros(len(own), dtype=torch.int64, device=trunk.positions.device))
+            hidden = branch.read_ragged([prompt[shared:] for prompt in own])
+        return _decode_batch(decoder, hidden, own, max_new_tokens, limit, temperature, top_p, draws, stops, finished)
 
     outputs: list[list[int]] = [[] for _ in prompts]
     with Progress(len(prompts), label or "generating", unit="prompts") as bar:
@@ -71,6 +82,7 @@ def generate(
 
 def _decode_batch(
     model: IncrementalModel,
+    hidden: Tensor,
     prompts: list[list[int]],
     max_new_tokens: int,
     limit: int,
@@ -80,12 +92,14 @@ def _decode_batch(
     stops: frozenset[int],
     finished: Callable[[list[int]], bool] | None,
 ) -> list[list[int]]:
-    hidden = model.read(prompts)
     answers: list[list[int]] = [[] for _ in prompts]
     live = list(range(len(prompts)))  # which prompt each row of the batch belongs to
     for turn in range(max_new_tokens):
         uniform = None if draws is None else torch.from_numpy(draws[live, turn]).to(hidden.device)
-        chosen = pick(model.logits(hidden), temperature, top_p, uniform)
+        logits = model.logits(hidden)
+        if not bool(torch.isfinite(logits.amax())):  # the largest of numbers with NaN is NaN
+            raise InputError("the model's logits hold NaN or infinity; check its weights")
+        chosen = pick(logits, temperature, top_p, uniform)
         going = []
         for row, token in enumerate(chosen.tolist()):
             answer = answers[live[row]]

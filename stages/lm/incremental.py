@@ -159,6 +159,13 @@ class IncrementalDecoder:
             x = self.feed_forward(block, x, self.cache.attend(index, queries, bias))
         return self.final_norm(x).view(batch, width, -1)
 
+    def read_ragged(self, rests: list[list[int]]) -> Tensor:
+        """Read more tokens of each row, of any number but 0. Hidden states [B, C] of the rows' ends."""
+        home, width = self.positions.device, max(map(len, rests))
+        tokens = torch.tensor([[*rest, *[0] * (width - len(rest))] for rest in rests], device=home)
+        lengths = torch.tensor([len(rest) for rest in rests], device=home)
+        return self.read_on(tokens, lengths)[torch.arange(len(rests), device=home), lengths - 1]
+
     def fork(self, rows: Tensor) -> "IncrementalDecoder":
         """A reader that goes on from these rows, several times from one where it is repeated; this one stays."""
         branch = copy.copy(self)

@@ -3,8 +3,9 @@ gradient).
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -19,7 +20,7 @@ from stages.lm.device import autocast
 from stages.lm.forks import in_forks
 from stages.lm.incremental import IncrementalDecoder
 from stages.lm.loss import document_ids, linear_cross_entropy, linear_logprobs
-from stages.lm.prefixes import Pairs, Plan
+from stages.lm.prefixes import Ids, Pairs, Plan
 from stages.lm.transformer import Decoder
 from stages.lm.tree_reader import TreeReader
 
@@ -87,21 +88,44 @@ def continuation_logprobs(
             )
     if not isinstance(model, Decoder):
         return _read_separately(model, pairs)
+    targets = np.concatenate([continuation for _, continuation in pairs]) if pairs else np.empty(0, np.int32)
+    offsets, values, likeliest = _read_together(model, pairs, label or "scoring", reader)
+    spans = pairwise(offsets)
+    return [Continuation(values[start:end], bool((likeliest == targets)[start:end].all())) for start, end in spans]
+
+
+def next_tokens(
+    model: LanguageModel, prompts: Sequence[Ids], label: str | None = None, reader: TreeReader | None = None
+) -> list[int]:
+    """The likeliest token behind each prompt, what several begin with read once; arguments as of
+    `continuation_logprobs`. InputError where logits are no numbers.
+    """
+    assert isinstance(model, Decoder)
+    any_token = np.zeros(1, np.int32)
+    _, values, likeliest = _read_together(model, [(prompt, any_token) for prompt in prompts], label or "next", reader)
+    if not np.isfinite(values).all():
+        raise InputError("the model's logits hold NaN or infinity; check its weights")
+    return likeliest.tolist()
+
+
+def _read_together(
+    model: Decoder, pairs: Pairs, label: str, reader: TreeReader | None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Where each pair's scores begin [pairs + 1], and of all the log-probability and the likeliest token."""
     plan = Plan(pairs)
-    values, likeliest = np.empty(plan.offsets[-1], np.float32), np.empty(plan.offsets[-1], bool)
+    values, likeliest = np.empty(plan.offsets[-1], np.float32), np.empty(plan.offsets[-1], np.int64)
     trees = reader or TreeReader(IncrementalDecoder(model))
 
     @torch.inference_mode()
     def score(part: int) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
         return [trees.read(plan, step) for step in plan.parts[part]]
 
-    with Progress(sum(step.tokens for step in plan.steps), label or "scoring", unit="tokens") as bar:
+    with Progress(sum(step.tokens for step in plan.steps), label, unit="tokens") as bar:
         for part, found in in_forks(score, len(plan.parts)):
             for slots, logprobs, best in found:
                 values[slots], likeliest[slots] = logprobs, best
             bar.advance(sum(step.tokens for step in plan.parts[part]))
-    spans = zip(plan.offsets, plan.offsets[1:], strict=False)
-    return [Continuation(values[start:end], bool(likeliest[start:end].all())) for start, end in spans]
+    return plan.offsets, values, likeliest
 
 
 def _read_separately(model: LanguageModel, pairs: Pairs, batch_tokens: int = 8192) -> list[Continuation]:

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from stages.lm.incremental import IncrementalDecoder
-from stages.lm.prefixes import Plan, Reading, Step, Trunk
+from stages.lm.prefixes import Plan, Reading, Step
 
 CHUNK = 1024  # tokens of a trunk that are read at a time
 ROUND = 16  # trees whose lengths are equal when rounded up to this attend together
@@ -31,44 +31,41 @@ class Group:
 
 
 class TreeReader:
-    """Holds the keys and values of one path of trunks of the plan that it last read. Serves one plan after another."""
+    """Holds the keys and values of the trunks that it last stood behind, of whatever plan: read again or still held,
+    they are bitwise the same.
+    """
 
     def __init__(self, decoder: IncrementalDecoder) -> None:
         self.decoder, self.home = decoder, decoder.embedding.device
         self.kinds = decoder.config.n_kv_head, decoder.config.n_head // decoder.config.n_kv_head
-        self.plan: Plan | None = None
-        self.path: list[Trunk] = []
+        self.held: list[bytes] = []  # tokens of each trunk
+        self.depth = 0
         empty = torch.empty((self.kinds[0], 0, decoder.config.head_dim), dtype=decoder.dtype, device=self.home)
         self.keys = [empty for _ in decoder.blocks]
         self.values = [empty for _ in decoder.blocks]
 
     def read(self, plan: Plan, step: Step) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """(slots, log-probabilities, whether each target was the likeliest token) of what a step is asked for."""
-        self._stand_behind(plan, step.path)
+        """(slots, log-probabilities of the targets, the likeliest tokens) of what a step is asked for."""
+        self._stand_behind([plan.trunk(trunk) for trunk in step.path])
         reading = plan.reading(step)
         hidden = self._trunk(reading) if step.trunk else self._trees(reading, reading.nodes)
-        if step.trunk:
-            self.path.append(step.trunk)
         return reading.slots, *self._scores(hidden, reading)
 
-    def _stand_behind(self, plan: Plan, path: tuple[Trunk, ...]) -> None:
-        """Keep what `path` shares with the trunks at hand, and read the others."""
-        if plan is not self.plan:
-            self.plan, self.path = plan, []
-        kept = next((n for n, (a, b) in enumerate(zip(self.path, path, strict=False)) if a != b), None)
-        kept = min(len(self.path), len(path)) if kept is None else kept
-        self.path = self.path[:kept]
-        depth = self.path[-1].end if self.path else 0
+    def _stand_behind(self, path: list[np.ndarray]) -> None:
+        """Keep the trunks that `path` begins with, and read the others."""
+        kept = depth = 0
+        for tokens, held in zip(path, self.held, strict=False):
+            if tokens.tobytes() != held:
+                break
+            kept, depth = kept + 1, depth + len(tokens)
+        self.held, self.depth = self.held[:kept], depth
         for layers in (self.keys, self.values):
-            for index, held in enumerate(layers):
-                layers[index] = held[:, :depth]
-        for trunk in path[kept:]:
-            tokens = plan.trunk(trunk)
-            none = np.empty(0, np.int64)
-            places = np.arange(trunk.first, trunk.end)
-            ends = np.full(len(tokens), len(tokens))
-            self._trunk(Reading(tokens, places, ends, [0, len(tokens)], none, none, none, none))
-            self.path.append(trunk)
+            for index, old in enumerate(layers):
+                layers[index] = old[:, :depth]
+        for tokens in path[kept:]:
+            size, none = len(tokens), np.empty(0, np.int64)
+            places, ends = np.arange(self.depth, self.depth + size), np.full(size, size)
+            self._trunk(Reading(tokens, places, ends, [0, size], none, none, none, none))
 
     def _trunk(self, reading: Reading) -> Tensor:
         """Read a chain, keep its keys and values. Hidden states at `nodes` [n, C]."""
@@ -82,11 +79,13 @@ class TreeReader:
                 wanted, reading.rows, reading.targets, reading.slots,
             )  # fmt: skip
             found.append(self._trees(chain, wanted, keep=True))
+        self.held.append(reading.tokens.tobytes())
+        self.depth += len(reading.tokens)
         return torch.cat(found)
 
     def _trees(self, reading: Reading, nodes: np.ndarray, keep: bool = False) -> Tensor:
         decoder, home = self.decoder, self.home
-        groups = [_group(reading, members, home) for members in _by_length(reading)]
+        groups = [_group(reading, members, chains, home) for chains, members in _by_length(reading)]
         positions = torch.from_numpy(reading.positions).to(home)
         cos, sin = decoder.cos[positions], decoder.sin[positions]
         wanted = torch.from_numpy(nodes).to(home)
@@ -133,7 +132,7 @@ class TreeReader:
 
     def _scores(self, hidden: Tensor, reading: Reading) -> tuple[np.ndarray, np.ndarray]:
         values = np.empty(len(reading.rows), np.float32)
-        likeliest = np.empty(len(reading.rows), bool)
+        likeliest = np.empty(len(reading.rows), np.int64)
         order = np.argsort(reading.rows, kind="stable")
         bounds = np.searchsorted(reading.rows[order], np.arange(0, len(hidden) + HEAD_ROWS, HEAD_ROWS))
         for number, start in enumerate(range(0, len(hidden), HEAD_ROWS)):
@@ -143,29 +142,29 @@ class TreeReader:
             targets = torch.from_numpy(reading.targets[chosen].astype(np.int64)).to(self.home)
             found, best = logits[rows, targets], logits.argmax(dim=1)[rows]
             values[chosen] = (found - logits.logsumexp(dim=1)[rows]).cpu().numpy()
-            likeliest[chosen] = (best == targets).cpu().numpy()
+            likeliest[chosen] = best.cpu().numpy()
         return values, likeliest
 
 
 HEAD_ROWS = 256  # positions at a time that are multiplied with the vocabulary
 
 
-def _by_length(reading: Reading) -> list[list[tuple[int, int]]]:
-    """(start, end) of trees whose rounded lengths are equal, chains apart from others."""
+def _by_length(reading: Reading) -> list[tuple[bool, list[tuple[int, int]]]]:
+    """(start, end) of trees whose rounded lengths are equal: chains, and apart from them others."""
     groups: dict[tuple[int, bool], list[tuple[int, int]]] = {}
     for start, end in zip(reading.starts, reading.starts[1:], strict=False):
         chain = bool((reading.ends[start:end] == end).all())
         groups.setdefault((-(-(end - start) // ROUND), chain), []).append((start, end))
-    return list(groups.values())
+    return [(chains, members) for (_, chains), members in groups.items()]
 
 
-def _group(reading: Reading, members: list[tuple[int, int]], home: torch.device) -> Group:
+def _group(reading: Reading, members: list[tuple[int, int]], chains: bool, home: torch.device) -> Group:
     starts, ends = (torch.tensor(part)[:, None] for part in zip(*members, strict=True))
     columns = torch.arange(int((ends - starts).max()))
     index = torch.minimum(starts + columns, ends - 1)
     below = torch.from_numpy(reading.ends)[index] - starts  # [B, T]
     bias = None
-    if not bool((reading.ends[members[0][0] : members[0][1]] == members[0][1]).all()):
+    if not chains:
         # Column c is an ancestor of row r, or r itself, where it stands no later and r is below it.
         seen = (columns <= columns[:, None]) & (columns[:, None] < below[:, None, :])
         seen |= columns == columns[:, None]  # padding sees itself

@@ -113,7 +113,9 @@ def judge_notes(rows: Sequence[BoardRow], annotations: list[Row], judge: Judge) 
     notes += length_note(annotations)
     said = [row for row in annotations if row["annotator"] not in ("", "identical") and not row["error"]]
     read = sum(not row["weighted"] for row in said)
-    if 0 < read < len(said):
+    if read and read == len(said) and not judge.simulated:
+        notes.append("All verdicts are 1 or 2 off the judge's text: no log-probabilities were asked for, or none came.")
+    elif read:
         notes.append(f"{read} of {len(said)} verdicts are 1 or 2 off the judge's text, the others log-probabilities.")
     return notes
 

@@ -139,6 +139,20 @@ def test_a_judge_that_changes_in_the_middle_is_named(start, capsys: pytest.Captu
     assert "answered as 2 models: " in capsys.readouterr().err
 
 
+def test_log_probabilities_that_a_server_ignores_leave_the_text(start) -> None:
+    """As `transformers serve` 5.23 does: asked for, not refused, and not there."""
+
+    def reply(body, tries):
+        assert body["logprobs"] is True and body["top_logprobs"] == 5
+        found = chat("1", finish="length")
+        del found["choices"][0]["logprobs"]
+        return 200, found, ""
+
+    pairs = [Pair(f"q{i}", f"Question {i}?", "short", "longer") for i in range(6)]
+    got = compare(pairs, settings(provider="openai", base_url=start(Scripted(reply)), order="both"), seed=1)
+    assert [(preference.preference, preference.weighted) for preference in got] == [(1.5, False)] * 6
+
+
 def test_log_probabilities_that_stop_in_the_middle_leave_the_text(start) -> None:
     top = [{"token": "2", "logprob": -0.1}, {"token": "1", "logprob": -2.4}]
     given = {"content": [{"token": "2", "logprob": -0.1, "top_logprobs": top}]}

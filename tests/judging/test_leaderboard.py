@@ -161,6 +161,7 @@ def test_what_is_wrong_with_the_verdicts_is_said(result: Leaderboard) -> None:
     assert "gpt-1 (x) (3), gpt-1 (y) (2)" in told and "their rows say why: b 1." in told
     assert "against a 0 %." in told and "1 of 4 verdicts" in told
     assert judge_notes(rows[1:], annotations[:2], JUDGE) == []
+    assert "All verdicts are 1 or 2 off the judge's text" in judge_notes(rows[1:], annotations[3:4], JUDGE)[0]
 
 
 def test_implied_battles_by_hand() -> None:

@@ -11,10 +11,7 @@ from typing import Annotated, Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 from pydantic import Field
-from scipy.optimize import minimize
 from scipy.sparse import csr_matrix
-from scipy.special import expit
-from sklearn.metrics import roc_auc_score
 
 from stages.base.engine import map_batches
 from stages.corpus.classifiers.examples import Smallest, Wanted, gather, row_keys
@@ -113,6 +110,8 @@ def learn(read: Read, labeller: Labeller, seed: int) -> tuple[ContentModel, dict
     metrics: dict[str, Any] = {"positives": len(positives), "positives_url": len(urls), "negatives": len(negatives)}
     metrics |= dict.fromkeys(("auc", "auc_url", "calibration_error"))
     if scores is not None:
+        from sklearn.metrics import roc_auc_score  # heavy, and workers that only judge don't need it
+
         metrics["auc"] = float(roc_auc_score(labels, scores))
         metrics["calibration_error"] = calibration_error(scores, labels, bins=10)
         chosen = (labels == 0) | member(found.keys, np.sort(urls))
@@ -143,6 +142,9 @@ def platt(logits: csr_matrix, labels: np.ndarray) -> Classifier:
     Adverts that a list names are all alike, and a classifier parts them from the rest without an error. Against targets
     of 1 and 0 the fit would then be a step somewhere in the gap, and a page in between at one of its ends by chance.
     """
+    from scipy.optimize import minimize  # heavy, as above
+    from scipy.special import expit
+
     x, positives = logits.toarray().ravel(), int(labels.sum())
     targets = np.where(labels == 1, (positives + 1) / (positives + 2), 1 / (len(labels) - positives + 2))
 

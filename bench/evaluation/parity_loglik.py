@@ -16,22 +16,32 @@ from asked import TASKS, asked, wikitext
 from sides import run
 
 
-def compare(folder: str, task: str, count: int, table: Path | None) -> dict[str, Any]:
-    questions = [] if task == "wikitext" else asked(task, count, table)
-    requests: list[dict[str, Any]] = [{"context": one.context, "continuations": one.continuations} for one in questions]
-    if task == "wikitext":
-        requests = [{"text": text} for text in wikitext(count)]
+def compare(folder: str, tasks: list[str], count: int, table: Path | None) -> list[dict[str, Any]]:
+    """A row a task; each side reads them all in one process."""
+    questions = {task: [] if task == "wikitext" else asked(task, count, table) for task in tasks}
+    requests: list[dict[str, Any]] = []
+    owners: list[str] = []
+    for task, ones in questions.items():
+        lines = [{"context": one.context, "continuations": one.continuations} for one in ones]
+        lines = [{"text": text} for text in wikitext(count)] if task == "wikitext" else lines
+        requests, owners = requests + lines, owners + [task] * len(lines)
     ours, theirs = (run(side, folder, requests, batch=1).answers for side in ("ours", "harness"))
-    values = [np.concatenate([one["nats"] for one in answers]) for answers in (ours, theirs)]
-    row: dict[str, Any] = {"model": Path(folder).name, "task": task, "values": len(values[0])}
-    row["largest_difference"] = float(np.abs(values[0] - values[1]).max())
-    row["relative"] = float((np.abs(values[0] - values[1]) / np.abs(values[1])).max())
-    row["greedy_equal"] = all(a.get("greedy") == b.get("greedy") for a, b in zip(ours, theirs, strict=True))
-    for name, answers in (("ours", ours), ("harness", theirs)):
-        if questions and len(questions[0].continuations) > 1:
-            right = [int(np.argmax(a["nats"])) == one.answer for a, one in zip(answers, questions, strict=True)]
-            row[f"accuracy_{name}"] = float(np.mean(right))
-    return row
+    rows = []
+    for task, ones in questions.items():
+        pairs = [(a, b) for a, b, owner in zip(ours, theirs, owners, strict=True) if owner == task]
+        values = [np.concatenate([pair[side]["nats"] for pair in pairs]) for side in (0, 1)]
+        apart = np.abs(values[0] - values[1])
+        row: dict[str, Any] = {"model": Path(folder).name, "task": task, "values": len(apart)}
+        row |= {"largest_difference": float(apart.max()), "relative": float((apart / np.abs(values[1])).max())}
+        row["greedy_equal"] = all(a.get("greedy") == b.get("greedy") for a, b in pairs)
+        if ones and len(ones[0].continuations) > 1:
+            for side, name in enumerate(("ours", "harness")):
+                right = [
+                    int(np.argmax(pair[side]["nats"])) == one.answer for pair, one in zip(pairs, ones, strict=True)
+                ]
+                row[f"accuracy_{name}"] = float(np.mean(right))
+        rows.append(row)
+    return rows
 
 
 def main() -> None:
@@ -44,13 +54,11 @@ def main() -> None:
     options = parser.parse_args()
     rows = []
     for folder in options.folders:
-        for task in options.tasks:
-            rows.append(compare(folder, task, options.count, options.questions))
-            print(
-                "  ".join(f"{k} {v:.3g}" if isinstance(v, float) else f"{v}" for k, v in rows[-1].items()), flush=True
-            )
-            if options.json:
-                options.json.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+        for row in compare(folder, options.tasks, options.count, options.questions):
+            rows.append(row)
+            print("  ".join(f"{k} {v:.3g}" if isinstance(v, float) else f"{v}" for k, v in row.items()), flush=True)
+    if options.json:
+        options.json.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -89,6 +89,21 @@ def test_changes_of_a_text_are_paired_over_its_documents(workspace: Path) -> Non
     assert f"({ratio - half:+.3f} – {ratio + half:+.3f})".replace("-", "−") in page.text.replace("\u202f", " ")
 
 
+def test_numbers_a_token_of_another_tokenizer_are_not_beside_these(workspace: Path) -> None:
+    write_full()
+    other = EVALUATED[1]
+    path = FOLDER / other / "evaluation.json"
+    write_json(path, read_json(path) | {"tokenizer": "fedcba9876543210"})
+    page = made()
+    assert f"Other tokens than {EVALUATED[0]}'s: {other}." in page.text
+    lines = Path("reports/evaluation.html").read_text().split('<section id="texts">')[1].split("</section>")[0]
+    (row,) = re.findall(rf'<tr><th scope="row">{other}</th>(.*?)</tr>', lines)
+    cells = re.findall("<td[^>]*>(.*?)</td>", row)
+    assert cells[0].startswith("1.3") and cells[-2:] == ["–", "–"]  # bits per byte; perplexity and entropy a token
+    behind = lines.split("Tokens of context")[1]
+    assert EVALUATED[0] in behind and f"<th>{other}</th>" not in behind
+
+
 def test_headings_skip_no_level_and_no_header_is_empty(workspace: Path) -> None:
     write_full()
     page = made()

@@ -1,6 +1,6 @@
 """What held-out text costs every model, beside what knows nothing of language."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from stages.base.contracts.evaluation import Controls, Position, TextLoss
@@ -38,24 +38,33 @@ def text_view(
     """One text: bits per byte of every model and control; perplexities; by source, domain and position."""
     found = {model: one.texts[text] for model, one in evaluations.items() if text in one.texts}
     first = found.get(base) or next(iter(found.values()))
-    tokenizers = {one.tokenizer for one in evaluations.values()}
+    foreign = {model for model in found if evaluations[model].tokenizer != evaluations[base].tokenizer}
     return {
         "name": named(text),
         "size": f"{count(first.bytes)} bytes of {count(first.documents)} documents",
         "table": _bits(
-            found, {m: compared.between(Asked(text, BITS), m, base) for m in found}, base, _controls(found, controls)
+            found,
+            {model: compared.between(Asked(text, BITS), model, base) for model in found},
+            foreign,
+            base,
+            _controls(found, controls),
         ),
-        "reading": _reading(first, len(tokenizers) > 1),
+        "reading": _reading(first, base, sorted(foreign)),
         "groups": [table for column in ("sources", "domains") if (table := _grouped(found, base, column))],
-        "positions": _positions(evaluations, text),
+        "positions": _positions(evaluations, text, foreign),
         "warnings": [f"{model}: {warning}" for model, one in found.items() for warning in one.warnings],
     }
 
 
 def _bits(
-    found: Mapping[str, TextLoss], changes: Mapping[str, Paired | None], base: str, controls: Mapping[str, float]
+    found: Mapping[str, TextLoss],
+    changes: Mapping[str, Paired | None],
+    foreign: Collection[str],
+    base: str,
+    controls: Mapping[str, float],
 ) -> dict[str, Any]:
-    """changes: of each model from the base model, on the same documents."""
+    """changes: of each model from the base model, on the same documents. foreign: models with another tokenizer, whose
+    numbers a token are left out: nobody is to compare them."""
     before = found[base].bpb if base in found else None
     words = any(one.word_perplexity is not None for one in found.values())
     entropy = any(one.entropy is not None for one in found.values())
@@ -70,8 +79,8 @@ def _bits(
         pair = changes[model]
         row.append(f"{change} ({_signed(pair.low)} – {_signed(pair.high)})" if pair and change != "–" else change)
         row += [_number(one.word_perplexity, 1), _number(one.byte_perplexity, 3)] if words else []
-        row.append(f"{one.perplexity:.1f}")
-        row += [_number(one.entropy, 2)] if entropy else []
+        row.append("–" if model in foreign else f"{one.perplexity:.1f}")
+        row += [_number(None if model in foreign else one.entropy, 2)] if entropy else []
         rows.append(row)
     for name, bits in controls.items():
         rows.append([f"{name} (control)", f"{bits:.3f}", *[""] * (len(head) - 2)])
@@ -107,7 +116,7 @@ def _interval(number: float, low: float | None, high: float | None) -> str:
     return f"{number:.3f}" if low is None or high is None else f"{number:.3f} ({low:.3f} – {high:.3f})"
 
 
-def _reading(text: TextLoss, several: bool) -> str:
+def _reading(text: TextLoss, base: str, foreign: Sequence[str]) -> str:
     said = (
         "In brackets: 95 % intervals over documents, of changes on the same ones. " if text.bpb_low is not None else ""
     )
@@ -116,8 +125,11 @@ def _reading(text: TextLoss, several: bool) -> str:
             f"Read {count(text.window)} tokens at a time, of which {count(text.stride)} are scored and the rest is "
             "context. "
         )
-    if several:
-        said += "These models have different tokenizers: perplexities a token are not comparable between them."
+    if foreign:
+        said += (
+            f"Other tokens than {base}'s: {', '.join(foreign)}. Perplexities and entropies a token of different "
+            "tokenizers can't be compared; bits per byte can."
+        )
     else:
         said += "Perplexities a token may be compared between these models, as they share a tokenizer."
     return said
@@ -146,9 +158,13 @@ def _changed(by_model: Mapping[str, Mapping[str, float]], model: str, base: str,
     return f"{here:.3f}{change}"
 
 
-def _positions(evaluations: Evaluations, text: str) -> dict[str, Any] | None:
-    """Loss by the number of tokens read before, as a chart and as the table behind it."""
-    found = {model: _cut(one.texts[text]) for model, one in evaluations.items() if text in one.texts}
+def _positions(evaluations: Evaluations, text: str, foreign: Collection[str]) -> dict[str, Any] | None:
+    """Loss by the number of tokens read before, as a chart and as the table behind it, of models of one tokenizer."""
+    found = {
+        model: _cut(one.texts[text])
+        for model, one in evaluations.items()
+        if text in one.texts and model not in foreign
+    }  # fmt: skip
     if not any(len(positions) > 1 for positions in found.values()):
         return None
     plot = Plot(
@@ -157,7 +173,9 @@ def _positions(evaluations: Evaluations, text: str) -> dict[str, Any] | None:
         f"loss on {named(text)} by the number of tokens of context",
         height=300,
     )
-    for index, (model, positions) in enumerate(found.items()):
+    for index, model in enumerate(evaluations):
+        if not (positions := found.get(model)):
+            continue
         xs = [max(0.5, (one.begin + one.end - 1) / 2) for one in positions]
         ys = [one.nats_per_token for one in positions]
         plot.line(xs, ys, style(index), model)

@@ -3,11 +3,9 @@ that says of each model.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 import numpy as np
-import pyarrow as pa
 from pydantic import Field
 
 from stages.base import schemas
@@ -29,6 +27,7 @@ from stages.base.record import StageRun, stage
 from stages.base.seeds import derive
 from stages.evaluation.clean_subset import split_accuracy
 from stages.evaluation.entropy import next_tokens
+from stages.evaluation.examples import Example, instruction_examples, task_examples
 from stages.evaluation.exchangeability import Arrangement, arrangement
 from stages.evaluation.items import ITEM
 from stages.evaluation.membership import canaries, exposure, min_k, min_k_plus_plus, rank_of, separation
@@ -45,7 +44,6 @@ from stages.evaluation.planting import (
     sample_rows,
     train_probe,
 )
-from stages.evaluation.tasks.item import Item, item_of
 from stages.lm.build import LanguageModel
 from stages.lm.chat import ChatTokenizer, load_tokenizer
 from stages.lm.checkpoint import load_model
@@ -58,23 +56,7 @@ Share = Annotated[float, Field(gt=0, le=1)]
 Words = Annotated[int, Field(ge=1)]
 
 
-@dataclass(frozen=True)
-class Example:
-    """A test item as the tests here see it."""
-
-    id: str
-    question: str  # what overlap looks for
-    answer: str  # as text; "" where there is none
-    subject: str = ""
-    choice: int = -1  # index of the right choice
-
-    @property
-    def text(self) -> str:
-        """As a leaked test file would show it."""
-        return f"Question: {self.question}\nAnswer: {self.answer}\n\n" if self.answer else f"{self.question}\n\n"
-
-
-class ContaminationParams(Section):
+class OrderingParams(Section):
     examples: Annotated[int, Field(ge=4)]
     """Of each task, from its start, for the ordering test."""
     shards: Annotated[int, Field(ge=2)]
@@ -83,6 +65,9 @@ class ContaminationParams(Section):
     """Shuffled orders that each part's own is compared with."""
     alpha: Annotated[float, Field(gt=0, lt=1)]
     """p below which a task counts as contaminated."""
+
+
+class ContaminationParams(OrderingParams):
     ngram: Words
     """Words; one shared run makes an item suspect (GPT-3: 13)."""
     share_ngram: Words
@@ -108,25 +93,6 @@ Method = Literal["min_k", "min_k_plus_plus"]
 JUDGED = "test-instructions"  # no key of a task has a hyphen
 
 
-def task_examples(table: pa.Table) -> list[Example]:
-    """The items of a task's test split in file order: the order that was published."""
-    return [example_of(item_of(row)) for row in table.to_pylist() if row["split"] == "test"]
-
-
-def example_of(item: Item) -> Example:
-    answer = item.target if item.choices or item.targets else ""
-    return Example(item.id, item.question, answer, item.subject, item.answer)
-
-
-def instruction_examples(rows: Iterable[Mapping[str, Any]], *, test: bool) -> list[Example]:
-    """Instructions that ask one thing at the most, of the test split or of all others, with their answers."""
-    return [
-        Example(row["id"], row["prompt"], row["response"])
-        for row in rows
-        if len(row["attributes"] or ()) <= 1 and (row["split"] == "test") == test
-    ]
-
-
 def arranged(examples: Sequence[Example], seed: int) -> Arrangement:
     return arrangement(
         [example.text for example in examples],
@@ -136,7 +102,7 @@ def arranged(examples: Sequence[Example], seed: int) -> Arrangement:
     )
 
 
-def order_of(task: str, examples: Sequence[Example], logprob: Many, params: ContaminationParams, seed: int) -> Ordering:
+def order_of(task: str, examples: Sequence[Example], logprob: Many, params: OrderingParams, seed: int) -> Ordering:
     """The ordering test on one task; `unknown` where it has too few questions, `not exchangeable` where its order means
     something. Whether the test could see is judged later."""
     tested = examples[: params.examples]

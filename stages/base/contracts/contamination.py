@@ -127,6 +127,8 @@ class Overlap(Contract):
     dirty: Number
     """Share of items of which `dirty_share` or more is in the training text."""
     dirty_ids: list[str]
+    suspect: int = 0
+    """Items that some rule makes suspect and none dirty."""
     too_short: int = 0
     """Items of fewer words than the index knows; they are in no other count."""
     rules: list[OverlapRule] = Field(default_factory=list)

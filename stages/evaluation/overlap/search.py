@@ -135,7 +135,8 @@ def search(segments: Iterable[Segment], questions: Sequence[str], answers: Seque
         held = (segment.words, segment.places, segment.buckets, segment.shift, shortest)
         lengths = (rules.ngram, rules.share_ngram, rules.span, rules.skips)
         _search(items, offsets, held, lengths, (marks[0], marks[1], marks[2]), runs, best)
-        for item in np.flatnonzero(best[:, 0] > before).tolist():
+        better = np.flatnonzero(best[:, 0] > before)
+        for item in better[np.argsort(best[better, 2])].tolist():  # in the order of the texts, which are unpacked once
             count, _, place, length = best[item].tolist()
             places[item] = found_at(segment, place, length, count, behind[item])
     return [

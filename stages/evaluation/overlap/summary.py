@@ -74,6 +74,7 @@ def overlap_of(
         mean_share=float(np.mean([match.share for match in found])) if found else None,
         dirty=len(dirty) / len(found) if found else None,
         dirty_ids=dirty,
+        suspect=len(marked) - len(dirty),
         too_short=len(matches) - len(found),
         rules=_by_rule(found, rules),
         found=[_item(id, match, rules, urls) for id, match in marked[:LISTED]],

@@ -97,8 +97,11 @@ class AnswerStore:
             if not line.endswith(b"\n") or hashlib.sha256(text).hexdigest()[:CHECK].encode() != check:
                 self.damaged.append(number)
                 continue
-            row = json.loads(text)
-            self._found[row["key"]] = _answer(row)
+            try:
+                row = json.loads(text)
+                self._found[row["key"]] = _answer(row)
+            except (ValueError, KeyError, TypeError):  # whole, but not as this version writes them
+                self.damaged.append(number)
         if content and not content.endswith(b"\n"):
             self._file.write(b"\n")  # so that the next line is whole
             self._file.flush()

@@ -1,5 +1,6 @@
 """Asking and keeping: an engine made of arithmetic, so that every number is known."""
 
+import hashlib
 import json
 import math
 import os
@@ -12,6 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from stages.base.errors import InputError, ResourceError
 from stages.evaluation.protocols.protocol import Answer, Overflow, Setting
@@ -183,6 +186,33 @@ def test_damaged_and_torn_lines_are_found_and_asked_again(tmp_path: Path) -> Non
     assert len(engine.asked) == 3
     with AnswerStore(path, "m") as store:
         assert len(store) == 10
+
+
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.tuples(st.integers(0, 10**6), st.integers(0, 255)), min_size=1, max_size=6), st.integers(0, 400))
+def test_no_damage_is_ever_taken_for_an_answer(tmp_path: Path, changes: list[tuple[int, int]], cut: int) -> None:
+    path = tmp_path / "a.jsonl"
+    path.unlink(missing_ok=True)
+    with AnswerStore(path, "m") as store:
+        ask(Arithmetic(), ITEMS[:4], lambda _: [], Shortest(), SETTING, store)
+        whole = dict(store._found)
+    content = bytearray(path.read_bytes())
+    for place, byte in changes:
+        content[place % len(content)] = byte
+    path.write_bytes(content[: len(content) - cut])
+    with AnswerStore(path, "m") as store:
+        assert store._found.items() <= whole.items()
+        rows = ask(Arithmetic(), ITEMS[:4], lambda _: [], Shortest(), SETTING, store)
+    assert [row.answer.choice for row in rows] == [1] * 4
+    with AnswerStore(path, "m") as store:
+        assert store._found == whole
+
+
+def test_a_whole_line_of_another_version_is_asked_again(tmp_path: Path) -> None:
+    text = b'{"key": "k", "answer": 3}'
+    (tmp_path / "a.jsonl").write_bytes(hashlib.sha256(text).hexdigest()[:16].encode() + b" " + text + b"\n")
+    with AnswerStore(tmp_path / "a.jsonl", "m") as store:
+        assert (store.damaged, len(store)) == ([1], 0)
 
 
 def test_infinite_and_odd_values_come_back_as_they_were(tmp_path: Path) -> None:

@@ -26,6 +26,7 @@ from stages.lm.build import LanguageModel
 from stages.lm.chat import ChatTokenizer
 
 SLACK = 1e-3  # share above the uniform control's loss that is rounding
+LARGEST = 709.0  # whose exp a float has room for
 
 
 class TokenizersDiffer(InputError):
@@ -63,7 +64,7 @@ class Loss:
 
 def _exp(value: float) -> float:
     """Infinity where a float has no room."""
-    return math.exp(value) if value < 709 else math.inf
+    return math.exp(value) if value < LARGEST else math.inf
 
 
 def bits_per_byte(nats: float, text_bytes: int) -> float:
@@ -122,7 +123,7 @@ def _same_documents(a: Sequence[Loss], b: Sequence[Loss]) -> None:
 
 
 @dataclass(frozen=True)
-class Measured:
+class ModelLosses:
     """A model's losses on some documents."""
 
     model: str
@@ -130,7 +131,7 @@ class Measured:
     losses: tuple[Loss, ...]
 
 
-def perplexity_ratio(a: Measured, b: Measured, level: float = 0.95) -> Interval:
+def perplexity_ratio(a: ModelLosses, b: ModelLosses, level: float = 0.95) -> Interval:
     """Perplexity per token of a over that of b on the same documents, with an interval over documents.
 
     TokenizersDiffer, which says the bits per byte of both, where their tokens are not the same.
@@ -219,11 +220,6 @@ def read(
     return Reading(name, losses, tokens, model.config.vocab_size, window=limit, stride=limit - min(overlap, limit - 1))
 
 
-def text_losses(model: LanguageModel, tokenizer: ChatTokenizer, texts: Sequence[str], overlap: int) -> list[Loss]:
-    """Loss of each text by itself, read in windows that share `overlap` tokens."""
-    return read(model, tokenizer, texts, overlap).losses
-
-
 def by_position(tokens: NextTokens) -> list[Position]:
     """Loss by the number of tokens read before, what stands before the text among them: 1, 2–3, 4–7, 8–15, …"""
     bucket = np.frexp(tokens.context)[1] - 1  # floor(log2)
@@ -246,9 +242,9 @@ def uniform_bits(loss: Loss, vocab_size: int) -> float:
 def check_bounds(loss: Loss, vocab_size: int, model: str, text: str) -> list[str]:
     """Warnings, with the model's name, of a loss that no trained model should have.
 
-    InputError for one that none can have: below zero, or no number.
+    InputError for one that none can have: below zero, no number, or a perplexity that a float has no room for.
     """
-    if not math.isfinite(loss.nats) or loss.nats < 0:
+    if not 0 <= loss.nats < LARGEST * loss.tokens:
         raise InputError(f"{model}: a loss of {loss.nats} nats on {text} is none; the model's folder is damaged")
     bound = uniform_bits(loss, vocab_size)
     if loss.bits_per_byte <= bound * (1 + SLACK):

@@ -17,7 +17,7 @@ from stages.base.stats import paired_interval
 from stages.evaluation.entropy import joined
 from stages.evaluation.perplexity import (
     Loss,
-    Measured,
+    ModelLosses,
     TokenizersDiffer,
     bits_difference,
     bits_interval,
@@ -29,7 +29,6 @@ from stages.evaluation.perplexity import (
     perplexity_ratio,
     read,
     text_loss,
-    text_losses,
     tokenizer_digest,
     total,
     windows,
@@ -61,7 +60,7 @@ def naive_loss(model, tokenizer, text: str, overlap: int) -> float:
 def test_losses_equal_a_naive_loop(arch, overlap, tokenizer, request) -> None:
     model = request.getfixturevalue(arch)
     assert len(tokenizer.encode(TEXTS[0])) > model.config.max_seq_len
-    for text, loss in zip(TEXTS, text_losses(model, tokenizer, TEXTS, overlap), strict=True):
+    for text, loss in zip(TEXTS, read(model, tokenizer, TEXTS, overlap).losses, strict=True):
         assert loss.nats == pytest.approx(naive_loss(model, tokenizer, text, overlap), rel=1e-5, abs=1e-6)
         assert loss.tokens == len(tokenizer.encode(text))
         assert loss.bytes == len(text.encode())
@@ -69,7 +68,7 @@ def test_losses_equal_a_naive_loop(arch, overlap, tokenizer, request) -> None:
 
 def test_a_uniform_model_pays_log2_of_the_vocabulary_a_token(model, tokenizer) -> None:
     fresh = build_model(model.config, 0).eval()  # its head is zero: every token has probability 1 / V
-    (loss,) = text_losses(fresh, tokenizer, [TEXTS[0]], 0)
+    (loss,) = read(fresh, tokenizer, [TEXTS[0]], 0).losses
     assert loss.nats == pytest.approx(loss.tokens * math.log(model.config.vocab_size), rel=1e-6)
     assert loss.perplexity == pytest.approx(model.config.vocab_size, rel=1e-6)
     expected = loss.tokens * math.log2(model.config.vocab_size) / len(TEXTS[0].encode())
@@ -164,7 +163,7 @@ def test_one_document_has_no_interval() -> None:
 
 
 def test_perplexities_of_two_tokenizers_are_not_compared() -> None:
-    a, b = Measured("small", "aa11", tuple(drawn(20, 0))), Measured("large", "bb22", tuple(drawn(20, 0)))
+    a, b = ModelLosses("small", "aa11", tuple(drawn(20, 0))), ModelLosses("large", "bb22", tuple(drawn(20, 0)))
     with pytest.raises(TokenizersDiffer) as error:
         perplexity_ratio(a, b)
     bits = f"{total(a.losses).bits_per_byte:.4f}"
@@ -172,8 +171,8 @@ def test_perplexities_of_two_tokenizers_are_not_compared() -> None:
 
 
 def test_perplexities_of_one_tokenizer_are() -> None:
-    a = Measured("small", "aa11", tuple(drawn(20, 0)))
-    b = Measured("large", "aa11", tuple(Loss(x.nats + 0.3 * x.tokens, x.tokens, x.bytes) for x in a.losses))
+    a = ModelLosses("small", "aa11", tuple(drawn(20, 0)))
+    b = ModelLosses("large", "aa11", tuple(Loss(x.nats + 0.3 * x.tokens, x.tokens, x.bytes) for x in a.losses))
     assert perplexity_ratio(b, a) == pytest.approx((math.exp(0.3),) * 3)
     assert perplexity_ratio(b, a).mean == pytest.approx(total(b.losses).perplexity / total(a.losses).perplexity)
 
@@ -201,7 +200,7 @@ def test_the_contract_of_a_text(model, tokenizer) -> None:
     texts = documents["text"].to_pylist()
     reading = read(model, tokenizer, texts, 7, "tiny")
     found = text_loss(reading, documents, "held_out")
-    every = total(text_losses(model, tokenizer, texts, 7))
+    every = total(read(model, tokenizer, texts, 7).losses)
     assert found.bpb == pytest.approx(every.bits_per_byte)
     assert found.bpb_low < found.bpb < found.bpb_high
     assert found.word_perplexity == pytest.approx(math.exp(every.nats / sum(len(text.split(" ")) for text in texts)))
@@ -225,7 +224,7 @@ def test_a_model_below_chance_is_named(model, tokenizer) -> None:
     assert not text_loss(read(fresh, tokenizer, texts, 0, "fresh"), documents, "held_out").warnings
 
 
-@pytest.mark.parametrize("nats", [math.nan, math.inf, -1.0])
+@pytest.mark.parametrize("nats", [math.nan, math.inf, -1.0, 8000.0])
 def test_a_loss_that_is_none_is_refused(nats: float) -> None:
     with pytest.raises(InputError, match=r"broken.*held_out"):
         check_bounds(Loss(nats, 10, 40), 448, "broken", "held_out")
@@ -255,7 +254,7 @@ def test_word_and_byte_perplexity_equal_those_of_the_lm_evaluation_harness(tmp_p
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]
     theirs = json.loads(done.stdout.splitlines()[-1])
-    ours = total(text_losses(model, tokenizer, texts, 0))
+    ours = total(read(model, tokenizer, texts, 0).losses)
     assert ours.word_perplexity == pytest.approx(theirs["word_perplexity"], rel=1e-4)
     assert ours.byte_perplexity == pytest.approx(theirs["byte_perplexity"], rel=1e-4)
     assert ours.bits_per_byte == pytest.approx(theirs["bits_per_byte"], abs=1e-4)

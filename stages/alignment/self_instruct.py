@@ -13,12 +13,21 @@ from stages.alignment.answers import Sampling
 from stages.alignment.inputs import read_model
 from stages.alignment.novelty import Novelty
 from stages.alignment.records import Instruction, of_split, read_instructions, table_of
+from stages.annotators.calls import ask
+from stages.annotators.reply import read_answer
+from stages.annotators.server import ServerSettings
 from stages.base import schemas
+from stages.base.errors import InputError
 from stages.base.record import stage
 from stages.base.seeds import derive
 from stages.lm.build import LanguageModel
 from stages.lm.chat import ChatTokenizer
 from stages.lm.generate import generate
+
+
+class Teacher(ServerSettings):
+    prompt: str
+    """Template file with `examples` in braces."""
 
 
 class SelfInstructParams(Sampling):
@@ -36,6 +45,8 @@ class SelfInstructParams(Sampling):
     """Of an instruction."""
     max_words: Annotated[int, Field(ge=1)]
     """Of an instruction."""
+    teacher: Teacher | None
+    """Who writes: a model on a server, as Alpaca's was (Taori et al. 2023); null: the base model."""
 
 
 PARAMS = {"alignment.self_instruct": SelfInstructParams, "alignment.base": str}
@@ -124,6 +135,22 @@ def writer(model: LanguageModel, tokenizer: ChatTokenizer, params: SelfInstructP
     return write
 
 
+def taught(teacher: Teacher, template: str) -> Write:
+    """Few-shot asking of a model on a server; its price is said, and bounded, before the first call of each round. A
+    call that fails, or is answered otherwise, is an empty candidate.
+    """
+    if template.count("{examples}") != 1:
+        raise InputError(f"{teacher.prompt}: no template of one `{{examples}}`; see `alignment.self_instruct.teacher`")
+
+    def write(groups: list[list[Example]], turn: int) -> list[str]:
+        bodies = [teacher.body(template.replace("{examples}", few_shot(examples))) for examples in groups]
+        answers = ask(bodies, teacher, f"writing instructions, round {turn + 1}")
+        texts = [read_answer(given.reply) if given.reply is not None else "" for given in answers]
+        return [text.strip().removeprefix("Question:") for text in texts]
+
+    return write
+
+
 def to_rows(examples: Sequence[Example]) -> list[Instruction]:
     """Sft instructions of origin self_instruct; no truth is known of them."""
     origin = "self_instruct"
@@ -138,7 +165,11 @@ def main() -> None:
         params = run.params
         seeds = [(row.prompt, row.response) for row in of_split(read_instructions(run), "sft")]
         model, tokenizer = read_model(run, run.section("alignment.base", str))
-        kept, drops = propose(seeds, writer(model, tokenizer, params, run.seed), params, run.seed)
+        if params.teacher is None:
+            write = writer(model, tokenizer, params, run.seed)
+        else:
+            write = taught(params.teacher, run.input(params.teacher.prompt).read_text(encoding="utf-8"))
+        kept, drops = propose(seeds, write, params, run.seed)
         run.write_table("generated.parquet", table_of(to_rows(kept), schemas.INSTRUCTION), schemas.INSTRUCTION)
         run.write_table("drops.parquet", pa.Table.from_pylist(drops, schema=DROPS), DROPS)
         reasons = Counter(row["reason"] for row in drops)
@@ -150,6 +181,7 @@ def main() -> None:
                 **{f"dropped_{reason}": count for reason, count in sorted(reasons.items())},
             },
         )
+        run.note("written_by", params.teacher.model if params.teacher else "base model")
         if kept:  # a small base model may write nothing that passes: a finding, not a failure
             run.rows(params.candidates, len(kept), reasons, max_drop=1.0)
 

@@ -23,7 +23,6 @@ def main() -> None:
     from lm_eval.models.huggingface import HFLM
 
     torch.set_num_threads(1)
-    # Given a folder alone it would add BOS to the texts that it scores as a whole, and score it.
     model = HFLM(pretrained=sys.argv[1], batch_size=int(sys.argv[2]), device="cpu", dtype="float32")
 
     def instances(rows: list, kind: str) -> list:
@@ -37,6 +36,7 @@ def main() -> None:
     texts = [(r["text"],) for r in requests if "text" in r]
     begun, cpu = time.perf_counter(), time.process_time()
     found = iter(model.loglikelihood(instances(pairs, "loglikelihood"), True) if pairs else [])
+    model.add_bos_token = False  # else it scores the BOS that a tokenizer adds: one that stands behind another
     rolling = iter(model.loglikelihood_rolling(instances(texts, "loglikelihood_rolling"), True) if texts else [])
     took = {"seconds": time.perf_counter() - begun, "cpu": time.process_time() - cpu}
     for request in requests:

@@ -55,7 +55,7 @@ def test_a_full_run_has_every_section(workspace: Path) -> None:
     page = made()
     assert sections(page) == list(evaluation_report.SECTIONS)
     for words in (
-        "v1, % right, 2 examples", "controls, %: chance 25.0, one letter always 28.0",
+        "v1, % right, 2 examples", "controls, %: chance 25.0, the same choice always 28.0",
         "base is ahead of sft, dpo, ppo by “cloze” and behind by “chat”.",
         "3 of 300 questions stand in the training text", "8.0 between its best and its worst prompt",
         "mean win rate (HELM)", "1.310 (1.250 – 1.370)", "runs of 5 bytes (control) 2.310", "64 – 127",

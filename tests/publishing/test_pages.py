@@ -196,8 +196,8 @@ def test_evaluation_shows_changes_protocols_and_controls(project: Path) -> None:
     evaluation_report.main()
     text = made("evaluation").text
     for words in (
-        "ppo 1.370 +0.060", "0.720 (+0.300)", "chance 25.0, one letter always 28.0", "55.0 49.0 – 61.0", "p = 0.430",
-        "would have shown 4 or more copies", "tuning cost ppo most: +0.060 bits per byte",
+        "ppo 1.370 +0.060", "0.720 (+0.300)", "chance 25.0, the same choice always 28.0", "55.0 49.0 – 61.0",
+        "p = 0.430", "would have shown 4 or more copies", "tuning cost ppo most: +0.060 bits per byte",
     ):  # fmt: skip
         assert words in text, words
 

@@ -69,6 +69,8 @@ def _overlap_row(row: Overlap) -> list[str]:
     told = f"{count(len(row.dirty_ids))} dirty ({percent(row.dirty, 1)})"
     if row.any_ngram is not None:
         told += f"; {percent(row.any_ngram, 1)} share a {row.ngram}-word run"
+    if row.suspect:
+        told += f"; {count(row.suspect)} suspect"
     if row.too_short:
         told += f"; {count(row.too_short)} too short to look for"
     word = "some overlap" if row.dirty else _word(row)

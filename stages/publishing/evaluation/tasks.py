@@ -145,7 +145,7 @@ def _task(
     chance = value(first.chance_acc, factor=100)
     constant = value(first.constant_acc, factor=100)
     controls = [("chance", chance)] if chance else []
-    controls += [("one letter always", constant)] if constant else []
+    controls += [("the same choice always", constant)] if constant else []
     return {
         "id": task,
         "name": named(task),

@@ -2,12 +2,20 @@ import gzip
 import lzma
 from collections import Counter
 from fractions import Fraction
+from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
+import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from stages.base import schemas
+from stages.base.contracts.evaluation import Controls
+from stages.base.files import read_json
+from stages.base.tables import write_table
+from stages.evaluation import controls
 from stages.evaluation.controls import ByteNgrams, compressed_bits, measure, ngram_bits, training_sample
 
 texts = st.lists(st.text("abé", max_size=12).map(str.encode), max_size=4)
@@ -96,3 +104,30 @@ def test_measure() -> None:
     assert list(found.bpb) == ["uniform", "gzip", "lzma", "unigram", "ngram"]
     assert found.bpb["uniform"] == 8.0 > found.bpb["unigram"] > found.bpb["ngram"] > 0
     assert (found.documents, found.bytes, found.trained_bytes, found.order) == (2, 20, 144, 3)
+
+
+def mixed(texts: list[str]) -> pa.Table:
+    rows = [
+        {"id": f"{i:02}", "source": "web", "domain": "d", "text": text, "epochs": 1.0} for i, text in enumerate(texts)
+    ]
+    return pa.Table.from_pylist(rows, schema=schemas.MIXED)
+
+
+def test_the_stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The documents that models read, cut as they are for them; training text up to the bound."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TRAINYARD_TRACK", "off")
+    monkeypatch.setattr("sys.argv", ["controls", "held_out"])
+    sampled = {"bytes_per_source": 60, "bytes_per_document": 40}
+    params = {"evaluation": {"controls": {"training_bytes": 50, "order": 2}, "evaluate": sampled}}
+    Path("params.yaml").write_text(yaml.safe_dump(params))
+    write_table("data/evaluation/text/held_out/documents.parquet", mixed(["salt and glass " * 9] * 5), schemas.MIXED)
+    with pytest.raises(SystemExit):  # no training text: one line, nothing written
+        controls.main()
+    assert not Path("data/evaluation/controls/held_out").exists()
+    write_table("data/corpus/mix/train.parquet", mixed(["copper and salt " * 9, "dun"]), schemas.MIXED)
+    controls.main()
+    found = Controls.model_validate(read_json("data/evaluation/controls/held_out/controls.json"))
+    assert (found.documents, found.bytes, found.trained_bytes) == (2, 80, 50)
+    expected = ngram_bits(ByteNgrams([(b"copper and salt " * 9)[:50]], 2), [(b"salt and glass " * 9)[:40]] * 2)
+    assert found.bpb["ngram"] == pytest.approx(expected)

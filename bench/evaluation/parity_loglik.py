@@ -3,8 +3,8 @@
     python bench/evaluation/parity_loglik.py <model folder> … [--tasks …] [--count 25] [--json FILE]
 
 `wikitext` is rolling: windows of the whole context, without the BOS that the harness would score where a tokenizer adds
-one. A context that is too long for a model loses its beginning on both sides. The harness sums in float32, which alone is
-1e-7 of a long text's nats.
+one. A context that is too long for a model loses its beginning on both sides. The harness sums in float32, which is
+already 1e-7 of a long text's nats.
 """
 
 import argparse

@@ -93,16 +93,21 @@ class ChatTokenizer:
             ids.append(self.end_id)
         return ids, [place >= len(start) for place in range(len(ids))]
 
-    def encode_answer(self, asked: Asked, answer: str) -> tuple[list[int], list[int]]:
-        """Ids of what generation starts from, and of an answer behind it, without the answer's end.
+    def encode_answers(self, asked: Asked, answers: Sequence[str]) -> tuple[list[int], list[list[int]]]:
+        """Ids of what generation starts from, and of each answer behind it, without the answer's end.
 
         Encoded as a whole and cut, as the LM Evaluation Harness does: tokens may be merged over the answer's own
         border, and white space at the end of what generation starts from is the answer's.
         """
-        quoted, mark = self._quote([*messages_of(asked), {"role": "assistant", "content": answer}])
-        opening = self.template.render(quoted[:-1], add_generation_prompt=True)
-        start = self._ids(opening.rstrip(), mark)
-        return start, self._ids(opening + quoted[-1]["content"], mark)[len(start) :]
+        said = [{"role": "assistant", "content": answer} for answer in answers]
+        quoted, mark = self._quote([*messages_of(asked), *said])
+        opening = self.template.render(quoted[: -len(said)], add_generation_prompt=True)
+        # What stands before a special token doesn't change the tokens behind it: it is encoded once.
+        cut = max((place.start() for place in self._lookalike.finditer(opening, opening.rfind(mark) + 1)), default=0)
+        before, end = self._ids(opening[:cut], mark), opening[cut:]
+        own = self._ids(end.rstrip(), mark)
+        rests = [self._ids(end + message["content"], mark)[len(own) :] for message in quoted[-len(said) :]]
+        return before + own, rests
 
     def encode_conversation(self, messages: Sequence[Message]) -> tuple[list[int], list[bool]]:
         """Ids of a conversation that ends with an answer, and which are learned: every answer with its end.

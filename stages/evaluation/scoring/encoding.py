@@ -91,8 +91,9 @@ class Encoder:
     def pairs(self, request: Choices) -> list[Pair]:
         """One a continuation. InputError for a continuation without a token of its own."""
         if request.messages:
-            both = [self.tokenizer.encode_answer(request.messages, text) for text in request.continuations]
-            pairs = [Pair(ids_of(start), ids_of(rest)) for start, rest in both]
+            start, rests = self.tokenizer.encode_answers(request.messages, request.continuations)
+            own = ids_of(start)
+            pairs = [Pair(own, ids_of(rest)) for rest in rests]
         elif len(request.contexts) == 1:
             pairs = self._pairs(request.contexts[0], request.continuations)
         else:

@@ -82,6 +82,20 @@ def test_a_chat_is_rendered_and_its_last_white_space_is_the_answers(tokenizer: C
     assert encoder.sent(Choices((), ("a",), messages)) == f"{BOS}<|user|>Say {END} now<|assistant|>"
 
 
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(st.text("ab <|end>\n", max_size=12), min_size=1, max_size=3), st.text("ab <|end>", min_size=1, max_size=9)
+)
+def test_answers_in_a_chat_are_the_whole_conversation_cut(
+    tokenizer: ChatTokenizer, contents: list[str], answer: str
+) -> None:
+    """A message may hold the characters of a special token; only the template's are special."""
+    messages = [{"role": ("user", "assistant")[n % 2], "content": text} for n, text in enumerate([*contents, END])]
+    start, rests = tokenizer.encode_answers(messages, ["A", answer])
+    assert start == tokenizer.encode_prompt(messages)
+    assert rests == [tokenizer.encode("A"), tokenizer.encode(answer)]
+
+
 def test_what_the_model_reads_is_shown_with_what_the_tokenizer_adds(
     tokenizer: ChatTokenizer, adds_bos: ChatTokenizer
 ) -> None:

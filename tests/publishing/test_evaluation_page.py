@@ -16,8 +16,9 @@ from scipy import stats as scipy_stats
 
 from stages.base.contracts.evaluation import Evaluation, Sample, Samples
 from stages.base.files import read_json, write_json
+from stages.base.paired import win_rates
 from stages.publishing import evaluation_report
-from stages.publishing.evaluation.comparisons import Answers, Asked, compare, win_rates
+from stages.publishing.evaluation.comparisons import Answers, Asked, compare
 from stages.publishing.html.quoted import verbatim
 from tests.contracts import evaluation
 from tests.publishing.conftest import EVALUATED, HOSTILE

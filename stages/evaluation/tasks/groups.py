@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 
 from stages.base.contracts import Contract
 from stages.base.errors import InputError
+from stages.base.paired import win_rates
 
 Aggregation = Literal["size_weighted", "mean", "mean_win_rate", "normalised", "centred"]
 
@@ -113,10 +114,8 @@ def _joined(how: Aggregation, model: str, whole: Mapping[str, list[TaskScore]]) 
         case "centred":
             return sum(centred(one) for one in own) / len(own)
         case "mean_win_rate":
-            others = [scores for name, scores in whole.items() if name != model]
-            pairs = [(mine.score, its.score) for scores in others for mine, its in zip(own, scores, strict=True)]
-            wins = sum((mine > its) + (mine == its) / 2 for mine, its in pairs)
-            return wins / len(pairs) if pairs else math.nan
+            tasks = {str(place): {name: one[place].score for name, one in whole.items()} for place in range(len(own))}
+            return win_rates(tasks).get(model, math.nan)
 
 
 def centred(one: TaskScore) -> float:

@@ -142,19 +142,3 @@ def _flips(
             pairs = [found.between(Asked(task, protocol), a, b) for protocol in (ahead, behind)]
             certain = all(pair is not None and pair.apart for pair in pairs)
             yield Flip(task=task, a=a, b=b, ahead=ahead, behind=behind, certain=certain)
-
-
-def win_rates(means: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
-    """HELM's mean win rate (Liang et al. 2022, §5): over tasks, the share of other models that a model is ahead of;
-    equal means count half. means: task → model → main metric, larger is better. Only models that all tasks have."""
-    models = set.intersection(*(set(one) for one in means.values())) if means else set()
-    if len(models) < 2:
-        return {}
-    return {
-        model: float(np.mean([_ahead(one, model, models - {model}) for one in means.values()]))
-        for model in sorted(models)
-    }
-
-
-def _ahead(means: Mapping[str, float], model: str, others: set[str]) -> float:
-    return float(np.mean([(means[model] > means[one]) + (means[model] == means[one]) / 2 for one in others]))

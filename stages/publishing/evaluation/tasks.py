@@ -7,7 +7,8 @@ from typing import Any
 
 from stages.base.contracts.contamination import Contamination, Verdict
 from stages.base.contracts.evaluation import LOWER_IS_BETTER, Accuracy, Evaluation, Score, TaskResult
-from stages.publishing.evaluation.comparisons import Asked, Comparisons, Paired, win_rates
+from stages.base.paired import win_rates
+from stages.publishing.evaluation.comparisons import Asked, Comparisons, Paired
 from stages.publishing.html.numbers import Scale, Value, count, value
 
 Evaluations = Mapping[str, Evaluation]  # model → its numbers, in the order of params.yaml

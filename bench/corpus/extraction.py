@@ -98,8 +98,10 @@ def contender(name: str) -> Callable[[str, bytes, str], str]:
         return lambda page, html, url: extract_text(html, url, name)  # type: ignore[arg-type]
     from trafilatura import extract
 
-    options = {"fast": True} if name.endswith("fast") else {"favor_precision": True}
-    return lambda page, html, url: extract(page, url=url, include_comments=False, **options) or ""
+    fast = name.endswith("fast")
+    return lambda page, html, url: (
+        extract(page, url=url, include_comments=False, fast=fast, favor_precision=not fast) or ""
+    )
 
 
 def work(name: str, corpus: str, target: Path) -> None:

@@ -62,8 +62,8 @@ def guessed(html: str, texts: list[str]) -> tuple[np.ndarray, np.ndarray]:
     from trafilatura import extract
 
     fast, precision = (
-        aligned(texts, extract(html, include_comments=False, **options) or "")
-        for options in ({"fast": True}, {"favor_precision": True})
+        aligned(texts, extract(html, include_comments=False, fast=quick, favor_precision=not quick) or "")
+        for quick in (True, False)
     )
     return fast | precision, fast == precision
 

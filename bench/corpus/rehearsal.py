@@ -19,10 +19,8 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
 from bench.corpus.crawl_archive import FAULTS, ROOTS, write  # noqa: E402  (the path is the project's root)
+from bench.corpus.month import DOLLARS, PAGES, of_fineweb, of_measured, table  # noqa: E402
 from bench.corpus.pipeline import STAGES, Cost, measure  # noqa: E402
-
-MONTH_PAGES = 2.5e9  # of a month of Common Crawl, about
-DOLLARS = 0.04  # a core-hour in a cloud, assumed
 
 
 def make_project(folder: Path, archives: Path) -> None:
@@ -101,7 +99,9 @@ def main() -> None:
         for engine, (_, other) in results.items():
             if different := sorted(path for path in first.keys() | other.keys() if first.get(path) != other.get(path)):
                 sys.exit(f"{engine}: other bytes than {arguments.engines[0]}: {', '.join(different[:5])}")
-        steps = explain(Path(name) / f"engine_{arguments.engines[0]}", planted, arguments.pages)
+        project = Path(name) / f"engine_{arguments.engines[0]}"
+        steps = explain(project, planted, arguments.pages)
+        written = sum(path.stat().st_size for path in (project / "data/corpus/mix").glob("*.parquet"))
     faults = sum(planted.values()) - planted[""]
     print(f"{arguments.pages:,} pages, {size / 2**20:.0f} MiB of archives, {faults:,} faults\n")
     print("| step | in | out | drops |\n|---|---|---|---|")
@@ -116,12 +116,12 @@ def main() -> None:
         print(f"| {engine} | {total.wall:.0f} | {total.cpu:.0f} | {peak:.2f} | {arguments.pages / total.cpu:.1f} |")
         if engine != "ray" and peak > arguments.memory:
             sys.exit(f"{engine}: {peak:.2f} GiB at the peak, {arguments.memory:.2f} are allowed")
-    cpu = sum(cost.cpu for cost in results[arguments.engines[0]][0].values()) / arguments.pages
-    hours = MONTH_PAGES * cpu / 3600
+    cpu = sum(cost.cpu for cost in results[arguments.engines[0]][0].values())
     print(
-        f"\nA month of Common Crawl ({MONTH_PAGES:.1e} pages), at the same cost a page: {hours:,.0f} core-hours, "
-        f"{hours * DOLLARS:,.0f} dollars at {DOLLARS} a core-hour (assumed)"
+        f"\nA month of Common Crawl: {PAGES:.1e} pages at the cost of these, {DOLLARS} dollars a core-hour (assumed)\n"
     )
+    here = of_measured(arguments.pages, cpu, size, written)
+    print(table({"this crawl, all ten stages": here, "FineWeb, at most (limits of its jobs)": of_fineweb()}))
 
 
 if __name__ == "__main__":

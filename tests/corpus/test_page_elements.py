@@ -158,6 +158,23 @@ def test_hidden_text_is_no_content(mode):
     assert "HIDDEN" not in text and "Shown." in text and "Shown too." in text
 
 
+def test_sections_that_a_script_shows_in_turn_are_content():
+    """Those of one class, where they are most of the page; not consents and menus, of a class each."""
+
+    def sections(*names: str) -> str:
+        return "".join(
+            f'<div class="{name}" style="display: none"><p>Section {n}. {LONG * 4}</p></div>'
+            for n, name in enumerate(names)
+        )
+
+    few, many = page(sections("slide")), page(sections(*["slide"] * 12))
+    apart = page(sections(*(f"service-{n}" for n in range(12))))
+    nested = page(f'<div hidden class="menu">{sections(*["slide"] * 12)}</div>')
+    for html, kept in ((few, False), (many, True), (apart, False), (nested, False)):
+        text = extract_text(html, "", "blocks")
+        assert ("Section 0." in text) == kept and "Second paragraph." in text
+
+
 def test_a_page_that_a_script_shows_is_content():
     html = page("").replace(b'<div class="', b'<div style="display:none" class="', 1)
     assert "Second paragraph." in extract_text(html, "", "blocks")

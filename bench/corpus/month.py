@@ -4,7 +4,8 @@
 
 Sources: FineWeb's program as its authors ran it on each snapshot (huggingface/datatrove, examples/fineweb.py: tasks,
 CPUs and time limits of every job); Penedo et al. 2024, arXiv:2406.17557 (96 snapshots, 15e12 tokens, 44 TB on disk;
-a snapshot has 200 to 400 TiB of content). No run time or bill was published: the limits bound the core-hours.
+a snapshot has 200 to 400 TiB of content); Common Crawl on its archive of September 2016 (commoncrawl.org/2016/10:
+1.72e9 pages in 28.94 TiB of compressed WARCs). No run time or bill was published: the limits bound the core-hours.
 """
 
 import sys
@@ -16,6 +17,7 @@ sys.path.insert(0, str(ROOT))
 
 PAGES = 2.5e9  # of a month of Common Crawl, about
 DOLLARS = 0.04  # a core-hour in a cloud, assumed
+PAGE_BYTES = 28.94 * 2**40 / 1.72e9  # of a page's record in a compressed archive
 SNAPSHOTS, DISK = 96, 44e12  # of FineWeb; bytes
 
 
@@ -59,6 +61,13 @@ def of_measured(pages: int, cpu_seconds: float, read: float, written: float) -> 
     """The same cost for each of PAGES pages as was measured on `pages`: CPU, bytes read and bytes of the mixture."""
     hours = cpu_seconds / pages * PAGES / 3600
     return Month(hours, hours * DOLLARS, read / pages * PAGES, written / pages * PAGES)
+
+
+def by_bytes(month: Month) -> Month:
+    """The same cost for each byte of the archives instead of each page: pages of the web are longer than manuals'."""
+    assert month.read is not None and month.written is not None
+    scale = PAGES * PAGE_BYTES / month.read
+    return Month(*(part * scale for part in (month.core_hours, month.dollars, month.read, month.written)))
 
 
 def of_fineweb() -> Month:

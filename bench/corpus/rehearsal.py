@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
 from bench.corpus.crawl_archive import FAULTS, ROOTS, write  # noqa: E402  (the path is the project's root)
-from bench.corpus.month import DOLLARS, PAGES, of_fineweb, of_measured, table  # noqa: E402
+from bench.corpus.month import DOLLARS, PAGES, by_bytes, of_fineweb, of_measured, table  # noqa: E402
 from bench.corpus.pipeline import STAGES, Cost, measure  # noqa: E402
 
 
@@ -121,7 +121,8 @@ def main() -> None:
         f"\nA month of Common Crawl: {PAGES:.1e} pages at the cost of these, {DOLLARS} dollars a core-hour (assumed)\n"
     )
     here = of_measured(arguments.pages, cpu, size, written)
-    print(table({"this crawl, all ten stages": here, "FineWeb, at most (limits of its jobs)": of_fineweb()}))
+    months = {"all ten stages, by pages": here, "all ten stages, by bytes": by_bytes(here)}
+    print(table({**months, "FineWeb, at most (limits of its jobs)": of_fineweb()}))
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 import pytest
 
-from bench.corpus.month import DOLLARS, FINEWEB, PAGES, of_fineweb, of_measured, table
+from bench.corpus.month import DOLLARS, FINEWEB, PAGES, by_bytes, of_fineweb, of_measured, table
 
 
 def test_a_measured_cost_is_that_of_each_page() -> None:
@@ -11,6 +11,13 @@ def test_a_measured_cost_is_that_of_each_page() -> None:
     assert month.read == pytest.approx(66 * 2**20 / 20_000 * PAGES) and month.seconds_a_page == pytest.approx(6.4e-3)
     twice = of_measured(40_000, 256.0, 132 * 2**20, 18e6)
     assert all(one == pytest.approx(other) for one, other in zip(month, twice, strict=True))
+
+
+def test_by_bytes_a_long_page_costs_more() -> None:
+    by_page = of_measured(20_000, 128.0, 20_000 * 3_700, 9e6)
+    month = by_bytes(by_page)
+    assert month.read == pytest.approx(2.5e9 * 18_500, rel=1e-3) and month.dollars == month.core_hours * DOLLARS
+    assert month.core_hours / by_page.core_hours == pytest.approx(5, rel=1e-3)
 
 
 def test_the_jobs_of_fineweb_may_take_so_much_at_most() -> None:

@@ -17,7 +17,7 @@ from stages.evaluation.tasks.groups import Group, TaskScore, aggregate
 
 Kind = Literal["folder", "server", "imported"]
 SHOWN = 15  # differences, and orders that turn, that are printed
-HIDDEN = {"subjects", "scores", "variants"}
+OF_MAIN = ("subjects", "by_subject", "variants", "calibration")  # fields of Accuracy that are about the main metric
 
 
 @dataclass(frozen=True)
@@ -190,7 +190,8 @@ class Board:
     def _scores(self, cell: Cell) -> Iterator[dict[str, Any]]:
         task, accuracy = self.tasks.get(cell.task), cell.accuracy
         asked = task.asked if task is not None else [row.item for row in cell.measured.rows]
-        about = accuracy.model_dump(exclude=HIDDEN)
+        about = accuracy.model_dump(exclude={"scores", *OF_MAIN})
+        of_main = accuracy.model_dump(include=set(OF_MAIN))
         for metric, score in _scores_of(accuracy).items():
             main = metric == accuracy.metric
             yield {
@@ -201,10 +202,12 @@ class Board:
                 "protocol": cell.protocol,
                 "shots_asked": cell.shots,
                 "chance": self._chance(cell),
-                "subjects": {name: one.model_dump() for name, one in accuracy.subjects.items()} if main else {},
-                "variants": {name: one.model_dump() for name, one in accuracy.variants.items()} if main else {},
                 "main": main,
-            } | {**about, "metric": metric, **score.model_dump()}
+                **about,
+                "metric": metric,
+                **score.model_dump(),
+                **(of_main if main else {}),
+            }
 
 
 @dataclass(frozen=True)

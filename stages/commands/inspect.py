@@ -1,6 +1,9 @@
-"""`trainyard inspect FILE`: what the pipeline understands of a file of instructions or preferences, before training."""
+"""`trainyard inspect FILE`: what the pipeline understands of a file of instructions or preferences, before training; or
+of the first rows of a dataset of the hub.
+"""
 
 import argparse
+import re
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,12 +14,17 @@ if TYPE_CHECKING:
 
 RUN, FEWEST = 13, 5  # words that tell an overlap (GPT-3, appendix C); of a question that is looked for
 SHOWN = 5  # of the rows with a fault, and of those that overlap a test
+HUB_NAME, HUB_ROWS = re.compile(r"[\w.-]+/[\w.-]+"), 1000
 
 
 def register(subparsers: argparse._SubParsersAction) -> None:
     command = subparsers.add_parser("inspect", help="what is understood of a file of instructions or preferences")
     add = command.add_argument
-    add("file", type=Path, metavar="FILE", help="JSON Lines, JSON or Parquet; formats in docs/alignment.md")
+    add(
+        "file", type=Path, metavar="FILE",
+        help="JSON Lines, JSON or Parquet, or the name of a dataset of the hub; formats in docs/alignment.md",
+    )  # fmt: skip
+    add("--split", default="train", help=f"of a dataset of the hub, whose first {HUB_ROWS:,} rows are read (train)")
     add(
         "--model", type=Path, metavar="FOLDER",
         help="whose tokenizer and context count (default: data/models/ and `alignment.base`, where that is there)",
@@ -28,7 +36,7 @@ def run(options: argparse.Namespace) -> int:
     from stages.alignment import formats
     from stages.base.errors import InputError
 
-    rows = formats.read_rows(options.file)
+    rows = _rows(options.file, options.split)
     kind, form = _kind(rows)
     read: list[Exchange | Comparison] = []
     faults: list[str] = []
@@ -38,7 +46,7 @@ def run(options: argparse.Namespace) -> int:
         except InputError as error:
             faults.append(str(error))
     print(f"{options.file}: {kind}, format {form.name} ({', '.join(form.keys)})")
-    whole = [] if faults else _as_a_whole(options.file, kind)
+    whole = [] if faults else _as_a_whole(rows, kind)
     faults += whole
     print(f"rows: {len(rows):,}, {len(read) - len(whole):,} understood, {len(faults):,} refused")
     _say_ignored(rows, form)
@@ -54,6 +62,16 @@ def run(options: argparse.Namespace) -> int:
     return 2 if faults else 0
 
 
+def _rows(file: Path, split: str) -> list["Row"]:
+    from stages.alignment.formats import dataset_rows, read_rows
+    from stages.base.hub import HubDataset
+
+    if file.exists() or not HUB_NAME.fullmatch(str(file)) or file.suffix in (".jsonl", ".json", ".parquet"):
+        return read_rows(file)
+    every = dict.fromkeys(("config", "revision", "data_files"))
+    return dataset_rows(HubDataset(path=".", name=str(file), split=split, limit=HUB_ROWS, **every))
+
+
 def _kind(rows: Sequence["Row"]) -> tuple[str, "Format"]:
     """Preferences and instructions share no set of keys."""
     from stages.alignment.formats import INSTRUCTIONS, PREFERENCES, format_of
@@ -67,7 +85,7 @@ def _kind(rows: Sequence["Row"]) -> tuple[str, "Format"]:
         raise InputError(f"{error}; or `chosen` and `rejected` for preferences") from None
 
 
-def _as_a_whole(path: Path, kind: str) -> list[str]:
+def _as_a_whole(rows: Sequence["Row"], kind: str) -> list[str]:
     """The first fault that the stage would stop at though every row by itself is understood: an id or a pair that
     stands twice, equal answers, an unknown split, a prompt in two splits."""
     from stages.alignment import instructions, preferences
@@ -75,9 +93,9 @@ def _as_a_whole(path: Path, kind: str) -> list[str]:
 
     try:
         if kind == "preferences":
-            preferences.from_file(path, "row")
+            preferences.from_rows(rows, "row")
         else:
-            instructions.from_file(path, None, 0, "row")
+            instructions.from_rows(rows, None, 0, "row")
     except InputError as error:
         return [str(error)]
     return []

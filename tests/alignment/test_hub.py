@@ -139,6 +139,23 @@ def test_preferences_by_name_in_two_formats(hub: Hub, tmp_path: Path) -> None:
     assert all((row["chosen"], row["rejected"]) == ("yes", "no") for rows in told.values() for row in rows)
 
 
+def test_inspect_takes_a_name(hub: Hub, tmp_path: Path) -> None:
+    home = {"HF_ENDPOINT": hub.address, "HF_HOME": str(tmp_path / "home"), "HF_HUB_DISABLE_XET": "1", "HF_TOKEN": ""}
+    environment = os.environ | home | {"PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "0"}
+    told = []
+    for asked in (
+        ["tatsu-lab/alpaca"],
+        ["HuggingFaceH4/ultrafeedback_binarized", "--split", "test_prefs"],
+        ["no/such"],
+    ):
+        command = [sys.executable, "-m", "stages.cli", "inspect", *asked]
+        done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300)
+        told.append((done.returncode, done.stdout + done.stderr))
+    assert [code for code, _ in told] == [0, 0, 2]
+    assert "instructions, format alpaca" in told[0][1] and "rows: 20, 20 understood, 0 refused" in told[0][1]
+    assert "preferences, format messages" in told[1][1] and "hub dataset no/such: after 0 rows" in told[2][1]
+
+
 def test_what_can_not_be_read_is_one_line_each_and_nothing_is_written(hub: Hub, tmp_path: Path) -> None:
     asked = {
         "absent": (of("no/such"), "hub dataset no/such: after 0 rows: .*check `name`"),

@@ -137,6 +137,10 @@ def test_other_wordings_give_a_spread(place: Path, capsys) -> None:
     variants = score("one", "cloze")["variants"]
     assert len(variants) >= 6 and variants[""]["mean"] == score("one", "cloze")["mean"]
     assert f"over {len(variants)} wordings" in capsys.readouterr().out
+    assert (
+        evaluate("models/one", "--tasks", "colours.yaml", "--protocols", "cloze-q_a", "--variants", "--out", "q") == 0
+    )
+    assert score("one", "cloze-q_a", out="q")["variants"] == {}
     named = {row["variant"] for row in pq.read_table("evaluation/items.parquet").to_pylist()}
     assert named == set(variants)
 

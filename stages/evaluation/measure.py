@@ -8,7 +8,7 @@ from typing import Any
 from stages.base.contracts.evaluation import Accuracy, TaskResult
 from stages.base.errors import InputError
 from stages.evaluation.protocols.protocol import EvaluationProtocol
-from stages.evaluation.protocols.registry import find_protocol
+from stages.evaluation.protocols.registry import PROTOCOLS, find_protocol
 from stages.evaluation.protocols.variants import variants
 from stages.evaluation.results import accuracy, task_result
 from stages.evaluation.run import ROLLING, Row, ask, ask_rolling
@@ -91,7 +91,7 @@ class Task:
         plain = find_protocol(protocol)
         rows = self._ask(engine, plain, n, store, "", label)
         spread: dict[str, list[Row]] = {}
-        if others and any(row.answer for row in rows):
+        if others and protocol in PROTOCOLS and any(row.answer for row in rows):  # a single wording has no others
             worded = {name: one for name, one in variants(plain).items() if name}
             spread = {name: self._ask(engine, one, n, store, name, f"{label}-{name}") for name, one in worded.items()}
             if protocol == "task" and self.reworded is not None:

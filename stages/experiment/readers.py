@@ -48,7 +48,8 @@ def number(root: Path, file: str, key: str, scale: float = 1.0, predicted: str |
 
 def planted(root: Path, copies: str) -> list[Row]:
     sets = _at(read_json(root / CONTAMINATION), "power.planted", root / CONTAMINATION)
-    return [{"value": one["p_value"]} for one in sets if str(one["copies"]) == copies]
+    ordered = [one for one in sets if not one.get("shuffled")]  # the test can't see the others
+    return [{"value": one["p_value"]} for one in ordered if str(one["copies"]) == copies]
 
 
 def row_of(root: Path, file: str, model: str, key: str) -> list[Row]:

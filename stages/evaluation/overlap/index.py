@@ -33,7 +33,7 @@ CORPUS = pa.schema(
     ]
 )
 FORMAT = 1
-SEGMENT_WORDS = 1 << 25  # about 190 MB of English; building one holds about 600 MB
+SEGMENT_WORDS = 1 << 24  # about 95 MB of English; building one holds about 350 MB
 OVERLAP_WORDS = 1 << 10  # of a document that two segments share, so that no run is lost between them
 GROUP_BYTES = 1 << 18  # of text in a row group: what is unpacked to show one place
 NAMES = ("words", "places", "buckets", "rows")

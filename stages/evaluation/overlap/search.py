@@ -139,6 +139,7 @@ def search(segments: Iterable[Segment], questions: Sequence[str], answers: Seque
         for item in better[np.argsort(best[better, 2])].tolist():  # in the order of the texts, which are unpacked once
             count, _, place, length = best[item].tolist()
             places[item] = found_at(segment, place, length, count, behind[item])
+        del segment  # before the next one is made
     return [
         _match(marks[:, offsets[i] : offsets[i + 1]], int(runs[i]), places.get(i), shortest, rules)
         for i in range(len(hashed))

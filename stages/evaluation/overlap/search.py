@@ -44,7 +44,6 @@ class Found:
     document: str
     source: str
     url: str
-    position: int  # words of the document's piece before it
     offset: int  # bytes of the document before it
     words: int  # of the item that are there
     text: str  # as the corpus has it, cut
@@ -176,6 +175,6 @@ def found_at(segment: Segment, place: int, length: int, equal: int, answer: np.n
         np.array_equal(following[i : i + len(answer)], answer) for i in range(len(following) - len(answer) + 1)
     )
     return Found(
-        piece["id"], piece["source"], piece["url"], first, piece["offset"] + start, equal,
+        piece["id"], piece["source"], piece["url"], piece["offset"] + start, equal,
         text if len(text) <= SHOWN else text[: SHOWN - 1] + "…", told,
     )  # fmt: skip

@@ -250,7 +250,9 @@ def hash_words(texts: pa.Array, between: np.ndarray | None = None, *, placed: bo
     large = texts.cast(pa.large_string())
     _, offset_bytes, data = large.buffers()
     offsets = np.frombuffer(offset_bytes, np.int64)[large.offset : large.offset + len(large) + 1]
-    content = np.frombuffer(data, np.uint8) if data is not None and data.size else np.zeros(0, np.uint8)
+    content = np.frombuffer(
+        data if data is not None and data.size else b"\0", np.uint8
+    )  # no text: nothing is read of it
     behind = np.zeros(len(large), bool) if between is None else between
     if not len(large):
         nothing = np.zeros(0, np.int64)

@@ -51,6 +51,11 @@ class Row:
             raise InputError(f"{self.place}: `{key}` is missing or empty")
         return self.checked(key, value, blank=default is not None)
 
+    def name(self, default: str) -> str:
+        """Its `id`, a text or a whole number, as published sets have them."""
+        value = self.values.get("id")
+        return str(value) if type(value) is int else self.text("id") if value is not None else default
+
     def texts(self, key: str) -> list[str]:
         """The list of strings at `key`, by default empty."""
         value = self.values.get(key)

@@ -146,7 +146,7 @@ def from_rows(rows: Sequence[Row], shares: Mapping[Any, float] | None, seed: int
     found: dict[str, Instruction] = {}
     places: dict[str, str] = {}
     for row in rows:
-        name = row.text("id") if "id" in row.values else f"{origin}-{row.number}"
+        name = row.name(f"{origin}-{row.number}")
         if name in places:
             raise InputError(f"{row.place}: the id `{name}` stands at {places[name]} already")
         places[name], split = row.place, row.text("split", "sft")

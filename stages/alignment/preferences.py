@@ -56,7 +56,7 @@ def from_rows(rows: Sequence[Row], key: str) -> list[Preference]:
     prompts: dict[str, str] = {}
     places: dict[tuple[str, str, str], str] = {}
     for row in rows:
-        name = row.text("id") if "id" in row.values else f"{key}-{row.number}"
+        name = row.name(f"{key}-{row.number}")
         pair = read_as(form, row)
         prompt = pair.exchange.prompt
         if pair.chosen == pair.rejected:

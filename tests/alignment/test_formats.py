@@ -180,6 +180,14 @@ def test_messages_may_be_the_prompt_of_both_answers(tmp_path: Path) -> None:
         pairs_from_file(written(tmp_path / "x.jsonl", {**row, "prompt": TALK[:2]}), "own")
 
 
+def test_a_number_may_be_an_id(tmp_path: Path) -> None:
+    rows = [{"id": n, "prompt": f"{n}?", "response": "b"} for n in (0, 7)]
+    assert [row.id for row in from_file(written(tmp_path / "x.jsonl", *rows), None, 1, "own")] == ["0", "7"]
+    for odd in (True, 0.5, [1], ""):
+        with pytest.raises(InputError, match=r"x\.jsonl:1: `id`"):
+            from_file(written(tmp_path / "x.jsonl", {**rows[0], "id": odd}), None, 1, "own")
+
+
 def test_a_null_is_as_good_as_no_key(tmp_path: Path) -> None:
     rows = [{"id": None, "prompt": f"{n}?", "response": "b", "split": None, "entity": None} for n in range(20)]
     shares = {"test": 0.4}
@@ -208,7 +216,7 @@ def test_texts_and_times_of_a_table_that_are_none_are_refused(tmp_path: Path) ->
     [
         ([{"prompt": "a", "response": "b", "id": "1"}, {"prompt": "c", "response": "d", "id": "1"}], "stands at"),
         ([{"prompt": "a", "response": "b", "split": "train"}], "`split` is 'train'"),
-        ([{"instruction": "a", "output": "b", "id": 7}], "`id` must be a string"),
+        ([{"instruction": "a", "output": "b", "id": 0.7}], "`id` must be a string"),
         ([{"prompt": "a", "chosen": "b", "rejected": "b"}], "are the same"),
         ([{"prompt": "a", "chosen": "b", "rejected": "c"}] * 2, "the same pair"),
     ],

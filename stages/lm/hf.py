@@ -262,12 +262,14 @@ def _unrotated(values: dict[str, Any]) -> tuple[int, ...]:
 
 
 def generation_config(config: ModelConfig, tokenizer: ChatTokenizer) -> dict[str, Any]:
-    """`generation_config.json`: greedy, and ending where an answer does."""
+    """`generation_config.json`: greedy, and ending where an answer does.
+
+    No `max_new_tokens`: in transformers 5 it would outrank the length that a caller such as lm-eval asks for.
+    """
     return {
         "bos_token_id": tokenizer.bos_id,
         "eos_token_id": tokenizer.stop_ids,
         "pad_token_id": tokenizer.pad_id,
-        "max_new_tokens": min(256, config.max_seq_len // 2),
         "do_sample": False,
     }
 

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import zstandard
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stages.base.errors import InputError
@@ -68,6 +68,7 @@ def test_parquet_and_text_and_folders_and_patterns(tmp_path: Path) -> None:
     assert [row["text"] for row in read(f"{tmp_path}/**/*.parquet", tmp_path / "sub" / "b.parquet")] == ["one", "three"]
 
 
+@settings(deadline=None)
 @given(st.lists(st.text("ab é\n", max_size=60), max_size=6), st.integers(5, 20), st.integers(5, 40))
 def test_pieces_make_the_document_and_part_no_word(texts: list[str], piece: int, batch: int) -> None:
     with pytest.MonkeyPatch.context() as patch:

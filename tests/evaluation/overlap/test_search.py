@@ -68,13 +68,14 @@ def told(match: Match) -> tuple[bool, float, float]:
     return match.ngram, pytest.approx(match.share), pytest.approx(match.spans)  # type: ignore[return-value]
 
 
+@settings(deadline=None)
 @given(st.lists(SENTENCE, max_size=4), st.lists(SENTENCE, min_size=1, max_size=4))
 def test_all_three_rules_equal_a_naive_search(texts: list[str], questions: list[str]) -> None:
     found = search(segments_of([corpus(texts)], SHORTEST), questions, [""] * len(questions), RULES)
     assert [naive(question, texts, RULES) for question in questions] == [told(match) for match in found]
 
 
-@settings(max_examples=20)
+@settings(max_examples=20, deadline=None)
 @given(st.integers(0, 2**32), st.integers(1, 3))
 def test_segments_and_batches_lose_nothing(seed: int, rows: int) -> None:
     """Documents of many lengths, one of them longer than a segment, in any batches: as in one segment."""

@@ -6,7 +6,7 @@ import unicodedata
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from stages.evaluation.overlap.words import NO_WORD, hash_words, normalised, split_words, words_of
@@ -31,6 +31,7 @@ def same(a: str, b: str) -> bool:
     return numbers(a) == numbers(b) and len(numbers(a)) > 0
 
 
+@settings(deadline=None)
 @given(st.one_of(TEXT, TRICKY), st.one_of(TEXT, TRICKY))
 @example("α\u0345\u0301ή", "ᾴη\u0301")
 @example("a\u0301\u0327", "a\u0327\u0301")
@@ -45,6 +46,7 @@ def test_equal_words_have_equal_numbers_and_different_ones_different(a: str, b: 
     assert len(set(known.values())) == len(known)
 
 
+@settings(deadline=None)
 @given(TEXT)
 def test_words_are_those_of_the_normalised_text(text: str) -> None:
     assert numbers(text) == numbers(normalised(text))
@@ -61,17 +63,20 @@ def test_every_character_by_itself_and_between_letters() -> None:
 # ---- what hides a copy from a search for the same bytes
 
 
+@settings(deadline=None)
 @given(LATIN)
 def test_a_decomposed_copy_is_the_text(words: list[str]) -> None:
     assert same(unicodedata.normalize("NFD", " ".join(words)), " ".join(words))
 
 
+@settings(deadline=None)
 @given(LATIN)
 def test_a_full_width_copy_is_the_text(words: list[str]) -> None:
     wide = {code: code + 0xFEE0 for code in range(0x21, 0x7F)} | {0x20: 0x3000}
     assert same(" ".join(words).translate(wide), " ".join(words))
 
 
+@settings(deadline=None)
 @given(LATIN, st.sampled_from("\u00ad\u200b\u200c\u200d\u2060\ufeff\ufe0f\u034f\u180e"), st.data())
 def test_what_has_no_width_hides_nothing(words: list[str], unseen: str, data: st.DataObject) -> None:
     text = " ".join(words)
@@ -80,6 +85,7 @@ def test_what_has_no_width_hides_nothing(words: list[str], unseen: str, data: st
     assert same(hidden, text)
 
 
+@settings(deadline=None)
 @given(LATIN, st.sampled_from([str.upper, str.lower, str.title, str.swapcase, str.casefold]))
 def test_case_hides_nothing(words: list[str], change: object) -> None:
     assert same(change(" ".join(words)), " ".join(words))  # type: ignore[operator]
@@ -91,6 +97,7 @@ def test_no_letter_changes_with_its_case(change: object) -> None:
     assert all(split_words(change(c)) == split_words(c) for c in letters)  # type: ignore[operator]
 
 
+@settings(deadline=None)
 @given(LATIN, st.data())
 def test_punctuation_and_white_space_hide_nothing(words: list[str], data: st.DataObject) -> None:
     gap = st.text(" \n\t,.;:!?-–—()[]{}\"'“”*_/|#\u00a0\u2003", min_size=1, max_size=4)
@@ -108,6 +115,7 @@ def test_scripts_without_spaces_have_a_word_a_character() -> None:
 # ---- where words stand
 
 
+@settings(deadline=None)
 @given(st.lists(st.one_of(TEXT, TRICKY), max_size=4))
 def test_places_cut_out_the_words(texts: list[str]) -> None:
     found = hash_words(pa.array(texts, pa.string()), np.ones(len(texts), bool), placed=True)

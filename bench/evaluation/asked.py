@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 ROOT = Path(__file__).resolve().parents[2]
 REFERENCE = Path(os.environ.get("TRAINYARD_REFERENCE", ROOT.parent / "shared" / "reference")) / "posttraining"
-SUBJECTS = ("econometrics", "high_school_macroeconomics", "astronomy", "philosophy")
+SUBJECTS = ("astronomy", "econometrics", "high_school_macroeconomics", "philosophy")
 
 
 class Asked(NamedTuple):
@@ -21,7 +21,7 @@ class Asked(NamedTuple):
     answer: int
 
 
-def mmlu(count: int, cloze: bool, shots: int = 5) -> list[Asked]:
+def mmlu(count: int, cloze: bool, subjects: int, shots: int = 5) -> list[Asked]:
     """`count` questions of each subject, five-shot: letters after the question with its choices, or the choices' texts
     after the bare question.
     """
@@ -34,7 +34,7 @@ def mmlu(count: int, cloze: bool, shots: int = 5) -> list[Asked]:
             table = list(csv.reader(io.TextIOWrapper(found, encoding="utf-8")))
             return table[1:] if table[0][0] == "question" else table
 
-        for subject in SUBJECTS:
+        for subject in SUBJECTS[:subjects]:
             opening = f"The following are multiple choice questions (with answers) about {subject.replace('_', ' ')}."
             examples = [_mmlu(row, cloze) for row in rows(f"mmlu/dev/{subject}_dev.csv")[:shots]]
             shown = "".join(f"{one.context}{one.continuations[one.answer]}\n\n" for one in examples)
@@ -129,12 +129,12 @@ READERS: dict[str, tuple[str, Callable[[Any], Asked]]] = {
 TASKS = ("mmlu", "mmlu_cloze", *READERS, "lambada")
 
 
-def asked(task: str, count: int, questions: Path | None = None) -> list[Asked]:
+def asked(task: str, count: int, questions: Path | None = None, subjects: int = len(SUBJECTS)) -> list[Asked]:
     """`count` questions of a task, of each subject if it has some; `questions`: the table of own and own_cloze."""
     if questions is not None and task in ("own", "own_cloze"):
         return table(questions, count, task == "own_cloze")
     if task in ("mmlu", "mmlu_cloze"):
-        return mmlu(count, task == "mmlu_cloze")
+        return mmlu(count, task == "mmlu_cloze", subjects)
     if task == "lambada":
         return lambada(count)
     name, read = READERS[task]

@@ -1,7 +1,7 @@
 """Questions a second of the engine beside lm-evaluation-harness: same model, questions and threads (one each).
 
-    python bench/evaluation/speed.py <model folder> … [--tasks mmlu mmlu_cloze] [--count 25] [--runs 3] [--batch 8]
-                                     [--small] [--json FILE]
+    python bench/evaluation/speed.py <model folder> … [--tasks mmlu mmlu_cloze] [--count 25] [--subjects 4] [--runs 3]
+                                     [--batch 8] [--small] [--json FILE]
 
 The two alternate; medians. `--count` questions of each subject: MMLU has 246 a subject on average, and the more there
 are, the less the examples before them cost. `--small`: 5 questions, one run.
@@ -55,6 +55,7 @@ def main() -> None:
     parser.add_argument("folders", nargs="+")
     parser.add_argument("--tasks", nargs="+", default=["mmlu", "mmlu_cloze"])
     parser.add_argument("--count", type=int, default=25)
+    parser.add_argument("--subjects", type=int, default=4)
     parser.add_argument("--questions", type=Path, help="a questions.parquet: the tasks own and own_cloze")
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--batch", type=int, default=8)
@@ -65,7 +66,7 @@ def main() -> None:
     rows = []
     for folder in options.folders:
         for task in options.tasks:
-            questions = asked(task, count, options.questions)
+            questions = asked(task, count, options.questions, options.subjects)
             rows.append(measure(folder, questions, task, runs, options.batch))
             print("  ".join(f"{key} {v:.3g}" if isinstance(v, float) else f"{v}" for key, v in rows[-1].items()))
     if options.json:

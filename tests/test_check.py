@@ -224,9 +224,11 @@ def test_check_lists_the_items_and_removes_what_left_ones_wrote(project: Path, m
     write_json(kept / "record.json", {"stage": "judging.respond", "item": "sft", "outputs": {}})
     check.main()
     assert json.loads(Path("data/judging/respond/items.json").read_text()) == [
-        "base", "sft", "rft", "dpo", "ppo", "grpo", "best_of_n", "constant", "shuffled", "nearest_neighbour", "padded",
+        "base", "sft", "rft", "dpo", "ppo", "grpo", "best_of_n", "constant", "shuffled", "nearest_neighbour",
+        "padded",
     ]  # fmt: skip
-    assert json.loads(Path("data/evaluation/evaluate/items.json").read_text()) == ["base", "sft", "rft", "dpo", "ppo", "grpo"]
+    evaluated = json.loads(Path("data/evaluation/evaluate/items.json").read_text())
+    assert evaluated == ["base", "sft", "rft", "dpo", "ppo", "grpo"]
     assert json.loads(Path("data/corpus/source/items.json").read_text()) == ["atlas", "package_docs"]
     assert not left.exists() and not imported.exists() and kept.exists() and stranger.exists()
     assert sorted(path.name for path in Path("data/models").iterdir()) == ["base", "mine"]

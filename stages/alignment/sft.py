@@ -30,8 +30,9 @@ class Lora(Section):
     """Low-rank adapters in place of all weights (Hu et al. 2021), merged when done."""
 
     rank: Annotated[int, Field(ge=1)]
+    """Width of the thin matrices."""
     alpha: Annotated[float, Field(gt=0)]
-    """The product of the thin matrices counts alpha / rank times."""
+    """Their product counts alpha / rank times."""
 
 
 class SftParams(TuningParams):

@@ -177,7 +177,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
             single=f"{BOS} $A", pair=f"{BOS} $A $B", special_tokens=[(BOS, tokenizer.bos_id)]
         )
         save_model(out, make_model(max_seq_len=768), tokenizer)
-    # transformers 5 prefers the `max_new_tokens` of a foreign folder to the `max_gen_toks` that the harness asks it for.
+    # transformers 5 prefers a foreign folder's `max_new_tokens` to the `max_gen_toks` that the harness asks it for.
     config = read_json(out / "generation_config.json")
     (out / "generation_config.json").unlink()
     write_json(out / "generation_config.json", {name: config[name] for name in config if name != "max_new_tokens"})

@@ -12,7 +12,7 @@ repro: .venv/.installed
 	@trainyard where
 
 test: .venv/.installed .venv-peers/.installed
-	python -m pytest
+	python -m pytest -n auto --dist loadfile
 
 lint: .venv/.installed
 	ruff check . && ruff format --check . && mypy

@@ -26,7 +26,7 @@ COPIED = (
     "stages", "scales", "lists", ".dvc", ".dvcignore", ".gitignore", "dvc.yaml", "requirements.lock",
     "requirements-torch.txt",
 )  # fmt: skip
-PAGES = {"board", "training_report", "evaluation_report", "report"}
+PAGES = {"board", "alignment_report", "training_report", "evaluation_report", "report"}
 
 
 def run(project: Path, *command: str, track: str = "off") -> subprocess.CompletedProcess[str]:

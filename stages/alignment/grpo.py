@@ -5,6 +5,7 @@ Rewards are checked, not guessed, where instructions can be checked (`Verifier`)
 them.
 """
 
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import fmean, pstdev
@@ -16,7 +17,7 @@ from torch import Tensor
 
 from stages.alignment.answers import Answer, Measured, Sampling, Validation, answer
 from stages.alignment.batches import Exchange, Rows, lay_out
-from stages.alignment.improvement import Improvement, Round, asked_in, minibatches, prompted
+from stages.alignment.improvement import Improvement, Round, asked_in, minibatches, prompted, with_room
 from stages.alignment.inputs import read_model
 from stages.alignment.losses import grpo_loss
 from stages.alignment.records import Instruction, read_instructions, read_truth
@@ -102,7 +103,11 @@ def scored(model: LanguageModel, groups: Sequence[Sequence[Exchange]], size: int
 
 
 def update_loss(model: LanguageModel, batch: Sequence[Group], params: GrpoParams) -> tuple[Tensor, Report]:
-    """Loss of the answers of some prompts, each answer a mean over its tokens, and what to log of it."""
+    """Loss of the answers of some prompts, each answer a mean over its tokens, and what to log of it.
+
+    Where no answer is better than another the gradient is exactly zero: of the divergence alone little more than
+    rounding would be left, which AdamW scales up to whole steps.
+    """
     rows = lay_out([group.exchanges for group in batch], model.head_weight.device)
     logprobs = token_logprobs(model, rows)
     old, reference = (
@@ -114,7 +119,8 @@ def update_loss(model: LanguageModel, batch: Sequence[Group], params: GrpoParams
     found = grpo_loss(
         logprobs, old, reference, advantages[rows.owners], weights[rows.owners], params.clip_ratio, params.kl
     )
-    return found.loss, {"clipped": found.clipped, "divergence": found.divergence, "tokens": float(rows.tokens.numel())}
+    loss = found.loss if any(any(group.advantages) for group in batch) else 0.0 * logprobs.sum()
+    return loss, {"clipped": found.clipped, "divergence": found.divergence, "tokens": float(rows.tokens.numel())}
 
 
 class Groups:
@@ -195,7 +201,8 @@ def main() -> None:
         truth = read_truth(run)
         verifier = Verifier(truth)
         rows = prompted(instructions)
-        checkable = [row for row in rows if verifier.knows(row)]
+        asked_of = with_room(rows, tokenizer, policy.config.max_seq_len)
+        checkable = [row for row in asked_of if verifier.knows(row)]
         validation = Validation(tokenizer, truth, instructions, params.max_new_tokens, policy.config.max_seq_len)
 
         def checked(asked: Sequence[Instruction], groups: Sequence[Sequence[Answer]]) -> list[list[float]]:
@@ -216,9 +223,15 @@ def main() -> None:
 
         selection = Selection(policy, chosen_by(MEAN_REWARD, validation.knows_truth), measure)
         before = measure()
-        asked = checkable or rows
+        asked = checkable or asked_of
         groups = Groups(policy, reference, tokenizer, asked, reward, params, run.seed)
         steps = improve(policy, groups, run.section("run", Run).shards, run.name, selection.visit)
+        if not any(row.get("informative") for row in steps):
+            print(
+                "alignment.grpo: no group had answers of different rewards, so nothing is learned and the SFT model "
+                "stays as it is; raise `alignment.grpo.samples`, or ask what it answers rightly at times",
+                file=sys.stderr,
+            )
         selection.restore()
         save_model(run.model_folder("grpo"), policy, tokenizer)
         run.write_jsonl("steps.jsonl", selection.joined(steps))
@@ -235,7 +248,8 @@ def main() -> None:
             },
         )
         run.note("chosen_by", selection.chosen_by)
-        run.note("checked_by", "truth" if checkable else "reward model")
+        run.note("rewards", "checked" if checkable else "reward model")
+        run.note("too_long", len(rows) - len(asked_of))
         run.note("environment", environment())
 
 

@@ -9,7 +9,9 @@ from torch import nn
 
 from stages.alignment.records import Instruction, of_split
 from stages.alignment.tuning import BatchLoss, Report, evenly, optimise, sharded
+from stages.base.errors import InputError
 from stages.base.seeds import derive
+from stages.lm.chat import ChatTokenizer
 from stages.lm.shards import ShardedGradient
 
 
@@ -94,3 +96,13 @@ def asked_in(iteration: int, count: int, of: int, seed: int) -> list[int]:
 def prompted(instructions: Sequence[Instruction]) -> list[Instruction]:
     """Those of the preference split; of the sft split where there is none."""
     return [row for row in instructions if row.split == "preference"] or of_split(instructions, "sft")
+
+
+def with_room(rows: Sequence[Instruction], tokenizer: ChatTokenizer, limit: int) -> list[Instruction]:
+    """Those whose prompts leave room for an answer in a context of `limit` tokens. InputError where none does."""
+    found = [row for row in rows if len(tokenizer.encode_prompt(row.asked)) < limit]
+    if not found:
+        raise InputError(
+            f"none of {len(rows)} prompts leaves room for an answer in the model's context of {limit} tokens"
+        )
+    return found

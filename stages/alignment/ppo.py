@@ -10,7 +10,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from stages.alignment.answers import Answer, Measured, Sampling, Validation, answer
-from stages.alignment.improvement import Improvement, Round, asked_in, minibatches, prompted
+from stages.alignment.improvement import Improvement, Round, asked_in, minibatches, prompted, with_room
 from stages.alignment.inputs import read_model
 from stages.alignment.losses import masked_mean, ppo_policy_loss, ppo_value_loss
 from stages.alignment.records import read_instructions, read_truth
@@ -214,7 +214,8 @@ def main() -> None:
 
         selection = Selection(policy, chosen_by(MEAN_REWARD, validation.knows_truth), measure)
         before = measure()
-        prompts = [row.asked for row in prompted(instructions)]
+        rows = prompted(instructions)
+        prompts = [row.asked for row in with_room(rows, tokenizer, policy.config.max_seq_len)]
         rollouts = Rollouts(model, reference, tokenizer, prompts, reward, params, run.seed)
         steps = improve(model, rollouts, run.section("run", Run).shards, run.name, selection.visit)
         selection.restore()
@@ -231,6 +232,7 @@ def main() -> None:
                 **validated(before, "sft_"),
             },
         )
+        run.note("too_long", len(rows) - len(prompts))
         run.note("chosen_by", selection.chosen_by)
         run.note("environment", environment())
 

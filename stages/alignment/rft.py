@@ -14,7 +14,7 @@ from pydantic import Field
 
 from stages.alignment.answers import Answer, Measured, Sampling, Validation, answer
 from stages.alignment.best_of_n import pick
-from stages.alignment.improvement import prompted
+from stages.alignment.improvement import prompted, with_room
 from stages.alignment.inputs import read_model
 from stages.alignment.records import Instruction, read_instructions, read_truth
 from stages.alignment.scalar import read_reward_model, rewards_of
@@ -60,7 +60,8 @@ def main() -> None:
         reward_model = read_reward_model(run)
         truth = read_truth(run)
         verifier = Verifier(truth)
-        rows = prompted(instructions)
+        every = prompted(instructions)
+        rows = with_room(every, tokenizer, model.config.max_seq_len)
         checkable = [row for row in rows if verifier.knows(row)]
         asked = checkable or rows
         sampling = Sampling(temperature=params.temperature, top_p=1.0, max_new_tokens=params.max_new_tokens)
@@ -108,7 +109,8 @@ def main() -> None:
             },
         )
         run.note("chosen_by", selection.chosen_by)
-        run.note("checked_by", "truth" if checkable else "reward model")
+        run.note("rewards", "checked" if checkable else "reward model")
+        run.note("too_long", len(every) - len(rows))
         run.note("environment", environment())
 
 

@@ -7,6 +7,7 @@ from stages.annotators.truth import Truth, score
 
 MARK = "####"  # before the final answer of a worked one, as GSM8K has it (Cobbe et al. 2021)
 NUMBER = re.compile(r"-?\d[\d,]*(?:\.\d+)?")
+FINAL = re.compile(rf"{MARK}\s*[$€£]?({NUMBER.pattern})\s*[.%]?\s*$")
 
 
 class Verifier:
@@ -29,7 +30,9 @@ class Verifier:
 
 
 def _final(response: str) -> float | None:
-    return _last_number(response.rpartition(MARK)[2]) if MARK in response else None
+    """The number that a response ends with behind the mark; None for one that ends otherwise."""
+    found = FINAL.search(response)
+    return _last_number(found[1]) if found else None
 
 
 def _last_number(text: str) -> float | None:

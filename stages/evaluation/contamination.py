@@ -2,8 +2,8 @@
 that says of each model.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Annotated, Any, Literal
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Literal
 
 import numpy as np
 from pydantic import Field
@@ -295,28 +295,6 @@ def verdict_of(task: str, ordering: Ordering, overlap: Overlap) -> TaskVerdict:
     )
 
 
-def for_all_models(
-    own: Sequence[TaskVerdict], trained: Iterable[str], imported: Iterable[str], start: str
-) -> list[TaskVerdict]:
-    """The base model's verdicts for what was tuned from it, `unknown` for models of others and what was tuned from one.
-
-    start: the model that alignment started from.
-    """
-    foreign = set(imported)
-    found = list(own)
-    for model in [*trained, *foreign.difference(trained)]:
-        origin = model if model in foreign else start
-        for verdict in own:
-            if model == MODEL:
-                continue
-            if origin in foreign:
-                told = {"verdict": "unknown", "reason": f"the training text of {origin} isn't known here"}
-            else:
-                told = {"reason": f"{verdict.reason} (of {MODEL}, on which it stands)"}
-            found.append(verdict.model_copy(update={"model": model, **told}))
-    return sorted(found, key=lambda row: row.model != MODEL)
-
-
 def flat(result: Contamination) -> dict[str, float]:
     """Numbers for `metrics.json`."""
     found: dict[str, float | None] = {f"{row.task}_ordering_p_value": row.p_value for row in result.ordering}
@@ -357,7 +335,6 @@ def main() -> None:
             for key, examples in tasks.items()
         }
         verdicts = [verdict_of(*of) for of in zip(tasks, ordering, overlap, strict=False)]
-        trained, imported = (run.section(f"models.{kind}", dict[str, Any]) for kind in ("trained", "import"))
         result = Contamination(
             model=MODEL,
             alpha=params.alpha,
@@ -367,7 +344,7 @@ def main() -> None:
             overlap=overlap,
             accuracy=[part for key in tasks for part in split_accuracy(key, MODEL, items, states[key])],
             membership=memberships(model, tokenizer, tasks, known_texts(run), params.examples),
-            verdicts=for_all_models(verdicts, trained, imported, run.section("alignment.base", str)),
+            verdicts=verdicts,
         )
         run.write_contract("contamination.json", result)
         run.write_json("metrics.json", flat(result))

@@ -17,6 +17,7 @@ from stages.publishing.evaluation.items import items_view
 from stages.publishing.evaluation.tasks import Evaluations, main_metrics, tasks_view
 from stages.publishing.evaluation.texts import cost_of_tuning, text_view
 from stages.publishing.evaluation.variants import variants_view
+from stages.publishing.evaluation.verdicts import for_all_models
 from stages.publishing.html.site import SiteParams, Summary, figures, finite, publish_page
 
 PARAMS: dict[str, Any] = {"publishing.site": SiteParams}
@@ -92,6 +93,10 @@ def main() -> None:
         bits = read_bits(items)
         compared = compare(read_answers(items) | bits, main_metrics(evaluations) | dict.fromkeys(bits, BITS))
         found = run.read_contract(CONTAMINATION, Contamination) if Path(CONTAMINATION).is_file() else None
+        if found:
+            imported = run.section("models.import", dict[str, Any])
+            verdicts = for_all_models(found.verdicts, models, imported, base)
+            found = found.model_copy(update={"verdicts": verdicts})
         controls = {
             text: run.read_contract(f"{CONTROLS}/{text}/controls.json", Controls) for text in run.items(CONTROLS)
         }

@@ -9,6 +9,7 @@ import torch
 
 from stages.alignment.answers import Answer
 from stages.alignment.grpo import Groups, GrpoParams, advantages_of, improve
+from stages.alignment.improvement import with_room
 from stages.alignment.losses import grpo_loss
 from stages.alignment.ppo import ActorCritic, PpoParams, Rollouts
 from stages.alignment.ppo import improve as improve_by_ppo
@@ -17,6 +18,7 @@ from stages.alignment.rft import kept
 from stages.alignment.scalar import ScalarModel
 from stages.alignment.verifier import Verifier
 from stages.annotators.truth import Truth
+from stages.base.errors import InputError
 from stages.lm.build import LanguageModel
 from stages.lm.chat import ChatTokenizer
 
@@ -126,7 +128,30 @@ def test_what_can_be_checked() -> None:
     sums = asked("c", response="3 * 400 = 1,200\n#### 1,200")
     texts = ("so 1200.", "#### 1200", "1200 and 7", "none", "#### 1,200.0")
     assert [verifier.reward(sums, text) for text in texts] == [1, 1, 0, 0, 1]
+    for response in ("#### Step 2: mix\nStir 3 times.", "#### 1/2", "#### 10-12", "#### 1.5e3", "3"):
+        assert not verifier.knows(asked("e", response=response)), response
+    assert verifier.reward(asked("f", response="#### $1,200."), "$1200") == 1
     assert [verifier.knows(row) for row in (both, sums, asked("d", response="no mark"))] == [True, True, False]
+
+
+def test_answers_of_equal_reward_teach_nothing(
+    tokenizer: ChatTokenizer, make_model: Callable[..., LanguageModel]
+) -> None:
+    policy, reference, rows = make_model(seed=3), make_model(seed=3), [asked(f"{k}") for k in range(4)]
+    before = [parameter.detach().clone() for parameter in policy.parameters()]
+    params = grpo_params().model_copy(update={"iterations": 2, "prompts": 4, "samples": 3, "kl": 0.1})
+    groups = Groups(
+        policy, reference, tokenizer, rows, lambda _, found: [[0.0] * len(one) for one in found], params, seed=5
+    )
+    improve(policy, groups, 2, "test", lambda _: None)
+    assert all(map(torch.equal, before, policy.parameters()))
+
+
+def test_prompts_without_room_are_left_out(tokenizer: ChatTokenizer) -> None:
+    rows = [asked("a"), asked("b" * 80)]
+    assert with_room(rows, tokenizer, 64) == rows[:1]
+    with pytest.raises(InputError, match="none of 1 prompts"):
+        with_room(rows[1:], tokenizer, 64)
 
 
 def test_rejection_sampling_keeps_each_right_answer_once() -> None:

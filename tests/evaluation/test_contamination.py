@@ -5,13 +5,12 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from stages.base.contracts.contamination import Ordering, Overlap, Planted, Power, TaskVerdict
+from stages.base.contracts.contamination import Ordering, Overlap, Planted, Power
 from stages.base.errors import InputError
 from stages.evaluation.clean_subset import gap, split_accuracy
 from stages.evaluation.contamination import (
     believed,
     exposures,
-    for_all_models,
     ordering_test,
     smallest_detected,
     verdict_of,
@@ -185,15 +184,6 @@ def test_either_test_accuses_and_the_known_corpus_clears(
 ) -> None:
     found = verdict_of("t", of_order(ordering), overlap)
     assert found.verdict == verdict and said in found.reason
-
-
-def test_models_of_others_are_unknown_and_so_is_what_was_tuned_from_them() -> None:
-    own = [TaskVerdict(model="base", task="t", verdict="clean", reason="none of 20 items")]
-    told = {row.model: row for row in for_all_models(own, ["base", "sft"], ["theirs"], "base")}
-    assert [told[key].verdict for key in ("base", "sft", "theirs")] == ["clean", "clean", "unknown"]
-    told = {row.model: row for row in for_all_models(own, ["base", "sft"], ["theirs"], "theirs")}
-    assert [told[key].verdict for key in ("base", "sft", "theirs")] == ["clean", "unknown", "unknown"]
-    assert "theirs" in told["sft"].reason
 
 
 def test_the_gap_and_its_interval_cover_the_true_one() -> None:

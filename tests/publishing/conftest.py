@@ -23,6 +23,7 @@ PARAMS = {
     "run": {"seed": 1},
     "corpus": {"seed": 2},
     "alignment": {"base": "base"},
+    "models": {"import": {}},
     "pretraining": {"branches": {}},
     "publishing": {
         "site": {

@@ -17,7 +17,8 @@ from tests.publishing.crawl import CORPUS, DROPS, PAGES, drop_rows, histogram
 from tests.publishing.html_page import Page
 
 PAGE = Path("reports/corpus.html")
-SITE = {f"{name}.html" for name in ("index", "leaderboard", "training", "evaluation", "scaling", "corpus", "tokenizer")}
+SITE_PAGES = ("index", "leaderboard", "alignment", "training", "evaluation", "scaling", "corpus", "tokenizer")
+SITE = {f"{name}.html" for name in SITE_PAGES}
 
 
 def note(step: str, **notes: Any) -> None:

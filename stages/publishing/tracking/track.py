@@ -113,6 +113,8 @@ def _code_stamps() -> dict[str, int]:
 def follow() -> None:
     """Ship each stage as it runs; end when none has been active for a while. Never raises."""
     os.nice(NICENESS)
+    # What is asked of git for a run's tags must not lock the index, which DVC writes at the same time.
+    os.environ["GIT_OPTIONAL_LOCKS"] = "0"
     with _alone() as alone:
         if not alone:
             return

@@ -9,7 +9,7 @@ from stages.base.errors import InputError
 from stages.evaluation.tasks.declaration import TaskFile
 from stages.evaluation.tasks.documents import Document, documents, has_split
 from stages.evaluation.tasks.item import Item, item_of
-from stages.evaluation.tasks.template import NAME, Columns, literal, render, rendering, value_of
+from stages.evaluation.tasks.template import NAME, Columns, literal, render_key, rendering, value_of
 
 SEPARATOR = "\x1f"
 
@@ -109,7 +109,7 @@ class Wording:
                 subject=subject,
                 split=split,
                 cluster=self._named("cluster", task.cluster, columns),
-                description=self._said(task.description, columns) if described else "",
+                description=self._said("description", task.description, columns) if described else "",
                 **{"question": "" if "question" in fields else self._bare(fields, columns), **fields},
             )
 
@@ -189,7 +189,7 @@ class Wording:
 
     def _with_prefix(self, text: str, columns: Columns) -> str:
         """With what the answer begins with; lm-eval joins them as a question and its answer."""
-        prefix = self._said(self.task.gen_prefix, columns)
+        prefix = self._said("gen_prefix", self.task.gen_prefix, columns)
         if not prefix:
             return text
         if prefix[-1].isspace() or self.task.target_delimiter != " ":
@@ -201,7 +201,7 @@ class Wording:
         """What overlap with a corpus looks for."""
         query = self.task.doc_to_decontamination_query
         if query and (query in columns or not NAME.fullmatch(query)):
-            return self._said(query, columns)
+            return self._said("doc_to_decontamination_query", query, columns)
         if fields["prompt"].strip():
             return fields["prompt"]
         return fields["choices"][fields["answer"]] if fields.get("choices") else fields["targets"][0]
@@ -214,9 +214,9 @@ class Wording:
         return "" if found is None else str(found)
 
     @staticmethod
-    def _said(source: str, columns: Columns) -> str:
+    def _said(key: str, source: str, columns: Columns) -> str:
         """Of a column or a template; a word that is no column is a text like any other."""
-        return str(columns[source]) if source in columns else render(source, columns)
+        return str(columns[source]) if source in columns else render_key(key, source, columns)
 
 
 def _filled(what: str, text: str) -> None:

@@ -13,7 +13,7 @@ from jinja2 import StrictUndefined, Template, TemplateError
 
 from stages.base.errors import InputError
 from stages.base.params import nearest
-from stages.lm.template import Sandbox, bounded, is_unicode
+from stages.lm.template import MEMORY, Sandbox, bounded, is_unicode
 
 LONGEST = 1 << 23  # characters of a rendered text
 NAME = re.compile(r"[A-Za-z_]\w*")
@@ -58,9 +58,23 @@ def rendering(where: str, columns: Columns) -> Iterator[None]:
 def render(source: str, columns: Columns) -> str:
     """The text of a template; within `rendering`."""
     text = _compiled(source).render(columns)
-    if len(text) > LONGEST or not is_unicode(text):
-        raise TemplateError(f"{len(text):,} characters with half of a surrogate pair, or more than {LONGEST:,}")
+    if len(text) > LONGEST:
+        raise TemplateError(f"{len(text):,} characters; at most {LONGEST:,} are taken")
+    if not is_unicode(text):
+        raise TemplateError("it writes half of a surrogate pair")
     return text
+
+
+def render_key(key: str, source: str, columns: Columns) -> str:
+    """`render` of the template that stands at a key of the file; what fails says at which."""
+    try:
+        return render(source, columns)
+    except MemoryError:
+        raise TemplateError(f"{key}: it takes more than {MEMORY >> 20} MiB of memory") from None
+    except TemplateError as error:
+        raise TemplateError(f"{error}" if UNDEFINED.match(str(error)) else f"{key}: {error}") from None
+    except Exception as error:  # whatever a stranger's program raises
+        raise TemplateError(f"{key}: {type(error).__name__}: {error}") from None
 
 
 def value_of(key: str, source: str | int, columns: Columns, *, choosing: bool) -> Any:
@@ -73,10 +87,7 @@ def value_of(key: str, source: str | int, columns: Columns, *, choosing: bool) -
         return columns[source]
     if NAME.fullmatch(source):
         raise InputError(f"{key}: no column `{source}`{nearest(source, list(columns))}")
-    try:
-        text = render(source, columns)
-    except TemplateError as error:
-        raise type(error)(f"{error}" if UNDEFINED.match(str(error)) else f"{key}: {error}") from None
+    text = render_key(key, source, columns)
     return int(text) if choosing and text.isdecimal() and text.isascii() else text
 
 

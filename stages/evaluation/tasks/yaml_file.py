@@ -1,9 +1,10 @@
 """A task's YAML: read, with what it includes, and found by name."""
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, NamedTuple
 
 import yaml
 from pydantic import ValidationError
@@ -11,7 +12,8 @@ from pydantic import ValidationError
 from stages.base.artifacts import TASKS
 from stages.base.errors import InputError
 from stages.base.files import read_json
-from stages.base.params import PARAMS_FILE, Loader, duplicate_keys, nearest, read_params
+from stages.base.params import PARAMS_FILE, duplicate_keys, nearest, read_params
+from stages.base.plain_yaml import read_nodes, values_of
 from stages.evaluation.tasks.declaration import TaskFile
 from stages.evaluation.tasks.groups import Group
 
@@ -28,6 +30,9 @@ CODE = {
     "recipe": "a recipe of unitxt",
 }
 """Keys of lm-eval's files that are code, or other things than text."""
+PLAIN = {f"tag:yaml.org,2002:{kind}" for kind in ("null", "bool", "int", "float", "str", "seq", "map", "merge")}
+"""Tags of values that are data; `!function` and all others are code to someone."""
+MOST_INCLUDED, MOST_MEMBERS = 100, 10_000  # files of one task; members of the groups that are asked for
 
 
 class Place(NamedTuple):
@@ -36,12 +41,6 @@ class Place(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.file}:{self.line}"
-
-
-class _Loader(Loader):
-    """Values as params has them, and nothing that is code."""
-
-    yaml_implicit_resolvers: ClassVar[dict[str, Any]] = Loader.yaml_implicit_resolvers
 
 
 def read_task_file(path: Path, data: str | None = None) -> TaskFile:
@@ -106,10 +105,17 @@ def _explained(path: Path, error: ValidationError, places: Mapping[str, Place], 
     return f"{where or path}: `{name}`: {message[0].lower()}{message[1:]}"
 
 
-def _merged(path: Path, seen: tuple[Path, ...] = ()) -> tuple[dict[str, Any], dict[str, Place]]:
-    """A file's values over those of the files that it includes, and where each stands."""
+def _merged(
+    path: Path, seen: tuple[Path, ...] = (), read: list[Path] | None = None
+) -> tuple[dict[str, Any], dict[str, Place]]:
+    """A file's values over those of the files that it includes, and where each stands. seen: the files that include
+    it; read: all that were read so far."""
+    read = [] if read is None else read
+    read.append(path)
     if path.resolve() in seen:
         raise InputError(f"{path}: includes itself")
+    if len(read) > MOST_INCLUDED:
+        raise InputError(f"{read[0]}: includes more than {MOST_INCLUDED} files, those within each other counted")
     own, own_places = _read(path)
     values: dict[str, Any] = {}
     places: dict[str, Place] = {}
@@ -117,7 +123,7 @@ def _merged(path: Path, seen: tuple[Path, ...] = ()) -> tuple[dict[str, Any], di
     for name in included if isinstance(included, list | tuple) else [included]:
         if not isinstance(name, str) or "\0" in name or not (path.parent / name).is_file():
             raise InputError(f"{own_places['include']}: `include` names files; {str(name)[:60]!r} is none")
-        more, more_places = _merged(path.parent / name, (*seen, path.resolve()))
+        more, more_places = _merged(path.parent / name, (*seen, path.resolve()), read)
         more.pop("task_list", None)
         values |= more
         places |= more_places
@@ -125,29 +131,23 @@ def _merged(path: Path, seen: tuple[Path, ...] = ()) -> tuple[dict[str, Any], di
 
 
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, Place]]:
-    try:
-        text = path.read_text(encoding="utf-8")
-        node = yaml.compose(text, Loader=_Loader)
-    except FileNotFoundError:
-        raise InputError(f"{path}: not found") from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
-        raise InputError(f"{path}: not a readable YAML file: {' '.join(str(error).split())[:200]}") from None
+    node = read_nodes(path)
     if node is None:
         return {}, {}
-    if not isinstance(node, yaml.MappingNode):
-        raise InputError(f"{path}: must be a mapping of keys")
+    places = {str(key.value): Place(path, key.start_mark.line + 1) for key, _ in node.value}
     for key, value in node.value:
         for inner in _nodes(value):
-            if not inner.tag.startswith("tag:yaml.org,2002:"):
+            if inner.tag not in PLAIN:
                 said = f"{inner.tag} {inner.value if isinstance(inner.value, str) else ''}".strip()
                 raise InputError(
                     f"{path}:{inner.start_mark.line + 1}: `{key.value}` is code ({said}); a task here is data alone: "
                     "say it as a template, or write the documents to a file first"
                 )
-    if twice := duplicate_keys(text):
+        if key.tag not in ("tag:yaml.org,2002:str", "tag:yaml.org,2002:merge"):
+            raise InputError(f"{places[str(key.value)]}: unknown key `{key.value}`: a key is a text")
+    if twice := duplicate_keys(path.read_text(encoding="utf-8")):
         raise InputError(f"{path}: {twice[0]}")
-    places = {str(key.value): Place(path, key.start_mark.line + 1) for key, _ in node.value}
-    return yaml.load(text, Loader=_Loader), places
+    return values_of(node, path), places
 
 
 def _nodes(node: yaml.Node) -> Iterator[yaml.Node]:
@@ -206,70 +206,70 @@ def find_tasks(names: list[str], data: str | None = None) -> tuple[list[TaskFile
 
     With `data`, a member of a group is looked for in the folder of its name there, where it has one.
     """
-    tasks: dict[str, TaskFile] = {}
-    groups: dict[str, Group] = {}
+    found = _Found()
     for name in names:
-        _find(name, data, LIBRARY, {}, tasks, groups)
-    return list(tasks.values()), list(groups.values())
+        _find(name, data, LIBRARY, {}, found)
+    return list(found.tasks.values()), list(found.groups.values())
 
 
-def _find(
-    name: str,
-    data: str | None,
-    folder: Path,
-    over: Mapping[str, Any],
-    tasks: dict[str, TaskFile],
-    groups: dict[str, Group],
-) -> list[str]:
-    """The names of the tasks that `name` is or stands for, put into `tasks`; `folder`: where names are looked up."""
+@dataclass
+class _Found:
+    tasks: dict[str, TaskFile] = field(default_factory=dict)
+    groups: dict[str, Group] = field(default_factory=dict)
+    within: list[Path] = field(default_factory=list)  # files of the groups that are being read
+    members: int = 0  # of all groups, those within each other counted
+
+
+def _find(name: str, data: str | None, folder: Path, over: Mapping[str, Any], found: _Found) -> list[str]:
+    """The names of the tasks that `name` is or stands for, put into `found`; `folder`: where names are looked up."""
     declared = _declared(name, data) if folder == LIBRARY and not over else None
     if declared is not None:
-        return [_add(declared, over, tasks)]
+        return [_add(declared, over, found)]
     path = folder / name if folder != LIBRARY and (folder / name).exists() else Path(name)
     if path.suffix in (".yaml", ".yml") or (path.is_dir() and any(path.glob("*.yaml"))):
         path = _only_yaml(path)
         if _is_group(_merged(path)[0]):
-            return _find_group(path, data, path.parent, over, tasks, groups)
-        return [_add(read_task_file(path, data), over, tasks)]
+            return _find_group(path, data, path.parent, over, found)
+        return [_add(read_task_file(path, data), over, found)]
     known = entries(folder)
     if name in known and known[name].is_group:
-        return _find_group(known[name].path, data, folder, over, tasks, groups)
+        return _find_group(known[name].path, data, folder, over, found)
     if name in known:
-        return [_add(read_task_file(known[name].path, data), over, tasks)]
+        return [_add(read_task_file(known[name].path, data), over, found)]
     if tagged := [one for one, entry in known.items() if name in entry.tags]:
-        return [each for one in tagged for each in _find(one, data, folder, over, tasks, groups)]
+        return [each for one in tagged for each in _find(one, data, folder, over, found)]
     if folder != LIBRARY:
-        return _find(name, data, LIBRARY, over, tasks, groups)
+        return _find(name, data, LIBRARY, over, found)
     raise InputError(f"no task `{name}`{nearest(name, sorted({*known, *_params_tasks()}))}")
 
 
-def _find_group(
-    path: Path,
-    data: str | None,
-    folder: Path,
-    over: Mapping[str, Any],
-    tasks: dict[str, TaskFile],
-    groups: dict[str, Group],
-) -> list[str]:
+def _find_group(path: Path, data: str | None, folder: Path, over: Mapping[str, Any], found: _Found) -> list[str]:
+    if path.resolve() in found.within:
+        raise InputError(f"{path}: the group is a member of itself")
     group = read_group_file(path)
+    found.members += len(group.task)
+    if found.members > MOST_MEMBERS:
+        raise InputError(f"{path}: more than {MOST_MEMBERS:,} members, those of groups within groups counted")
+    found.within.append(path.resolve())
     members, names = [], []
     for member in group.task:
         own = Path(data, member.task) if data is not None else None
         place = own.as_posix() if own is not None and own.exists() else data
-        for name in _find(member.task, place, folder, {**over, **member.over}, tasks, groups):
+        for name in _find(member.task, place, folder, {**over, **member.over}, found):
             names.append(name)
             members.append(member.model_copy(update={"task": name}))
-    groups[group.group] = group.model_copy(update={"task": tuple(members)})
+    found.within.pop()
+    found.groups[group.group] = group.model_copy(update={"task": tuple(members)})
     return names
 
 
-def _add(task: TaskFile, over: Mapping[str, Any], tasks: dict[str, TaskFile]) -> str:
+def _add(task: TaskFile, over: Mapping[str, Any], found: _Found) -> str:
     if over:
         try:
             task = TaskFile.model_validate({**task.model_dump(), **over, "task": task.task})
         except ValidationError as error:
             raise InputError(_explained(Path(task.file), error, {}, TaskFile)) from None
-    if tasks.setdefault(task.task, task) != task:
+    if found.tasks.setdefault(task.task, task) != task:
         raise InputError(f"the task `{task.task}` is asked for twice, in two ways ({task.file}); ask for one at a time")
     return task.task
 

@@ -116,6 +116,18 @@ def test_templates_are_kept_in(template: str, tmp_path: Path, monkeypatch: pytes
     assert "test.jsonl:1: " in refused(tmp_path, {"doc_to_text": template}, [row])
 
 
+@pytest.mark.parametrize("key", ["doc_to_text", "doc_to_target", "doc_to_choice", "description", "gen_prefix"])
+def test_texts_of_huge_size_are_told_with_key_and_bound(key: str, tmp_path: Path) -> None:
+    for size, bound in ((10**9, "it takes more than 512 MiB of memory"), (10**7, "10,000,000 characters; at most")):
+        assert f"test.jsonl:1: {key}: {bound}" in refused(tmp_path, {key: f"{{{{ 'a' * {size} }}}}"})
+
+
+def test_a_template_that_never_ends_is_told_with_its_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("stages.lm.template.SECONDS", 0.2)
+    endless = "{% for i in range(99999) %}{% for j in range(99999) %}{{ i }}{% endfor %}{% endfor %}"
+    assert "doc_to_target: TimeoutError: not done after 0.2 s" in refused(tmp_path, {"doc_to_target": endless})
+
+
 def test_a_hub_name_that_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import datasets
 
@@ -181,6 +193,59 @@ def test_files_that_are_no_task(tmp_path: Path) -> None:
         with pytest.raises(InputError, match=r"own\.yaml") as caught:
             read_task_file(tmp_path / "own.yaml")
         assert problem in str(caught.value)
+
+
+ALIASES = "\n".join(f"{b}: &{b} [{', '.join([f'*{a}'] * 9)}]" for a, b in zip("abcdefghi", "bcdefghij", strict=True))
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        (f"a: &a [x]\n{ALIASES}", "own.yaml:7: more than 200,000 values"),
+        ("task: a\nmetadata: " + "[" * 100_000, "own.yaml:2: more than 64 lists and mappings"),
+        ("task: a\nmetadata: " + "{a: " * 100_000, "own.yaml:2: more than 64 lists and mappings"),
+        ("task: a\nmetadata: &a {x: *a}", "own.yaml:2: `*a` stands within `&a`"),
+        ("task: a\nmetadata: !!python/object/apply:os.system [id]", "own.yaml:2: `metadata` is code"),
+        ("task: a\nmetadata: !unknown {a: 1}", "own.yaml:2: `metadata` is code (!unknown)"),
+        ("task: a\nmetadata: !!set {a, b}", "own.yaml:2: `metadata` is code"),
+        ("task: a\nmetadata:\n  x: !!int z", "own.yaml:3: not a readable YAML file: invalid literal"),
+        ("task: a\nmetadata: " + "9" * 5000, "own.yaml:2: not a readable YAML file: Exceeds"),
+        ("task: a\nmetadata:\n  ? [b]\n  : c", "own.yaml:3: a key must be a text"),
+        ("task: a\nmetadata: {<<: 3}", "own.yaml:2: not a readable YAML file: expected a mapping"),
+        ("task: a\nmetadata: *b", "own.yaml:2: not a readable YAML file: found undefined alias"),
+        ("task: a\n1: b", "own.yaml:2: unknown key `1`"),
+        ("task: a\nmetadata: \x07", "own.yaml: not a readable YAML file"),
+    ],
+)
+def test_files_that_would_never_end_or_break_the_reader(text: str, problem: str, tmp_path: Path) -> None:
+    (tmp_path / "own.yaml").write_text(text)
+    with pytest.raises(InputError) as caught:
+        read_task_file(tmp_path / "own.yaml")
+    assert problem in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_aliases_and_merges_within_the_bounds_are_read(tmp_path: Path) -> None:
+    (tmp_path / "own.yaml").write_text("task: a\nmetadata: {b: &b {c: 1}, d: *b, e: {<<: *b, f: 0.5}}")
+    assert read_task_file(tmp_path / "own.yaml").metadata == {"b": {"c": 1}, "d": {"c": 1}, "e": {"c": 1, "f": 0.5}}
+
+
+def test_files_that_include_each_other_by_the_thousand(tmp_path: Path) -> None:
+    for level in range(9):
+        (tmp_path / f"{level}.yaml").write_text(f"include: [{', '.join([f'{level + 1}.yaml'] * 9)}]")
+    (tmp_path / "9.yaml").write_text("task: a")
+    with pytest.raises(InputError, match=r"0\.yaml: includes more than 100 files"):
+        read_task_file(tmp_path / "0.yaml")
+
+
+def test_groups_that_hold_themselves_or_each_other_by_the_thousand(tmp_path: Path) -> None:
+    (tmp_path / "own.yaml").write_text("group: g\ntask: [own.yaml]")
+    with pytest.raises(InputError, match=r"own\.yaml: the group is a member of itself"):
+        find_tasks([str(tmp_path / "own.yaml")])
+    for level in range(9):
+        (tmp_path / f"{level}.yaml").write_text(f"group: g{level}\ntask: [{', '.join([f'{level + 1}.yaml'] * 9)}]")
+    write_task(tmp_path, {"task": "a"}).rename(tmp_path / "9.yaml")
+    with pytest.raises(InputError, match="more than 10,000 members"):
+        find_tasks([str(tmp_path / "0.yaml")])
 
 
 def test_includes_are_laid_under(tmp_path: Path) -> None:

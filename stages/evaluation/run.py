@@ -23,8 +23,9 @@ from stages.evaluation.scoring.requests import (
     Rolling,
     Truncation,
     Unanswered,
+    is_logprob,
 )
-from stages.evaluation.store import AnswerStore, Found, answer_key, request_digest
+from stages.evaluation.store import AnswerStore, Found, Shape, answer_key, request_digest
 from stages.evaluation.tasks.item import Item
 
 TOO_LONG = "too_long"
@@ -68,6 +69,7 @@ class _Asked:
     shots: int
     truncated: bool
     key: str
+    shape: Shape  # of its answer
 
 
 def ask(
@@ -104,7 +106,8 @@ def ask(
         if store is not None:
             asked_as = f"{protocol.name}@{protocol.version}{f'/{variant}' if variant else ''}"
             key = answer_key(store.model, item.set, asked_as, item.id, request_digest(request, how))
-        asked.append(_Asked(place, request, count, truncated, key))
+        shape: Shape = len(request.continuations) if isinstance(request, Choices) else Generated
+        asked.append(_Asked(place, request, count, truncated, key, shape))
 
     def request_all(batch: Sequence[_Asked]) -> list[Found | str]:
         return _request(engine, [one.request for one in batch], how)
@@ -118,7 +121,7 @@ def ask(
             rows[one.place] = _left_out(blank, found)
             continue
         assert not isinstance(found, Rolling)
-        _check(found, item, protocol.name)
+        _check(found, item, protocol.name, engine)
         rows[one.place] = Row(
             item=item,
             protocol=protocol.name,
@@ -145,7 +148,9 @@ def ask_rolling(
             return ""
         return answer_key(store.model, item.set, f"{ROLLING}@1", item.id, request_digest(text_of(item), stride))
 
-    asked = [_Asked(place, Generate(text_of(item), (), 0), 0, False, key(item)) for place, item in enumerate(items)]
+    asked = [
+        _Asked(place, Generate(text_of(item), (), 0), 0, False, key(item), Rolling) for place, item in enumerate(items)
+    ]
 
     def request_all(batch: Sequence[_Asked]) -> list[Found | str]:
         return list(engine.rolling([text_of(items[one.place]) for one in batch], stride))
@@ -178,7 +183,10 @@ def _answers(
     label: str,
 ) -> Iterator[tuple[_Asked, Found | str]]:
     """Each one's answer, or why there is none: from the store, else asked for; in no order that matters."""
-    kept = {one.place: found for one in asked if store is not None and (found := store.get(one.key)) is not None}
+    kept = {}
+    for one in asked:
+        if store is not None and (answer := store.get(one.key, one.shape)) is not None:
+            kept[one.place] = answer
     yield from ((one, kept[one.place]) for one in asked if one.place in kept)
     # Contexts that begin alike stand together, so that an engine reads what they share once a batch.
     todo = sorted((one for one in asked if one.place not in kept), key=lambda one: (_text(one.request), one.place))
@@ -196,7 +204,7 @@ def _answers(
                     {
                         one.key: (answer, about[one.place])
                         for one, answer in answers
-                        if not isinstance(answer, str) and _is_number(answer)
+                        if not isinstance(answer, str) and _is_possible(answer)
                     }
                 )
             yield from answers
@@ -235,18 +243,20 @@ def _request(engine: Engine, requests: Sequence[Choices | Generate], how: Trunca
     return [answers[place] for place in range(len(requests))]
 
 
-def _is_number(found: Found) -> bool:
+def _is_possible(found: Found) -> bool:
+    """Whether its numbers are log-likelihoods."""
     if isinstance(found, Generated):
         return True
-    nats = [found.nats] if isinstance(found, Rolling) else [one.nats for one in found]
-    return all(math.isfinite(value) for value in nats)
+    if isinstance(found, Rolling):
+        return math.isfinite(found.nats)
+    return all(is_logprob(one.nats, one.tokens) for one in found)
 
 
-def _check(found: Found, item: Item, protocol: str) -> None:
-    if not _is_number(found):
+def _check(found: Found, item: Item, protocol: str, engine: Engine) -> None:
+    if not _is_possible(found):
         raise InputError(
-            f"item {item.id} of {item.set}, protocol {protocol}: a log-likelihood is no finite number; the model's "
-            "weights or its server are broken, and its scores would be chance"
+            f"{engine.name}: item {item.id} of {item.set}, protocol {protocol}: what it gives is no log-probability "
+            "(NaN, above 0, or too far below); its weights or the server are broken, and its scores would be chance"
         )
 
 

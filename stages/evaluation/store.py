@@ -1,12 +1,14 @@
 """Answers as they came, in an append-only file a model, so that a rerun asks only for what is missing.
 
 A line is a checksum and a JSON object. A process that is killed leaves at most one torn line; one that was damaged
-since doesn't match its checksum. Both are found and their items asked again.
+since doesn't match its checksum. Both are found and their items asked again, as is an answer that isn't one to what is
+asked: of another shape, or with numbers that are no log-probabilities.
 """
 
 import fcntl
 import hashlib
 import json
+import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,9 +16,11 @@ from types import TracebackType
 from typing import Any
 
 from stages.base.errors import ResourceError
-from stages.evaluation.scoring.requests import Choices, Generate, Generated, Likelihood, Rolling, Truncation
+from stages.evaluation.scoring.requests import Choices, Generate, Generated, Likelihood, Rolling, Truncation, is_logprob
 
 Found = tuple[Likelihood, ...] | Generated | Rolling
+Shape = int | type[Generated] | type[Rolling]
+"""Of an answer: the number of choices, or its type."""
 CHECK = 16  # hex digits of a line's sha256
 
 
@@ -42,6 +46,7 @@ class AnswerStore:
         self.path, self.model = path, model
         self.damaged: list[int] = []  # numbers of lines, from 1
         self._found: dict[str, Found] = {}
+        self._lines: dict[str, int] = {}  # where each that was read stands
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._file = path.open("a+b")
@@ -71,8 +76,14 @@ class AnswerStore:
     def __len__(self) -> int:
         return len(self._found)
 
-    def get(self, key: str) -> Found | None:
-        return self._found.get(key)
+    def get(self, key: str, shape: Shape) -> Found | None:
+        """The answer; one of another shape is damaged, and forgotten."""
+        found = self._found.get(key)
+        if found is None or (type(found) if isinstance(found, Generated | Rolling) else len(found)) == shape:
+            return found
+        self.damaged.append(self._lines[key])
+        del self._found[key]
+        return None
 
     def add(self, answers: Mapping[str, tuple[Found, Mapping[str, Any]]]) -> None:
         """key → (answer, what a reader of the file may want to know: task, item, …); on the disk on return."""
@@ -100,7 +111,8 @@ class AnswerStore:
             try:
                 row = json.loads(text)
                 self._found[row["key"]] = _answer(row)
-            except (ValueError, KeyError, TypeError):  # whole, but not as this version writes them
+                self._lines[row["key"]] = number
+            except (ValueError, KeyError, TypeError, RecursionError):  # whole, but not as this version writes them
                 self.damaged.append(number)
         if content and not content.endswith(b"\n"):
             self._file.write(b"\n")  # so that the next line is whole
@@ -108,8 +120,25 @@ class AnswerStore:
 
 
 def _answer(row: Mapping[str, Any]) -> Found:
+    """Raises ValueError, KeyError or TypeError for a row that is no answer."""
     if "generated" in row:
-        return Generated(*row["generated"])
+        text, tokens, ended = row["generated"]
+        return Generated(_typed(text, str), _typed(tokens, int), _typed(ended, bool))
     if "rolling" in row:
-        return Rolling(*row["rolling"])
-    return tuple(Likelihood(*one) for one in row["choices"])
+        nats, tokens, size = row["rolling"]
+        if not math.isfinite(_typed(nats, float)):
+            raise ValueError(nats)
+        return Rolling(nats, _typed(tokens, int), _typed(size, int))
+    return tuple(_likelihood(*one) for one in _typed(row["choices"], list))
+
+
+def _likelihood(nats: Any, tokens: Any, greedy: Any) -> Likelihood:
+    if not is_logprob(nats, _typed(tokens, int)):
+        raise ValueError(nats)
+    return Likelihood(nats, tokens, _typed(greedy, bool))
+
+
+def _typed(value: Any, kind: type) -> Any:
+    if type(value) is not kind:
+        raise TypeError(f"{value!r} is no {kind.__name__}")
+    return value

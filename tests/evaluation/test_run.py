@@ -36,6 +36,7 @@ class Arithmetic:
     broken: str = ""  # continuation whose log p is NaN
     refused: str = ""  # context that alone has no answer
     absent: bool = False
+    name: str = "arithmetic"
 
     def length(self, request: Choices | Generate) -> int:
         return len(self.sent(request))
@@ -130,7 +131,7 @@ def test_one_request_without_an_answer_costs_no_other() -> None:
 
 def test_a_number_that_is_none_is_an_error_and_not_kept(tmp_path: Path) -> None:
     with AnswerStore(tmp_path / "a.jsonl", "m") as store:
-        with pytest.raises(InputError, match=r"item i0 of made_up, protocol shortest: .* no finite number"):
+        with pytest.raises(InputError, match=r"item i0 of made_up, protocol shortest: .* no log-probability"):
             ask(Arithmetic(broken="no"), ITEMS[:1], lambda _: [], Shortest(), SETTING, store)
         assert len(store) == 0
 
@@ -213,6 +214,37 @@ def test_a_whole_line_of_another_version_is_asked_again(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_bytes(hashlib.sha256(text).hexdigest()[:16].encode() + b" " + text + b"\n")
     with AnswerStore(tmp_path / "a.jsonl", "m") as store:
         assert (store.damaged, len(store)) == ([1], 0)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        {"choices": [[-1.0, 1, False]] * 2},
+        {"choices": [["-1.0", 1, False]] * 3},
+        {"choices": [[5.0, 1, False]] * 3},
+        {"choices": [[math.nan, 1, False]] * 3},
+        {"choices": [[-1e308, 1, False]] * 3},
+        {"choices": [[-1.0, 1]] * 3},
+        {"choices": "abc"},
+        {"generated": ["text", 1, True]},
+        {"rolling": [1.0, 2, 3]},
+    ],
+)
+def test_a_kept_answer_to_something_else_is_damaged_and_asked_again(answer: dict, tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    with AnswerStore(path, "m") as store:
+        whole = ask(Arithmetic(), ITEMS[:3], lambda _: [], Shortest(), SETTING, store)
+    lines = path.read_bytes().splitlines(keepends=True)
+    row = {name: value for name, value in json.loads(lines[1][17:]).items() if name != "choices"} | answer
+    text = json.dumps(row).encode()
+    path.write_bytes(b"".join([lines[0], hashlib.sha256(text).hexdigest()[:16].encode(), b" ", text, b"\n", lines[2]]))
+    engine = Arithmetic()
+    with AnswerStore(path, "m") as store:
+        assert ask(engine, ITEMS[:3], lambda _: [], Shortest(), SETTING, store) == whole
+        assert store.damaged == [2] and len(engine.asked) == 1
+    with AnswerStore(path, "m") as store:
+        assert ask(engine, ITEMS[:3], lambda _: [], Shortest(), SETTING, store) == whole
+    assert len(engine.asked) == 1
 
 
 def test_infinite_and_odd_values_come_back_as_they_were(tmp_path: Path) -> None:

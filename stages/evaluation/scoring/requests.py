@@ -51,6 +51,15 @@ class Likelihood(NamedTuple):
     greedy: bool  # whether each of its tokens was the likeliest
 
 
+MOST_NATS, ROUNDING = 1e4, 1e-3  # a token's log-probability lies between the one, negative, and the other
+
+
+def is_logprob(value: Any, tokens: int = 1) -> bool:
+    """Whether it can be a log-probability, or the sum of so many."""
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    return number and -MOST_NATS * max(tokens, 1) < value < ROUNDING * max(tokens, 1)
+
+
 class Generated(NamedTuple):
     text: str  # without the stop
     tokens: int
@@ -68,10 +77,11 @@ class Rolling(NamedTuple):
 class Engine(Protocol):
     """A model that answers. Batch size and order of requests change no number.
 
-    Raises NoRoom for a request that is too long, InputError where the model gives NaN, and where it can't do what is
-    asked (log-probabilities of a server that has none).
+    Raises NoRoom for a request that is too long, InputError where the model gives NaN, and CannotAsk where it can't do
+    what is asked (log-probabilities of a server that has none).
     """
 
+    name: str  # in messages
     limit: int  # tokens that the model reads; of a continuation all but the last
 
     def length(self, request: Choices | Generate) -> int:
@@ -87,6 +97,10 @@ class Engine(Protocol):
     def sent(self, request: Choices | Generate) -> str:
         """The context exactly as the model reads it, chat template and all: for the pages."""
         ...
+
+
+class CannotAsk(InputError):
+    """The engine can't be asked this kind of request at all; others it can."""
 
 
 class Unanswered(InputError):

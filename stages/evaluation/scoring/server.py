@@ -28,6 +28,8 @@ from stages.base.conversation import Message, messages_of, text_of
 from stages.base.errors import InputError, ParamError
 from stages.evaluation.run import ABSENT, TOO_LONG
 from stages.evaluation.scoring.requests import (
+    MOST_NATS,
+    CannotAsk,
     Choices,
     Generate,
     Generated,
@@ -35,6 +37,7 @@ from stages.evaluation.scoring.requests import (
     Rolling,
     Truncation,
     Unanswered,
+    is_logprob,
 )
 
 Body = dict[str, Any]
@@ -82,13 +85,15 @@ class Ability(NamedTuple):
 class ServerEngine:
     """An `Engine` over one model of one server. kept: file of the replies, so that none is paid for twice.
 
-    Calls that a server refuses by themselves raise Unanswered with all that was answered.
+    Calls that a server refuses by themselves raise Unanswered with all that was answered. A log-probability that can't
+    be one is NaN here, for who asks to refuse with the item's name.
     """
 
     def __init__(self, settings: ServerSettings, kept: Path) -> None:
         self.settings, self.kept = settings, kept
         self.limit = sys.maxsize  # only the server knows
         self.name = f"{settings.server}#{settings.model}"
+        self._said: dict[str, str] = {}  # by endpoint: why the last probe of it found no answer
 
     @property
     def digest(self) -> str:
@@ -110,7 +115,9 @@ class ServerEngine:
             return self._echoed(requests)
         if ability.mode in ("top", "chat_top") and letters:
             return self._named(requests, ability)
-        raise InputError(
+        if not ability.mode:
+            self._check_that_it_answers()
+        raise CannotAsk(
             f"{self.name} gives no log-probabilities of {'letters' if letters else 'whole continuations'}"
             f"{' behind a chat template' * any(request.messages for request in requests)}: ask with --protocols "
             "helm,generate, whose answers are generated, or use a server whose /v1/completions takes `echo` and "
@@ -118,6 +125,7 @@ class ServerEngine:
         )
 
     def generate(self, requests: Sequence[Generate], truncation: Truncation) -> list[Generated]:
+        self._check_that_it_answers()
         bodies = []
         for request in requests:
             rest: Body = {"max_tokens": request.max_tokens, "temperature": 0.0}
@@ -128,7 +136,7 @@ class ServerEngine:
         return self._all(bodies, lambda place, reply: _generated(reply, stops[place]), read_generated)
 
     def rolling(self, texts: Sequence[str], stride: int) -> list[Rolling]:
-        raise InputError(
+        raise CannotAsk(
             f"{self.name}: whole texts are scored in windows of tokens, which a server doesn't show; use a model folder"
         )
 
@@ -154,16 +162,29 @@ class ServerEngine:
         """Whether there is a /v1/completions; else a context is sent as a user's message."""
         return self._can({"prompt": _PROBE, "max_tokens": 1}, read_generated)
 
+    @cached_property
+    def _chats(self) -> bool:
+        return self._can({"messages": _user(_PROBE), "max_tokens": 16}, _first)
+
+    def _check_that_it_answers(self) -> None:
+        """Raises InputError, with what it says, where the server answers no request of any kind."""
+        if not self._completes and not self._chats:
+            said = "; ".join(f"{endpoint}: {why}" for endpoint, why in self._said.items())
+            raise InputError(f"{self.name} answers nothing; check the address and what runs there; {said}")
+
     def _can(self, body: Body, read: Callable[[Mapping[str, Any]], Any]) -> bool:
         """Whether the server answers this as `read` wants it. Raises InputError where it can't be reached."""
+        endpoint = "/completions" if "prompt" in body else "/chat/completions"
         try:
             (answer,) = self._ask([body | {"temperature": 0.0}], read)
         except InputError as error:
             if " (401)" in str(error) or " (402)" in str(error) or " (403)" in str(error):
                 raise
+            self._said[endpoint] = str(error)
             return False
         if answer.reply is None and answer.error.startswith(("APIConnectionError", "no whole reply")):
             raise InputError(f"{self.settings.server} can't be reached: {answer.error}; check the address")
+        self._said[endpoint] = answer.error
         return answer.reply is not None
 
     # ------------------------------------------------------------------------------------------- asking
@@ -206,7 +227,7 @@ class ServerEngine:
         bodies = []
         for request in requests:
             if request.messages and not chat:
-                raise InputError(
+                raise CannotAsk(
                     f"{self.name} names the likeliest tokens behind a text, not behind a chat; ask with --protocols "
                     "chat_generate"
                 )
@@ -296,15 +317,15 @@ def _echo(reply: Mapping[str, Any], whole: str, continuation: str) -> Likelihood
     tokens, values, tops = _has_logprobs(reply)
     begin = _boundary(reply, tokens, whole, continuation)
     scored = values[begin:]
-    if any(isinstance(value, bool) or not isinstance(value, int | float) for value in scored) or not scored:
+    if not scored or not all(map(_is_number, scored)):
         what = "nothing stands before it" if begin == 0 else "a token has no log-probability"
         raise UnparsableReply(f"the continuation can't be scored: {what}")
+    if not all(map(is_logprob, scored)):
+        return Likelihood(math.nan, len(scored), False)
     greedy = all(
-        isinstance(top, Mapping) and top and value >= max(top.values()) - 1e-9
+        (likeliest := _numbers(top)) and value >= max(likeliest.values()) - 1e-9
         for value, top in zip(scored, tops[begin:], strict=True)
     )
-    if any(math.isnan(value) for value in scored):
-        return Likelihood(math.nan, len(scored), False)
     return Likelihood(math.fsum(scored), len(scored), greedy)
 
 
@@ -338,14 +359,29 @@ def _tops(reply: Mapping[str, Any]) -> dict[str, float]:
         elif isinstance(content, list) and content and isinstance(content[0], Mapping):
             entries = content[0].get("top_logprobs") or []
             found = {str(one.get("token")): one.get("logprob") for one in entries if isinstance(one, Mapping)}
-    known = {token: float(value) for token, value in found.items() if isinstance(value, int | float)}
+    known = _numbers(found)
     if len(known) < 2:
         raise UnparsableReply("the reply names no likeliest tokens")
     return known
 
 
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _numbers(found: Any) -> dict[str, float]:
+    """Log-probabilities by token, NaN for those that can't be one. What is no number is left out, as is the lowest
+    float of all, which llama.cpp gives to tokens of probability 0."""
+    if not isinstance(found, Mapping):
+        return {}
+    known = {token: value for token, value in found.items() if _is_number(value) and not value <= -MOST_NATS}
+    return {token: float(value) if is_logprob(value) else math.nan for token, value in known.items()}
+
+
 def _letters(tops: Mapping[str, float], letters: Sequence[str]) -> list[Likelihood]:
     """Of each letter as it is written, else of its likeliest spelling with other white space."""
+    if any(math.isnan(value) for value in tops.values()):
+        return [Likelihood(math.nan, 1, False) for _ in letters]
     best = max(tops.values())
     found = []
     for letter in letters:

@@ -11,7 +11,7 @@ from stages.lm.chat import ChatTokenizer
 
 class NaiveEngine:
     def __init__(self, model: LanguageModel, tokenizer: ChatTokenizer) -> None:
-        self.model, self.tokenizer = model, tokenizer
+        self.name, self.model, self.tokenizer = "naive", model, tokenizer
         self.limit = model.config.max_seq_len
         self.before = [tokenizer.bos_id] if tokenizer.tokenizer.encode("a").ids[0] == tokenizer.bos_id else []
 

@@ -1,5 +1,6 @@
 """`trainyard evaluate` over a made-up model of a few kilobytes, a server on the loopback, and lm-eval's files."""
 
+import errno
 import json
 import shutil
 from pathlib import Path
@@ -215,6 +216,10 @@ def test_a_server_by_what_it_can(place: Path, serve, monkeypatch: pytest.MonkeyP
         (["models/one", "--tasks", "colours.yaml", "--limit", "0"], "--limit is 0"),
         (["--server", "http://localhost:1", "--tasks", "colours.yaml"], "--server URL and --model NAME"),
         (["http://localhost:1", "--tasks", "colours.yaml"], "which model? write"),
+        (["--server", "ftp://me:pass@host", "--model", "m", "--tasks", "colours.yaml"], "--server host: an address"),
+        (["ftp://host/x#m", "--tasks", "colours.yaml"], "begins with http:// or https://"),
+        (["models/one", "--tasks", "colours.yaml", "--out", ""], "--out is empty"),
+        (["models/one", "--tasks", "colours.yaml", "--export", ""], "--export is empty"),
         (["--import", "colours.jsonl"], "whose samples are these?"),
         (["models/one", "--tasks", "colours.yaml", "--data", "nowhere"], "nowhere"),
     ],
@@ -233,7 +238,38 @@ def test_a_protocol_that_cant_ask_a_task_is_named(place: Path, capsys) -> None:
     told = capsys.readouterr().out
     assert "one: sums isn't asked under original: it has no choices" in told and "exact_match" in told
     assert evaluate("models/one", "--tasks", "sums.yaml", "--protocols", "original") == 2
-    assert "no item can be asked under original" in capsys.readouterr().err
+    assert "no item can be asked: one: sums isn't asked under original: it has no choices" in capsys.readouterr().err
+
+
+def test_what_a_server_cant_do_costs_no_other_protocol(place: Path, serve, capsys) -> None:  # noqa: F811
+    plain = serve("plain")
+    assert evaluate(f"{plain.url}#fake", "--tasks", "colours.yaml", "--limit", "6", "--protocols",
+                    "original,cloze,chat_generate") == 0  # fmt: skip
+    told = capsys.readouterr().out
+    assert {one["protocol"] for one in results()["scores"]} == {"chat_generate"}
+    assert "colours isn't asked under original" in told and "colours isn't asked under cloze" in told
+    assert evaluate(f"{plain.url}#fake", "--tasks", "colours.yaml", "--out", "other") == 2
+    assert "no item can be asked: fake: colours isn't asked under task" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["results.json", "items.parquet"])
+def test_results_that_cant_be_written_keep_the_answers(name: str, place: Path, capsys) -> None:
+    Path("evaluation", name, "in").mkdir(parents=True)
+    assert evaluate("models/one", "--tasks", "colours.yaml", "--limit", "6") == 2
+    told = capsys.readouterr().err.splitlines()[-1]
+    assert f"evaluation/{name}: results can't be written (Is a directory)" in told and "kept below evaluation" in told
+    assert len(next(Path("evaluation/answers").glob("*.jsonl")).read_text().splitlines()) == 6
+
+
+def test_a_disk_that_is_full_is_one_line(place: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+    def full(*_: Any, **__: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("pyarrow.parquet.ParquetWriter.write_table", full)
+    assert evaluate("models/one", "--tasks", "colours.yaml", "--limit", "6") == 2
+    told = capsys.readouterr().err
+    assert "evaluation: results can't be written (No space left on device)" in told and "Traceback" not in told
+    assert not [path for path in Path("evaluation").iterdir() if path.is_file()]
 
 
 def test_items_that_have_no_room_are_counted(place: Path, capsys) -> None:

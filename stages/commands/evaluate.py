@@ -9,7 +9,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from stages.base.errors import InputError, ParamError
+from stages.base.errors import InputError, ParamError, ResourceError
 
 if TYPE_CHECKING:
     from stages.evaluation.board import Board, Model
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from stages.evaluation.tasks.groups import Group
 
 ADDRESS = ("http://", "https://")
+ADDRESS_FORM = "an address begins with http:// or https://, such as http://localhost:8000/v1"
 WEIGHTS = ("*.json", "*.safetensors", "*.jinja", "*.model")  # files of a folder that make its answers
 
 
@@ -43,13 +44,13 @@ def register(subparsers: argparse._SubParsersAction) -> None:
     add("--limit", type=int, metavar="N", help="the first N items of each task")
     add("--variants", action="store_true", help="the other wordings of each prompt too: five at least")
     add("--data", metavar="DIR", help="where the documents lie: DIR/TASK, or of one task alone DIR")
-    add("--out", type=Path, default=Path("evaluation"), metavar="DIR", help="results (default: evaluation)")
+    add("--out", default="evaluation", metavar="DIR", help="results (default: evaluation)")
     add("--json", action="store_true", help="print results.json in place of the table")
     add(
         "--import", nargs="+", type=Path, default=[], dest="imported", metavar="FILE",
         help="results_*.json and samples_*.jsonl of lm-eval: they join the table, paired by document",
     )  # fmt: skip
-    add("--export", type=Path, metavar="DIR", help="write the results as lm-eval does")
+    add("--export", metavar="DIR", help="write the results as lm-eval does")
     command.set_defaults(run=run)
 
 
@@ -57,6 +58,7 @@ def run(options: argparse.Namespace) -> int:
     from stages.base.files import write_json
     from stages.evaluation.board import Board, table
 
+    _open_folders(options)
     named = _names(options)
     tasks, groups = _tasks(options)
     if named and not tasks:
@@ -71,11 +73,18 @@ def run(options: argparse.Namespace) -> int:
     }
     _import(board, options.imported)
     found = board.as_json()
-    if named:
-        _write_items(board, options.out)
-    write_json(options.out / "results.json", found)
-    if options.export is not None:
-        _export(board, options.export)
+    try:
+        if named:
+            _write_items(board, options.out)
+        write_json(options.out / "results.json", found)
+        if options.export is not None:
+            _export(board, options.export)
+    except OSError as error:
+        raise ResourceError(
+            f"{error.filename2 or error.filename or options.out}: results can't be written "
+            f"({error.strerror or error}); mend it, or choose another folder, and rerun: the answers are kept below "
+            f"{options.out / 'answers'}"
+        ) from None
     if options.json:
         print(json.dumps(json.loads((options.out / "results.json").read_text()), indent=2, ensure_ascii=False))
     else:
@@ -87,13 +96,27 @@ def run(options: argparse.Namespace) -> int:
 # --------------------------------------------------------------------------------------------------- what is asked
 
 
+def _open_folders(options: argparse.Namespace) -> None:
+    """--out and --export as paths; an empty name would be the folder that one is in."""
+    for option in ("out", "export"):
+        folder = getattr(options, option)
+        if folder == "":
+            raise ParamError(f"--{option} is empty; name a folder")
+        setattr(options, option, None if folder is None else Path(folder))
+
+
 def _names(options: argparse.Namespace) -> list[str]:
     """Of models as given; a server's as ADDRESS#NAME."""
     names = [name for given in options.models for name in _seeds(given)]
     if (options.server is None) != (options.model is None):
         raise ParamError("--server URL and --model NAME belong together")
     if options.server is not None:
+        if not options.server.startswith(ADDRESS):
+            raise ParamError(f"--server {_bare(options.server)}: {ADDRESS_FORM}")
         names.append(f"{options.server}#{options.model}")
+    for name in names:
+        if "://" in name and not name.startswith(ADDRESS):
+            raise ParamError(f"{_bare(name)}: {ADDRESS_FORM}")
     if twice := {name for name in names if names.count(name) > 1}:
         raise ParamError(f"{sorted(twice)[0]} is given twice; give it once")
     for option in ("shots", "limit"):
@@ -101,6 +124,11 @@ def _names(options: argparse.Namespace) -> list[str]:
         if value is not None and value < least:
             raise ParamError(f"--{option} is {value}; it must be {least} or more")
     return names
+
+
+def _bare(address: str) -> str:
+    """Without a user and password."""
+    return address.rpartition("@")[2]
 
 
 def _seeds(given: str) -> list[str]:
@@ -149,7 +177,7 @@ def _protocols(named: str | None) -> list[str]:
 
 
 def _measure(board: "Board", name: str, protocols: Sequence[str], options: argparse.Namespace) -> "Model":
-    """One model on all tasks, into the board."""
+    """One model on all tasks, into the board. Raises InputError where it could be asked none of them."""
     from stages.evaluation.board import Cell, model_slug
     from stages.evaluation.store import AnswerStore
 
@@ -157,19 +185,21 @@ def _measure(board: "Board", name: str, protocols: Sequence[str], options: argpa
     if any(model.name == other.name for other in board.models):
         raise ParamError(f"two models are called {model.name}; rename a folder, as tables go by the name")
     path = options.out / "answers" / f"{model_slug(model)}.jsonl"
+    noted, cells = len(board.notes), len(board.cells)
     with AnswerStore(path, model.digest) as store:
-        if store.damaged:
-            lines = ", ".join(map(str, store.damaged[:10]))
-            print(f"{path}: {len(store.damaged)} damaged lines ({lines}): asked again", file=sys.stderr)
         board.models.append(model)
-        for task in board.tasks.values():
-            found = [
-                Cell(model, task.key, protocol, n, measured)
-                for protocol, n, measured in _asked(board, engine, model, task, protocols, store, options)
-            ]
-            if not found:
-                raise InputError(f"{task.key}: no item can be asked under {', '.join(protocols)}: {board.notes[-1]}")
-            board.cells += found
+        try:
+            for task in board.tasks.values():
+                board.cells += [
+                    Cell(model, task.key, protocol, n, measured)
+                    for protocol, n, measured in _asked(board, engine, model, task, protocols, store, options)
+                ]
+        finally:  # some damage shows only when the answer is looked for
+            if store.damaged:
+                lines = ", ".join(map(str, sorted(store.damaged)[:10]))
+                print(f"{path}: {len(store.damaged)} damaged lines ({lines}): asked again", file=sys.stderr)
+    if len(board.cells) == cells:
+        raise InputError(f"no item can be asked: {'; '.join(board.notes[noted:])}")
     return model
 
 
@@ -182,13 +212,18 @@ def _asked(
     store: "AnswerStore",
     options: argparse.Namespace,
 ) -> Iterator:
-    """(Protocol, shots, what was measured) of one task; a protocol that can't ask it is a note."""
+    """(Protocol, shots, what was measured) of one task; a protocol that can't ask it, or that a server can't be asked
+    under, is a note."""
     from stages.evaluation.run import TOO_LONG
+    from stages.evaluation.scoring.requests import CannotAsk
 
     for protocol in task.protocols() if task.is_rolling or not protocols else protocols:
         n = task.file.num_fewshot if options.shots is None else options.shots
-        measured = task.measured(engine, protocol, n, store, others=options.variants, label=f"{model.name}: ")
-        why = measured.why_unasked()
+        try:
+            measured = task.measured(engine, protocol, n, store, others=options.variants, label=f"{model.name}: ")
+            why = measured.why_unasked()
+        except CannotAsk as error:
+            why = str(error)
         if why and why != TOO_LONG:
             board.notes.append(f"{model.name}: {task.key} isn't asked under {protocol}: {why}")
             continue

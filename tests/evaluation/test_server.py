@@ -1,6 +1,7 @@
 """A server on the loopback that speaks as vLLM, llama.cpp, a chat-only gateway or an old one does."""
 
 import json
+import math
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -16,7 +17,7 @@ from stages.evaluation.run import ABSENT, TOO_LONG, ask
 from stages.evaluation.scoring.encoding import Pair
 from stages.evaluation.scoring.local import LocalEngine
 from stages.evaluation.scoring.requests import Choices, Generate, Unanswered
-from stages.evaluation.scoring.server import ServerEngine, server_settings
+from stages.evaluation.scoring.server import ServerEngine, _letters, _numbers, server_settings
 from stages.evaluation.tasks.item import Item
 from stages.lm.scoring import continuation_logprobs
 
@@ -50,9 +51,13 @@ def echoed(engine: LocalEngine, prompt: str) -> dict:
     return {"choices": [choice], "usage": {"prompt_tokens": len(ids), "completion_tokens": 1}}
 
 
+SENSELESS = {"html": (200, b"<html>hi</html>"), "list": (200, b"[1, 2]"), "boom": (500, b'{"error": "boom"}')}
+
+
 class Fake(ThreadingHTTPServer):
     """kind: vllm (echo), vllm_bos (with a BOS in the echo), bytes (tokens that are no text), llamacpp (likeliest tokens
-    without echo), chat (chat with likeliest tokens), plain (chat alone, logprobs ignored), refusing (no key fits)."""
+    without echo), chat (chat with likeliest tokens), plain (chat alone, logprobs ignored), refusing (no key fits), one
+    of SENSELESS, or a number, which is then each token's log-probability."""
 
     def __init__(self, kind: str) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
@@ -72,6 +77,8 @@ class Handler(BaseHTTPRequestHandler):
         self.server.asked.append((self.path, body))
         status, reply = self.reply(self.server.kind, self.path.removeprefix("/v1"), body)
         data = json.dumps(reply).encode()
+        if self.server.kind in SENSELESS:
+            status, data = SENSELESS[self.server.kind]
         self.send_response(status)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(data)))
@@ -104,6 +111,8 @@ class Handler(BaseHTTPRequestHandler):
         values: list[float | None] = [None, *map(logprob, tokens[1:])]
         if kind == "vllm_bos":
             tokens, values = ["<s>", *tokens], [None, logprob(tokens[0]), *values[1:]]
+        if kind[-1].isdecimal() and "capital of France" not in prompt:
+            values = [None, *[float(kind)] * (len(tokens) - 1)]
         tops = [None if value is None else {token: value, "x": value + (0.5 if len(token) > 4 else -0.5)}
                 for token, value in zip(tokens, values, strict=True)]  # fmt: skip
         offsets = [sum(map(len, tokens[:place])) for place in range(len(tokens))]
@@ -246,6 +255,33 @@ def test_a_server_that_isnt_there_is_one_line(tmp_path: Path, monkeypatch: pytes
     lost = ServerEngine(server_settings("http://127.0.0.1:9/v1", "fake"), tmp_path / "calls.sqlite")
     with pytest.raises(InputError, match="can't be reached"):
         lost.likelihoods([Choices(("a",), (" b",))], "refuse")
+
+
+@pytest.mark.parametrize(
+    ("kind", "words"), [("html", "no JSON"), ("list", "no chat completion"), ("boom", "500.*boom")]
+)
+@pytest.mark.parametrize("protocol", ["original", "chat_generate"])
+def test_a_server_that_answers_nothing_says_what_it_answers(
+    kind: str, words: str, protocol: str, serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("stages.annotators.calls.FIRST_WAIT_S", 0.001)
+    with pytest.raises(InputError, match=f"#fake answers nothing; check the address .*: .*{words}"):
+        ask(engine(serve(kind), tmp_path), [ITEM], lambda _: [], PROTOCOLS[protocol], Setting())
+
+
+@pytest.mark.parametrize("kind", ["5.0", "-1e308", "1e308"])
+def test_numbers_that_are_no_log_probabilities_are_refused_by_item(kind: str, serve, tmp_path: Path) -> None:
+    server = serve(kind)
+    with pytest.raises(InputError, match=r"v1#fake: item i of facts, protocol cloze: .* no log-probability"):
+        ask(engine(server, tmp_path), [ITEM], lambda _: [], PROTOCOLS["cloze"], Setting())
+
+
+@pytest.mark.parametrize(("value", "known"), [(-3.4e38, 2), (-(10**400), 2), ("-1.0", 2), (5.0, 0), (10**400, 0)])
+def test_likeliest_tokens_with_numbers_that_are_none(value: Any, known: int) -> None:
+    found = _numbers({" A": -1.0, " B": -2.0, " C": value})
+    assert (found == {" A": -1.0, " B": -2.0}) if known else math.isnan(found[" C"])
+    if not known:
+        assert all(math.isnan(one.nats) for one in _letters(found, ["A", "B"]))
 
 
 def test_addresses() -> None:

@@ -1,4 +1,10 @@
-"""Units in which small quantities can be read: a run of minutes isn't told in days."""
+"""Quantities and names so that they can be read: a run of minutes isn't told in days, one item is no `1 items`, and a
+name out of a corpus, a task or a model neither moves a terminal's cursor nor reorders what stands beside it.
+"""
+
+import json
+import re
+from typing import Any
 
 UNITS = {  # smaller units for small runs: (how many make one, name), coarsest first
     "GPU-hours": ((1, "GPU-hours"), (60, "GPU-minutes"), (3600, "GPU-seconds")),
@@ -13,3 +19,8 @@ def in_readable_unit(value: float, unit: str) -> tuple[float, str]:
     """The factor and the unit in which the value is at least 1, or else the finest; nothing is 0 of the coarsest."""
     ladder = UNITS.get(unit, ((1, unit),))
     return next(((factor, name) for factor, name in ladder if value * factor >= 1 or not value), ladder[-1])
+
+
+def counted(n: int, noun: str) -> str:
+    """`1 item`, `2 items`."""
+    return f"{n} {noun}{'' if n == 1 else 's'}"

@@ -1,14 +1,16 @@
 """`trainyard contaminate`: are the items of a task in a corpus, and has a model seen them?"""
 
 import argparse
-import json
 import shutil
 import sys
+import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stages.base.errors import InputError, ParamError
+from stages.base.errors import InputError, ParamError, ResourceError
+from stages.base.readable import one_line, shown_json
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
 OWN = Path("data/evaluation/corpus_index")  # of the pipeline that we stand in
 SHORTEST = 5  # words that an index knows
 SHOWN = 5  # places that are printed
+NAME = 200  # characters of a name or address of others that are printed
 SEED = 0  # of shuffled orders
 
 
@@ -34,21 +37,39 @@ def register(subparsers: argparse._SubParsersAction) -> None:
     )
     add = command.add_argument
     add("--tasks", nargs="+", required=True, metavar="TASK", help="keys of evaluation.tasks, shipped tasks, or files")
-    add("--corpus", nargs="+", metavar="FILE", help="JSON Lines, Parquet or text (.gz, .zst), folders, patterns")
+    add(
+        "--corpus",
+        nargs="+",
+        type=_given,
+        metavar="FILE",
+        help="JSON Lines, Parquet or text (.gz, .zst), folders, patterns",
+    )
     add("--field", default="text", metavar="NAME", help="where JSON Lines and Parquet have the text (default: text)")
-    add("--index", type=Path, metavar="FOLDER", help=f"an index to look in (default: {OWN}, of the run's own corpus)")
-    add("--keep", type=Path, metavar="FOLDER", help="keep the index of --corpus there; one of the same files is reused")
+    add("--index", type=_path, metavar="FOLDER", help=f"an index to look in (default: {OWN}, of the run's own corpus)")
+    add(
+        "--keep", type=_path, metavar="FOLDER", help="keep the index of --corpus there; one of the same files is reused"
+    )
     add(
         "--model",
-        type=Path,
+        type=_path,
         metavar="FOLDER",
         help="also test a model: of one whose corpus isn't known, without the rest",
     )
-    add("--data", metavar="DIR", help="where the task's documents lie")
+    add("--data", metavar="DIR", help="where the documents lie: DIR/TASK, or of one task alone DIR")
     add("--limit", type=int, metavar="N", help="the first N items of each task")
-    add("--items", type=Path, metavar="FILE", help="a Parquet file to write, with a row an item")
+    add("--items", type=_path, metavar="FILE", help="a Parquet file to write, with a row an item")
     add("--json", action="store_true", help="everything, as JSON")
     command.set_defaults(run=run)
+
+
+def _given(text: str) -> str:
+    if not text.strip():
+        raise argparse.ArgumentTypeError("the name is empty")
+    return text
+
+
+def _path(text: str) -> Path:
+    return Path(_given(text))
 
 
 def run(options: argparse.Namespace) -> int:
@@ -58,10 +79,17 @@ def run(options: argparse.Namespace) -> int:
         raise ParamError("--keep keeps the index of --corpus; name its files")
     if options.index and options.corpus:
         raise ParamError("--index and --corpus are two places to look in; name one")
-    tasks = _examples(options.tasks, options.data, options.limit)
-    segments = _segments(options)
-    if segments is None and options.model is None:
+    known = bool(options.corpus or options.index) or OWN.is_dir()
+    if not known and options.model is None:
         raise ParamError(f"what corpus? name --corpus FILES or --index FOLDER (there is no {OWN} here), or a --model")
+    if options.items:
+        if not known:
+            raise ParamError("--items tells where items stand in a corpus; name --corpus or --index too")
+        _check_place(options.items, folder=False)
+    if options.keep:
+        _check_place(options.keep, folder=True)
+    tasks = _examples(options.tasks, options.data, options.limit)
+    segments = _segments(options) if known else None
     found: dict[str, Any] = {"overlap": [], "ordering": [], "membership": [], "corpus": "unknown"}
     if segments is not None:
         overlap, matches = _look(tasks, segments)
@@ -75,17 +103,38 @@ def run(options: argparse.Namespace) -> int:
         if not options.json:
             _print_model(found, known=segments is not None)
     if options.json:
-        print(json.dumps(found, indent=2, ensure_ascii=False))
+        print(shown_json(found))
     return 0
 
 
+def _check_place(path: Path, *, folder: bool) -> None:
+    """Raises InputError where no such file or folder can be written: before the work, not after it."""
+    try:
+        if path.exists() and not (path.is_dir() if folder else path.is_file()):
+            raise InputError(f"{path}: is there, and no {'folder' if folder else 'file'}; name another")
+        above = next(one for one in path.absolute().parents if one.exists())
+        with tempfile.TemporaryFile(dir=above):
+            pass
+    except OSError as error:
+        raise InputError(f"{path}: can't be written: {error.strerror or error}; name another") from None
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise ResourceError(f"{path}: can't be written: {error.strerror or error}") from None
+
+
 def _examples(names: Sequence[str], data: str | None, limit: int | None) -> "dict[str, list[Example]]":
+    from stages.commands.evaluate import named_tasks
     from stages.evaluation.examples import example_of
     from stages.evaluation.tasks.loading import load
-    from stages.evaluation.tasks.yaml_file import find_tasks
 
-    wanted = [name for given in names for name in given.split(",") if name]
-    files, _ = find_tasks(wanted, data)
+    files, _ = named_tasks([name for given in names for name in given.split(",")], data)
+    if not files:
+        raise ParamError("which tasks? give --tasks, such as --tasks arc_easy hellaswag")
     return {
         file.task: [example_of(item) for item in load(file, file.task, limit) if item.split == "test"] for file in files
     }
@@ -94,13 +143,13 @@ def _examples(names: Sequence[str], data: str | None, limit: int | None) -> "dic
 # ------------------------------------------------------------------------------------------------------ the corpus
 
 
-def _segments(options: argparse.Namespace) -> "Iterable[Segment] | None":
-    """Where to look: the files of --corpus, or an index; None where there is neither."""
+def _segments(options: argparse.Namespace) -> "Iterable[Segment]":
+    """Where to look: the files of --corpus, or an index."""
     from stages.evaluation.overlap.corpora import corpus_files
     from stages.evaluation.overlap.index import Index, segments_of
 
     if not options.corpus:
-        return Index(options.index or OWN) if options.index or OWN.is_dir() else None
+        return Index(options.index or OWN)
     files = corpus_files(options.corpus)
     if options.keep is None:
         return segments_of(_batches(files, options.field, "looking through the corpus"), SHORTEST)
@@ -124,17 +173,19 @@ def _kept(folder: Path, files: "Sequence[CorpusFile]", field: str) -> "Iterable[
     if (folder / "index.json").is_file():
         index = Index(folder)
         if all(index.facts.get(name) == facts[name] for name in ("field", "files")):
-            print(f"{folder}: an index of these files, reused", file=sys.stderr)
+            print(one_line(f"{folder}: an index of these files, reused"), file=sys.stderr)
             return index
     elif folder.exists():
         raise InputError(f"{folder}: exists and is no index; name a new folder, or remove this one")
-    partial = folder.with_name(f".{folder.name}.partial")
+    place = folder.resolve()  # `.` has no name
+    partial = place.with_name(f".{place.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
     try:
-        write_index(partial, _batches(files, field, "indexing the corpus"), SHORTEST, facts)
-        shutil.rmtree(folder, ignore_errors=True)
-        partial.replace(folder)
+        with _writing(folder):
+            partial.mkdir(parents=True)
+            write_index(partial, _batches(files, field, "indexing the corpus"), SHORTEST, facts)
+            shutil.rmtree(place, ignore_errors=True)
+            partial.replace(place)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return Index(folder)
@@ -167,8 +218,9 @@ def _write_items(path: Path, tasks: "Mapping[str, list[Example]]", matches: "Map
     from stages.evaluation.overlap.summary import OVERLAP, overlap_table
 
     parts = [overlap_table(key, [one.id for one in tasks[key]], own, {}) for key, own in matches.items()]
-    write_table(path, pa.concat_tables([OVERLAP.empty_table(), *parts]), OVERLAP)
-    print(f"{path}: a row for each of {sum(map(len, matches.values())):,} items", file=sys.stderr)
+    with _writing(path):
+        write_table(path, pa.concat_tables([OVERLAP.empty_table(), *parts]), OVERLAP)
+    print(one_line(f"{path}: a row for each of {sum(map(len, matches.values())):,} items"), file=sys.stderr)
 
 
 def _print_overlap(overlap: "Sequence[Overlap]") -> None:
@@ -186,10 +238,17 @@ def _print_overlap(overlap: "Sequence[Overlap]") -> None:
         for place in item.places[:1]:
             where = place.url or place.document
             answer = ", its answer behind it" if place.with_answer else ""
-            print(f"{task}/{item.id} ({item.state}) in {place.source}: {where}, byte {place.position:,}{answer}")
-            print(f"    {' '.join(place.text.split())[:160]}")
+            print(
+                f"{_name(task)}/{_name(item.id)} ({item.state}) in {_name(place.source)}: "
+                f"{_name(where)}, byte {place.position:,}{answer}"
+            )
+            print(f"    {one_line(place.text, 160)}")
     if len(shown) > SHOWN:
         print(f"{len(shown) - SHOWN:,} more; --items FILE has all")
+
+
+def _name(text: str) -> str:
+    return one_line(text, NAME)
 
 
 def _test_model(folder: Path, tasks: "Mapping[str, list[Example]]") -> dict[str, Any]:
@@ -231,12 +290,13 @@ def _print_model(found: Mapping[str, Any], *, known: bool) -> None:
     _print_table(rows)
     if not known:
         print(
-            f"{found['model']}: what it was trained on is unknown here. Overlap can't be looked for, and Min-K % "
-            "compares sets of one model, not items."
+            f"{one_line(found['model'])}: what it was trained on is unknown here. Overlap can't be looked for, and "
+            "Min-K % compares sets of one model, not items."
         )
 
 
-def _print_table(rows: Sequence[Sequence[str]]) -> None:
+def _print_table(given: Sequence[Sequence[str]]) -> None:
+    rows = [[one_line(cell, NAME) for cell in row] for row in given]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         print("  ".join(cell.ljust(width) if i == 0 else cell.rjust(width) for i, (cell, width) in

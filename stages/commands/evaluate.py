@@ -138,20 +138,37 @@ def _seeds(given: str) -> list[str]:
 
 def _tasks(options: argparse.Namespace) -> tuple[list["Task"], list["Group"]]:
     from stages.evaluation.measure import open_task
-    from stages.evaluation.tasks.yaml_file import find_tasks
 
     if options.tasks is None:
         return [], []
-    names = [name.strip() for name in options.tasks.split(",") if name.strip()]
+    files, groups = named_tasks(options.tasks.split(","), options.data)
+    return [open_task(file, options.limit) for file in files], groups
+
+
+def named_tasks(given: Sequence[str], data: str | None) -> tuple[list["TaskFile"], list["Group"]]:
+    """The tasks and groups of --tasks with their documents, where --data names a folder of them.
+
+    Raises ParamError where --data has none of several tasks: one folder of documents isn't that of all.
+    """
+    from stages.evaluation.tasks.yaml_file import find_tasks
+
+    if data == "":
+        raise ParamError("--data is empty; name a folder")
+    names = list(dict.fromkeys(name.strip() for name in given if name.strip()))
+    folders = {name: _data(data, name, alone=len(names) == 1) for name in names}
+    if data is not None and names and not any(folders.values()):
+        raise ParamError(
+            f"--data: no {data}/{Path(names[0]).stem}; of several tasks, each has a folder of its name there"
+        )
     files: dict[str, TaskFile] = {}
     groups: dict[str, Group] = {}
-    for name in names:
-        found, joined = find_tasks([name], _data(options.data, name, alone=len(names) == 1))
+    for name, folder in folders.items():
+        found, joined = find_tasks([name], folder)
         for file in found:
             if files.setdefault(file.task, file) != file:
                 raise ParamError(f"--tasks: `{file.task}` is asked for twice, in two ways; ask for one at a time")
         groups |= {group.group: group for group in joined}
-    return [open_task(file, options.limit) for file in files.values()], list(groups.values())
+    return list(files.values()), list(groups.values())
 
 
 def _data(folder: str | None, name: str, alone: bool) -> str | None:

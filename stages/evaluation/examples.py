@@ -6,6 +6,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from stages.evaluation.items import writable
 from stages.evaluation.tasks.item import Item, item_of
 
 
@@ -32,7 +33,7 @@ def task_examples(table: pa.Table) -> list[Example]:
 
 def example_of(item: Item) -> Example:
     answer = item.target if item.choices or item.targets else ""
-    return Example(item.id, item.question, answer, item.subject, item.answer)
+    return Example(writable(item.id), item.question, answer, item.subject, item.answer)
 
 
 def instruction_examples(rows: Iterable[Mapping[str, Any]], *, test: bool) -> list[Example]:

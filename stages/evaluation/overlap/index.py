@@ -37,6 +37,7 @@ SEGMENT_WORDS = 1 << 24  # about 95 MB of English; building one holds about 350 
 OVERLAP_WORDS = 1 << 10  # of a document that two segments share, so that no run is lost between them
 GROUP_BYTES = 1 << 18  # of text in a row group: what is unpacked to show one place
 NAMES = ("words", "places", "buckets", "rows")
+EMPTY = "the corpus has no text in it"
 
 
 @numba.njit(cache=True)
@@ -116,9 +117,13 @@ class Segment:
 
     @classmethod
     def open(cls, folder: Path, shortest: int) -> "Segment":
-        # Copy-on-write: nothing is ever written, and one compiled kernel serves memory and disk.
-        arrays = {name: np.asarray(np.load(folder / f"{name}.npy", mmap_mode="c")) for name in NAMES}
-        return cls(arrays, Texts.open(folder / "documents.parquet"), shortest)
+        """Raises InputError for a damaged one."""
+        try:
+            # Copy-on-write: nothing is ever written, and one compiled kernel serves memory and disk.
+            arrays = {name: np.asarray(np.load(folder / f"{name}.npy", mmap_mode="c")) for name in NAMES}
+            return cls(arrays, Texts.open(folder / "documents.parquet"), shortest)
+        except (OSError, ValueError, pa.ArrowInvalid) as error:
+            raise InputError(f"{folder}: damaged ({error}); build the index again") from None
 
 
 class Texts:
@@ -196,6 +201,9 @@ class Builder:
         self._count += len(words)
 
     def end(self) -> Iterator[Segment]:
+        """The last segment. Raises InputError where the corpus had no word: nothing is clean of it."""
+        if not self.total_words:
+            raise InputError(EMPTY)
         if self._count > 1 or self._tables:
             yield self._finish(keep=False)
 
@@ -273,6 +281,8 @@ class Index:
         facts = read_json(folder / "index.json") if (folder / "index.json").is_file() else None
         if not isinstance(facts, dict) or facts.get("format") != FORMAT:
             raise InputError(f"{folder}: no index of this version; build it with `dvc repro corpus_index` or --keep")
+        if not facts.get("words"):
+            raise InputError(f"{folder}: {EMPTY}")
         self.facts: dict[str, Any] = facts
         self.shortest = int(facts["shortest"])
 

@@ -7,6 +7,8 @@
   stand for tokens, so that one index serves all tokenizers; a word that differs counts as not found.
 
 An item shorter than a rule's run is looked up as a whole; one shorter than what the index knows is too short to tell.
+Of an item of repeated words in a corpus of the same, a segment is given up after MOST comparisons, shared among its
+words: what was found till then counts, and an item that is clean so far is unknown.
 """
 
 from collections.abc import Iterable, Sequence
@@ -22,6 +24,7 @@ from stages.evaluation.overlap.words import NO_WORD, hash_words, words_of
 
 ANSWER_WITHIN = 40  # words behind the found text in which its answer is looked for
 SHOWN = 400  # characters of the corpus that are shown of a place
+MOST = 1 << 28  # comparisons for one item in one segment, below a second; ordinary ones take some thousand
 
 
 @dataclass(frozen=True)
@@ -55,7 +58,7 @@ class Match:
     """What was found of one item."""
 
     words: int  # that it has
-    state: str = "clean"  # suspect, dirty; unknown for one too short to tell
+    state: str = "clean"  # suspect, dirty; unknown for one too short to tell, or given up
     ngram: bool = False
     share: float = 0.0  # of its 8-grams
     spans: float = 0.0  # of its words
@@ -64,39 +67,77 @@ class Match:
 
 
 @numba.njit(cache=True)
-def _search(items, offsets, segment, lengths, marks, runs, best):  # type: ignore[no-untyped-def]
+def _repeats(items, first, end, found):  # type: ignore[no-untyped-def]
+    """found[d]: how far the words from `first` on are the same as those from `first + d` on (Z algorithm)."""
+    left = right = 0
+    for shift in range(1, end - first):
+        same = min(found[shift - left], right - shift) if shift < right else 0
+        while first + shift + same < end and items[first + same] == items[first + shift + same]:
+            same += 1
+        found[shift] = same
+        if shift + same > right:
+            left, right = shift, shift + same
+
+
+@numba.njit(cache=True)
+def _search(items, offsets, segment, lengths, marks, runs, best, stopped, most):  # type: ignore[no-untyped-def]
     """marks bool [3, words of items]: a run of `ngram`, of `share_ngram` words begins here; this word is in a span.
-    runs int64 [items]; best int64 [items, 4]: words, first word of the item, place, end of the longest piece.
+    runs int64 [items]; best int64 [items, 4]: words, first word of the item, place, end of the longest piece;
+    stopped bool [items]: a word of it was given up after its share of `most` comparisons.
+
+    A text that repeats itself holds a piece at very many places, one within the other: what is known of one place is
+    not compared again at those within it, nor marked again.
     """
     words, places, buckets, shift, shortest = segment
     ngram, share_ngram, span, skips = lengths
     longs, shares, spans = marks
+    repeats = np.empty(max(0, np.max(offsets[1:] - offsets[:-1])) if len(offsets) > 1 else 0, np.int64)
     for item in range(len(offsets) - 1):
         begin, end = offsets[item], offsets[item + 1]
         length = end - begin
         if length < shortest:
             continue
         n_long, n_share, n_span = min(ngram, length), min(share_ngram, length), min(span, length)
+        allowed = most // length
         for first in range(begin, end - shortest + 1):
+            work = 0
             bucket = _bucket(run_hash(items, first, shortest), shift)
+            inside, known, marked = np.int64(0), np.int64(0), 0  # words [inside, known) are the item's from `first` on
+            compared = False
             for at in range(buckets[bucket], buckets[bucket + 1]):
+                if work > allowed:
+                    stopped[item] = True
+                    break
+                work += 1
                 place = np.int64(places[at])
                 if first > begin and words[place - 1] == items[first - 1]:
                     continue  # part of a piece that begins earlier
-                run = 0
-                while first + run < end and words[place + run] == items[first + run]:  # a NO_WORD ends it
+                whole = best[item, 0] == length  # nothing is left but to count
+                limit = min(end, first + n_share) if whole else end
+                run = before = 0
+                if place < known:
+                    if not compared:
+                        _repeats(items, first, end, repeats)
+                        compared = True
+                    run = before = min(repeats[place - inside], known - place, limit - first)
+                while first + run < limit and words[place + run] == items[first + run]:  # a NO_WORD ends it
                     run += 1
+                work += run - before
+                if place + run > known:
+                    inside, known = place, place + run
                 if run < n_share:
                     continue
                 runs[item] += 1
-                for start in range(first, first + run - n_share + 1):
+                if whole:
+                    continue
+                for start in range(first + max(0, marked - n_share + 1), first + run - n_share + 1):
                     shares[start] = True
-                for start in range(first, first + run - n_long + 1):
+                for start in range(first + max(0, marked - n_long + 1), first + run - n_long + 1):
                     longs[start] = True
                 equal, last = run, run
                 if run >= n_span:
-                    for inside in range(first, first + run):
-                        spans[inside] = True
+                    for covered in range(first + (marked if marked >= n_span else 0), first + run):
+                        spans[covered] = True
                     left, more, found = skips, run, run
                     while first + more < end and words[place + more] != NO_WORD:
                         if words[place + more] == items[first + more]:
@@ -108,6 +149,8 @@ def _search(items, offsets, segment, lengths, marks, runs, best):  # type: ignor
                         else:
                             left -= 1
                         more += 1
+                    work += more - run
+                marked = max(marked, run)
                 if equal > best[item, 0]:
                     best[item, 0], best[item, 1], best[item, 2], best[item, 3] = equal, first - begin, place, last
 
@@ -122,6 +165,7 @@ def search(segments: Iterable[Segment], questions: Sequence[str], answers: Seque
     offsets = np.cumsum([0, *map(len, hashed)]).astype(np.int64)
     marks = np.zeros((3, len(items)), bool)  # a run of `ngram`, of `share_ngram` words begins here; in a span
     runs, best = np.zeros(len(hashed), np.int64), np.zeros((len(hashed), 4), np.int64)
+    stopped = np.zeros(len(hashed), bool)
     places: dict[int, Found] = {}
     shortest, behind = 1, words_of(answers)
     for segment in segments:
@@ -133,16 +177,20 @@ def search(segments: Iterable[Segment], questions: Sequence[str], answers: Seque
         before = best[:, 0].copy()
         held = (segment.words, segment.places, segment.buckets, segment.shift, shortest)
         lengths = (rules.ngram, rules.share_ngram, rules.span, rules.skips)
-        _search(items, offsets, held, lengths, (marks[0], marks[1], marks[2]), runs, best)
+        _search(items, offsets, held, lengths, (marks[0], marks[1], marks[2]), runs, best, stopped, MOST)
         better = np.flatnonzero(best[:, 0] > before)
         for item in better[np.argsort(best[better, 2])].tolist():  # in the order of the texts, which are unpacked once
             count, _, place, length = best[item].tolist()
             places[item] = found_at(segment, place, length, count, behind[item])
         del segment  # before the next one is made
-    return [
+    found = [
         _match(marks[:, offsets[i] : offsets[i + 1]], int(runs[i]), places.get(i), shortest, rules)
         for i in range(len(hashed))
     ]
+    for match, unfinished in zip(found, stopped.tolist(), strict=True):
+        if unfinished and match.state == "clean":
+            match.state = "unknown"
+    return found
 
 
 def _match(marks: np.ndarray, runs: int, place: Found | None, shortest: int, rules: Rules) -> Match:

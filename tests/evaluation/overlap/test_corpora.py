@@ -108,7 +108,6 @@ def test_a_long_text_file_is_one_document_in_pieces(tmp_path: Path, monkeypatch:
         ("a.jsonl.zst", b"not packed at all", "a.jsonl.zst: can't be read"),
         ("a.parquet", b"PAR1", "a.parquet: not a readable parquet"),
         ("a.pdf", b"%PDF", "not a corpus by its name"),
-        ("a.jsonl", b"\n\n", "no text in it"),
     ],
 )
 def test_what_cant_be_read_is_one_line(tmp_path: Path, name: str, content: bytes, said: str) -> None:

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stages.base.errors import InputError
+from stages.evaluation.overlap import search as search_module
 from stages.evaluation.overlap.index import CORPUS, OVERLAP_WORDS, Index, segments_of, write_index
 from stages.evaluation.overlap.search import Match, Rules, search
 from stages.evaluation.overlap.words import split_words
@@ -71,8 +72,57 @@ def told(match: Match) -> tuple[bool, float, float]:
 @settings(deadline=None)
 @given(st.lists(SENTENCE, max_size=4), st.lists(SENTENCE, min_size=1, max_size=4))
 def test_all_three_rules_equal_a_naive_search(texts: list[str], questions: list[str]) -> None:
+    texts = [*texts, "another"]
     found = search(segments_of([corpus(texts)], SHORTEST), questions, [""] * len(questions), RULES)
     assert [naive(question, texts, RULES) for question in questions] == [told(match) for match in found]
+
+
+REPEATED = st.tuples(st.lists(st.sampled_from("ab"), min_size=1, max_size=4), st.integers(1, 12), SENTENCE).map(
+    lambda parts: " ".join(parts[0] * parts[1]) + " " + parts[2]
+)
+
+
+def pieces(question: str, texts: list[str]) -> int:
+    """Pieces of the item that go on in neither direction, of `share_ngram` words or, in a shorter one, all of them."""
+    item, least, count = split_words(question), min(RULES.share_ngram, len(split_words(question))), 0
+    for words in map(split_words, texts):
+        for q in range(len(item)):
+            for p in range(len(words)):
+                run = 0
+                while q + run < len(item) and p + run < len(words) and item[q + run] == words[p + run]:
+                    run += 1
+                begins = q == 0 or p == 0 or item[q - 1] != words[p - 1]
+                count += begins and run >= least
+    return count
+
+
+@settings(deadline=None)
+@given(st.lists(REPEATED, min_size=1, max_size=3), st.lists(REPEATED, min_size=1, max_size=3))
+def test_repeated_words_equal_a_naive_search(texts: list[str], questions: list[str]) -> None:
+    found = search(segments_of([corpus(texts)], SHORTEST), questions, [""] * len(questions), RULES)
+    assert [naive(question, texts, RULES) for question in questions] == [told(match) for match in found]
+    for question, match in zip(questions, found, strict=True):
+        assert match.state == "unknown" or match.runs == pieces(question, texts)
+
+
+@settings(deadline=None)
+@given(st.lists(REPEATED, min_size=1, max_size=3), REPEATED, st.integers(0, 300))
+def test_what_is_given_up_is_never_clean(texts: list[str], question: str, most: int) -> None:
+    segments = list(segments_of([corpus(texts)], SHORTEST))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(search_module, "MOST", most)
+        (part,) = search(segments, [question], [""], RULES)
+    (whole,) = search(segments, [question], [""], RULES)
+    assert part.state == whole.state or part.state != "clean"
+    assert part.spans <= whole.spans and part.share <= whole.share and part.runs <= whole.runs
+
+
+def test_much_that_is_repeated_is_found_in_a_bounded_number_of_comparisons(monkeypatch: pytest.MonkeyPatch) -> None:
+    """250,000 places of an item of 6,000 words, which would be 1.5e9 comparisons of places alone."""
+    monkeypatch.setattr(search_module, "MOST", 1 << 24)
+    segments = list(segments_of([corpus(["a b " * 250_000]), corpus([("x " + "a b " * 6) * 20_000])], 5))
+    found = search(segments, ["a b " * 3000, "a b " * 3000 + "and then what?"], ["", ""], Rules())
+    assert [match.state for match in found] == ["dirty", "dirty"]
 
 
 @settings(max_examples=20, deadline=None)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from stages.base.errors import TrainyardError
-from stages.base.readable import one_line
+from stages.base.terminal import one_line
 from stages.commands import (
     alpaca_eval,
     chat,

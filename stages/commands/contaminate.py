@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stages.base.errors import InputError, ParamError, ResourceError
-from stages.base.readable import one_line, shown_json
+from stages.base.terminal import one_line, shown_json
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -6,7 +6,7 @@ import unicodedata
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stages.base.readable import one_line, shown_json
+from stages.base.terminal import one_line, shown_json
 
 HARMFUL = st.sampled_from("\x1b\x9b\r\n\x00\x7f\u202e\u2066\u2028\ud800")
 

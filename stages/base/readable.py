@@ -1,10 +1,4 @@
-"""Quantities and names so that they can be read: a run of minutes isn't told in days, one item is no `1 items`, and a
-name out of a corpus, a task or a model neither moves a terminal's cursor nor reorders what stands beside it.
-"""
-
-import json
-import re
-from typing import Any
+"""Quantities so that they can be read: a run of minutes isn't told in days, and of one thing there are no `1 items`."""
 
 UNITS = {  # smaller units for small runs: (how many make one, name), coarsest first
     "GPU-hours": ((1, "GPU-hours"), (60, "GPU-minutes"), (3600, "GPU-seconds")),

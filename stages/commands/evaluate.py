@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stages.base.errors import InputError, ParamError, ResourceError
+from stages.base.readable import counted
+from stages.base.terminal import one_line, shown_json
 
 if TYPE_CHECKING:
     from stages.evaluation.board import Board, Model
@@ -86,10 +88,10 @@ def run(options: argparse.Namespace) -> int:
             f"{options.out / 'answers'}"
         ) from None
     if options.json:
-        print(json.dumps(json.loads((options.out / "results.json").read_text()), indent=2, ensure_ascii=False))
+        print(shown_json(json.loads((options.out / "results.json").read_text(encoding="utf-8"))))
     else:
         print("\n".join(table(board)))
-    print(f"{options.out / 'results.json'}: {len(found['scores'])} scores", file=sys.stderr)
+    print(f"{options.out / 'results.json'}: {counted(len(found['scores']), 'score')}", file=sys.stderr)
     return 0
 
 
@@ -200,7 +202,7 @@ def _measure(board: "Board", name: str, protocols: Sequence[str], options: argpa
 
     engine, model = _open(name, options.out)
     if any(model.name == other.name for other in board.models):
-        raise ParamError(f"two models are called {model.name}; rename a folder, as tables go by the name")
+        raise ParamError(f"two models are called {one_line(model.name)}; rename a folder, as tables go by the name")
     path = options.out / "answers" / f"{model_slug(model)}.jsonl"
     noted, cells = len(board.notes), len(board.cells)
     with AnswerStore(path, model.digest) as store:
@@ -214,7 +216,7 @@ def _measure(board: "Board", name: str, protocols: Sequence[str], options: argpa
         finally:  # some damage shows only when the answer is looked for
             if store.damaged:
                 lines = ", ".join(map(str, sorted(store.damaged)[:10]))
-                print(f"{path}: {len(store.damaged)} damaged lines ({lines}): asked again", file=sys.stderr)
+                print(f"{path}: {counted(len(store.damaged), 'damaged line')} ({lines}): asked again", file=sys.stderr)
     if len(board.cells) == cells:
         raise InputError(f"no item can be asked: {'; '.join(board.notes[noted:])}")
     return model
@@ -237,7 +239,9 @@ def _asked(
     for protocol in task.protocols() if task.is_rolling or not protocols else protocols:
         n = task.file.num_fewshot if options.shots is None else options.shots
         try:
-            measured = task.measured(engine, protocol, n, store, others=options.variants, label=f"{model.name}: ")
+            measured = task.measured(
+                engine, protocol, n, store, others=options.variants, label=f"{one_line(model.name)}: "
+            )
             why = measured.why_unasked()
         except CannotAsk as error:
             why = str(error)
@@ -282,7 +286,7 @@ def _import(board: "Board", paths: Sequence[Path]) -> None:
     """lm-eval's files; samples belong to the results beside them, or to the only ones given."""
     from stages.base.files import sha256_file
     from stages.evaluation.board import Cell, Model
-    from stages.evaluation.exchange import read_harness
+    from stages.evaluation.exchange.reading import read_harness
 
     results = [path for path in paths if path.suffix == ".json"]
     samples: dict[Path, list[Path]] = defaultdict(list)
@@ -325,7 +329,7 @@ def _write_items(board: "Board", out: Path) -> None:
 
 
 def _export(board: "Board", folder: Path) -> None:
-    from stages.evaluation.exchange import Exported, exported_name, write_harness
+    from stages.evaluation.exchange.writing import Exported, exported_name, write_harness
 
     now = datetime.now()
     for model in board.models:
@@ -338,4 +342,4 @@ def _export(board: "Board", folder: Path) -> None:
         }
         if tasks:
             paths = write_harness(folder, model.name, tasks, now)
-            print(f"{paths[0]}: {len(tasks)} tasks of {model.name}", file=sys.stderr)
+            print(one_line(f"{paths[0]}: {counted(len(tasks), 'task')} of {model.name}"), file=sys.stderr)

@@ -10,6 +10,8 @@ from typing import Any, Literal
 
 from stages.base.contracts.evaluation import LOWER_IS_BETTER, Accuracy, Score
 from stages.base.paired import compare, rank_flips
+from stages.base.readable import counted
+from stages.base.terminal import one_line
 from stages.evaluation.measure import Measured, Task
 from stages.evaluation.results import Part, digest, group_result, main_metric
 from stages.evaluation.statistics import LEVEL, over_seeds, seeds_apart
@@ -284,7 +286,8 @@ def _left_out(cell: Cell) -> Iterator[dict[str, Any]]:
 
 
 def table(board: Board) -> list[str]:
-    """The board as lines of text, a row a model, and below it what is to be known of it."""
+    """The board as lines of text, a row a model, and below it what is to be known of it; fit for a terminal, whatever
+    models and tasks are called."""
     compared = board.compared()
     head = ("task", "protocol", "metric", "model", "shots", "score", "95 %", "n", "tier", "")
     rows: list[tuple[str, ...]] = []
@@ -301,7 +304,7 @@ def table(board: Board) -> list[str]:
                 )  # fmt: skip
     rows += [
         (one.task, one.protocol, one.metric, one.name, "", _number(one.score.mean), _interval(one.score),
-         str(one.score.n), "", f"{len(one.values)} seeds")
+         str(one.score.n), "", counted(len(one.values), "seed"))
         for one in board.pooled()
     ]  # fmt: skip
     for model, task, shots, scores in board.scores:
@@ -315,7 +318,8 @@ def table(board: Board) -> list[str]:
          _interval(Score(mean=row["mean"], low=row["low"], high=row["high"], n=0)), str(row["n"] or ""), "", "")
         for row in board.grouped()
     ]  # fmt: skip
-    return [*_aligned([head, *_without_repeats(rows)]), *_sentences(board, compared)]
+    plain = [tuple(map(one_line, row)) for row in rows]
+    return [*_aligned([head, *_without_repeats(plain)]), *map(one_line, _sentences(board, compared))]
 
 
 def _shown(cells: Sequence[Cell]) -> list[str]:
@@ -351,12 +355,12 @@ def _remarks(cell: Cell, metric: str) -> str:
     accuracy, parts = cell.accuracy, []
     score = _scores_of(accuracy)[metric]
     if score.clusters:
-        parts.append(f"{score.clusters} clusters")
+        parts.append(counted(score.clusters, "cluster"))
     if metric != accuracy.metric:
         return ", ".join(parts)
     others = [one.mean for one in accuracy.variants.values() if one.mean is not None]
     if others:
-        parts.append(f"{min(others):.3f}–{max(others):.3f} over {len(others)} wordings")
+        parts.append(f"{min(others):.3f}–{max(others):.3f} over {counted(len(others), 'wording')}")
     parts += [f"{count} left out ({why.replace('_', ' ')})" for why, count in accuracy.left_out.items()]
     for count, words in ((accuracy.truncated, "truncated"), (accuracy.unread, "without an answer"),
                          (accuracy.repeated, "with repeated options")):  # fmt: skip
@@ -392,7 +396,7 @@ def _sentences(board: Board, compared: Compared) -> list[str]:
     for pair in [*compared.pairs, *_seeds_compared(board.pooled())]:
         told = (
             f"{pair['task']}, {pair['protocol']}: {pair['a']} − {pair['b']} = {pair['difference']:+.3f} "
-            f"({pair['low']:+.3f} to {pair['high']:+.3f}), p = {pair['p']:.3g}, paired on {pair['n']} items"
+            f"({pair['low']:+.3f} to {pair['high']:+.3f}), p = {pair['p']:.3g}, paired on {counted(pair['n'], 'item')}"
         )
         unsure = pair["low"] <= 0 <= pair["high"] and pair["visible"] > 0
         lines.append(told + f"; from {pair['visible']:.3f} on it would show with 80 % power" * unsure)
@@ -410,7 +414,7 @@ def _sentences(board: Board, compared: Compared) -> list[str]:
 
 def _first(lines: Sequence[str], what: str) -> list[str]:
     more = len(lines) - SHOWN
-    return [*lines[:SHOWN], *([f"and {more} more {what}: results.json has all"] if more > 0 else [])]
+    return [*lines[:SHOWN], *([f"and of {what} {more} more: results.json has all"] if more > 0 else [])]
 
 
 def model_slug(model: Model) -> str:

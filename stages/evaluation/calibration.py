@@ -145,7 +145,10 @@ def of_choices(
 
 
 def softmax(logprobs: Sequence[float]) -> Array:
+    """Equal probabilities where all are −∞, as nothing tells the choices apart."""
     values = np.asarray(logprobs, dtype=np.float64)
+    if np.isneginf(values).all():
+        return np.full(len(values), 1 / len(values))
     weights = np.exp(values - values.max())
     return weights / weights.sum()
 

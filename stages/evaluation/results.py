@@ -20,6 +20,15 @@ from stages.evaluation.scoring.requests import Rolling
 from stages.evaluation.statistics import LEVEL, Weights, score, stratified
 from stages.evaluation.tasks.item import Item, row_of
 
+SHARES = ("acc", "acc_norm", "acc_bytes", "acc_mutual_info", "acc_all", "exact_match", "mc1", "mc2")
+RANGES = dict.fromkeys(SHARES, (0.0, 1.0)) | {
+    "brier_score": (0.0, 2.0),
+    "bits_per_byte": (0.0, math.inf),
+    "byte_perplexity": (1.0, math.inf),
+    "word_perplexity": (1.0, math.inf),
+    "perplexity": (1.0, math.inf),
+}
+"""Least and greatest value of a metric over items."""
 SAMPLES = 20  # items of a task and protocol whose prompts are kept as sent
 
 
@@ -30,6 +39,16 @@ def main_metric(rows: Sequence[Row]) -> str:
     """The one that stands for the task in tables: acc, else the first that is measured."""
     names = next((list(row.answer.scores) for row in rows if row.answer is not None), ["acc"])
     return "acc" if "acc" in names else names[0]
+
+
+def mean_range(metric: str) -> tuple[float, float]:
+    """Least and greatest value over items; infinite of a metric that isn't known."""
+    return RANGES.get(metric.partition(",")[0], (-math.inf, math.inf))
+
+
+def item_range(metric: str) -> tuple[float, float]:
+    """Least and greatest value of one item: of a `perplexity` a log-likelihood."""
+    return (-math.inf, 0.0) if metric.partition(",")[0] == "perplexity" else mean_range(metric)
 
 
 def accuracy(rows: Sequence[Row], variants: Mapping[str, Sequence[Row]] | None = None) -> Accuracy:
@@ -65,12 +84,16 @@ def _metrics(rows: Sequence[Row]) -> list[str]:
 
 
 def _metric(rows: Sequence[Row], name: str) -> Score:
-    """A `perplexity` is exp(−mean log-likelihood), as its interval is; all others are means."""
+    """A `perplexity` is exp(−mean log-likelihood), as its interval is; all others are means. A metric of unknown range
+    whose values lie from 0 to 1 is taken for a share."""
     chosen = [row for row in rows if row.answer is not None and name in row.answer.scores]
     values = [row.answer.scores[name] for row in chosen if row.answer is not None]
     clusters = [row.item.cluster for row in chosen]
-    if name != "perplexity":
-        return score(values, clusters, most=2.0 if name == "brier_score" else 1.0)
+    if name.partition(",")[0] != "perplexity":
+        least, most = mean_range(name)
+        if math.isinf(most) and all(0 <= value <= 1 for value in values):
+            least, most = 0.0, 1.0
+        return score(values, clusters, most=most, least=least)
     nats = score([-value for value in values], clusters, most=math.inf)
     low, high = (None if bound is None else _exp(bound) for bound in (nats.low, nats.high))
     return nats.model_copy(update={"mean": None if nats.mean is None else _exp(nats.mean), "low": low, "high": high})

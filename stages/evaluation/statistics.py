@@ -20,8 +20,10 @@ EXACT = "exact binomial"
 Weights = Literal["size", "equal"]
 
 
-def score(values: Sequence[float], clusters: Sequence[str] | None = None, most: float = 1.0) -> Score:
-    """Mean of the items' values, each from 0 to `most`, with its 95 % interval.
+def score(
+    values: Sequence[float], clusters: Sequence[str] | None = None, most: float = 1.0, least: float = 0.0
+) -> Score:
+    """Mean of the items' values, each from `least` to `most`, with its 95 % interval.
 
     clusters: which group each item is in, "" for none. Groups of one item each are none: then shares of right and wrong
     have Clopper and Pearson's exact interval, other values Student's. With groups it is by Miller's clustered standard
@@ -40,7 +42,8 @@ def score(values: Sequence[float], clusters: Sequence[str] | None = None, most: 
     if most == 1 and np.ptp(x) == 0 and x[0] in (0.0, 1.0):
         found = _exact(x[0] * count, count, x.size)
         return found.model_copy(update={"clusters": count, "method": f"{EXACT}, a group counted as one item"})
-    return _of(contrast([x[None]], [1.0], clusters=[groups]), "t" if groups is None else "t, clustered", x.size, most)
+    apart = contrast([x[None]], [1.0], clusters=[groups])
+    return _of(apart, "t" if groups is None else "t, clustered", x.size, most, least)
 
 
 def stratified(values: Mapping[str, Sequence[float]], weights: Weights) -> Score:
@@ -87,12 +90,12 @@ def _exact(count: float, n: int, items: int) -> Score:
     return Score(mean=mean, low=low, high=high, n=items, method=EXACT)
 
 
-def _of(found: Estimate, method: str, n: int, most: float = 1.0) -> Score:
+def _of(found: Estimate, method: str, n: int, most: float = 1.0, least: float = 0.0) -> Score:
     low, high = found.interval(LEVEL)
     mean = float(found.effect)
     return Score(
         mean=mean,
-        low=None if np.isnan(low) else max(0.0, float(low)),
+        low=None if np.isnan(low) else max(least, float(low)),
         high=None if np.isnan(high) else min(most, float(high)),
         n=n,
         clusters=int(found.n_clusters),

@@ -1,3 +1,4 @@
+import math
 from itertools import pairwise
 
 import numpy as np
@@ -127,3 +128,9 @@ def test_only_differences_among_the_choices_count(logprobs, shift) -> None:
 def test_one_prediction_has_no_interval() -> None:
     found = of_events(np.array([0.5]), np.array([True]), None)
     assert (found.ece, found.low, found.high) == (0.5, None, None)
+
+
+@pytest.mark.filterwarnings("error")
+def test_choices_that_are_all_impossible_are_equally_so() -> None:
+    assert softmax([-math.inf] * 4).tolist() == [0.25] * 4
+    assert softmax([-math.inf, -1.0]).tolist() == [0.0, 1.0]

@@ -1,22 +1,32 @@
 """The harness's files: read as it wrote them, written as it reads them."""
 
+import argparse
+import contextlib
+import io
 import json
 import math
 import os
 import subprocess
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from scipy import stats as scipy_stats
 
 from stages.base.closure import ROOT
 from stages.base.errors import InputError
 from stages.base.paired import compare
-from stages.evaluation.exchange import Exported, Imported, exported_name, read_harness, sample_task, write_harness
-from stages.evaluation.measure import Task, open_task
+from stages.commands.evaluate import register
+from stages.evaluation.board import Board, Cell, Model, table
+from stages.evaluation.exchange.reading import Imported, read_harness, sample_task
+from stages.evaluation.exchange.writing import Exported, exported_name, write_harness
+from stages.evaluation.measure import Measured, Task, open_task
+from stages.evaluation.results import accuracy
 from stages.evaluation.tasks.yaml_file import read_task_file
 from tests.evaluation.test_run import Arithmetic
 
@@ -174,6 +184,18 @@ def test_two_models_of_a_task_that_only_the_harness_knows_are_paired(tmp_path: P
         ({"filtered_resps": [["nan", "False"]] * 2}, "that model was broken"),
         ({"filtered_resps": 3}, "neither texts nor log-likelihoods"),
         ({"acc": 0.0}, "samples and results of the same run"),
+        ({"acc": 7.0}, "`acc` is 7; it must lie from 0 to 1"),
+        ({"acc": -1}, "`acc` is -1; it must lie from 0 to 1"),
+        ({"metrics": ["mc2"], "mc2": 1.5}, "`mc2` is 1.5; it must lie from 0 to 1"),
+        ({"acc": 10**400}, "no score"),
+        ({"metrics": 5}, "`metrics` is 5, no list of names"),
+        ({"filtered_resps": [["-inf", "False"]] * 2}, "that model was broken"),
+        ({"filtered_resps": [["5.0", "False"]] * 2}, "is above 0"),
+        ({"filtered_resps": [["-1.0", "False"]] * 3}, "3 `filtered_resps` for 2 `arguments`"),
+        ({"arguments": "ab"}, "no `arguments`"),
+        ({"filter": 5}, "`filter` is 5, no name"),
+        ({"doc_id": 0}, ":2: `doc_id` 0 stands twice, first in line 1"),
+        ({"doc_id": -1}, "no `doc_id`"),
     ],
 )  # fmt: skip
 def test_damaged_samples_are_named(change: dict, words: str, tmp_path: Path) -> None:
@@ -205,3 +227,167 @@ def test_its_comparison_is_unpaired_and_ours_is_not(tmp_path: Path) -> None:
     errors = [scipy_stats.sem(list(own.values())) for own in values.values()]  # as the harness computes them
     z = (found[0].accuracy.acc - found[1].accuracy.acc) / math.hypot(*errors)
     assert (round(2 * scipy_stats.norm.sf(z), 3), round(difference.p, 3)) == (0.080, 0.008)
+
+
+def whole(tmp_path: Path, **parts: Any) -> Imported:
+    """Of a results file alone."""
+    (tmp_path / "results_x.json").write_text(json.dumps({"results": {"t": {"acc,none": 0.5}}} | parts))
+    return read_harness(tmp_path / "results_x.json", [], {})
+
+
+@pytest.mark.parametrize(
+    ("parts", "words"),
+    [
+        ({"results": {"t": None}}, "`results.t` is None, no object"),
+        ({"results": {"t": []}}, "`results.t` is [], no object"),
+        ({"results": {}}, "no `results`"),
+        ({"configs": "x"}, "`configs` is 'x', no object"),
+        ({"configs": {"t": "x"}}, "`configs.t` is 'x', no object"),
+        ({"config": {"model_args": [1]}}, "`config.model_args` is [1], no object"),
+        ({"n-shot": "x"}, "`n-shot` is 'x', no object"),
+        ({"n-shot": {"t": "x"}}, "`n-shot.t` is 'x'; it must be an integer"),
+        ({"n-shot": {"t": -3}}, "`n-shot.t` is -3; it must be an integer, 0 or more"),
+        ({"n-samples": {"t": {"effective": -1}}}, "`n-samples.t.effective` is -1"),
+        ({"results": {"t": {"acc,none": 7.0}}}, "`results.t.acc,none` is 7; it must lie from 0 to 1"),
+        ({"results": {"t": {"acc,none": 0.5, "acc_stderr,none": -0.1}}}, "`results.t.acc_stderr,none` is -0.1"),
+    ],
+)  # fmt: skip
+def test_damaged_results_are_named(parts: dict, words: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"results_x\.json") as told:
+        whole(tmp_path, **parts)
+    assert words in str(told.value)
+
+
+def test_an_interval_ends_where_its_metric_does_and_what_is_no_number_is_said(tmp_path: Path) -> None:
+    metrics = {
+        "acc,none": 0.99,
+        "acc_stderr,none": 0.5,
+        "bleu,none": 40.0,
+        "bleu_stderr,none": 2.0,
+        "f1,none": math.nan,
+    }
+    found = whole(tmp_path, results={"t": metrics})
+    acc, bleu = found.scores["t"]["acc"], found.scores["t"]["bleu"]
+    assert (acc.low, acc.high) == (pytest.approx(0.01, abs=1e-3), 1.0) and "cut" in acc.method
+    assert (bleu.low, bleu.high) == (pytest.approx(36.08, abs=0.01), pytest.approx(43.92, abs=0.01))
+    assert set(found.scores["t"]) == {"acc", "bleu"}
+    assert [note.partition(": ")[2] for note in found.notes] == ["`results.t.f1,none` is nan, no number: left out"]
+
+
+@pytest.mark.parametrize("metrics", [{"acc,none": math.nan}, {"acc,none": "N/A"}, {}])
+def test_scores_that_the_results_dont_confirm_are_said(metrics: dict, tmp_path: Path) -> None:
+    found = files(tmp_path, [sample(0)], metrics)
+    assert found.tasks["t"].accuracy.acc == 1.0
+    assert len(found.notes) == 1 and "isn't checked against the results file" in found.notes[0]
+
+
+def test_an_empty_file_of_samples_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"samples_t_2026\.jsonl: no samples"):
+        files(tmp_path, [], {"acc,none": 1.0})
+
+
+def test_values_beyond_a_share_keep_their_interval(tmp_path: Path) -> None:
+    """lm-eval's bleu_diff of TruthfulQA lies from -100 to 100; scipy's interval of its mean."""
+    values = [-30.0, -20.0, -40.0, 5.0]
+    rows = [sample(i, metrics=["bleu_diff"], bleu_diff=value) for i, value in enumerate(values)]
+    score = files(tmp_path, rows, {"bleu_diff,none": sum(values) / 4}).tasks["t"].accuracy.scores["bleu_diff"]
+    theirs = scipy_stats.t.interval(0.95, 3, loc=score.mean, scale=scipy_stats.sem(values))
+    assert (score.low, score.high) == pytest.approx(theirs)
+
+
+def test_metrics_over_all_documents_are_no_scores_of_one(tmp_path: Path) -> None:
+    """f1 and brier_score of one document are a pair there: (right answer, what was said)."""
+    pairs = {"metrics": ["acc", "f1", "brier_score"], "f1": [1, 0], "brier_score": [1, [0.5, 0.5]]}
+    assert set(files(tmp_path, [sample(0, **pairs)], {"acc,none": 1.0}).tasks["t"].accuracy.scores) == {"acc"}
+
+
+def test_items_of_equal_prompts_are_each_found_once(tasks, tmp_path: Path) -> None:
+    items = [replace(item, prompt="Which?") for item in tasks[1]["colours"].asked[:3]]
+    task = replace(tasks[1]["colours"], asked=items)
+    (tmp_path / "results_x.json").write_text(json.dumps({"results": {"colours": {"acc,none": 1.0}}}))
+    path = tmp_path / "samples_colours_2026.jsonl"
+    sent = [["Which?", " a"], ["Which?", " b"], ["Which?", " c"]]
+    rows = [sample(i, arguments=sent, filtered_resps=[["-1.0", "True"]] * 3) for i in (2, 7, 0)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    found = read_harness(tmp_path / "results_x.json", [path], {"colours": task}).tasks["colours"]
+    assert {row.item.id for row in found.rows} == {item.id for item in items}
+    rows = [row | {"doc": {"id": items[0].id}} for row in rows]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    with pytest.raises(InputError, match=r"\.jsonl:1: our item .* stands twice"):
+        read_harness(tmp_path / "results_x.json", [path], {"colours": task})
+
+
+JUNK = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text()
+    | st.sampled_from([10**400, "\ud800", "t", "acc"]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text() | st.just("t"), inner, max_size=3),
+    max_leaves=5,
+)
+
+
+def places(value: Any, path: tuple = ()) -> list[tuple]:
+    inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    return [path, *(place for key, one in inner for place in places(one, (*path, key)))]
+
+
+def changed(value: Any, path: tuple, junk: Any) -> Any:
+    if not path:
+        return junk
+    copy = value.copy()
+    copy[path[0]] = changed(value[path[0]], path[1:], junk)
+    return copy
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_mutated_files_are_read_or_refused(data: st.DataObject, tmp_path: Path) -> None:
+    """Whatever stands in the two files: a table, or one line that names a file."""
+    metrics = {"acc,none": 1.0, "acc_stderr,none": 0.1, "sample_len": 2}
+    told = {
+        "results": {"t": metrics, "alone": metrics},
+        "configs": {"t": {"metadata": {"protocol": "task", "task": "t"}}},
+        "n-shot": {"t": 0},
+        "n-samples": {"alone": {"effective": 2}},
+        "model_name": "m",
+        "config": {"model_args": {"pretrained": "m"}},
+    }
+    files = {"results": told, "samples": [sample(0), sample(1)]}
+    for _ in range(data.draw(st.integers(1, 2))):
+        place = data.draw(st.sampled_from([place for place in places(files) if len(place) > 1]))
+        files = changed(files, place, data.draw(JUNK))
+    results, samples = tmp_path / "results_x.json", tmp_path / "samples_t_x.jsonl"
+    results.write_text(json.dumps(files["results"]))
+    samples.write_text("".join(json.dumps(row) + "\n" for row in files["samples"]))
+    parser = argparse.ArgumentParser()
+    register(parser.add_subparsers())
+    options = parser.parse_args(["evaluate", "--import", str(results), str(samples), "--out", str(tmp_path / "out")])
+    try:
+        with contextlib.redirect_stdout(io.StringIO()) as out:
+            assert options.run(options) == 0
+    except InputError as error:
+        assert str(tmp_path) in str(error)
+        return
+    assert all(line.isprintable() for line in out.getvalue().split("\n"))
+
+
+def test_no_name_commands_the_terminal_or_makes_rows(tmp_path: Path) -> None:
+    measured = files(tmp_path, [sample(0), sample(1)], {"acc,none": 1.0}).tasks["t"]
+    names = ["\x1b[31mX\x1b[2J", "a\nb  fake  0.99", "\u202eeman"]
+    models = [Model(name, "imported", name) for name in names]
+    board = Board({}, models=models, notes=[f"{names[0]}: a note"])
+    board.cells = [Cell(model, "t\r\x9b2J", "task", 0, measured) for model in models]
+    lines = table(board)
+    assert all(line.isprintable() for line in lines) and "a b fake 0.99  " in "\n".join(lines)
+    assert len(lines) == 1 + 3 + 1 + 3 + 1  # head, models, an empty line, pairs, the note
+
+
+def test_one_is_singular(tmp_path: Path) -> None:
+    rows = [replace(row, item=replace(row.item, cluster="a"))
+            for row in files(tmp_path, [sample(0), sample(1)], {"acc,none": 1.0}).tasks["t"].rows]  # fmt: skip
+    board = Board({}, models=[Model("m", "imported", "")])
+    board.cells = [Cell(board.models[0], "t", "task", 0, Measured(rows, {}, accuracy(rows)))]
+    assert table(board)[1].endswith("  1 cluster")

@@ -2,6 +2,7 @@
 
 import json
 import math
+import sqlite3
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -282,6 +283,18 @@ def test_likeliest_tokens_with_numbers_that_are_none(value: Any, known: int) -> 
     assert (found == {" A": -1.0, " B": -2.0}) if known else math.isnan(found[" C"])
     if not known:
         assert all(math.isnan(one.nats) for one in _letters(found, ["A", "B"]))
+
+
+def test_replies_that_cant_be_kept_arent_blamed_on_the_server(
+    serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any) -> None:
+        raise sqlite3.OperationalError("disk I/O error")
+
+    monkeypatch.setattr("stages.annotators.cache.CallCache.get", full)
+    with pytest.raises(InputError, match=r"calls\.sqlite: .*free space") as told:
+        engine(serve("vllm"), tmp_path).likelihoods([Choices(("a",), (" b",))], "refuse")
+    assert "answers nothing" not in str(told.value)
 
 
 def test_addresses() -> None:

@@ -178,9 +178,10 @@ class ServerEngine:
         try:
             (answer,) = self._ask([body | {"temperature": 0.0}], read)
         except InputError as error:
-            if " (401)" in str(error) or " (402)" in str(error) or " (403)" in str(error):
-                raise
-            self._said[endpoint] = str(error)
+            said = str(error)
+            if not said.startswith(self.settings.server) or any(f" ({status})" in said for status in (401, 402, 403)):
+                raise  # of the file of replies, or of the key
+            self._said[endpoint] = said
             return False
         if answer.reply is None and answer.error.startswith(("APIConnectionError", "no whole reply")):
             raise InputError(f"{self.settings.server} can't be reached: {answer.error}; check the address")

@@ -120,7 +120,8 @@ def _by_subject(rows: Sequence[Row], metric: str) -> dict[str, Score]:
     """None of clustered items, whose groups may lie in several subjects, nor of what is no share."""
     own = _of_subjects(rows)
     values = {
-        subject: [row.answer.scores[metric] for row in each if row.answer is not None] for subject, each in own.items()
+        subject: [row.answer.scores[metric] for row in each if row.answer is not None and metric in row.answer.scores]
+        for subject, each in own.items()
     }
     shares = all(0 <= value <= 1 for each in values.values() for value in each)
     if len(own) < 2 or not shares or any(row.item.cluster for row in rows):

@@ -163,6 +163,8 @@ def _rows(path: Path, key: str, task: Task | None, shots: int) -> tuple[list[Row
     rows, paired = [], 0
     for place, own in sorted(documents.items()):
         line, sample = next(iter(own.values()))
+        if lacking := filters - own.keys():
+            raise InputError(f"{path}:{line}: `doc_id` {place} has no line of the filter `{min(lacking)}`")
         sent = _arguments(path, line, sample)
         try:
             item = known.find(place, sent[0][0], sample.get("doc"))

@@ -322,9 +322,7 @@ def test_contamination_finds_what_was_planted_and_nothing_else(project: Path, mo
     assert [row.protocol for row in result.accuracy] == ["chat", "cloze", "original"]
     for accuracy in result.accuracy:
         assert accuracy.clean_questions + accuracy.dirty_questions == accuracy.all_questions == 6
-    assert [(row.model, row.verdict) for row in result.verdicts] == [
-        ("base", "contaminated"), ("sft", "contaminated"), ("theirs", "unknown"),
-    ]  # fmt: skip
+    assert [(row.model, row.verdict) for row in result.verdicts] == [("base", "contaminated")]
     canaries = {row.copies: row for row in result.power.canaries}
     assert canaries[60].rank == 1 and canaries[60].of == 20
     rows = read_table("data/evaluation/contamination/overlap.parquet", OVERLAP).to_pylist()

@@ -102,6 +102,12 @@ def test_of_repeated_options_any_is_right(place: Path) -> None:
     assert score("one")["mean"] == score("one", "cloze")["mean"] == 1.0 and score("one")["repeated"] == 4
 
 
+def test_a_group_without_a_number_says_why(place: Path, capsys) -> None:
+    Path("both.yaml").write_text("group: both\ntask: [{task: colours, metric: f1}]")
+    assert evaluate("models/one", "--tasks", "both.yaml", "--protocols", "task") == 0
+    assert "[both]: no number of one under task: colours has no f1" in capsys.readouterr().out
+
+
 def test_a_rerun_asks_only_for_what_is_missing(place: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
     asked: list[int] = []
     plain = LocalEngine.likelihoods

@@ -123,8 +123,8 @@ class Board:
         for cell in self.cells:
             if cell.task in names:
                 by_protocol[cell.protocol][cell.model.name][cell.task] = cell
+        metrics = _metrics_of(group)
         for protocol, models in by_protocol.items():
-            metrics = {member.task: member.metric or group.metric for member in group.task}
             whole = {
                 model: own
                 for model, own in models.items()
@@ -146,6 +146,24 @@ class Board:
                     "model": model,
                     "tasks": names,
                 } | found.model_dump()
+
+    def incomplete(self) -> list[str]:
+        """Why a model has no number for a group under a protocol that some of its tasks were asked under."""
+        said = []
+        for group in self.groups:
+            metrics, by_row = _metrics_of(group), defaultdict[tuple[str, str], dict[str, Cell]](dict)
+            for cell in self.cells:
+                if cell.task in metrics:
+                    by_row[cell.model.name, cell.protocol][cell.task] = cell
+            for (model, protocol), own in by_row.items():
+                lacking = [
+                    f"{name} was not asked" if name not in own else f"{name} has no {metric}"
+                    for name, metric in metrics.items()
+                    if name not in own or not own[name].values(metric)
+                ]
+                if lacking:
+                    said.append(f"[{group.group}]: no number of {model} under {protocol}: {'; '.join(lacking)}")
+        return said
 
     def _task_score(self, cell: Cell, metric: str) -> TaskScore:
         values = cell.values(metric)
@@ -179,7 +197,7 @@ class Board:
             "tiers": compared.tiers,
             "rank_flips": compared.flips,
             "left_out": [row for cell in self.cells for row in _left_out(cell)],
-            "notes": self.notes,
+            "notes": [*self.notes, *self.incomplete()],
         }
 
     def _about(self, key: str, task: Task) -> dict[str, Any]:
@@ -266,6 +284,11 @@ def _seeds_compared(pooled: Sequence[Pooled]) -> Iterator[dict[str, Any]]:
             "clusters": int(found.n_clusters),
             "seeds": found.n_seeds,
         }
+
+
+def _metrics_of(group: Group) -> dict[str, str]:
+    """Which metric of each member a group takes."""
+    return {member.task: member.metric or group.metric for member in group.task}
 
 
 def _scores_of(accuracy: Accuracy) -> dict[str, Score]:
@@ -405,7 +428,7 @@ def _sentences(board: Board, compared: Compared) -> list[str]:
         f"{flip['other']}{'' if flip['certain'] else ' (within the noise)'}"
         for flip in sorted(compared.flips, key=lambda flip: not flip["certain"])
     ]
-    notes = [*board.notes]
+    notes = [*board.notes, *board.incomplete()]
     for key, task in board.tasks.items():
         if task.file.not_computed:
             notes.append(f"{key}: not computed, as they are no mean over items: {', '.join(task.file.not_computed)}")

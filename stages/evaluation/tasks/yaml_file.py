@@ -167,6 +167,7 @@ class Entry(NamedTuple):
     path: Path
     is_group: bool
     tags: tuple[str, ...]
+    other: Path | None = None  # another file of the same name
 
 
 @cache
@@ -181,7 +182,10 @@ def entries(folder: Path) -> dict[str, Entry]:
         is_group = _is_group(values)
         tags = values.get("tag") or ()
         name = str(values["group"] if is_group else values.get("task", path.stem))
-        found.setdefault(name, Entry(path, is_group, (tags,) if isinstance(tags, str) else tuple(tags)))
+        if name in found:
+            found[name] = found[name]._replace(other=path)
+            continue
+        found[name] = Entry(path, is_group, (tags,) if isinstance(tags, str) else tuple(tags))
     return found
 
 
@@ -232,6 +236,8 @@ def _find(name: str, data: str | None, folder: Path, over: Mapping[str, Any], fo
             return _find_group(path, data, path.parent, over, found)
         return [_add(read_task_file(path, data), over, found)]
     known = entries(folder)
+    if name in known and known[name].other is not None:
+        raise InputError(f"{known[name].path} and {known[name].other}: both are named `{name}`; rename one")
     if name in known and known[name].is_group:
         return _find_group(known[name].path, data, folder, over, found)
     if name in known:

@@ -402,6 +402,12 @@ def test_groups_and_tags_stand_for_their_tasks(tmp_path: Path) -> None:
     found, (group,) = find_tasks([str(tmp_path / "g.yaml")])
     assert [task.task for task in found] == ["t0", "t1", "t2", "piqa"] and found[3].num_fewshot == 3
     assert [member.metric for member in group.task] == [None, None, None, "acc_norm"]
+    (tmp_path / "kept").mkdir()
+    write_task(tmp_path / "kept", {"task": "t1", "doc_to_text": "Otherwise"})
+    entries.cache_clear()
+    (tmp_path / "h.yaml").write_text("group: h\ntask: [t1]")
+    with pytest.raises(InputError, match=r"both are named `t1`; rename one"):
+        find_tasks([str(tmp_path / "h.yaml")])
     (tmp_path / "g.yaml").write_text("group: g\ntask: [piqa]\naggregation: best")
     with pytest.raises(InputError, match=r"g.yaml:3: `aggregation`: input should be"):
         find_tasks([str(tmp_path / "g.yaml")])

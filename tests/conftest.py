@@ -1,3 +1,4 @@
+import fcntl
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,8 +18,23 @@ def reference() -> Path:
     return folder
 
 
-@pytest.fixture(scope="session")
-def ray_cluster() -> Iterator[None]:
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The file that takes minutes first, so that it isn't what all processes but one wait for."""
+    items.sort(key=lambda item: item.path.name != "test_pipeline.py")
+
+
+@pytest.fixture(scope="module")
+def ray_alone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """One Ray at a time: a process that starts one joins whatever runs on the machine."""
+    folder = tmp_path_factory.getbasetemp()
+    shared = folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder
+    with (shared / "ray.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+@pytest.fixture(scope="module")
+def ray_cluster(ray_alone: None) -> Iterator[None]:
     """A Ray cluster of two nodes, one CPU each, on this machine."""
     import ray
     from ray.cluster_utils import Cluster

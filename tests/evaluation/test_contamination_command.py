@@ -130,7 +130,9 @@ def test_what_cant_be_done_is_one_line(
     before = sorted(folder.rglob("*"))
     assert main(["contaminate", *arguments]) == 2
     told = capsys.readouterr().err
-    assert said in told and told.count("\n") == 1
+    # A slow machine shows progress before.
+    assert said in told and [line.startswith("trainyard: ") for line in told.splitlines()].count(True) == 1
+    assert "Traceback" not in told
     assert sorted(folder.rglob("*")) == before
 
 

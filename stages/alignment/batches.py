@@ -126,11 +126,16 @@ def lay_out(groups: Sequence[Sequence[Exchange]], home: torch.device, *, ends: b
     return Rows(torch.tensor([tokens], device=home), Layout.of(segments, home), at, own, wanted, whose, owner)
 
 
-def answer_logprobs(model: LanguageModel, rows: Rows) -> Tensor:
-    """Sum of the log-probabilities of each exchange's answers, [exchanges] in nats, differentiable."""
+def token_logprobs(model: LanguageModel, rows: Rows) -> Tensor:
+    """Log-probability of each token of the answers, [K] in nats, differentiable."""
     with autocast():
         hidden = model.hidden(rows.tokens, layout=rows.layout)[0, rows.before]
-        return rows.sums(linear_logprobs(hidden, model.head_weight, rows.targets))
+        return linear_logprobs(hidden, model.head_weight, rows.targets)
+
+
+def answer_logprobs(model: LanguageModel, rows: Rows) -> Tensor:
+    """Sum of the log-probabilities of each exchange's answers, [exchanges] in nats, differentiable."""
+    return rows.sums(token_logprobs(model, rows))
 
 
 def _shared(group: Sequence[Exchange]) -> int:

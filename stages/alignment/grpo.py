@@ -16,7 +16,7 @@ from pydantic import Field
 from torch import Tensor
 
 from stages.alignment.answers import Answer, Measured, Sampling, Validation, answer
-from stages.alignment.batches import Exchange, Rows, lay_out
+from stages.alignment.batches import Exchange, lay_out, token_logprobs
 from stages.alignment.improvement import Improvement, Round, asked_in, minibatches, prompted, with_room
 from stages.alignment.inputs import read_model
 from stages.alignment.losses import grpo_loss
@@ -32,8 +32,7 @@ from stages.base.seeds import derive
 from stages.lm.build import LanguageModel
 from stages.lm.chat import ChatTokenizer
 from stages.lm.checkpoint import save_model
-from stages.lm.device import autocast, environment
-from stages.lm.loss import linear_logprobs
+from stages.lm.device import environment
 from stages.lm.optim import build_optimizer
 
 
@@ -81,13 +80,6 @@ def advantages_of(rewards: Sequence[float]) -> list[float]:
     """Rewards in standard deviations from their group's mean (section 4.1.2); all zero where they are equal."""
     mean, spread = fmean(rewards), pstdev(rewards)
     return [(reward - mean) / spread if spread > 1e-8 else 0.0 for reward in rewards]
-
-
-def token_logprobs(model: LanguageModel, rows: Rows) -> Tensor:
-    """Log-probability of each token of the answers, [K] in nats, differentiable."""
-    with autocast():
-        hidden = model.hidden(rows.tokens, layout=rows.layout)[0, rows.before]
-        return linear_logprobs(hidden, model.head_weight, rows.targets)
 
 
 def scored(model: LanguageModel, groups: Sequence[Sequence[Exchange]], size: int) -> list[list[Tensor]]:

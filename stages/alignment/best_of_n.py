@@ -11,7 +11,7 @@ from pydantic import Field
 from stages.alignment.answers import Answer, Sampling, answer, exact, summarise
 from stages.alignment.inputs import read_model
 from stages.alignment.records import read_instructions, read_truth
-from stages.alignment.scalar import read_reward_model, rewards_of
+from stages.alignment.scalar import read_reward
 from stages.alignment.selection import validated
 from stages.base import schemas
 from stages.base.record import stage
@@ -72,12 +72,12 @@ def main() -> None:
         params = run.params
         rows = [row for row in read_instructions(run) if row.split in SPLITS]
         model, tokenizer = read_model(run, "sft")
-        reward_model = read_reward_model(run)
+        reward = read_reward(run)
         truth = read_truth(run)
         prompts = [row.asked for row in rows]
         groups = answer(model, tokenizer, prompts, params, seed=run.seed, samples=params.n, label=f"best of {params.n}")
         exchanges = [given.exchange(tokenizer.end_id) for group in groups for given in group]
-        rewards = rewards_of(reward_model, exchanges)
+        rewards = reward(exchanges)
         chosen = pick(groups, rewards)
         outputs = [
             {

@@ -21,7 +21,7 @@ from stages.alignment.improvement import Improvement, Round, asked_in, minibatch
 from stages.alignment.inputs import read_model
 from stages.alignment.losses import grpo_loss
 from stages.alignment.records import Instruction, read_instructions, read_truth
-from stages.alignment.scalar import read_reward_model, rewards_of
+from stages.alignment.scalar import read_reward
 from stages.alignment.selection import MEAN_REWARD, Selection, chosen_by, validated
 from stages.alignment.tuning import Report
 from stages.alignment.verifier import Verifier
@@ -189,7 +189,7 @@ def main() -> None:
         params = run.params
         instructions = read_instructions(run)
         (reference, tokenizer), (policy, _) = read_model(run, "sft"), read_model(run, "sft")
-        reward_model = read_reward_model(run)
+        judged = read_reward(run)
         truth = read_truth(run)
         verifier = Verifier(truth)
         rows = prompted(instructions)
@@ -201,7 +201,7 @@ def main() -> None:
             return [[verifier.reward(row, one.text) for one in group] for row, group in zip(asked, groups, strict=True)]
 
         def modelled(asked: Sequence[Instruction], groups: Sequence[Sequence[Answer]]) -> list[list[float]]:
-            flat = iter(rewards_of(reward_model, [one.exchange(tokenizer.end_id) for group in groups for one in group]))
+            flat = iter(judged([one.exchange(tokenizer.end_id) for group in groups for one in group]))
             return [[next(flat) for _ in group] for group in groups]
 
         reward = checked if checkable else modelled

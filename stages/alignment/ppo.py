@@ -15,7 +15,7 @@ from stages.alignment.inputs import read_model
 from stages.alignment.losses import masked_mean, ppo_policy_loss, ppo_value_loss
 from stages.alignment.records import read_instructions, read_truth
 from stages.alignment.rollout import Rollout, collect, spread_logprobs
-from stages.alignment.scalar import ScalarModel, read_reward_model, rewards_of
+from stages.alignment.scalar import ScalarModel, read_reward, read_reward_model
 from stages.alignment.selection import MEAN_REWARD, Selection, chosen_by, validated
 from stages.alignment.tuning import Report
 from stages.base.conversation import Asked
@@ -198,15 +198,14 @@ def main() -> None:
         params = run.params
         instructions = read_instructions(run)
         (reference, tokenizer), (policy, _) = read_model(run, "sft"), read_model(run, "sft")
-        reward_model = read_reward_model(run)
+        judged = read_reward(run)
         model = ActorCritic(policy, read_reward_model(run))
         validation = Validation(
             tokenizer, read_truth(run), instructions, params.max_new_tokens, policy.config.max_seq_len
         )
 
         def reward(answers: Sequence[Answer]) -> list[float]:
-            exchanges = [given.exchange(tokenizer.end_id) for given in answers]
-            return rewards_of(reward_model, exchanges)
+            return judged([given.exchange(tokenizer.end_id) for given in answers])
 
         def measure() -> Measured:
             given = validation.answers(policy)

@@ -17,7 +17,7 @@ from stages.alignment.best_of_n import pick
 from stages.alignment.improvement import prompted, with_room
 from stages.alignment.inputs import read_model
 from stages.alignment.records import Instruction, read_instructions, read_truth
-from stages.alignment.scalar import read_reward_model, rewards_of
+from stages.alignment.scalar import read_reward
 from stages.alignment.selection import VALIDATION_LOSS, Selection, chosen_by, validated
 from stages.alignment.sft import fine_tune
 from stages.alignment.tuning import TuningParams, tuning_of
@@ -57,7 +57,7 @@ def main() -> None:
         params = run.params
         instructions = read_instructions(run)
         (reference, tokenizer), (model, _) = read_model(run, "sft"), read_model(run, "sft")
-        reward_model = read_reward_model(run)
+        reward = read_reward(run)
         truth = read_truth(run)
         verifier = Verifier(truth)
         every = prompted(instructions)
@@ -72,7 +72,7 @@ def main() -> None:
             learned = kept(asked, groups, verifier)
         else:
             flat = [one.exchange(tokenizer.end_id) for group in groups for one in group]
-            learned = [one for one in pick(groups, rewards_of(reward_model, flat)) if one.ended]
+            learned = [one for one in pick(groups, reward(flat)) if one.ended]
         exchanges = [one.exchange(tokenizer.end_id) for one in learned]
         validation = Validation(tokenizer, truth, instructions, params.max_new_tokens, model.config.max_seq_len)
 

@@ -1,5 +1,6 @@
 """A language model with a scalar head: the reward model, and PPO's value function, which starts as a copy of it."""
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -96,3 +97,12 @@ def rewards_of(model: ScalarModel, exchanges: list[Exchange], batch_size: int = 
         for index, value in zip(batches[number], values, strict=True):
             rewards[index] = value
     return rewards
+
+
+RewardOf = Callable[[Sequence[Exchange]], list[float]]
+
+
+def read_reward(run: StageRun[Any]) -> RewardOf:
+    """What gives each exchange its reward, registered in the run's record."""
+    model = read_reward_model(run)
+    return lambda exchanges: rewards_of(model, list(exchanges))

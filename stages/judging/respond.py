@@ -1,7 +1,8 @@
 """One model's answers to the validation and test instructions: `python -m stages.judging.respond <key>`.
 
 A key of `judging.answerers` names answers without weights: of a server, of a file, or of a control. Any other is a
-folder of data/models, whose model decodes greedily, all alike, through its own chat template.
+folder of data/models, whose model answers through its own chat template: all models at one temperature, and with the
+same random numbers for the same prompt.
 """
 
 import sys
@@ -16,10 +17,11 @@ from stages.annotators.server import ServerSettings
 from stages.annotators.truth import Truth
 from stages.base import schemas
 from stages.base.artifacts import INSTRUCTIONS, MODELS, read_instructions, read_truth
-from stages.base.conversation import Asked
+from stages.base.conversation import Asked, messages_of, text_of
 from stages.base.errors import InputError
 from stages.base.params import Section, lookup, read_params
 from stages.base.record import StageRun, stage
+from stages.base.seeds import derive
 from stages.judging.alpaca_eval.files import read_outputs
 from stages.judging.controls import control_answers, padded
 from stages.judging.models import Answerer, Control, Endpoint, Padded, Trained
@@ -28,6 +30,8 @@ SPLITS = ("validation", "test")
 
 
 class RespondParams(Section):
+    temperature: Annotated[float, Field(ge=0)]
+    """Of the models with weights: 0 is greedy, 1 a model's own distribution."""
     max_new_tokens: Annotated[int, Field(ge=1)]
     """Of a model's answer."""
     batch_size: Annotated[int, Field(ge=1)]
@@ -49,10 +53,13 @@ def asked_of(instructions: list[Row], limit: int | None) -> list[Row]:
     return [row for split in SPLITS for row in [r for r in instructions if r["split"] == split][:limit]]
 
 
-def answers_of_model(folder: Path, prompts: list[Asked], params: RespondParams) -> tuple[list[str], list[int], Row]:
-    """(Greedy answers, their tokens, what they depend on beside the inputs) of the model in a folder.
+def answers_of_model(
+    folder: Path, prompts: list[Asked], params: RespondParams, seed: int
+) -> tuple[list[str], list[int], Row]:
+    """(Answers, their tokens, what they depend on beside the inputs) of the model in a folder.
 
-    Raises InputError for a prompt that fills the context.
+    What is drawn for a prompt depends on the seed and the prompt's text alone, so that models with the same seed differ
+    in what they learned and not in luck. Raises InputError for a prompt that fills the context.
     """
     from stages.lm.chat import load_tokenizer
     from stages.lm.checkpoint import load_model
@@ -65,9 +72,10 @@ def answers_of_model(folder: Path, prompts: list[Asked], params: RespondParams) 
         load_model(folder),
         [tokenizer.encode_prompt(prompt) for prompt in prompts],
         max_new_tokens=params.max_new_tokens,
-        temperature=0.0,
+        temperature=params.temperature,
         top_p=1.0,
-        seed=0,  # greedy decoding draws nothing
+        seed=seed,
+        seeds=[derive(seed, text_of(messages_of(prompt))) for prompt in prompts],
         stop_ids=tokenizer.stop_ids,
         batch_size=params.batch_size,
         label="answering",
@@ -169,7 +177,10 @@ def main() -> None:
         else:
             folder = run.input(f"{MODELS}/{key}")
             answers, counts, environment = answers_of_model(
-                folder, [row["messages"] or row["prompt"] for row in asked], run.params
+                folder,
+                [row["messages"] or row["prompt"] for row in asked],
+                run.params,
+                derive(run.root_seed("run.seed"), "judging.respond"),  # not the item's own
             )
             run.note("environment", environment)
             lengths, measured = counts, {"mean_tokens": sum(counts) / len(counts)}

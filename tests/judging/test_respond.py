@@ -10,8 +10,10 @@ from stages.annotators.server import ServerSettings
 from stages.base.errors import InputError, ParamError
 from stages.base.params import parse
 from stages.judging.models import Answerer
-from stages.judging.respond import answers_of_endpoint, answers_of_json
+from stages.judging.respond import RespondParams, answers_of_endpoint, answers_of_json, answers_of_model
+from stages.lm.checkpoint import save_model
 from tests.annotators.flaky_server import Scripted
+from tests.evaluation.conftest import make_model, make_tokenizer
 
 PROMPTS = Path(__file__).resolve().parents[2] / "stages/judging/prompts"
 SERVER = {
@@ -101,3 +103,18 @@ def test_alpaca_evals_outputs_are_found_by_instruction(tmp_path: Path) -> None:
     path.write_text("{}")
     with pytest.raises(InputError, match="JSON list"):
         answers_of_json(path, asked)
+
+
+def test_at_a_temperature_equal_models_give_equal_answers_and_other_seeds_others(tmp_path: Path) -> None:
+    prompts = [f"What colour is P{i}?" for i in range(6)]
+
+    def answers(folder: str, temperature: float, batch_size: int, seed: int) -> list[str]:
+        params = RespondParams(temperature=temperature, max_new_tokens=6, batch_size=batch_size, limit=None)
+        return answers_of_model(tmp_path / folder, prompts, params, seed)[0]
+
+    for folder in ("sft", "dpo"):
+        save_model(tmp_path / folder, make_model(), make_tokenizer(tmp_path / "tokenizer"))
+    drawn = answers("sft", 1.0, 8, seed=1)
+    assert drawn == answers("dpo", 1.0, 2, seed=1), "the same draws, whatever the folder and the batch"
+    assert drawn != answers("sft", 1.0, 8, seed=2)
+    assert answers("sft", 0.0, 8, seed=1) == answers("sft", 0.0, 8, seed=2) != drawn, "greedy draws nothing"

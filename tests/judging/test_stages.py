@@ -28,7 +28,7 @@ PARAMS: dict[str, Any] = {
     "models": {"import": {}, "trained": {"sft": {}}},
     "judging": {
         "answerers": CONTROLS | {"padded": PADDED, "gold": {"kind": "outputs", "path": "gold.parquet"}},
-        "respond": {"max_new_tokens": 6, "batch_size": 8, "limit": None},
+        "respond": {"temperature": 0.0, "max_new_tokens": 6, "batch_size": 8, "limit": None},
         "baseline": {"model": "sft"},
         "judge": {"max_missing": 0.0, "annotator": settings().model_dump()},
         "agreement": {"pairs": 30, "min_length_gap": 2},

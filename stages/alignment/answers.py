@@ -9,6 +9,7 @@ from typing import Annotated
 from pydantic import Field
 
 from stages.alignment.batches import Exchange, encode_exchange
+from stages.alignment.kept_answers import BATCH, KeptAnswers, identity_of
 from stages.alignment.records import Instruction, of_split
 from stages.annotators.truth import Score, Truth, score
 from stages.base.conversation import Asked, messages_of, text_of
@@ -19,8 +20,6 @@ from stages.lm.build import LanguageModel
 from stages.lm.chat import ChatTokenizer
 from stages.lm.generate import generate
 from stages.lm.scoring import sequence_logprobs
-
-BATCH = 32  # prompts decoded together: few enough for several processes to have some
 
 Measured = dict[str, float | None]  # None: unknown, as an exact score without truth
 
@@ -60,11 +59,13 @@ def answer(
     seed: int = 0,
     samples: int = 1,
     label: str = "answering",
+    keep: KeptAnswers | None = None,
 ) -> list[list[Answer]]:
     """`samples` answers of each prompt; the stream of sample k of a prompt depends on (seed, k, prompt) only.
 
     A prompt that stands several times goes on counting k, so that no two of its answers share a stream. An answer ends
-    at the end of the model's context too. Raises InputError for a prompt that fills it.
+    at the end of the model's context too. keep: where what is decoded goes as it comes, and is found by a run that
+    starts again after a kill. Raises InputError for a prompt that fills the context.
     """
     limit = model.config.max_seq_len
     asked: Counter[str] = Counter()
@@ -78,18 +79,27 @@ def answer(
             )
         work += [(ids, derive(seed, asked[prompt] + k, prompt)) for k in range(samples)]
         asked[prompt] += samples
-    decoded = generate(
-        model,
-        [ids for ids, _ in work],
-        max_new_tokens=sampling.max_new_tokens,
-        temperature=sampling.temperature,
-        top_p=sampling.top_p,
-        seed=seed,
-        seeds=[stream for _, stream in work],
-        stop_ids=[tokenizer.end_id],
-        batch_size=BATCH,
-        label=label,
-    )
+
+    def decode(numbers: Sequence[int]) -> list[list[int]]:
+        return generate(
+            model,
+            [work[number][0] for number in numbers],
+            max_new_tokens=sampling.max_new_tokens,
+            temperature=sampling.temperature,
+            top_p=sampling.top_p,
+            seed=seed,
+            seeds=[work[number][1] for number in numbers],
+            stop_ids=[tokenizer.end_id],
+            batch_size=BATCH,
+            label=label,
+        )
+
+    if keep is None:
+        decoded = decode(range(len(work)))
+    else:
+        how = [sampling.temperature, sampling.top_p, sampling.max_new_tokens, tokenizer.end_id]
+        order = sorted(range(len(work)), key=lambda number: (len(work[number][0]), work[number][0], number))
+        decoded = keep.complete(identity_of(model, how, work), order, decode, label)
     answers = []
     for (start, _), new in zip(work, decoded, strict=True):
         ended = len(new) < min(sampling.max_new_tokens, limit - len(start))

@@ -10,7 +10,7 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
@@ -53,6 +53,7 @@ class StageRun(Generic[P]):
         self._models: dict[str, Path] = {}
         self._rows: dict[str, Any] | None = None
         self._notes: dict[str, Any] = {}
+        self._when_done: list[Callable[[], None]] = []
         self.params: P = self.section(section or name, model)
         self._root_seed = self.root_seed(seed) if seed else None
 
@@ -189,6 +190,10 @@ class StageRun(Generic[P]):
     def note(self, key: str, value: Any) -> None:
         self._notes[key] = value
 
+    def when_done(self, action: Callable[[], None]) -> None:
+        """What to do once the outputs are in their place, as to remove the checkpoints that led to them."""
+        self._when_done.append(action)
+
     def facts(self) -> dict[str, Any]:
         """What this run's results are a function of, as far as it has read: params, seed, code, hashes of inputs."""
         return {
@@ -227,6 +232,8 @@ class StageRun(Generic[P]):
         for key, staging in self._models.items():
             _swap(staging, Path(MODELS, key))
         _swap(self._staging, folder)
+        for action in self._when_done:
+            action()
 
     def discard(self) -> None:
         for staging in [*self._models.values(), self._staging]:

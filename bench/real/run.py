@@ -20,8 +20,30 @@ PORT = 18321  # of the judge, as scales/real.yaml has it: its address is a param
 
 
 def run(*words: str, folder: Path) -> None:
-    env = {**os.environ, "PYTHONPATH": str(folder), "TRAINYARD_TRACK": "off"}
+    """A command in a clone, with this Python and the clone's code."""
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    env = {**os.environ, "PATH": path, "PYTHONPATH": str(folder), "TRAINYARD_TRACK": "off"}
     subprocess.run(words, cwd=folder, env=env, check=True)
+
+
+def folded() -> Path:
+    """The model's folder, made where it isn't there."""
+    model, partial = PLACE / "smollm2", PLACE / "smollm2.partial"
+    if not (model / "tokenizer.json").is_file():
+        PLACE.mkdir(parents=True, exist_ok=True)
+        run(str(PEERS), str(ROOT / "bench/real/fold.py"), str(partial), folder=ROOT)
+        partial.rename(model)
+    return model
+
+
+def cloned(project: Path) -> Path:
+    """A clone of the last commit, or the one that is there brought up to it; what it has computed stays."""
+    if not project.is_dir():
+        run("git", "clone", "--quiet", str(ROOT), str(project), folder=ROOT)
+    else:
+        run("git", "fetch", "--quiet", folder=project)
+        run("git", "checkout", "--quiet", "--force", "FETCH_HEAD", folder=project)
+    return project
 
 
 @contextmanager
@@ -40,17 +62,8 @@ def judge() -> Iterator[None]:
 
 
 def main() -> None:
-    model, project = PLACE / "smollm2", PLACE / "project"
-    PLACE.mkdir(parents=True, exist_ok=True)
-    if not (model / "tokenizer.json").is_file():
-        partial = PLACE / "smollm2.partial"
-        run(str(PEERS), str(ROOT / "bench/real/fold.py"), str(partial), folder=ROOT)
-        partial.rename(model)
-    if not project.is_dir():
-        run("git", "clone", "--quiet", str(ROOT), str(project), folder=ROOT)
-    else:
-        run("git", "fetch", "--quiet", folder=project)
-        run("git", "checkout", "--quiet", "--force", "FETCH_HEAD", folder=project)
+    folded()
+    project = cloned(PLACE / "project")
     run(sys.executable, "-m", "stages.cli", "configure", "laptop", "real", "--write", folder=project)
     start = time.monotonic()
     with judge():

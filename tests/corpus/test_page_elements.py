@@ -20,6 +20,8 @@ def kept(content: str, mode: str = "blocks") -> str:
         ("an <unknown>unknown</unknown>, one", "an unknown, one"),
         ("<ruby>漢<rt>かん</rt>字<rt>じ</rt></ruby> as such", "漢(かん)字(じ) as such"),
         ("<ruby>漢<rp>[</rp><rt>かん</rt><rp>]</rp></ruby> as such", "漢[かん] as such"),
+        ("<ruby>漢<rp>[</rp><rt>かん</rt><rp>]</rp>字<rt>じ</rt></ruby> as such", "漢[かん]字(じ) as such"),
+        ("<ruby>漢<rp>[</rp><rt>x</rt><rp>]</rp></ruby>, <ruby>東<rt>y</rt></ruby> as such", "漢[x], 東(y) as such"),
         ("the <output>output</output> of <meter>half</meter>", "the output of half"),
         ("the longest <button>special</button> word of all", "the longest special word of all"),
         ("<button>Special</button> words begin a sentence", "Special words begin a sentence"),

@@ -48,7 +48,7 @@ def take(tmp_path: Path, raws: list[Raw | Robots]) -> tuple[pa.Table, pa.Table, 
 
 def test_ids_follow_the_contract_and_drops_have_reasons(tmp_path):
     raws = [
-        Raw("u", b"<p>1"), Raw("u", b"<p>2", "MIT", "tdm-reservation"), Raw("v", b" \n"),
+        Raw("u", b"<p>1"), Raw("u", b"<p>2", "MIT", "tdm-reservation"), Raw("v", b" \n", where="v.html@0"),
         Raw("w", b"x" * 99, where="w.html@0"), Raw("w", b"", problem="not_html", where="a@7", detail="image/png"),
     ]  # fmt: skip
     pages, drops, intake = take(tmp_path, raws)
@@ -62,7 +62,7 @@ def test_ids_follow_the_contract_and_drops_have_reasons(tmp_path):
     assert drops["reason"].to_pylist() == ["empty", "too_large", "not_html"] and dict(intake.reasons) == {
         "empty": 1, "too_large": 1, "not_html": 1,
     }  # fmt: skip
-    assert drops["sample"].to_pylist() == [" \n", "x" * 99, "a@7: image/png"]
+    assert drops["sample"].to_pylist() == ["v.html@0", "x" * 99, "a@7: image/png"]
     assert intake.problems["too_large"] == {"count": 1, "first": ["w.html@0"]}
 
 

@@ -124,12 +124,15 @@ def write_scripts(tree: HTMLTree) -> bool:
 def write_ruby(tree: HTMLTree) -> bool:
     """Readings of ruby in brackets, which `<rp>` has for whoever can't set them above (HTML Standard, 4.5.10)."""
     root = tree.document
-    if root is None or root.query_selector("rp") is not None:
+    if root is None:
         return False
     changed = False
     for reading in root.query_selector_all("ruby rt").values():
         text = (reading.text_content or "").strip()
-        if text:
+        before = reading.prev
+        while before is not None and not (before.text_content or "").strip() and before.node_name != "RP":
+            before = before.prev
+        if text and (before is None or before.node_name != "RP"):
             reading.text_content = f"({text})"
             changed = True
     return changed

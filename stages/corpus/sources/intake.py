@@ -91,7 +91,10 @@ class Intake:
 
     def _drop(self, row: dict[str, str], problem: str, raw: Raw) -> None:
         self.reasons[problem] += 1
-        told = f"{raw.where}: {raw.detail}" if raw.detail else raw.html[:1200].decode("utf-8", "replace")
+        if raw.detail or problem == "empty":
+            told = ": ".join(filter(None, (raw.where, raw.detail)))
+        else:
+            told = raw.html[:1200].decode("utf-8", "replace")
         drop = row | {"rule": "ingest", "reason": problem, "duplicate_of": "", "sample": sample(told)}
         self._drops.write(pa.Table.from_pylist([drop], schema=schemas.DROP))
 

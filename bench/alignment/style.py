@@ -147,7 +147,7 @@ def kinds(rng: random.Random) -> list[list[tuple[str, str, str]]]:
             for country, city in _pairs(CAPITALS)
         ],
     ]
-    return [list({prompt: (prompt, *rest) for prompt, *rest in kind}.values()) for kind in ordinary]
+    return [list({entry[0]: entry for entry in kind}.values()) for kind in ordinary]
 
 
 def questions(seed: int) -> dict[str, list[Question]]:

@@ -4,7 +4,6 @@ Kind `truth` takes the questions that a source of the corpus left, with what is 
 about; kind `jsonl` a file of one's own; kind `hub` a dataset of the Hugging Face hub.
 """
 
-import re
 import sys
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,6 +13,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, RootModel, field_validator
 
+from stages.alignment.demonstrations import from_questions, misstated, mistaken, partial
 from stages.alignment.formats import INSTRUCTIONS, Row, dataset_rows, format_of, read_as, read_rows
 from stages.alignment.records import Instruction, table_of
 from stages.annotators.truth import Truth
@@ -39,6 +39,11 @@ class TruthSource(Section):
     """Share of the sft questions with a filler sentence that carry it in their response."""
     unknown_share: Annotated[float, Field(ge=0, le=1)]
     """Share of the sft questions whose response states other values than the pages: what a model can't have read."""
+    wrong_share: Annotated[float, Field(ge=0, le=1)]
+    """Share of the sft questions that a mediocre demonstrator answers: one to all facts of the response are wrong,
+    how many is drawn evenly."""
+    partial_share: Annotated[float, Field(ge=0, le=1)]
+    """Share of the sft questions for several facts whose response states only the first of them."""
 
 
 class Divided(Section):
@@ -77,54 +82,10 @@ class InstructionSource(RootModel[Annotated[TruthSource | FileSource | HubSource
 PARAMS = {"alignment.instructions.sources.*": InstructionSource}
 
 
-def from_questions(
-    questions: Sequence[dict[str, Any]], filler_share: float, seed: int, origin: str
-) -> list[Instruction]:
-    """Instructions of QUESTION rows, in order.
-
-    The response is the reference; a share of the sft rows that have a filler sentence carry it at the end. The draw
-    hangs on the row's id alone, so adding a question changes no other.
-    """
-
-    def response(question: dict[str, Any]) -> str:
-        padded = question["split"] == "sft" and question["filler"]
-        if padded and derive(seed, "filler", question["id"]) / 2**63 < filler_share:
-            return f"{question['reference']} {question['filler']}"
-        return question["reference"]
-
-    return [
-        Instruction(
-            question["id"], question["split"], origin, question["entity"], list(question["attributes"]),
-            question["prompt"], response(question),
-        )
-        for question in questions
-    ]  # fmt: skip
-
-
-def misstated(rows: Sequence[Instruction], share: float, truth: Mapping[str, Any], seed: int) -> list[Instruction]:
-    """A share of the sft rows with another value of the same attribute wherever their response states one: facts that
-    stand on no page. Which rows and which values hangs on the row's id alone."""
-
-    def response(row: Instruction) -> str:
-        facts, said = truth["entities"][row.entity]["facts"], row.response
-        for attribute in row.attributes:
-            others = [value for value in truth["attributes"][attribute] if value != facts[attribute]]
-            other = others[derive(seed, "value", row.id, attribute) % len(others)]
-            said = other.join(re.split(rf"\b{re.escape(facts[attribute])}\b", said))
-        return said
-
-    return [
-        replace(row, response=response(row))
-        if row.split == "sft" and derive(seed, "unknown", row.id) / 2**63 < share
-        else row
-        for row in rows
-    ]
-
-
-def known_of(instructions: Sequence[Instruction], truth: Mapping[str, Any]) -> dict[str, Any]:
+def known_of(questions: Sequence[Mapping[str, Any]], truth: Mapping[str, Any]) -> dict[str, Any]:
     """Of `truth.json` what concerns the entities that are asked about; all values of the attributes, which are what
     wrong answers are known by."""
-    asked = {row.entity for row in instructions}
+    asked = {row["entity"] for row in questions}
     return {
         "attributes": truth["attributes"],
         "entities": {name: known for name, known in truth["entities"].items() if name in asked},
@@ -209,10 +170,13 @@ def main(key: str) -> None:
             questions = run.read_table(f"{params.path}/questions.parquet", schemas.QUESTION).to_pylist()
             if not questions:
                 raise InputError(f"{params.path}/questions.parquet: no questions; this source knows no truth")
+            known = run.read_json(f"{params.path}/truth.json")
+            Truth.from_json(known, f"{params.path}/truth.json")
+            truth = known_of(questions, known)
+            questions = partial(questions, params.partial_share, truth, run.seed)
             rows = from_questions(questions, params.filler_share, run.seed, key)
-            truth = known_of(rows, run.read_json(f"{params.path}/truth.json"))
             rows = misstated(rows, params.unknown_share, truth, run.seed)
-            Truth.from_json(truth, f"{params.path}/truth.json")
+            rows = mistaken(rows, params.wrong_share, truth, run.seed)
         table = table_of(rows, schemas.INSTRUCTION)
         run.write_table("instructions.parquet", table, schemas.INSTRUCTION)
         run.write_json("truth.json", truth)

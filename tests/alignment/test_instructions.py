@@ -9,24 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stages.alignment.instructions import PARAMS, divide, from_file, from_questions, known_of, misstated
+from stages.alignment.instructions import PARAMS, divide, from_file, known_of
 from stages.base.errors import InputError, ParamError
 from stages.base.params import parse
 
 SHARES = {"preference": 0.2, "validation": 0.1, "test": 0.2}
-
-
-def question(number: int, split: str = "sft", filler: str = "Travellers speak of it often.") -> dict[str, Any]:
-    return {
-        "id": f"q{number}",
-        "split": split,
-        "entity": f"E{number}",
-        "kind": "single",
-        "attributes": ["province"],
-        "prompt": f"Where is E{number}?",
-        "reference": f"E{number} lies in Anthar.",
-        "filler": filler,
-    }
 
 
 def written(path: Path, *rows: Any) -> Path:
@@ -34,38 +21,10 @@ def written(path: Path, *rows: Any) -> Path:
     return path
 
 
-def test_filler_share_is_a_share_of_the_sft_rows_that_have_one() -> None:
-    questions = [question(i) for i in range(400)] + [question(i, "test") for i in range(400, 500)]
-    for share, low, high in ((0.0, 0, 0), (0.5, 160, 240), (1.0, 400, 400)):
-        rows = from_questions(questions, share, 7, "atlas")
-        assert low <= sum("Travellers" in row.response for row in rows if row.split == "sft") <= high
-        assert not any("Travellers" in row.response for row in rows if row.split == "test")
-
-
-def test_a_row_does_not_depend_on_its_neighbours() -> None:
-    questions = [question(i) for i in range(50)]
-    assert from_questions(questions, 0.5, 7, "atlas")[10:] == from_questions(questions[10:], 0.5, 7, "atlas")
-
-
-def test_misstated_answers_contradict_the_pages() -> None:
-    values = ["Anthar", "Belmor", "Anthar Vale"]
-    entities = {f"E{number}": {"kind": "place", "facts": {"province": "Anthar"}} for number in range(400)}
-    truth = {"attributes": {"province": values}, "entities": entities}
-    rows = from_questions([question(i, "sft" if i < 300 else "test") for i in range(400)], 1.0, 7, "atlas")
-    found = misstated(rows, 0.5, truth, 7)
-    assert misstated(rows, 0.0, truth, 7) == rows and found[300:] == rows[300:]
-    changed = [(old, new) for old, new in zip(rows, found, strict=True) if old != new]
-    assert 120 <= len(changed) <= 180
-    for old, new in changed:
-        assert any(new.response == old.response.replace("Anthar", value) for value in values[1:])
-    assert len({new.response.split()[3] for _, new in changed}) == 2
-    assert misstated(rows[50:], 0.5, truth, 7) == found[50:]
-
-
 def test_only_what_is_asked_about_is_known() -> None:
     entities = {name: {"kind": "place", "facts": {"province": "Anthar"}} for name in ("E1", "E2")}
     truth = {"attributes": {"province": ["Anthar", "Belmor"]}, "entities": entities}
-    known = known_of(from_questions([question(1)], 0.0, 7, "atlas"), truth)
+    known = known_of([{"entity": "E1"}], truth)
     assert known == {"attributes": truth["attributes"], "entities": {"E1": entities["E1"]}}
 
 

@@ -1,4 +1,4 @@
-"""What stands on the leaderboard beside the models of data/models: `judging.answerers`, answers without weights."""
+"""What stands on the leaderboard beside the models of data/models and their chat templates: `judging.answerers`."""
 
 from typing import Annotated, Literal
 
@@ -32,6 +32,16 @@ class Endpoint(Section):
     endpoint: ServerSettings
 
 
+class FewShot(Section):
+    """A model that goes on from answered questions, as a base model is asked."""
+
+    kind: Literal["few_shot"]
+    path: str
+    """The model's folder, such as data/models/base."""
+    shots: Annotated[int, Field(ge=1)]
+    """Answered questions before each prompt, of the sft split; fewer where the context ends."""
+
+
 class Padded(Section):
     """A control: another model's answers, each followed by 0 to 3 empty sentences."""
 
@@ -48,4 +58,4 @@ class Control(Section):
     """What the control is made of: data/alignment/instructions/items.json."""
 
 
-Answerer = Annotated[Outputs | Endpoint | Padded | Control, Field(discriminator="kind")]
+Answerer = Annotated[Outputs | Endpoint | FewShot | Padded | Control, Field(discriminator="kind")]

@@ -1,8 +1,8 @@
 """One model's answers to the validation and test instructions: `python -m stages.judging.respond <key>`.
 
-A key of `judging.answerers` names answers without weights: of a server, of a file, or of a control. Any other is a
-folder of data/models, whose model answers through its own chat template: all models at one temperature, and with the
-same random numbers for the same prompt.
+A key of `judging.answerers` names answers of a server, of a file, of a base model few-shot, or of a control. Any other
+is a folder of data/models, whose model answers through its own chat template: all models at one temperature, and with
+the same random numbers for the same prompt.
 """
 
 import sys
@@ -24,7 +24,8 @@ from stages.base.record import StageRun, stage
 from stages.base.seeds import derive
 from stages.judging.alpaca_eval.files import read_outputs
 from stages.judging.controls import control_answers, padded
-from stages.judging.models import Answerer, Control, Endpoint, Padded, Trained
+from stages.judging.few_shot import answers_few_shot, examples_of
+from stages.judging.models import Answerer, Control, Endpoint, FewShot, Padded, Trained
 
 SPLITS = ("validation", "test")
 
@@ -149,6 +150,19 @@ def answers_without_weights(
     match answerer:
         case Endpoint():
             return answers_of_endpoint(source, [row["prompt"] for row in asked], answerer.endpoint)
+        case FewShot():
+            from stages.lm.device import environment
+
+            run.note("environment", environment())
+            return answers_few_shot(
+                source,
+                [row["prompt"] for row in asked],
+                examples_of(instructions, answerer.shots, run.seed),
+                temperature=run.params.temperature,
+                seed=derive(run.root_seed("run.seed"), "judging.respond"),
+                max_new_tokens=run.params.max_new_tokens,
+                batch_size=run.params.batch_size,
+            )
         case Control():
             truth = Truth.from_json(read_truth(run))
             answers, made_of = control_answers(answerer.kind, instructions, asked, truth, run.seed)

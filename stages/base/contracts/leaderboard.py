@@ -5,7 +5,16 @@ from typing import Literal
 from stages.base.contracts import Contract, Number
 
 Kind = Literal[
-    "trained", "imported", "outputs", "endpoint", "constant", "shuffled", "nearest_neighbour", "padded", "annotations"
+    "trained",
+    "imported",
+    "outputs",
+    "endpoint",
+    "few_shot",
+    "constant",
+    "shuffled",
+    "nearest_neighbour",
+    "padded",
+    "annotations",
 ]
 
 

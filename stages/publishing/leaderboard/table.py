@@ -14,6 +14,7 @@ ABOUT = {
     "shuffled": "correct answers, to other questions",
     "nearest_neighbour": "the answer to the most similar training question",
     "padded": "{source}, with empty sentences added",
+    "few_shot": "{source}, shown answered questions before each",
     "endpoint": "a server's model, asked with {source}",
 }
 SOME_RUNS = (
@@ -245,4 +246,11 @@ def agreement_view(agreement: Agreement | None) -> list[tuple[str, str]]:
         (pool.prefers_longer, "an annotator prefers the longer answer"),
     )
     shown = [(label, percent(share, 100.0)) for share, label in shares if share is not None]
+    if (alpha := value(pool.alpha, pool.alpha_low, pool.alpha_high, digits=2)) is not None:
+        told = f"{alpha.text} ({alpha.range})" if alpha.range else alpha.text
+        shown.append(
+            ("agreement of all beyond chance, Krippendorff's α with 95 % interval (1: all agree, 0: chance)", told)
+        )
+    if pool.usd_per_1000:
+        shown.append(("1,000 verdicts cost", f"${pool.usd_per_1000:.2f}"))
     return [*shown, ("pairs judged", f"{count(agreement.n_pairs)}, by {agreement.label}")]

@@ -23,6 +23,7 @@ from stages.commands import (
     extend,
     inspect,
     scaling,
+    serve,
     trace,
     track,
     where,
@@ -30,6 +31,7 @@ from stages.commands import (
 
 COMMANDS = (
     chat,
+    serve,
     extend,
     trace,
     alpaca_eval,

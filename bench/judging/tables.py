@@ -73,7 +73,7 @@ def attack(public: Public, tables: dict[str, pd.DataFrame]) -> None:
 
 
 def order(reference: Path) -> None:
-    from stages.judging.statistics.sides import side_preference
+    from stages.annotators.sides import side_preference
 
     rows = sample(reference).dropna(subset="switched")
     print("## The judge's preference for the answer shown first\n")

@@ -125,10 +125,8 @@ class _Run:
     def begin(self) -> None:
         """Say what it may cost. Raises ParamError above the bound, ResourceError where replies would find no room."""
         cost = estimate((self.bodies[key] for key in self.missing), self.settings)
-        self._say(
-            f"{len(self.missing)} calls to {self.settings.model} ({len(self.answers)} more are cached), "
-            f"estimated ${cost:.4f}"
-        )
+        models = " and ".join(dict.fromkeys(self.bodies[key].get("model", self.settings.model) for key in self.missing))
+        self._say(f"{len(self.missing)} calls to {models} ({len(self.answers)} more are cached), estimated ${cost:.4f}")
         if cost > self.settings.max_cost_usd:
             raise ParamError(
                 f"the estimated cost ${cost:.4f} is above `max_cost_usd` = {self.settings.max_cost_usd}; raise it or "

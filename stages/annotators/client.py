@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 from stages.annotators.calls import Answer, ask
 from stages.annotators.grades import Grader
-from stages.annotators.pool import POOL_MODEL, Pool, PoolSettings, PromptError, annotator_model
+from stages.annotators.pool import POOL_MODEL, Pool, PoolSettings, PromptError
 from stages.annotators.reply import read_choice, version
 from stages.annotators.server import ServerSettings
 from stages.base.closure import ROOT
@@ -68,30 +68,29 @@ def compare(
     *,
     seed: int,
     grader: Grader | None = None,
-    annotator: int | None = None,
+    models: Sequence[str] | None = None,
 ) -> list[Preference]:
     """One preference a pair, in the order of the pairs.
 
     The order in which the two outputs are shown is drawn per pair id from `seed`, or both are. Equal outputs are a draw
     (1.5) without a call, as in AlpacaEval. A failed or unparsable call is a NaN row with its error, never left out.
-    `grader` is what the simulated pool goes by; `annotator` picks one of its members.
+    `grader` is what the simulated pool goes by. `models` names who judges each pair, another model of the server or
+    `annotator_model(k)` of the pool; by default `settings.model`, or whom the pool draws.
     Raises ParamError if the cost is above `max_cost_usd`, InputError if the server refuses every call alike.
     """
     template = load_template(settings.prompt)
     simulated = settings.provider == "simulated"
-    model = settings.model
-    if simulated:
-        model = POOL_MODEL if annotator is None else annotator_model(annotator)
+    judges = models or [POOL_MODEL if simulated else settings.model] * len(pairs)
     asked = [
         (index, swap)
         for index, pair in enumerate(pairs)
         if pair.output_a != pair.output_b
         for swap in ((False, True) if settings.order == "both" else (shows_b_first(seed, pair.id),))
     ]
-    bodies = [_body(template, pairs[index], swap, settings) | {"model": model} for index, swap in asked]
+    bodies = [_body(template, pairs[index], swap, settings) | {"model": judges[index]} for index, swap in asked]
     if not simulated:
         answers = ask(bodies, settings, "judge", read_choice)
-        _tell_of_change(answers, settings)
+        _tell_of_change(bodies, answers, settings)
     elif grader is None:
         raise InputError("the simulated annotators need a grader: the instructions, and what is known of their answers")
     else:
@@ -110,12 +109,18 @@ def _simulated(pool: Pool, body: Mapping[str, Any]) -> Answer:
         return Answer(None, str(error), NAN)
 
 
-def _tell_of_change(answers: Sequence[Answer], settings: AnnotatorSettings) -> None:
-    """One line where the server has changed its model between the first reply and the last, cached ones too."""
-    named = Counter(version(answer.reply) for answer in answers if answer.reply is not None)
-    if len(named) > 1:
-        told = ", ".join(f"{name or 'no name'} ({count})" for name, count in named.most_common(5))
-        print(f"judge: {settings.server} answered as {len(named)} models: {told}", file=sys.stderr)
+def _tell_of_change(
+    bodies: Sequence[Mapping[str, Any]], answers: Sequence[Answer], settings: AnnotatorSettings
+) -> None:
+    """One line where the server has changed a model between the first reply and the last, cached ones too."""
+    named: dict[str, Counter[str]] = {}
+    for body, answer in zip(bodies, answers, strict=True):
+        if answer.reply is not None:
+            named.setdefault(body["model"], Counter())[version(answer.reply)] += 1
+    for versions in named.values():
+        if len(versions) > 1:
+            told = ", ".join(f"{name or 'no name'} ({count})" for name, count in versions.most_common(5))
+            print(f"judge: {settings.server} answered as {len(versions)} models: {told}", file=sys.stderr)
 
 
 def shows_b_first(seed: int, pair_id: str) -> bool:

@@ -1,7 +1,7 @@
 """How far the judge's annotators agree with each other and with the truth: AlpacaEval's evaluators table, for the pool.
 
-A sample of comparisons is judged by every simulated annotator. With a real server the same comparisons would be bought
-once per annotator, so there the stage measures the one judge against the truth.
+A sample of comparisons is judged by every simulated annotator; on a real server by the judge, and by the other models
+that `models` names.
 """
 
 import math
@@ -11,8 +11,11 @@ from typing import Annotated, Any
 import numpy as np
 from pydantic import Field
 
-from stages.annotators.client import Pair, compare, shows_b_first
+from stages.annotators.agreement import cohen_kappas, krippendorff_alpha, majority, matches, mean_kappa, nominal
+from stages.annotators.client import Pair, Preference, compare, shows_b_first
 from stages.annotators.grades import EXACT, Grader
+from stages.annotators.panel import annotators
+from stages.annotators.sides import side_preference
 from stages.annotators.truth import Truth
 from stages.base import schemas
 from stages.base.artifacts import BASELINE, RESPONSES, read_instructions, read_truth
@@ -22,7 +25,6 @@ from stages.base.params import Section
 from stages.base.record import stage
 from stages.base.seeds import derive
 from stages.judging.judge import JudgeParams, judge_seed, paired_outputs
-from stages.judging.statistics.sides import side_preference
 
 Row = dict[str, Any]
 MEANS = ("agreement", "truth_agreement", "prefers_longer", "prefers_first")
@@ -33,6 +35,8 @@ class AgreementParams(Section):
     """Comparisons that every annotator judges."""
     min_length_gap: Annotated[int, Field(ge=0)]
     """Characters; closer pairs say nothing about a preference for length."""
+    models: list[str]
+    """Models of the judge's server that judge the sample too; the simulated pool has its own annotators."""
 
 
 PARAMS: dict[str, Any] = {"judging.agreement": AgreementParams}
@@ -50,29 +54,32 @@ class Sample:
 
 def discrete(preferences: np.ndarray) -> np.ndarray:
     """1 or 2; exact draws and missing votes are NaN."""
-    return np.where(preferences > 1.5, 2.0, np.where(preferences < 1.5, 1.0, np.nan))
+    votes = nominal(preferences)
+    return np.where(votes == 1.5, np.nan, votes)
 
 
-def matches(votes: np.ndarray, target: np.ndarray) -> float:
-    """Percent of votes equal to the target where both are known; NaN if none is."""
-    known = ~np.isnan(votes) & ~np.isnan(target)
-    return 100 * float((votes == target)[known].mean()) if known.any() else math.nan
+def percent(votes: np.ndarray, target: np.ndarray) -> float:
+    """Of votes equal to the target where both are known; NaN if none is."""
+    return 100 * matches(votes, target)
 
 
-def majority(votes: np.ndarray) -> np.ndarray:
-    """Vote of the majority of annotators (columns) on each pair; NaN for a tie."""
-    return discrete(1.5 + 0.5 * np.sign(np.nansum(votes - 1.5, axis=1)))
+def weighted_mean(kappas: np.ndarray, shared: np.ndarray) -> float:
+    """Of one annotator's κ with each other one, by the pairs that they share; NaN where there is none."""
+    known = np.isfinite(kappas)
+    return float(np.average(kappas[known], weights=shared[known])) if known.any() else math.nan
 
 
 def annotator_table(names: list[str], votes: np.ndarray, sample: Sample) -> list[Annotator]:
     """One row an annotator; votes [n_pairs, n_annotators] are 1, 2 or NaN."""
+    kappas, shared = cohen_kappas(votes)
     return [
         Annotator(
             annotator=name,
-            agreement=matches(votes[:, k], majority(np.delete(votes, k, axis=1))) if len(names) > 1 else None,
-            truth_agreement=matches(votes[:, k], sample.truth),
-            prefers_longer=matches(votes[:, k], sample.longer),
-            prefers_first=matches(votes[:, k], sample.first),
+            agreement=percent(votes[:, k], majority(np.delete(votes, k, axis=1))) if len(names) > 1 else None,
+            kappa=weighted_mean(kappas[k], shared[k]),
+            truth_agreement=percent(votes[:, k], sample.truth),
+            prefers_longer=percent(votes[:, k], sample.longer),
+            prefers_first=percent(votes[:, k], sample.first),
             one_sided=side_preference(votes[:, k], sample.first == 2).one_sided,
             n=int((~np.isnan(votes[:, k])).sum()),
         )
@@ -80,17 +87,26 @@ def annotator_table(names: list[str], votes: np.ndarray, sample: Sample) -> list
     ]
 
 
-def pool_summary(rows: list[Annotator], votes: np.ndarray, sample: Sample) -> Pool:
-    """The annotators as one judge. More of them mend its variance, not its bias."""
+def pool_summary(
+    rows: list[Annotator], votes: np.ndarray, sample: Sample, usd_per_1000: float, seconds_per_1000: float
+) -> Pool:
+    """The annotators as one judge. More of them mend its variance, not its bias. The bootstrap of α draws prompts."""
     means: dict[str, float | None] = {}
     for name in MEANS:
         known = [value for row in rows if (value := getattr(row, name)) is not None]
         means[name] = sum(known) / len(known) if known else None
     agreement = means["agreement"]
+    alpha = krippendorff_alpha(votes, [pair.prompt for pair in sample.pairs])
     return Pool(
         **means,
-        bias=100 - matches(majority(votes), sample.truth),
+        kappa=mean_kappa(votes),
+        alpha=alpha.value,
+        alpha_low=alpha.low,
+        alpha_high=alpha.high,
+        bias=100 - percent(majority(votes), sample.truth),
         variance=None if agreement is None else 100 - agreement,
+        usd_per_1000=usd_per_1000,
+        seconds_per_1000=seconds_per_1000,
     )
 
 
@@ -114,6 +130,14 @@ def describe(drawn: list[Row], grader: Grader, min_length_gap: int, seed: int) -
     return Sample(pairs, discrete(np.array(better)), discrete(np.array(longer)), first)
 
 
+def cost_of_1000(said: list[Preference]) -> tuple[float, float]:
+    """US dollars and seconds of 1,000 verdicts; NaN where none was given, or timed."""
+    given = [one for one in said if not math.isnan(one.preference)]
+    timed = [one.seconds for one in given if not math.isnan(one.seconds)]
+    usd = 1000 * sum(one.usd for one in said) / len(given) if given else math.nan
+    return usd, 1000 * sum(timed) / len(timed) if timed else math.nan
+
+
 def main() -> None:
     with stage("judging.agreement", AgreementParams) as run:
         judge = run.section("judging.judge", JudgeParams).annotator
@@ -132,11 +156,12 @@ def main() -> None:
         if not drawn:
             raise InputError("no model's validation answers differ from the baseline's: there is nothing to annotate")
         sample = describe(drawn, grader, run.params.min_length_gap, seed)
+        names = annotators(judge, run.params.models)
+        every = [(pair, name) for name in names for pair in sample.pairs]
+        models = [name for _, name in every]
+        said = compare([pair for pair, _ in every], judge, seed=seed, grader=grader, models=models)
+        votes = discrete(np.array([verdict.preference for verdict in said]).reshape(len(names), -1).T)
         simulated = judge.provider == "simulated"
-        members: list[int | None] = list(range(judge.pool.annotators)) if simulated else [None]
-        columns = [compare(sample.pairs, judge, seed=seed, grader=grader, annotator=member) for member in members]
-        votes = discrete(np.array([[p.preference for p in column] for column in columns]).T)
-        names = [f"simulated-{member}" for member in members] if simulated else [judge.model]
         rows = annotator_table(names, votes, sample)
         signal = grader.signals(pair.prompt for pair in sample.pairs)
         notes = [f"The simulated annotators went by {signal}."] if simulated and signal != EXACT else []
@@ -149,12 +174,12 @@ def main() -> None:
             "agreement.json",
             Agreement(
                 simulated=simulated,
-                label="simulated annotators: not people, not a language model" if simulated else judge.model,
+                label="simulated annotators: not people, not a language model" if simulated else " and ".join(names),
                 n_pairs=len(drawn),
                 n_annotators=len(names),
                 min_length_gap=run.params.min_length_gap,
                 rows=rows,
-                pool=pool_summary(rows, votes, sample),
+                pool=pool_summary(rows, votes, sample, *cost_of_1000(said)),
                 notes=notes,
             ),
         )

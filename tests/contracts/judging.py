@@ -78,7 +78,8 @@ def leaderboard(**changes: Any) -> Leaderboard:
 def agreement(**changes: Any) -> Agreement:
     pool = {
         "agreement": 68.0, "bias": 12.0, "variance": 32.0, "prefers_longer": 57.0, "prefers_first": 50.0,
-        "truth_agreement": 79.0,
+        "truth_agreement": 79.0, "kappa": 0.4, "alpha": 0.41, "alpha_low": 0.35, "alpha_high": 0.46,
+        "usd_per_1000": 0.0, "seconds_per_1000": None,
     }  # fmt: skip
     values = {
         "simulated": True, "label": LABEL, "n_pairs": 600, "n_annotators": 13, "min_length_gap": 8, "rows": [],

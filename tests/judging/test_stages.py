@@ -31,7 +31,7 @@ PARAMS: dict[str, Any] = {
         "respond": {"temperature": 0.0, "max_new_tokens": 6, "batch_size": 8, "limit": None},
         "baseline": {"model": "sft"},
         "judge": {"max_missing": 0.0, "annotator": settings().model_dump()},
-        "agreement": {"pairs": 30, "min_length_gap": 2},
+        "agreement": {"pairs": 30, "min_length_gap": 2, "models": []},
         "leaderboard": {"subject": "gold", "against": ["constant"], "choose_by": "right", "reruns": "reruns"},
     },
 }

@@ -1,4 +1,4 @@
-"""`data/judging/agreement/agreement.json`: annotators against each other and against the truth, in percent."""
+"""`data/judging/agreement/agreement.json`: annotators against each other and against the truth; shares in percent."""
 
 from stages.base.contracts import Contract, Number
 
@@ -16,6 +16,8 @@ class Leaning(Contract):
 
 class Annotator(Leaning):
     annotator: str
+    kappa: Number
+    """Mean of Cohen's κ with each of the others: agreement beyond chance, at most 1."""
     one_sided: bool
     """It names the same side in nearly every comparison."""
     n: int
@@ -28,6 +30,16 @@ class Pool(Leaning):
     """How often the majority is wrong by the exact score."""
     variance: Number
     """How often one annotator disagrees with the majority of the others."""
+    kappa: Number
+    """Mean of Cohen's κ over all couples of annotators."""
+    alpha: Number
+    """Krippendorff's α of all together, and its 95 % interval, by the bootstrap over prompts."""
+    alpha_low: Number
+    alpha_high: Number
+    usd_per_1000: Number
+    """Of 1,000 verdicts."""
+    seconds_per_1000: Number
+    """Null for simulated annotators."""
 
 
 class Agreement(Contract):

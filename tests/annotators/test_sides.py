@@ -1,6 +1,6 @@
 import numpy as np
 
-from stages.judging.statistics.sides import side_preference
+from stages.annotators.sides import side_preference
 
 
 def test_a_judge_that_prefers_a_side() -> None:

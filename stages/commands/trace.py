@@ -5,16 +5,27 @@ producer wrote. A chain that can't be verified is an error (exit status 1), not 
 """
 
 import argparse
-import json
 import sys
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from typing import Any
 
+from stages.base.errors import TrainyardError
 from stages.base.files import read_json
-from stages.publishing.lineage.records import Graph, LineageError, Record, read_records
-
-LEADERBOARD = "judging.leaderboard"
-ANNOTATIONS = "/annotations.parquet"
+from stages.base.params import nearest
+from stages.base.terminal import one_line, shown_json
+from stages.publishing.lineage.audit import Audit, audit_chain, readable_records, uncommitted
+from stages.publishing.lineage.chain import (
+    BOARD,
+    LEADERBOARD,
+    Finding,
+    Node,
+    judged_models,
+    of_another_row,
+    row_of,
+    walk,
+)
+from stages.publishing.lineage.project import Project
+from stages.publishing.lineage.records import Graph, LineageError, Record
 
 
 def register(subparsers: argparse._SubParsersAction) -> None:
@@ -27,77 +38,19 @@ def register(subparsers: argparse._SubParsersAction) -> None:
     command.set_defaults(run=run)
 
 
-@dataclass
-class Node:
-    """One stage instance in the chain of a row; `parents` wrote what it read."""
+def trace(row: str, graph: Graph) -> tuple[dict[str, Node], list[Finding]]:
+    """The records behind one row, by label, from the published board on; and the edges that don't hold.
 
-    record: Record
-    parents: list["Node"] = field(default_factory=list)
-    outside: list[tuple[str, str]] = field(default_factory=list)  # inputs that no stage wrote
-
-
-def trace(row: str, graph: Graph) -> Node:
-    """The verified chain behind one row of the leaderboard. Raises LineageError."""
-    models = sorted(judged_models(graph))
+    Raises LineageError for a row that isn't on the leaderboard.
+    """
+    models = judged_models(graph)
     if row not in models:
-        raise LineageError(f"no row `{row}` on the leaderboard; rows: {', '.join(models)}")
-    return _walk(graph.find(LEADERBOARD), row, graph, {}, set())
+        raise LineageError(f"no row `{row}` on the leaderboard{nearest(row, models)}")
+    starts = [record for record in graph.records if record.stage == BOARD] or [graph.find(LEADERBOARD)]
+    return walk(starts, graph, of_another_row(row))
 
 
-def row_of(name: str, graph: Graph) -> str:
-    """The model of a lineage id, which is how the sha256 of its annotations begins; any other name is itself."""
-    judged = {path: digest for path, digest in graph.find(LEADERBOARD).inputs.items() if path.endswith(ANNOTATIONS)}
-    return next(
-        (path.split("/")[3] for path in sorted(judged) if len(name) >= 8 and judged[path].startswith(name)), name
-    )
-
-
-def judged_models(graph: Graph) -> set[str]:
-    """Items of judging.judge that the leaderboard read."""
-    return {path.split("/")[3] for path in graph.find(LEADERBOARD).inputs if path.endswith(ANNOTATIONS)}
-
-
-def _walk(record: Record, row: str, graph: Graph, seen: dict[str, Node], checked: set[str]) -> Node:
-    if record.label in seen:
-        return seen[record.label]
-    node = seen[record.label] = Node(record)
-    for path, digest in sorted(record.outputs.items()):
-        if path not in checked:
-            graph.verify(path, digest)
-            checked.add(path)
-    for path, digest in sorted(record.inputs.items()):
-        if _of_another_row(path, record, row):
-            continue
-        producers = graph.producers(path, digest)
-        if not producers:
-            graph.verify(path, digest)
-            node.outside.append((path, digest))
-        for producer in producers:
-            parent = _walk(producer, row, graph, seen, checked)
-            if parent not in node.parents:
-                node.parents.append(parent)
-    return node
-
-
-def _of_another_row(path: str, record: Record, row: str) -> bool:
-    """The leaderboard reads every model; a row's chain follows its own and what all rows share."""
-    parts = path.split("/")
-    return record.stage == LEADERBOARD and parts[:2] == ["data", "judging"] and len(parts) > 4 and parts[3] != row
-
-
-def chain(node: Node) -> list[Record]:
-    """All records of a chain, each once, nearest first."""
-    found: dict[str, Record] = {}
-    pending = [node]
-    while pending:
-        here = pending.pop(0)
-        if here.record.label not in found:
-            found[here.record.label] = here.record
-            pending += here.parents
-    return list(found.values())
-
-
-def as_json(row: str, node: Node) -> dict[str, Any]:
+def as_json(row: str, nodes: dict[str, Node], audit: Audit) -> dict[str, Any]:
     return {
         "row": row,
         "chain": [
@@ -111,37 +64,37 @@ def as_json(row: str, node: Node) -> dict[str, Any]:
                 "rows": record.rows,
                 "fingerprint": record.fingerprint,
             }
-            for record in chain(node)
+            for record in (node.record for node in nodes.values())
         ],
+        "files": audit.files,
+        "wrong": [asdict(one) for one in audit.wrong],
+        "unchecked": [asdict(one) for one in audit.unchecked],
     }
 
 
-def render(row: str, node: Node, scores: dict[str, Any] | None = None) -> str:
-    """The chain as a tree, each stage printed in full once and as a pointer after that."""
-    facts = ", ".join(f"{key} {value}" for key, value in (scores or {}).items())
-    lines = [f"{row}{f': {facts}' if facts else ''}"]
-    _draw(node, "", lines, set())
-    records = chain(node)
-    files = sum(len(record.outputs) for record in records)
-    lines.append(f"verified: {len(records)} stages, {files} files hash to what their records say")
-    return "\n".join(lines)
+def render(first: str, nodes: dict[str, Node], audit: Audit) -> str:
+    """The chain as a tree below `first`, each stage printed in full once and as a pointer after that."""
+    lines = [first]
+    _draw(next(iter(nodes.values())), "", lines, set())
+    lines.append(f"verified: {audit.summary}; dvc.lock and params.yaml agree")
+    return "\n".join(lines + audit.unchecked_lines())
 
 
 def _draw(node: Node, indent: str, lines: list[str], shown: set[str], last: bool = True) -> None:
-    record = node.record
+    record, label = node.record, one_line(node.record.label)
     corner, below = ("└─ ", "   ") if last else ("├─ ", "│  ")
     if record.label in shown:
-        lines.append(f"{indent}{corner}{record.label} (above)")
+        lines.append(f"{indent}{corner}{label} (above)")
         return
     shown.add(record.label)
-    lines.append(f"{indent}{corner}{record.label}  {_summary(record)}")
+    lines.append(f"{indent}{corner}{label}  {one_line(_summary(record))}")
     inner = indent + below
-    settings = _settings(record)
+    settings = one_line(_settings(record))
     if settings:
         lines.append(f"{inner}{'│  ' if node.parents or node.outside else '   '}{settings}")
     for i, (path, digest) in enumerate(node.outside):
         end = not node.parents and i == len(node.outside) - 1
-        lines.append(f"{inner}{'└─ ' if end else '├─ '}{path}  {digest[:12]}  from outside the pipeline")
+        lines.append(f"{inner}{'└─ ' if end else '├─ '}{one_line(path)}  {digest[:12]}  from outside the pipeline")
     for i, parent in enumerate(node.parents):
         _draw(parent, inner, lines, shown, i == len(node.parents) - 1)
 
@@ -179,30 +132,48 @@ def _settings(record: Record, limit: int = 110) -> str:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Print the chain of a row, or of a packed token (`train:ROW:COLUMN`). Exit status 1 where it can't be verified."""
+    """Print the chain of a row, or of a packed token (`train:ROW:COLUMN`). Exit status 1 for contradictions."""
+    from stages.publishing.lineage.published import edited_cells
     from stages.publishing.lineage.token_source import PLACE, find_token
     from stages.publishing.lineage.token_source import render as show_token
 
-    row = options.row
+    project, audit = Project(), Audit()
+    told: dict[str, Any] = {}
+    is_token = PLACE.fullmatch(options.row) is not None
     try:
-        graph = Graph(read_records())
-        if PLACE.fullmatch(row):
-            node, token = _walk(graph.find("tokens.pack"), row, graph, {}, set()), find_token(row)
-            told, shown = {"token": asdict(token)} | as_json(row, node), render(show_token(token), node)
-        else:
-            row = row_of(row, graph)
-            node = trace(row, graph)
-            told, shown = as_json(row, node), render(row, node, row_scores(row))
+        graph = Graph(readable_records(project, audit))
+        row = options.row if is_token else row_of(options.row, graph)
+        nodes, broken = walk([graph.find("tokens.pack")], graph) if is_token else trace(row, graph)
     except LineageError as error:
-        print(f"trainyard: trace: {error}", file=sys.stderr)
+        print(one_line(f"trainyard: trace: {error}"), file=sys.stderr)
         return 1
-    print(json.dumps(told, indent=2, sort_keys=True) if options.json else shown)
-    return 0
+    if any(node.record.stage == BOARD for node in nodes.values()):
+        audit.add(edited_cells(project, row))
+    elif not is_token:
+        audit.unchecked.append(Finding("reports/leaderboard.csv", "no board was published; `dvc repro board`"))
+    audit.add(broken)
+    audit_chain(nodes, graph, project, audit)
+    audit.unchecked += uncommitted(project)
+    first = f"{row}{row_scores(row)}"
+    if is_token and not audit.wrong:
+        token = find_token(row)
+        told, first = {"token": asdict(token)}, show_token(token)
+    if options.json:
+        print(shown_json(told | as_json(row, nodes, audit)))
+    elif not audit.wrong:
+        print(render(first, nodes, audit))
+    if audit.wrong:
+        more = f" (and {len(audit.wrong) - 1} more: `trainyard verify` lists them)" if len(audit.wrong) > 1 else ""
+        print(one_line(f"trainyard: trace: {audit.wrong[0]}{more}"), file=sys.stderr)
+    return 1 if audit.wrong else 0
 
 
-def row_scores(row: str) -> dict[str, Any]:
-    """The row's published numbers, for the first line."""
-    rows = read_json("data/judging/leaderboard/leaderboard.json")["rows"]
-    entry: dict[str, Any] = next((entry for entry in rows if entry["model"] == row), {})
+def row_scores(row: str) -> str:
+    """The row's numbers, for the first line; nothing where the table is not here."""
+    try:
+        rows = read_json("data/judging/leaderboard/leaderboard.json")["rows"]
+        entry: dict[str, Any] = next((entry for entry in rows if entry["model"] == row), {})
+    except (TrainyardError, KeyError, TypeError):
+        return ""
     numbers = {k: v for k, v in sorted(entry.items()) if isinstance(v, int | float) and not isinstance(v, bool)}
-    return {key: f"{value:.4g}" for key, value in numbers.items()}
+    return ": " + ", ".join(f"{key} {value:.4g}" for key, value in numbers.items()) if numbers else ""

@@ -248,33 +248,35 @@ def read_reruns(run: StageRun[LeaderboardParams], keys: list[str]) -> dict[str, 
     return found
 
 
+def judged_board(run: StageRun[LeaderboardParams]) -> Leaderboard:
+    """The whole board from what a run reads; `trainyard verify` computes it anew by this."""
+    answerers = run.section("judging.answerers", dict[str, Answerer])
+    imported = run.section("models.import", dict[str, Any])
+    baseline = run.section("judging.baseline", BaselineParams).model
+    settings = run.section("judging.judge", JudgeParams).annotator
+    keys = run.items(JUDGED)
+    for name in [baseline, run.params.subject, *run.params.against]:
+        if name not in keys:
+            raise ParamError(f"params.yaml: `{name}` is compared with, but isn't judged; add it or drop it")
+    entrants: list[Row] = []
+    judged: dict[str, dict[str, Judged]] = {split: {} for split in SPLITS}
+    for key in keys:
+        path = f"{JUDGED}/{key}/annotations.parquet"
+        annotations = run.read_table(path, schemas.ANNOTATION).to_pylist()
+        exact = run.read_table(f"{JUDGED}/{key}/exact.parquet", schemas.EXACT).to_pylist()
+        for split in SPLITS:
+            judged[split][key] = Judged(*([r for r in rows if r["split"] == split] for rows in (annotations, exact)))
+            if not judged[split][key].annotations:
+                raise InputError(f"{path}: no {split} rows; the leaderboard needs both splits")
+        # What the row's numbers were computed from; `trainyard trace` goes on from there.
+        entrants.append(entrant(key, answerers, imported) | {"lineage": sha256_file(path)[:16]})
+    judge = judge_facts(settings, judged)
+    return standings(entrants, judged, baseline, judge, run.params, read_reruns(run, keys))
+
+
 def main() -> None:
     with stage("judging.leaderboard", LeaderboardParams) as run:
-        answerers = run.section("judging.answerers", dict[str, Answerer])
-        imported = run.section("models.import", dict[str, Any])
-        baseline = run.section("judging.baseline", BaselineParams).model
-        settings = run.section("judging.judge", JudgeParams).annotator
-        keys = run.items(JUDGED)
-        for name in [baseline, run.params.subject, *run.params.against]:
-            if name not in keys:
-                raise ParamError(f"params.yaml: `{name}` is compared with, but isn't judged; add it or drop it")
-        entrants: list[Row] = []
-        judged: dict[str, dict[str, Judged]] = {split: {} for split in SPLITS}
-        for key in keys:
-            path = f"{JUDGED}/{key}/annotations.parquet"
-            annotations = run.read_table(path, schemas.ANNOTATION).to_pylist()
-            exact = run.read_table(f"{JUDGED}/{key}/exact.parquet", schemas.EXACT).to_pylist()
-            for split in SPLITS:
-                judged[split][key] = Judged(
-                    *([r for r in rows if r["split"] == split] for rows in (annotations, exact))
-                )
-                if not judged[split][key].annotations:
-                    raise InputError(f"{path}: no {split} rows; the leaderboard needs both splits")
-            # What the row's numbers were computed from; `trainyard trace` goes on from there.
-            entrants.append(entrant(key, answerers, imported) | {"lineage": sha256_file(path)[:16]})
-        judge = judge_facts(settings, judged)
-        board = standings(entrants, judged, baseline, judge, run.params, read_reruns(run, keys))
-        run.write_contract("leaderboard.json", board)
+        run.write_contract("leaderboard.json", judged_board(run))
 
 
 if __name__ == "__main__":

@@ -76,23 +76,28 @@ def summary(board: Leaderboard, base: str) -> Summary:
     )
 
 
+def publish_board(run: StageRun[BoardParams]) -> None:
+    """Write the page, the files beside it and the summary; `trainyard verify` makes them anew by this."""
+    site = run.section("publishing.site", SiteParams)
+    board = run.read_contract(LEADERBOARD, Leaderboard)
+    view = {
+        "claim": headline(board),
+        "board": leaderboard_view(board, run.read_contract(AGREEMENT, Agreement)),
+        "samples": samples_section(run, board),
+        "example": board.rows[0].model,
+    }
+    sections = [("leaderboard", "Models"), ("samples", "Side by side")]
+    publish_page(run, "leaderboard", view, sections, site)
+    rows = published_rows(board)
+    run.publish("reports/leaderboard.csv", as_csv(rows))
+    run.publish("reports/leaderboard.json", as_json(rows, board))
+    run.publish("reports/leaderboard.md", as_markdown(board, site.title))
+    run.write_contract("summary.json", summary(board, run.section("alignment.base", str)))
+
+
 def main() -> None:
     with stage("publishing.board", BoardParams, seed="run.seed") as run:
-        site = run.section("publishing.site", SiteParams)
-        board = run.read_contract(LEADERBOARD, Leaderboard)
-        view = {
-            "claim": headline(board),
-            "board": leaderboard_view(board, run.read_contract(AGREEMENT, Agreement)),
-            "samples": samples_section(run, board),
-            "example": board.rows[0].model,
-        }
-        sections = [("leaderboard", "Models"), ("samples", "Side by side")]
-        publish_page(run, "leaderboard", view, sections, site)
-        rows = published_rows(board)
-        run.publish("reports/leaderboard.csv", as_csv(rows))
-        run.publish("reports/leaderboard.json", as_json(rows, board))
-        run.publish("reports/leaderboard.md", as_markdown(board, site.title))
-        run.write_contract("summary.json", summary(board, run.section("alignment.base", str)))
+        publish_board(run)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,8 @@ import pytest
 from stages import cli
 from stages.base.files import sha256_file, sha256_path, write_json
 from stages.commands import trace
-from stages.publishing.lineage.records import Graph, LineageError, folder_digest, read_records
+from stages.publishing.lineage.chain import row_of
+from stages.publishing.lineage.records import Graph, folder_digest, read_records
 
 
 def write(path: str, text: str) -> str:
@@ -63,7 +64,9 @@ def pipeline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def labels(row: str) -> list[str]:
-    return [found.label for found in trace.chain(trace.trace(row, Graph(read_records())))]
+    nodes, broken = trace.trace(row, Graph(read_records()))
+    assert not broken
+    return list(nodes)
 
 
 def test_the_chain_reaches_the_source_and_only_this_row(pipeline: Path) -> None:
@@ -129,28 +132,45 @@ def test_another_rows_files_are_not_this_rows_business(pipeline: Path) -> None:
 def test_a_lineage_id_names_its_row(pipeline: Path) -> None:
     graph = Graph(read_records())
     lineage = sha256_file("data/judging/judge/sft/annotations.parquet")[:16]
-    assert trace.row_of(lineage, graph) == "sft" and trace.row_of("sft", graph) == "sft"
-    assert trace.row_of("f" * 16, graph) == "f" * 16
+    assert row_of(lineage, graph) == "sft" and row_of("sft", graph) == "sft"
+    assert row_of("f" * 16, graph) == "f" * 16
     assert cli.main(["trace", lineage]) == 0 and cli.main(["trace", "f" * 16]) == 1
 
 
-def test_a_missing_file_is_named(pipeline: Path) -> None:
+def test_a_missing_file_is_no_contradiction_and_is_told(pipeline: Path, capsys: pytest.CaptureFixture[str]) -> None:
     Path("data/corpus/ingest/pages.parquet").unlink()
-    with pytest.raises(LineageError, match=r"pages\.parquet: gone"):
-        labels("sft")
+    assert cli.main(["trace", "sft"]) == 0
+    told = [line for line in capsys.readouterr().out.splitlines() if line.startswith("not checked: data/corpus")]
+    assert len(told) == 1 and "pages.parquet" in told[0] and "not here" in told[0]
 
 
-def test_a_producer_that_ran_again_is_noticed(pipeline: Path) -> None:
+def test_a_producer_that_ran_again_is_noticed(pipeline: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The file on disk and its record agree, but the reader read something else."""
     write("data/judging/respond/sft/outputs.parquet", "newer answers")
     record("judging.respond", "sft", ["data/models/sft"], ["data/judging/respond/sft/outputs.parquet"])
-    with pytest.raises(LineageError, match=r"judging\.respond@sft last wrote"):
-        labels("sft")
+    assert cli.main(["trace", "sft"]) == 1
+    assert "judging.respond@sft last wrote" in capsys.readouterr().err
 
 
-def test_an_unknown_row_lists_the_rows(pipeline: Path) -> None:
-    with pytest.raises(LineageError, match="rows: own, sft, theirs"):
-        labels("nobody")
+@pytest.mark.parametrize(
+    "row, told",
+    [("nobody", "known here: own, sft, theirs"), ("sfd", "`sft`"), ('s"f%t@', "`sft`"), ("\u202esft", "`sft`")],
+)
+def test_an_unknown_row_names_the_nearest(
+    pipeline: Path, row: str, told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["trace", row]) == 1
+    error = capsys.readouterr().err
+    assert told in error and len(error.splitlines()) == 1 and "\u202e" not in error
+
+
+def test_a_stranger_s_words_stand_on_one_line(pipeline: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A record that was edited is told plainly."""
+    path = Path("data/alignment/sft/record.json")
+    path.write_text(path.read_text().replace('"alignment.sft"', '"\\u001b[31m"'))
+    assert cli.main(["trace", "sft"]) == 1
+    shown = capsys.readouterr()
+    assert "\x1b" not in shown.out + shown.err
 
 
 def test_a_folders_digest_is_that_of_base_files(pipeline: Path) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from stages.base.errors import InputError, TrainyardError
-from stages.base.files import read_json, sha256_path
+from stages.base.files import read_json
 
 
 class LineageError(TrainyardError):
@@ -58,7 +58,7 @@ def read_record(path: Path) -> Record:
     """Raises InputError where the file isn't a record."""
     value = read_json(path)
     try:
-        return Record(
+        found = Record(
             stage=value["stage"],
             item=value["item"],
             params=value["params"],
@@ -70,14 +70,40 @@ def read_record(path: Path) -> Record:
             notes=value["notes"],
             path=path,
         )
+        if _is_record(found):
+            return found
     except (KeyError, TypeError):
-        raise InputError(f"{path}: not a stage's record; rerun the stage (`dvc repro`)") from None
+        pass
+    raise InputError(f"{path}: not a stage's record; rerun the stage (`dvc repro`)")
+
+
+def _is_record(found: Record) -> bool:
+    texts = all(isinstance(one, str) for one in (found.stage, found.code, found.item or ""))
+    parts = all(isinstance(one, dict) for one in (found.params, found.inputs, found.outputs, found.notes))
+    counts = found.rows is None or (
+        isinstance(found.rows, dict)
+        and all(isinstance(found.rows.get(name), int) for name in ("in", "out"))
+        and isinstance(found.rows.get("dropped"), dict)
+        and all(isinstance(count, int) for count in found.rows["dropped"].values())
+    )
+    return (
+        texts
+        and parts
+        and counts
+        and (found.seed is None or isinstance(found.seed, int))
+        and all(isinstance(digest, str) for digest in [*found.inputs.values(), *found.outputs.values()])
+    )
+
+
+def record_paths(root: Path = Path("data")) -> list[Path]:
+    """Where records lie below `data/`, sorted; half-written (hidden) folders are left out."""
+    found = sorted(path for depth in ("*", "*/*", "*/*/*") for path in root.glob(f"{depth}/record.json"))
+    return [path for path in found if not any(part.startswith(".") for part in path.relative_to(root).parts)]
 
 
 def read_records(root: Path = Path("data")) -> list[Record]:
-    """Every record below `data/`, in path order; half-written (hidden) folders are left out."""
-    found = sorted(path for depth in ("*", "*/*", "*/*/*") for path in root.glob(f"{depth}/record.json"))
-    return [read_record(path) for path in found if not any(part.startswith(".") for part in path.parts)]
+    """Every record below `data/`, in path order. Raises InputError for one that isn't."""
+    return [read_record(path) for path in record_paths(root)]
 
 
 class Graph:
@@ -86,6 +112,7 @@ class Graph:
     def __init__(self, records: Iterable[Record]) -> None:
         self.records = sorted(records, key=lambda record: record.label)
         self._writer = {path: record for record in self.records for path in record.outputs}
+        self._record = {_place(record): record for record in self.records}
 
     def find(self, label: str) -> Record:
         for record in self.records:
@@ -93,37 +120,40 @@ class Graph:
                 return record
         raise InputError(f"no record of `{label}` below data/; run the pipeline (`dvc repro`)")
 
-    def producers(self, path: str, digest: str) -> list[Record]:
-        """The records that wrote this input, several of a folder of many stages; none of a file from outside.
-
-        Raises LineageError where the writers' records name other bytes than the reader's.
-        """
+    def written(self, path: str) -> tuple[list[Record], str | None]:
+        """The records that wrote this input, several of a folder of many stages, and the sha256 that they say it has;
+        none of a file from outside. A record that was read itself has no sha256 in any record."""
+        if path in self._record:
+            return [self._record[path]], None
         writers = {path: self._writer[path]} if path in self._writer else self._inside(path)
         if not writers:
-            return []
-        written = {out: record.outputs[out] for out, record in writers.items()}
-        found = written[path] if path in written else folder_digest(path, written)
-        if found != digest:
-            labels = " and ".join(sorted({record.label for record in writers.values()}))
+            return [], None
+        outputs = {out: record.outputs[out] for out, record in writers.items()}
+        digest = outputs[path] if path in outputs else folder_digest(path, outputs)
+        return list({record.label: record for _, record in sorted(writers.items())}.values()), digest
+
+    def producers(self, path: str, digest: str) -> list[Record]:
+        """The records that wrote this input. Raises LineageError where they name other bytes than the reader's."""
+        writers, found = self.written(path)
+        if found is not None and found != digest:
+            labels = " and ".join(sorted(record.label for record in writers))
             raise LineageError(
                 f"{path}: read with sha256 {digest[:12]}, but {labels} last wrote {found[:12]}; "
                 "the pipeline was not rerun to the end: `dvc repro`"
             )
-        return list({record.label: record for _, record in sorted(writers.items())}.values())
+        return writers
+
+    def files_of(self, folder: str) -> list[str]:
+        """What stages wrote in a folder, by their records."""
+        return [*self._inside(folder), *(path for path in self._record if path.startswith(f"{folder}/"))]
 
     def _inside(self, folder: str) -> dict[str, Record]:
         return {out: record for out, record in self._writer.items() if out.startswith(f"{folder}/")}
 
-    def verify(self, path: str, digest: str) -> None:
-        """Raises LineageError unless the bytes on disk are the recorded ones."""
-        if not Path(path).exists():
-            raise LineageError(f"{path}: gone from disk; restore it with `dvc checkout` or `dvc repro`")
-        found = sha256_path(path)
-        if found != digest:
-            raise LineageError(
-                f"{path}: on disk sha256 {found[:12]}, in the record {digest[:12]}: changed since it was recorded; "
-                "restore it with `dvc checkout` or rerun with `dvc repro`"
-            )
+
+def _place(record: Record) -> str:
+    """Where a record lies in its project, by its stage."""
+    return "/".join(["data", *record.stage.split("."), *([record.item] if record.item else []), "record.json"])
 
 
 def folder_digest(folder: str, outputs: dict[str, str]) -> str:

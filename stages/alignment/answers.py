@@ -130,7 +130,7 @@ def summarise(truth: Truth, rows: Sequence[Instruction], answers: Sequence[Answe
 class Validation:
     """The validation split: answered greedily, its own responses' loss, and the distance from a reference model.
 
-    limit: the model's context, in tokens; `too_long` counts the rows that are left out as longer.
+    limit: the model's context, in tokens; `too_long` counts the rows that are left out as longer. keep: of `answer`.
     """
 
     def __init__(
@@ -140,20 +140,22 @@ class Validation:
         instructions: Sequence[Instruction],
         max_new_tokens: int,
         limit: int,
+        keep: KeptAnswers | None = None,
     ) -> None:
         rows = of_split(instructions, "validation")
         self.rows = [row for row in rows if len(tokenizer.encode_example(row.asked, row.response)[0]) <= limit]
         self.too_long = len(rows) - len(self.rows)
         if not self.rows:
             raise InputError(f"all {len(rows)} validation rows are longer than the model's context of {limit} tokens")
-        self.tokenizer, self.truth, self.max_new_tokens = tokenizer, truth, max_new_tokens
+        self.tokenizer, self.truth, self.max_new_tokens, self.keep = tokenizer, truth, max_new_tokens, keep
         self.knows_truth = any(row.entity in truth for row in self.rows)
 
     def answers(self, model: LanguageModel, temperature: float = 0.0, seed: int = 0) -> list[Answer]:
         """One of each prompt."""
         prompts = [row.asked for row in self.rows]
         sampling = Sampling(temperature=temperature, top_p=1.0, max_new_tokens=self.max_new_tokens)
-        return [first for (first,) in answer(model, self.tokenizer, prompts, sampling, seed=seed, label="validation")]
+        groups = answer(model, self.tokenizer, prompts, sampling, seed=seed, label="validation", keep=self.keep)
+        return [first for (first,) in groups]
 
     def summary(self, answers: Sequence[Answer]) -> Measured:
         return summarise(self.truth, self.rows, answers)

@@ -1,7 +1,7 @@
 """Direct preference optimisation of the SFT model (Rafailov et al. 2023); what that finds of the pairs is read."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Annotated
 
 import torch
@@ -11,6 +11,7 @@ from torch import Tensor
 from stages.alignment.answers import Measured, Validation
 from stages.alignment.batches import answer_logprobs, lay_out
 from stages.alignment.inputs import read_model
+from stages.alignment.kept_answers import kept_answers
 from stages.alignment.losses import DpoKind, dpo_loss
 from stages.alignment.pairs import Pair, accuracy, encode_pairs, hold_out
 from stages.alignment.records import read_instructions, read_preferences, read_truth
@@ -21,7 +22,7 @@ from stages.base.recipe import Run
 from stages.base.record import stage
 from stages.base.seeds import derive
 from stages.lm.build import LanguageModel
-from stages.lm.checkpoint import save_model
+from stages.lm.checkpoint import Stateful, save_model
 from stages.lm.device import environment
 
 
@@ -95,6 +96,7 @@ def fine_tune(
     beta: float,
     tuning: Tuning[DpoParams],
     on_checkpoint: Callable[[int], None],
+    carried: Mapping[str, Stateful] | None = None,
 ) -> list[Report]:
     """Train `model` in place; one row a step."""
     params, lengths, weights = tuning.params, [len(pair) for pair in pairs], [1.0] * len(pairs)
@@ -102,7 +104,10 @@ def fine_tune(
     def loss(batch: list[int]) -> tuple[Tensor, Report]:
         return batch_loss(model, [pairs[index] for index in batch], beta, params)
 
-    return tune(model, loss, lengths, weights, tuning, validations=params.validations, on_checkpoint=on_checkpoint)
+    return tune(
+        model, loss, lengths, weights, tuning,
+        validations=params.validations, on_checkpoint=on_checkpoint, carried=carried,
+    )  # fmt: skip
 
 
 def main() -> None:
@@ -119,7 +124,9 @@ def main() -> None:
         kept, away = hold_out([row.prompt for row in fitting], params.held_out, run.seed)
         training, held_out = [compared[place] for place in kept], [compared[place] for place in away]
         start = {key: value.detach().clone() for key, value in model.state_dict().items()}
-        validation = Validation(tokenizer, read_truth(run), read_instructions(run), params.max_new_tokens, limit)
+        validation = Validation(
+            tokenizer, read_truth(run), read_instructions(run), params.max_new_tokens, limit, kept_answers(run)
+        )
 
         def measure() -> Measured:
             return {**preferred(model, held_out), **validation.summary(validation.answers(model))}
@@ -127,14 +134,15 @@ def main() -> None:
         selection = Selection(model, chosen_by(PREFERENCE_ACCURACY, validation.knows_truth), measure)
         before = measure()
         steps: list[Report] = []
-        for beta in params.betas:
+        for number, beta in enumerate(params.betas):
             offset = len(steps)
 
             def visit(step: int, beta: float = beta, offset: int = offset) -> None:
                 selection.visit(offset + step, beta=beta)
 
             model.load_state_dict(start)
-            rows = fine_tune(model, training, beta, tuning_of(run), visit)
+            tuning = replace(tuning_of(run), setting={"beta": number})
+            rows = fine_tune(model, training, beta, tuning, visit, {"selection": selection})
             steps.extend({**row, "step": offset + row["step"], "beta": beta} for row in rows)
         selection.restore()
         save_model(run.model_folder("dpo"), model, tokenizer)

@@ -6,7 +6,7 @@ them.
 """
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean, pstdev
 from typing import Annotated
@@ -17,13 +17,15 @@ from torch import Tensor
 
 from stages.alignment.answers import Answer, Measured, Sampling, Validation, answer
 from stages.alignment.batches import Exchange, lay_out, token_logprobs
-from stages.alignment.improvement import Improvement, Round, asked_in, minibatches, prompted, with_room
+from stages.alignment.improvement import Improvement, Round, asked_in, minibatches, note_stop, prompted, with_room
 from stages.alignment.inputs import read_model
+from stages.alignment.kept_answers import KeptAnswers, kept_answers
 from stages.alignment.losses import grpo_loss
 from stages.alignment.records import Instruction, read_instructions, read_truth
+from stages.alignment.restraint import Collapse, require_finite
 from stages.alignment.scalar import read_reward
 from stages.alignment.selection import MEAN_REWARD, Selection, chosen_by, validated
-from stages.alignment.tuning import Report
+from stages.alignment.tuning import Report, Tuning, tuning_of
 from stages.alignment.verifier import Verifier
 from stages.base.params import Section
 from stages.base.recipe import Run
@@ -31,8 +33,9 @@ from stages.base.record import stage
 from stages.base.seeds import derive
 from stages.lm.build import LanguageModel
 from stages.lm.chat import ChatTokenizer
-from stages.lm.checkpoint import save_model
+from stages.lm.checkpoint import Stateful, save_model
 from stages.lm.device import environment
+from stages.lm.loop import TrainResult
 from stages.lm.optim import build_optimizer
 
 
@@ -51,6 +54,8 @@ class GrpoParams(Section):
     """Constant."""
     kl: Annotated[float, Field(ge=0)]
     """Weight of the divergence from the SFT model, per token."""
+    max_kl: Annotated[float, Field(gt=0)] | None
+    """Nats per answer from the SFT model at which training ends, the best checkpoint being kept; null: none."""
     clip_ratio: Annotated[float, Field(gt=0)]
     """How far a token's probability may move for free, as a share."""
     clip: Annotated[float, Field(ge=0)]
@@ -127,9 +132,11 @@ class Groups:
         reward: RewardFunction,
         params: GrpoParams,
         seed: int,
+        keep: KeptAnswers | None = None,
     ) -> None:
         self.model, self.reference, self.tokenizer, self.asked = model, reference, tokenizer, asked
-        self.reward, self.params, self.seed = reward, params, seed
+        self.reward, self.params, self.seed, self.keep = reward, params, seed, keep
+        self.collapse = Collapse(params.max_kl)
 
     def __call__(self, iteration: int) -> Round:
         params, seed = self.params, self.seed
@@ -141,11 +148,19 @@ class Groups:
             Sampling(temperature=1.0, top_p=1.0, max_new_tokens=params.max_new_tokens),
             seed=derive(seed, "answers", iteration),
             samples=params.samples,
+            keep=self.keep,
         )
         rewards = self.reward(rows, answered)
         exchanges = [[one.exchange(self.tokenizer.end_id) for one in group] for group in answered]
         old = scored(self.model, exchanges, params.minibatch_size)
         reference = scored(self.reference, exchanges, params.minibatch_size)
+        moved = fmean(
+            float((a - b).sum())
+            for own, origin in zip(old, reference, strict=True)
+            for a, b in zip(own, origin, strict=True)
+        )
+        self.collapse.check(iteration, [one for group in answered for one in group], moved)
+        surprise = torch.cat([one for own in old for one in own])
         groups = [
             Group(own, advantages_of(found), before, origin)
             for own, found, before, origin in zip(exchanges, rewards, old, reference, strict=True)
@@ -155,11 +170,6 @@ class Groups:
             return update_loss(self.model, [groups[index] for index in batch], params)
 
         batches = minibatches(len(groups), params.minibatch_size, params.epochs, derive(seed, "minibatches", iteration))
-        moved = [
-            float((a - b).sum())
-            for own, origin in zip(old, reference, strict=True)
-            for a, b in zip(own, origin, strict=True)
-        ]
         return Round(
             loss,
             batches,
@@ -167,21 +177,33 @@ class Groups:
             {
                 "reward": fmean(value for group in rewards for value in group),
                 "informative": fmean(len(set(group)) > 1 for group in rewards),
-                "kl": fmean(moved),
+                "kl": moved,
+                "entropy": -float(surprise.mean()),
                 "tokens_per_answer": fmean(len(one.ids) for group in answered for one in group),
             },
         )
 
 
 def improve(
-    model: LanguageModel, groups: Groups, shards: int, name: str, on_checkpoint: Callable[[int], None]
-) -> list[Report]:
+    model: LanguageModel,
+    groups: Groups,
+    tuning: Tuning[GrpoParams],
+    on_checkpoint: Callable[[int], None],
+    carried: Mapping[str, Stateful] | None = None,
+) -> TrainResult:
     """Train `model` in place; one row an update."""
     params = groups.params
     updates = len(minibatches(params.prompts, params.minibatch_size, params.epochs, 0))
-    improvement = Improvement(model, groups, iterations=params.iterations, updates=updates, shards=shards)
+    improvement = Improvement(model, groups, iterations=params.iterations, updates=updates)
     optimizer = build_optimizer(model, params.lr, kind="adamw")
-    return improvement.train(optimizer, params.clip, params.validations, name, on_checkpoint)
+    return improvement.train(
+        optimizer,
+        params.clip,
+        params.validations,
+        tuning,
+        on_checkpoint,
+        {**(carried or {}), "collapse": groups.collapse},
+    )
 
 
 def main() -> None:
@@ -195,47 +217,55 @@ def main() -> None:
         rows = prompted(instructions)
         asked_of = with_room(rows, tokenizer, policy.config.max_seq_len)
         checkable = [row for row in asked_of if verifier.knows(row)]
-        validation = Validation(tokenizer, truth, instructions, params.max_new_tokens, policy.config.max_seq_len)
+        keep = kept_answers(run)
+        validation = Validation(tokenizer, truth, instructions, params.max_new_tokens, policy.config.max_seq_len, keep)
 
         def checked(asked: Sequence[Instruction], groups: Sequence[Sequence[Answer]]) -> list[list[float]]:
             return [[verifier.reward(row, one.text) for one in group] for row, group in zip(asked, groups, strict=True)]
 
         def modelled(asked: Sequence[Instruction], groups: Sequence[Sequence[Answer]]) -> list[list[float]]:
-            flat = iter(judged([one.exchange(tokenizer.end_id) for group in groups for one in group]))
+            rewards = judged([one.exchange(tokenizer.end_id) for group in groups for one in group])
+            require_finite(rewards)
+            flat = iter(rewards)
             return [[next(flat) for _ in group] for group in groups]
 
         reward = checked if checkable else modelled
 
-        def measure() -> Measured:
+        def answered() -> Measured:
             given = validation.answers(policy)
             known = [n for n, row in enumerate(validation.rows) if verifier.knows(row) or not checkable]
             shown, answers = [validation.rows[n] for n in known], [[given[n]] for n in known]
             earned = [value for (value,) in reward(shown, answers)]
             return {"reward": fmean(earned) if earned else None, **validation.summary(given)}
 
+        def measure() -> Measured:
+            moved = validation.divergence(policy, reference, derive(run.seed, "divergence"))
+            return {**answered(), "kl_to_sft": moved}
+
         selection = Selection(policy, chosen_by(MEAN_REWARD, validation.knows_truth), measure)
-        before = measure()
+        before = answered()
         asked = checkable or asked_of
-        groups = Groups(policy, reference, tokenizer, asked, reward, params, run.seed)
-        steps = improve(policy, groups, run.section("run", Run).shards, run.name, selection.visit)
-        if not any(row.get("informative") for row in steps):
+        groups = Groups(policy, reference, tokenizer, asked, reward, params, run.seed, keep)
+        result = improve(policy, groups, tuning_of(run), selection.visit, {"selection": selection})
+        if not any(row.get("informative") for row in result.rows):
             print(
                 "alignment.grpo: no group had answers of different rewards, so nothing is learned and the SFT model "
                 "stays as it is; raise `alignment.grpo.samples`, or ask what it answers rightly at times",
                 file=sys.stderr,
             )
-        selection.restore()
+        selection.keep(reference, {**before, "kl_to_sft": 0.0})
+        note_stop(run, result, selection.restore())
         save_model(run.model_folder("grpo"), policy, tokenizer)
-        run.write_jsonl("steps.jsonl", selection.joined(steps))
-        rewards = [row["reward"] for row in steps if "reward" in row]
+        run.write_jsonl("steps.jsonl", selection.joined(result.rows))
+        rewards = [row["reward"] for row in result.rows if "reward" in row]
         run.write_json(
             "metrics.json",
             {
                 "prompts": len(asked),
                 "first_reward": rewards[0],
                 "last_reward": rewards[-1],
+                "stopped": result.stopped,
                 **selection.found(),
-                "validation_kl_to_sft": validation.divergence(policy, reference, derive(run.seed, "divergence")),
                 **validated(before, "sft_"),
             },
         )

@@ -1,17 +1,24 @@
 """A policy that answers, and learns from its answers, round after round: the loop of PPO and GRPO."""
 
-from collections.abc import Callable, Sequence
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
 from stages.alignment.records import Instruction, of_split
-from stages.alignment.tuning import BatchLoss, Report, evenly, optimise, sharded
+from stages.alignment.selection import Checkpoint
+from stages.alignment.tuning import BatchLoss, Report, Tuning, evenly, optimise, sharded
 from stages.base.errors import InputError
+from stages.base.params import Section
+from stages.base.record import StageRun
 from stages.base.seeds import derive
 from stages.lm.chat import ChatTokenizer
+from stages.lm.checkpoint import Stateful
+from stages.lm.loop import TrainResult
 from stages.lm.shards import ShardedGradient
 
 
@@ -26,13 +33,13 @@ class Round:
 
 
 class Improvement:
-    """`roll_out(iteration)` answers prompts with the model as it is; `updates` updates follow each time."""
+    """`roll_out(iteration)` answers prompts with the model as it is; `updates` updates follow each time. It may raise
+    StopTraining."""
 
-    def __init__(
-        self, model: nn.Module, roll_out: Callable[[int], Round], *, iterations: int, updates: int, shards: int
-    ) -> None:
+    def __init__(self, model: nn.Module, roll_out: Callable[[int], Round], *, iterations: int, updates: int) -> None:
         self.model, self.roll_out = model, roll_out
-        self.iterations, self.updates, self.shards = iterations, updates, shards
+        self.iterations, self.updates = iterations, updates
+        self._shards = 1
         self._gradient: ShardedGradient | None = None
 
     def train(
@@ -40,11 +47,14 @@ class Improvement:
         optimizer: torch.optim.Optimizer,
         clip: float,
         validations: int,
-        name: str,
+        tuning: Tuning[Section],
         on_checkpoint: Callable[[int], None],
-    ) -> list[Report]:
+        carried: Mapping[str, Stateful],
+    ) -> TrainResult:
         """Train the model in place; one row an update. `on_checkpoint(step)` is called after whole iterations,
-        `validations` times at equal distances."""
+        `validations` times at equal distances. A run that was killed goes on with a whole iteration; carried: what it
+        must have as it was."""
+        self._shards = tuning.shards
         try:
             return optimise(
                 self.model,
@@ -53,9 +63,11 @@ class Improvement:
                 self.iterations * self.updates,
                 lambda step: 1.0,
                 clip,
-                name=name,
+                tuning=tuning,
                 checkpoints={done * self.updates for done in evenly(self.iterations, validations)},
                 on_checkpoint=on_checkpoint,
+                carried=carried,
+                every=self.updates,
             )
         finally:
             self._close()
@@ -69,7 +81,7 @@ class Improvement:
             found = self.roll_out(iteration)
             self.model.train()
             # Its processes are forked here, so that they have what was answered.
-            self._gradient = sharded(self.model, found.loss, found.batches, found.weights, self.shards)
+            self._gradient = sharded(self.model, found.loss, found.batches, found.weights, self._shards)
             report = {"iteration": iteration, **found.report}
         assert self._gradient is not None
         return self._gradient(update) | report
@@ -78,6 +90,14 @@ class Improvement:
         if self._gradient is not None:
             self._gradient.close()
             self._gradient = None
+
+
+def note_stop(run: StageRun[Any], result: TrainResult, best: Checkpoint) -> None:
+    """Record and say why training ended early, if it did, and what is kept."""
+    run.note("stopped", result.stopped)
+    if result.stopped is not None:
+        kept = f"the checkpoint of step {best.step}" if best.step >= 0 else "the SFT model"
+        print(f"{run.name}: stopped at {result.stopped}; {kept} is kept", file=sys.stderr)
 
 
 def minibatches(count: int, size: int, epochs: int, seed: int) -> list[list[int]]:

@@ -1,33 +1,35 @@
 """Proximal policy optimisation of the SFT model against the reward model (Schulman et al. 2017; Ouyang et al. 2022)."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from statistics import fmean, stdev
 from typing import Annotated, Any, Literal
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from stages.alignment.answers import Answer, Measured, Sampling, Validation, answer
-from stages.alignment.improvement import Improvement, Round, asked_in, minibatches, prompted, with_room
+from stages.alignment.improvement import Improvement, Round, asked_in, minibatches, note_stop, prompted, with_room
 from stages.alignment.inputs import read_model
+from stages.alignment.kept_answers import KeptAnswers, kept_answers
 from stages.alignment.losses import masked_mean, ppo_policy_loss, ppo_value_loss
 from stages.alignment.records import read_instructions, read_truth
+from stages.alignment.restraint import Collapse, KlWeight, require_finite
 from stages.alignment.rollout import Rollout, collect, spread_logprobs
 from stages.alignment.scalar import ScalarModel, read_reward, read_reward_model
 from stages.alignment.selection import MEAN_REWARD, Selection, chosen_by, validated
-from stages.alignment.tuning import Report
+from stages.alignment.tuning import Report, Tuning, tuning_of
 from stages.base.conversation import Asked
-from stages.base.errors import InputError
 from stages.base.params import Section
 from stages.base.recipe import Run
 from stages.base.record import stage
 from stages.base.seeds import derive
 from stages.lm.build import LanguageModel
 from stages.lm.chat import ChatTokenizer
-from stages.lm.checkpoint import save_model
+from stages.lm.checkpoint import Stateful, save_model
 from stages.lm.device import environment
+from stages.lm.loop import TrainResult
 from stages.lm.optim import build_optimizer
 
 
@@ -45,7 +47,14 @@ class PpoParams(Section):
     value_lr: Annotated[float, Field(gt=0)]
     """Of the value function."""
     kl: Annotated[float, Field(ge=0)]
-    """Weight of the per-token penalty, against scores of standard deviation 1."""
+    """Weight of the per-token penalty, against scores of standard deviation 1; the first, where it adapts."""
+    kl_target: Annotated[float, Field(gt=0)] | None
+    """Divergence from the SFT model, in nats per answer, that the weight is adapted to (Ziegler et al. 2019); null: the
+    weight stays."""
+    kl_gain: Annotated[float, Field(gt=0)]
+    """How fast it adapts: 0.1 in the paper, whose runs have thousands of iterations; unused without a target."""
+    max_kl: Annotated[float, Field(gt=0)] | None
+    """Nats per answer from the SFT model at which training ends, the best checkpoint being kept; null: none."""
     gamma: Annotated[float, Field(gt=0, le=1)]
     """Discount of a token's later rewards."""
     lam: Annotated[float, Field(ge=0, le=1)]
@@ -66,6 +75,12 @@ class PpoParams(Section):
     """Longest answer."""
     reward: Literal["score", "sign"]
     """What is learned from: the reward model's score, or only its side of the SFT answers' mean (1 or -1)."""
+
+    @model_validator(mode="after")
+    def _adapts_from_a_weight(self) -> "PpoParams":
+        if self.kl_target is not None and self.kl == 0:
+            raise ValueError("with a `kl_target`, `kl` must be above 0: it is what the weight is adapted from")
+        return self
 
 
 PARAMS = {"alignment.ppo": PpoParams, "run": Run}
@@ -91,11 +106,7 @@ class Standardised:
     def __call__(self, answers: Sequence[Answer]) -> tuple[list[float], float]:
         """(standardised scores, or their signs, with the penalty; mean of the raw ones)."""
         raw = self.reward(answers)
-        if not all(map(math.isfinite, raw)):
-            raise InputError(
-                f"data/alignment/reward: the reward model gives {sum(not math.isfinite(value) for value in raw)} of "
-                f"{len(raw)} answers no finite reward; run alignment.reward again with a lower `lr`"
-            )
+        require_finite(raw)
         if not self.scale:
             self.mean, self.scale = fmean(raw), max(stdev(raw), 1e-6)
         scores = [(value - self.mean) / self.scale for value in raw]
@@ -103,6 +114,12 @@ class Standardised:
             scores = [math.copysign(1.0, score) for score in scores]
         penalties = [0.0 if given.ended else self.penalty for given in answers]
         return [score - penalty for score, penalty in zip(scores, penalties, strict=True)], fmean(raw)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"mean": self.mean, "scale": self.scale}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.mean, self.scale = state["mean"], state["scale"]
 
 
 def update_loss(model: ActorCritic, batch: Rollout, params: PpoParams) -> tuple[Tensor, Report]:
@@ -138,10 +155,18 @@ class Rollouts:
         reward: RewardFunction,
         params: PpoParams,
         seed: int,
+        keep: KeptAnswers | None = None,
     ) -> None:
         self.model, self.reference, self.tokenizer, self.prompts = model, reference, tokenizer, prompts
-        self.params, self.seed = params, seed
+        self.params, self.seed, self.keep = params, seed, keep
         self.scores = Standardised(reward, params.missing_end_penalty, binary=params.reward == "sign")
+        self.weight = KlWeight(params.kl, params.kl_target, params.kl_gain)
+        self.collapse = Collapse(params.max_kl)
+
+    @property
+    def carried(self) -> dict[str, Stateful]:
+        """What an iteration depends on beside the model."""
+        return {"scores": self.scores, "weight": self.weight, "collapse": self.collapse}
 
     def __call__(self, iteration: int) -> Round:
         params, seed = self.params, self.seed
@@ -151,13 +176,17 @@ class Rollouts:
             [self.prompts[index] for index in asked_in(iteration, params.rollouts, len(self.prompts), seed)],
             Sampling(temperature=1.0, top_p=1.0, max_new_tokens=params.max_new_tokens),
             seed=derive(seed, "answers", iteration),
+            keep=self.keep,
         )
         answers = [given for (given,) in groups]
         scores, raw = self.scores(answers)
         rollout, found = collect(
             self.model.policy, self.reference, self.model.critic, answers, scores,
-            self.tokenizer.pad_id, self.tokenizer.end_id, kl=params.kl, gamma=params.gamma, lam=params.lam,
+            self.tokenizer.pad_id, self.tokenizer.end_id, kl=self.weight.value, gamma=params.gamma, lam=params.lam,
         )  # fmt: skip
+        self.collapse.check(iteration, answers, found["kl"])
+        found["kl_weight"] = self.weight.value
+        self.weight.update(found["kl"])
 
         def loss(batch: list[int]) -> tuple[Tensor, Report]:
             return update_loss(self.model, rollout.rows(batch), params)
@@ -170,15 +199,21 @@ class Rollouts:
 
 
 def improve(
-    model: ActorCritic, rollouts: Rollouts, shards: int, name: str, on_checkpoint: Callable[[int], None]
-) -> list[Report]:
+    model: ActorCritic,
+    rollouts: Rollouts,
+    tuning: Tuning[PpoParams],
+    on_checkpoint: Callable[[int], None],
+    carried: Mapping[str, Stateful] | None = None,
+) -> TrainResult:
     """Train `model` in place; one row an update."""
     params = rollouts.params
     updates = len(minibatches(params.rollouts, params.minibatch_size, params.epochs, 0))
     optimizer = build_optimizer(model, params.lr, kind="adamw")
     split_rates(optimizer, model, params.lr, params.value_lr)
-    improvement = Improvement(model, rollouts, iterations=params.iterations, updates=updates, shards=shards)
-    return improvement.train(optimizer, params.clip, params.validations, name, on_checkpoint)
+    improvement = Improvement(model, rollouts, iterations=params.iterations, updates=updates)
+    return improvement.train(
+        optimizer, params.clip, params.validations, tuning, on_checkpoint, {**rollouts.carried, **(carried or {})}
+    )
 
 
 def split_rates(optimizer: torch.optim.Optimizer, model: ActorCritic, lr: float, value_lr: float) -> None:
@@ -200,34 +235,40 @@ def main() -> None:
         (reference, tokenizer), (policy, _) = read_model(run, "sft"), read_model(run, "sft")
         judged = read_reward(run)
         model = ActorCritic(policy, read_reward_model(run))
+        keep = kept_answers(run)
         validation = Validation(
-            tokenizer, read_truth(run), instructions, params.max_new_tokens, policy.config.max_seq_len
+            tokenizer, read_truth(run), instructions, params.max_new_tokens, policy.config.max_seq_len, keep
         )
 
         def reward(answers: Sequence[Answer]) -> list[float]:
             return judged([given.exchange(tokenizer.end_id) for given in answers])
 
-        def measure() -> Measured:
+        def answered() -> Measured:
             given = validation.answers(policy)
             return {"reward": fmean(reward(given)), **validation.summary(given)}
 
+        def measure() -> Measured:
+            moved = validation.divergence(policy, reference, derive(run.seed, "divergence"))
+            return {**answered(), "kl_to_sft": moved}
+
         selection = Selection(policy, chosen_by(MEAN_REWARD, validation.knows_truth), measure)
-        before = measure()
+        before = answered()
         rows = prompted(instructions)
         prompts = [row.asked for row in with_room(rows, tokenizer, policy.config.max_seq_len)]
-        rollouts = Rollouts(model, reference, tokenizer, prompts, reward, params, run.seed)
-        steps = improve(model, rollouts, run.section("run", Run).shards, run.name, selection.visit)
-        selection.restore()
+        rollouts = Rollouts(model, reference, tokenizer, prompts, reward, params, run.seed, keep)
+        result = improve(model, rollouts, tuning_of(run), selection.visit, {"selection": selection})
+        selection.keep(reference, {**before, "kl_to_sft": 0.0})
+        note_stop(run, result, selection.restore())
         save_model(run.model_folder("ppo"), policy, tokenizer)
-        run.write_jsonl("steps.jsonl", selection.joined(steps))
-        rewards = [row["reward"] for row in steps if "reward" in row]
+        run.write_jsonl("steps.jsonl", selection.joined(result.rows))
+        rewards = [row["reward"] for row in result.rows if "reward" in row]
         run.write_json(
             "metrics.json",
             {
                 "first_reward": rewards[0],
                 "last_reward": rewards[-1],
+                "stopped": result.stopped,
                 **selection.found(),
-                "validation_kl_to_sft": validation.divergence(policy, reference, derive(run.seed, "divergence")),
                 **validated(before, "sft_"),
             },
         )

@@ -16,7 +16,9 @@ from stages.alignment.answers import Answer, Measured, Sampling, Validation, ans
 from stages.alignment.best_of_n import pick
 from stages.alignment.improvement import prompted, with_room
 from stages.alignment.inputs import read_model
+from stages.alignment.kept_answers import kept_answers
 from stages.alignment.records import Instruction, read_instructions, read_truth
+from stages.alignment.restraint import require_finite
 from stages.alignment.scalar import read_reward
 from stages.alignment.selection import VALIDATION_LOSS, Selection, chosen_by, validated
 from stages.alignment.sft import fine_tune
@@ -64,17 +66,19 @@ def main() -> None:
         rows = with_room(every, tokenizer, model.config.max_seq_len)
         checkable = [row for row in rows if verifier.knows(row)]
         asked = checkable or rows
+        keep = kept_answers(run)
         sampling = Sampling(temperature=params.temperature, top_p=1.0, max_new_tokens=params.max_new_tokens)
-        groups = answer(
-            reference, tokenizer, [row.asked for row in asked], sampling, seed=run.seed, samples=params.samples
-        )
+        prompts = [row.asked for row in asked]
+        groups = answer(reference, tokenizer, prompts, sampling, seed=run.seed, samples=params.samples, keep=keep)
         if checkable:
             learned = kept(asked, groups, verifier)
         else:
             flat = [one.exchange(tokenizer.end_id) for group in groups for one in group]
-            learned = [one for one in pick(groups, reward(flat)) if one.ended]
+            rewards = reward(flat)
+            require_finite(rewards)
+            learned = [one for one in pick(groups, rewards) if one.ended]
         exchanges = [one.exchange(tokenizer.end_id) for one in learned]
-        validation = Validation(tokenizer, truth, instructions, params.max_new_tokens, model.config.max_seq_len)
+        validation = Validation(tokenizer, truth, instructions, params.max_new_tokens, model.config.max_seq_len, keep)
 
         def measure() -> Measured:
             return {"loss": validation.loss(model), **validation.summary(validation.answers(model))}
@@ -83,7 +87,8 @@ def main() -> None:
         before = measure()
         if exchanges:
             tuning = tuning_of(run)
-            steps = fine_tune(model, exchanges, tuning, params.validations, selection.visit)
+            carried = {"selection": selection}
+            steps = fine_tune(model, exchanges, tuning, params.validations, selection.visit, carried=carried)
         else:
             print(
                 "alignment.rft: none of the sampled answers is right, so nothing is learned and the SFT model stays as "
@@ -110,7 +115,8 @@ def main() -> None:
         )
         run.note("chosen_by", selection.chosen_by)
         run.note("rewards", "checked" if checkable else "reward model")
-        run.note("too_long", len(every) - len(rows))
+        run.rows(len(every), len(rows), {"too_long": len(every) - len(rows)}, params.max_drop)
+        run.note("not_checkable", len(rows) - len(asked))
         run.note("environment", environment())
 
 

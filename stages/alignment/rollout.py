@@ -54,7 +54,8 @@ def collect(
 ) -> tuple[Rollout, dict[str, float]]:
     """Score the answers' tokens and turn `scores`, one an answer, into advantages.
 
-    Returns what to log as well: `kl` to the reference per answer in nats (k1), `tokens_per_answer`, `ended`.
+    Returns what to log as well: `kl` to the reference per answer in nats (k1), `entropy` of the policy per token in
+    nats, as its samples tell (mean of -log p), `tokens_per_answer`, `ended`.
     """
     exchanges: list[Exchange] = [given.exchange(end) for given in answers]
     home = policy.head_weight.device
@@ -70,6 +71,7 @@ def collect(
         divergence = float((logprobs - reference_logprobs).sum(dim=1).mean())
     return Rollout(tokens, mask, logprobs, values, whiten(advantages, mask), returns), {
         "kl": divergence,
+        "entropy": -float(logprobs.sum() / mask.sum()),
         "tokens_per_answer": float(mask.sum(dim=1).mean()),
         "ended": sum(given.ended for given in answers) / len(answers),
     }

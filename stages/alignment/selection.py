@@ -5,7 +5,7 @@ the best by what each method can measure without truth.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from torch import Tensor, nn
@@ -57,6 +57,26 @@ class Selection:
         if self.best is None or self._rank(checkpoint) > self._rank(self.best):
             self.best = checkpoint
             self._weights = {key: value.detach().clone() for key, value in self.model.state_dict().items()}
+
+    def keep(self, model: nn.Module, found: Measured) -> None:
+        """The model that training began with, of which this was found, where there was no checkpoint."""
+        if self.best is None:
+            self.best = Checkpoint(-1, found, {})
+            self._weights = model.state_dict()
+
+    def state_dict(self) -> dict[str, Any]:
+        """For a run that is killed and goes on."""
+        best = None if self.best is None else self.checkpoints.index(self.best)
+        return {
+            "checkpoints": [asdict(checkpoint) for checkpoint in self.checkpoints],
+            "best": best,
+            "weights": self._weights,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.checkpoints = [Checkpoint(**checkpoint) for checkpoint in state["checkpoints"]]
+        self.best = None if state["best"] is None else self.checkpoints[state["best"]]
+        self._weights = state["weights"]
 
     def restore(self) -> Checkpoint:
         """Put the best weights back into the model."""

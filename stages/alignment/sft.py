@@ -1,6 +1,6 @@
 """Supervised fine-tuning of a model on instructions: loss on the answers only, in its own chat format."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Literal
 
 import numpy as np
@@ -10,6 +10,7 @@ from torch import Tensor
 from stages.alignment.answers import Measured, Validation
 from stages.alignment.batches import Exchange, Rows, encode_turns, lay_out
 from stages.alignment.inputs import read_model
+from stages.alignment.kept_answers import kept_answers
 from stages.alignment.records import Instruction, of_split, read_instructions, read_truth
 from stages.alignment.selection import VALIDATION_LOSS, Selection, chosen_by, validated
 from stages.alignment.tuning import Report, Tuning, TuningParams, tune, tuning_of
@@ -19,7 +20,7 @@ from stages.base.recipe import Run
 from stages.base.record import stage
 from stages.base.seeds import derive
 from stages.lm.build import LanguageModel
-from stages.lm.checkpoint import save_model
+from stages.lm.checkpoint import Stateful, save_model
 from stages.lm.device import autocast, environment
 from stages.lm.lora import adapt, merge
 from stages.lm.loss import linear_cross_entropy
@@ -85,6 +86,7 @@ def fine_tune(
     *,
     kind: Kind = "adamw",
     rates: Rates | None = None,
+    carried: Mapping[str, Stateful] | None = None,
 ) -> list[Report]:
     """Train `model` in place; one row a step."""
     home = model.head_weight.device
@@ -102,6 +104,7 @@ def fine_tune(
         rates=rates,
         validations=validations,
         on_checkpoint=on_checkpoint,
+        carried=carried,
     )
 
 
@@ -114,11 +117,12 @@ def main() -> None:
         machine = [Instruction(**row) for row in generated.to_pylist()]
         rows = mix(human, machine, params.self_instruct_share, run.seed)
         model, tokenizer = read_model(run, run.section("alignment.base", str))
+        limit = model.config.max_seq_len
         validation = Validation(
-            tokenizer, read_truth(run), instructions, params.max_new_tokens, model.config.max_seq_len
+            tokenizer, read_truth(run), instructions, params.max_new_tokens, limit, kept_answers(run)
         )
         encoded = [encode_turns(tokenizer, row.asked, row.response) for row in rows]
-        exchanges = [exchange for exchange in encoded if len(exchange) <= model.config.max_seq_len]
+        exchanges = [exchange for exchange in encoded if len(exchange) <= limit]
         run.rows(len(rows), len(exchanges), {"too_long": len(rows) - len(exchanges)}, params.max_drop)
 
         def measure() -> Measured:
@@ -131,8 +135,9 @@ def main() -> None:
         rates = Rates.uniform(params.lr, params.adam_lr if params.optimizer == "muon" else None)
         tuning = tuning_of(run)
         steps = fine_tune(
-            model, exchanges, tuning, params.validations, selection.visit, kind=params.optimizer, rates=rates
-        )
+            model, exchanges, tuning, params.validations, selection.visit,
+            kind=params.optimizer, rates=rates, carried={"selection": selection},
+        )  # fmt: skip
         selection.restore()
         merge(model)
         save_model(run.model_folder("sft"), model, tokenizer)

@@ -1,9 +1,9 @@
 """One tuning run: batches of similar lengths, optimizer, rate schedule, clipping, and pauses for validation."""
 
 import contextlib
-from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
-from typing import Annotated, Generic, TypeVar
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Generic, TypeVar
 
 import torch
 from pydantic import Field
@@ -14,13 +14,15 @@ from stages.base.params import Section
 from stages.base.recipe import Run
 from stages.base.record import StageRun
 from stages.base.workers import worker_count
-from stages.lm.loop import train
+from stages.lm.checkpoint import Stateful, fingerprint
+from stages.lm.loop import TrainResult, train
 from stages.lm.optim import build_optimizer
 from stages.lm.rates import Kind, Rates, cosine
 from stages.lm.shards import ShardedGradient, possible_processes
 
 Report = dict[str, float]
 BatchLoss = Callable[[list[int]], tuple[Tensor, Report]]  # indices of examples → means over them; "tokens" is a sum
+SHOWN = ("reward", "kl", "accuracy", "margin")  # in the progress line, where a method reports them
 
 
 class TuningParams(Section):
@@ -43,22 +45,25 @@ class TuningParams(Section):
     answers without an end."""
 
 
-P = TypeVar("P", bound=TuningParams, covariant=True)
+P = TypeVar("P", bound=Section, covariant=True)
 
 
 @dataclass(frozen=True)
 class Tuning(Generic[P]):
     """A run's params and identity. shards: parts of a batch whose gradients are summed in a fixed order, by as many
-    processes as there are workers."""
+    processes as there are workers. run: the stage's, by whose facts a run that was killed is found and goes on; None:
+    nothing is kept. setting: what this training differs in from others by the same name, beside the params."""
 
     params: P
     seed: int
     shards: int
     name: str
+    run: StageRun[Any] | None = None
+    setting: Mapping[str, float] = field(default_factory=dict)
 
 
 def tuning_of(run: StageRun[P]) -> Tuning[P]:
-    return Tuning(run.params, run.seed, run.section("run", Run).shards, run.name)
+    return Tuning(run.params, run.seed, run.section("run", Run).shards, run.name, run)
 
 
 def tune(
@@ -72,11 +77,12 @@ def tune(
     rates: Rates | None = None,
     validations: int = 0,
     on_checkpoint: Callable[[int], None] | None = None,
+    carried: Mapping[str, Stateful] | None = None,
 ) -> list[Report]:
     """Train `model` in place on examples of these lengths, every example once an epoch; one row a step.
 
     weights: how much of a batch's mean each example is. `on_checkpoint(step)` is called `validations` times at equal
-    distances, the last step included.
+    distances, the last step included. carried: what else a run that goes on after a kill must have as it was.
     """
     params = tuning.params
     batches = [
@@ -91,10 +97,11 @@ def tune(
             steps,
             lambda step: cosine(step, steps, warmup),
             params.clip,
-            name=tuning.name,
+            tuning=tuning,
             checkpoints=evenly(steps, validations),
             on_checkpoint=on_checkpoint,
-        )
+            carried=carried,
+        ).rows
 
 
 def sharded(
@@ -128,14 +135,17 @@ def optimise(
     schedule: Callable[[int], float],
     clip: float,
     *,
-    name: str,
+    tuning: Tuning[Section],
     checkpoints: Collection[int],
     on_checkpoint: Callable[[int], None] | None,
-) -> list[Report]:
+    carried: Mapping[str, Stateful] | None = None,
+    every: int = 1,
+) -> TrainResult:
     """Train `model` in place and leave it in eval mode; one row a step.
 
     `gradient(step)` leaves a step's gradient on the parameters. `on_checkpoint(step)` is called when as many steps are
-    done as `checkpoints` says, the model in eval mode.
+    done as `checkpoints` says, the model in eval mode. A run that was killed goes on where its state was last saved:
+    after a multiple of `every` steps, some seconds to a minute ago (`lm.loop`).
     """
 
     def pause(done: int) -> None:
@@ -144,8 +154,23 @@ def optimise(
             on_checkpoint(done - 1)
             model.train()
 
-    rows = train(
-        model, optimizer, schedule, lambda _, step: (None, gradient(step)), steps, name=name, clip=clip, on_step=pause
-    ).rows
+    run = tuning.run
+    result = train(
+        model,
+        optimizer,
+        schedule,
+        lambda _, step: (None, gradient(step)),
+        steps,
+        name=tuning.name,
+        fingerprint=fingerprint({**run.facts(), "setting": dict(tuning.setting)}) if run else None,
+        checkpoint_every=every,
+        by_clock=True,
+        carried=carried,
+        clip=clip,
+        on_step=pause,
+        shown=SHOWN,
+    )
+    if run is not None:
+        run.when_done(result.discard)
     model.eval()
-    return rows
+    return result

@@ -7,8 +7,9 @@ import json
 import os
 import shutil
 import sys
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Protocol
 
 import torch
 from safetensors import SafetensorError
@@ -229,8 +230,20 @@ class _Digesting:
         self.handle.flush()
 
 
+class Stateful(Protocol):
+    """What a run holds beside model and optimizer; its state: tensors, numbers, texts, None, lists and dicts."""
+
+    def state_dict(self) -> dict[str, Any]: ...
+
+    def load_state_dict(self, state: dict[str, Any]) -> None: ...
+
+
 def capture(
-    model: nn.Module, optimizer: torch.optim.Optimizer, step: int, rows: list[dict[str, float]]
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    step: int,
+    rows: list[dict[str, float]],
+    carried: Mapping[str, Stateful],
 ) -> dict[str, Any] | None:
     """Everything the next step depends on, at rank 0 (None elsewhere; all processes must call it)."""
     generators = {"cpu": torch.get_rng_state()}
@@ -240,11 +253,18 @@ def capture(
     whole_model, whole_optimizer = gathered(model.state_dict()), gathered(optimizer.state_dict())
     if whole_model is None:
         return None
-    return {"model": whole_model, "optimizer": whole_optimizer, "step": step, "rows": rows, "rng": generators_of_all}
+    return {
+        "model": whole_model,
+        "optimizer": whole_optimizer,
+        "step": step,
+        "rows": rows,
+        "rng": generators_of_all,
+        "carried": {name: one.state_dict() for name, one in carried.items()},
+    }
 
 
 def restore(
-    state: dict[str, Any], model: nn.Module, optimizer: torch.optim.Optimizer
+    state: dict[str, Any], model: nn.Module, optimizer: torch.optim.Optimizer, carried: Mapping[str, Stateful]
 ) -> tuple[int, list[dict[str, float]]]:
     """Undo `capture`; returns the step to do next and the rows of the steps done."""
     with torch.no_grad():
@@ -255,4 +275,6 @@ def restore(
     torch.set_rng_state(generators["cpu"])
     if "cuda" in generators and torch.cuda.is_available():
         torch.cuda.set_rng_state(generators["cuda"])
+    for name, one in carried.items():
+        one.load_state_dict(state["carried"][name])
     return state["step"], state["rows"]

@@ -5,7 +5,7 @@ import json
 import math
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
@@ -17,7 +17,7 @@ from stages.base.errors import TrainyardError
 from stages.base.files import write_json
 from stages.base.progress import Progress
 from stages.lm import distributed
-from stages.lm.checkpoint import TrainingState, capture, restore
+from stages.lm.checkpoint import Stateful, TrainingState, capture, restore
 from stages.lm.device import autocast, set_threads
 from stages.lm.optim import set_lr
 from stages.lm.speed import Speedometer
@@ -25,22 +25,29 @@ from stages.lm.speed import Speedometer
 LossFunction = Callable[[Any, int], tuple[Tensor | None, dict[str, float]]]
 TIMINGS = Path(".trainyard/timings")
 GROWING = "TRAINYARD_STEPS"  # environment: folder of the logs that a tracker reads while training runs
+# Seconds between checkpoints by the clock: 50 times what one takes, for 2 % of the time, within these bounds.
+SOONEST, LATEST = 15.0, 60.0
 
 
 class DivergedError(TrainyardError):
     """The loss or the gradient is no longer a number."""
 
 
+class StopTraining(Exception):
+    """A loss function raises it, before it has changed anything, to end training after the steps that are done."""
+
+
 @dataclass
 class TrainResult:
     """rows: one dict a step (step, loss, lr, grad_norm, and what the loss function reported), pure values, ready for
-    JSONL.
+    JSONL. stopped: why a loss function ended it; None where all steps were done.
     """
 
     rows: list[dict[str, float]]
     seconds: float  # of this process's own steps; for timings only, never for a tracked output
     tokens_per_second: float
     state: TrainingState | None
+    stopped: str | None = None
 
     def discard(self) -> None:
         """Remove the checkpoint, once the trained model has been written."""
@@ -59,6 +66,8 @@ def train(
     name: str,
     fingerprint: str | None = None,
     checkpoint_every: int = 0,
+    by_clock: bool = False,
+    carried: Mapping[str, Stateful] | None = None,
     log: Path | None = None,
     clip: float = 1.0,
     label: str | None = None,
@@ -67,6 +76,7 @@ def train(
     flops_per_token: float | None = None,
     dtype: torch.dtype | None = None,
     processes: int = 1,
+    shown: Sequence[str] = (),
     silent: bool = False,
 ) -> TrainResult:
     """Train from step `first` (0) up to `steps`, resuming a matching checkpoint first.
@@ -74,13 +84,15 @@ def train(
     schedule(step) is the learning-rate multiplier of step 0 .. steps - 1. loss_fn(model, step) returns the loss to
     backpropagate and plain numbers to log; it must be a pure function of the model, the step and torch's RNG, which
     makes a resumed run bitwise equal to an uninterrupted one. It may backpropagate micro-batches itself, all of them if
-    it returns None, and report the whole as "loss"; a "tokens" entry feeds the tokens per second. With a fingerprint
-    and checkpoint_every > 0 the state is saved under `.trainyard/checkpoints/<name>/<fingerprint>/` every that many
-    steps and at the end; the caller calls `discard()` when its outputs are written. clip: largest gradient norm, 0 for
-    none. log: a JSONL file that grows as training runs. on_step(done) is called after every step, before any
-    checkpoint; it is not called again for steps that a resumed run skips. flops_per_token: of the model, for the MFU of
-    the progress line and the timings. dtype: of matrix products (`lm.device.training_dtype`); by default bf16 on CUDA
-    and fp32 on a CPU. processes: those that compute the loss here, for the MFU. silent: no progress line.
+    it returns None, and report the whole as "loss"; a "tokens" entry feeds the tokens per second; `StopTraining` ends
+    the run. With a fingerprint and checkpoint_every > 0 the state is saved under
+    `.trainyard/checkpoints/<name>/<fingerprint>/` every that many steps and at the end; by_clock: at those of them that
+    come long enough after the last. The caller calls `discard()` when its outputs are written. carried: what is saved
+    and restored beside model and optimizer. clip: largest gradient norm, 0 for none. log: a JSONL file that grows as
+    training runs. on_step(done) is called after every step, before any checkpoint; it is not called again for steps
+    that a resumed run skips. flops_per_token: of the model, for the MFU of the progress line and the timings. dtype: of
+    matrix products (`lm.device.training_dtype`); by default bf16 on CUDA and fp32 on a CPU. processes: those that
+    compute the loss here, for the MFU. silent: no progress line.
 
     In several processes (`distributed.processes`) the loss and the gradient are the means over them; a loss function
     that weights its rows by world / count of the whole batch (`next_token_loss`) thus gives what one process gives. The
@@ -94,10 +106,12 @@ def train(
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     start = first
     rows: list[dict[str, float]] = []
+    latest: dict[str, float] = {}
+    carried, stopped = carried or {}, None
     with _closed_on_error(state), distributed.peer_errors(name), contextlib.ExitStack() as opened:
         saved = state.load() if state else None
         if saved is not None:
-            start, rows = restore(saved, model, optimizer)
+            start, rows = restore(saved, model, optimizer, carried)
         distributed.require_same("what they train", (name, fingerprint, start))
         log_row = opened.enter_context(_logs(name, log, rows))
         speed = Speedometer(flops_per_token if start < steps else None, processes)
@@ -105,10 +119,15 @@ def train(
         model.train()
         bar = opened.enter_context(Progress(steps - first, label or name, unit="steps", silent=silent))
         bar.start_at(start - first)
+        clock = _Clock()
         for step in range(start, steps):
             rate = set_lr(optimizer, schedule(step))
-            with autocast(dtype):
-                loss, report = call(loss_fn, step)
+            try:
+                with autocast(dtype):
+                    loss, report = call(loss_fn, step)
+            except StopTraining as reason:
+                stopped = str(reason)
+                break
             if loss is not None:
                 loss.backward()
             norm = _clip(parameters, clip)
@@ -127,15 +146,38 @@ def train(
             log_row(rows[-1])
             if on_step is not None:
                 on_step(step + 1)
-            if state and (step + 1 == steps or (step + 1) % checkpoint_every == 0):
-                snapshot = capture(model, optimizer, step + 1, rows)
-                if snapshot is not None:
-                    state.save(snapshot)
-            bar.advance(1, loss=value, **speed.shown())
+            if state and (
+                step + 1 == steps or ((step + 1) % checkpoint_every == 0 and not (by_clock and clock.early()))
+            ):
+                with clock:
+                    snapshot = capture(model, optimizer, step + 1, rows, carried)
+                    if snapshot is not None:
+                        state.save(snapshot)
+            latest |= {name: report[name] for name in shown if name in report}
+            bar.advance(1, loss=value, **latest, **speed.shown())
         timings = speed.timings()
     if distributed.rank() == 0:
         write_json(TIMINGS / f"{name}.train.json", {"steps": steps - start} | timings)
-    return TrainResult(rows, timings["seconds"], timings["tokens_per_second"], state)
+    return TrainResult(rows, timings["seconds"], timings["tokens_per_second"], state, stopped)
+
+
+class _Clock:
+    """`with clock:` around a checkpoint; in between it says whether it is too early for another."""
+
+    def __init__(self) -> None:
+        self.last, self.took = time.monotonic(), 0.0
+
+    def early(self) -> bool:
+        """The same in all processes that train together."""
+        wait = min(max(50 * self.took, SOONEST), LATEST)
+        return distributed.every(time.monotonic() - self.last < wait)[0]
+
+    def __enter__(self) -> None:
+        self._start = time.monotonic()
+
+    def __exit__(self, *_: object) -> None:
+        self.last = time.monotonic()
+        self.took = self.last - self._start
 
 
 @contextlib.contextmanager

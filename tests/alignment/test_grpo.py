@@ -16,6 +16,7 @@ from stages.alignment.ppo import improve as improve_by_ppo
 from stages.alignment.records import Instruction
 from stages.alignment.rft import kept
 from stages.alignment.scalar import ScalarModel
+from stages.alignment.tuning import Tuning
 from stages.alignment.verifier import Verifier
 from stages.annotators.truth import Truth
 from stages.base.errors import InputError
@@ -70,8 +71,8 @@ def letters_of(_: Sequence[Instruction], groups: Sequence[Sequence[Answer]]) -> 
 
 def grpo_params() -> GrpoParams:
     return GrpoParams(
-        iterations=20, prompts=8, samples=12, epochs=1, minibatch_size=4, lr=3e-3, kl=0.005, clip_ratio=0.2, clip=1.0,
-        validations=1, max_new_tokens=1,
+        iterations=20, prompts=8, samples=12, epochs=1, minibatch_size=4, lr=3e-3, kl=0.005, max_kl=None,
+        clip_ratio=0.2, clip=1.0, validations=1, max_new_tokens=1,
     )  # fmt: skip
 
 
@@ -86,12 +87,12 @@ def test_a_bandit_with_a_known_optimum(
     rows = [asked(f"{k}") for k in range(16)]
     if method == "grpo":
         groups = Groups(policy, reference, tokenizer, rows, letters_of, grpo_params(), seed=5)
-        improve(policy, groups, 2, "test", lambda _: None)
+        improve(policy, groups, Tuning(grpo_params(), 5, 2, "test"), lambda _: None)
     else:
         params = PpoParams(
-            iterations=20, rollouts=96, epochs=2, minibatch_size=48, lr=3e-3, value_lr=3e-3, kl=0.02, gamma=1.0,
-            lam=0.95, clip_ratio=0.2, clip_value=0.2, value_weight=0.5, missing_end_penalty=0.0, clip=1.0,
-            validations=1, max_new_tokens=1, reward="score",
+            iterations=20, rollouts=96, epochs=2, minibatch_size=48, lr=3e-3, value_lr=3e-3, kl=0.02, kl_target=None,
+            kl_gain=0.1, max_kl=None, gamma=1.0, lam=0.95, clip_ratio=0.2, clip_value=0.2, value_weight=0.5,
+            missing_end_penalty=0.0, clip=1.0, validations=1, max_new_tokens=1, reward="score",
         )  # fmt: skip
         model = ActorCritic(policy, ScalarModel(make_model(seed=3), "last"))
 
@@ -99,7 +100,7 @@ def test_a_bandit_with_a_known_optimum(
             return [share_of_small_letters(given.text) for given in answers]
 
         rollouts = Rollouts(model, reference, tokenizer, [row.asked for row in rows], reward, params, seed=5)  # type: ignore[arg-type]
-        improve_by_ppo(model, rollouts, 2, "test", lambda _: None)
+        improve_by_ppo(model, rollouts, Tuning(params, 5, 2, "test"), lambda _: None)
     letters = [tokenizer.encode(chr(code))[0] for code in range(ord("a"), ord("z") + 1)]
     prompts = [tokenizer.encode_prompt(row.asked) for row in rows]
     with torch.no_grad():
@@ -143,7 +144,7 @@ def test_answers_of_equal_reward_teach_nothing(
     groups = Groups(
         policy, reference, tokenizer, rows, lambda _, found: [[0.0] * len(one) for one in found], params, seed=5
     )
-    improve(policy, groups, 2, "test", lambda _: None)
+    improve(policy, groups, Tuning(params, 5, 2, "test"), lambda _: None)
     assert all(map(torch.equal, before, policy.parameters()))
 
 

@@ -15,14 +15,16 @@ from stages.alignment.ppo import ActorCritic, PpoParams, Rollouts, Standardised,
 from stages.alignment.records import Instruction
 from stages.alignment.rollout import collect
 from stages.alignment.scalar import ScalarModel
+from stages.alignment.tuning import Tuning
 from stages.lm.build import LanguageModel
 from stages.lm.chat import ChatTokenizer
 from stages.lm.optim import build_optimizer
 
 
-def ppo_params(**changes: float) -> PpoParams:
+def ppo_params(**changes: float | None) -> PpoParams:
     values = {
         "iterations": 12, "rollouts": 32, "epochs": 2, "minibatch_size": 16, "lr": 1e-2, "value_lr": 3e-3, "kl": 0.01,
+        "kl_target": None, "kl_gain": 0.1, "max_kl": None,
         "gamma": 1.0, "lam": 0.95, "clip_ratio": 0.2, "clip_value": 0.2, "value_weight": 0.5,
         "missing_end_penalty": 0.0, "clip": 1.0, "validations": 3, "max_new_tokens": 6, "reward": "score",
     }  # fmt: skip
@@ -44,7 +46,7 @@ def test_ppo_improves_a_toy_reward(
         model = ActorCritic(make_model(), ScalarModel(make_model(), "last"))
         prompts = [f"{k}?" for k in range(40)]
         rollouts = Rollouts(model, make_model(), tokenizer, prompts, small_letters, ppo_params(), seed=3)
-        return improve(model, rollouts, 2, "test", marks.append)
+        return improve(model, rollouts, Tuning(ppo_params(), 3, 2, "test"), marks.append).rows
 
     rows = run("1")
     rewards = [row["reward"] for row in rows if "reward" in row]

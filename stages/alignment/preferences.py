@@ -1,6 +1,7 @@
 """Pairs of answers from one place, with the one that was preferred: `python -m stages.alignment.preferences <key>`."""
 
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
@@ -8,7 +9,8 @@ from typing import Annotated, Literal
 from pydantic import Field, RootModel
 
 from stages.alignment.formats import PREFERENCES, Row, dataset_rows, format_of, read_as, read_rows
-from stages.alignment.records import Preference, table_of
+from stages.alignment.leakage import LeakageParams, Search, Trained, counts, leaks_of, left_out, read_held_out
+from stages.alignment.records import LEAK, Preference, table_of
 from stages.base import schemas
 from stages.base.errors import InputError
 from stages.base.hub import HubDataset
@@ -37,7 +39,7 @@ class PreferenceSource(RootModel[Annotated[LocalSource | HubSource, Field(discri
     """Pairs from one place, of any kind."""
 
 
-PARAMS = {"alignment.preferences.sources.*": PreferenceSource}
+PARAMS = {"alignment.preferences.sources.*": PreferenceSource, "alignment.leakage": LeakageParams}
 ANNOTATED = "data/alignment/annotate"
 
 
@@ -89,9 +91,16 @@ def main(key: str) -> None:
             path = run.input(params.path)
             rows = from_rows(dataset_rows(params), key) if isinstance(params, HubSource) else from_file(path, key)
             table = table_of(rows, schemas.PREFERENCE)
-        run.write_table("preferences.parquet", table, schemas.PREFERENCE)
-        run.write_json("metrics.json", measure([Preference(**row) for row in table.to_pylist()]))
-        run.rows(table.num_rows, table.num_rows, {}, max_drop=0.0)
+        pairs = [Preference(**row) for row in table.to_pylist()]
+        rules = run.section("alignment.leakage", LeakageParams)
+        shown = [Trained(pair.id, pair.asked, (pair.chosen, pair.rejected)) for pair in pairs]
+        leaks = Search(read_held_out(run), rules.ngram, rules.min_words).leaks(shown)
+        out = left_out(shown, leaks, rules.max_leak, f"pairs of source `{key}`")
+        kept = [pair for index, pair in enumerate(pairs) if index not in out]
+        run.write_table("preferences.parquet", table_of(kept, schemas.PREFERENCE), schemas.PREFERENCE)
+        run.write_table("leaks.parquet", leaks_of(shown, leaks), LEAK)
+        run.write_json("metrics.json", {**measure(kept), "left_out": len(out), **counts(leaks)})
+        run.rows(len(pairs), len(kept), Counter(out.values()), max_drop=1.0)
 
 
 if __name__ == "__main__":

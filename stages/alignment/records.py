@@ -12,6 +12,17 @@ from stages.base.conversation import Asked, Message
 from stages.base.errors import InputError
 from stages.base.record import StageRun
 
+LEAKAGE = "data/alignment/leakage"
+LEAK = pa.schema(
+    [
+        ("id", pa.string()),  # of the instruction or the pair
+        ("test", pa.string()),  # key of the task, or instructions/<key of the source>
+        ("question", pa.string()),  # its id there
+        ("kind", pa.string()),  # prompt, overlap
+        ("words", pa.string()),  # that both have
+    ]
+)
+
 
 @dataclass(frozen=True)
 class Instruction:
@@ -57,8 +68,9 @@ def table_of(rows: Iterable[Instruction | Preference], schema: pa.Schema) -> pa.
 
 
 def read_instructions(run: StageRun[Any]) -> list[Instruction]:
-    """Of all sources, in order."""
-    return [Instruction(**row) for row in artifacts.read_instructions(run)]
+    """Of all sources, in order, without the training rows that hold a test question (alignment.leakage)."""
+    leaking = set(run.read_table(f"{LEAKAGE}/leaks.parquet", LEAK).column("id").to_pylist())
+    return [Instruction(**row) for row in artifacts.read_instructions(run) if row["id"] not in leaking]
 
 
 def read_preferences(run: StageRun[Any]) -> list[Preference]:

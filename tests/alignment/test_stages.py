@@ -17,6 +17,7 @@ from stages.alignment import (
     dpo,
     grpo,
     instructions,
+    leakage,
     ppo,
     preferences,
     reference,
@@ -68,14 +69,17 @@ def workplace(
     write_lines("own.jsonl", [{"prompt": f"What is {n} and 1?", "response": str(n + 1)} for n in range(20)])
     write_lines("pairs.jsonl", [{"prompt": f"Is {n} odd?", "chosen": "yes", "rejected": "no"} for n in range(12)])
     save_model("data/models/tiny", make_model(), tokenizer)
-    for name, items in (("instructions", ["own"]), ("preferences", ["own"])):
-        Path("data/alignment", name).mkdir(parents=True)
-        Path("data/alignment", name, "items.json").write_text(json.dumps(items))
+    for name, items in (
+        ("alignment/instructions", ["own"]), ("alignment/preferences", ["own"]), ("evaluation/task", [])
+    ):  # fmt: skip
+        Path("data", name).mkdir(parents=True)
+        Path("data", name, "items.json").write_text(json.dumps(items))
 
 
 @pytest.mark.usefixtures("workplace")
 def test_from_own_files_to_every_method() -> None:
     instructions.main("own")
+    leakage.main()
     preferences.main("own")
     assert json.loads(Path("data/alignment/instructions/own/truth.json").read_text())["entities"] == {}
     for stage in (self_instruct, sft, annotate, reward, reference, dpo, ppo, grpo, rft, best_of_n):
@@ -112,7 +116,7 @@ def test_low_rank_adapters_are_merged_in_the_folder() -> None:
     params["alignment"]["sft"]["lora"] = {"rank": 2, "alpha": 4.0}
     Path("params.yaml").write_text(yaml.safe_dump(params))
     instructions.main("own")
-    for stage in (self_instruct, sft):
+    for stage in (leakage, self_instruct, sft):
         stage.main()
     base, tuned = (load_model(f"data/models/{name}").state_dict() for name in ("tiny", "sft"))
     assert base.keys() == tuned.keys()
@@ -125,7 +129,7 @@ def test_annotated_pairs_are_a_source_like_any_other() -> None:
     params["alignment"]["preferences"]["sources"] = {"own": {"kind": "annotated", "path": "data/alignment/annotate"}}
     Path("params.yaml").write_text(yaml.safe_dump(params))
     instructions.main("own")
-    for stage in (self_instruct, sft, annotate):
+    for stage in (leakage, self_instruct, sft, annotate):
         stage.main()
     preferences.main("own")
     assert metrics("annotate")["pairs"] == metrics("preferences/own")["pairs"] > 0
@@ -136,6 +140,7 @@ def test_annotated_pairs_are_a_source_like_any_other() -> None:
 def test_what_is_missing_is_one_line_and_nothing_is_left(capsys: pytest.CaptureFixture[str]) -> None:
     Path("data/alignment/preferences/items.json").write_text("[]")
     instructions.main("own")
+    leakage.main()
     self_instruct.main()
     sft.main()
     write_lines("own.jsonl", [{"prompt": "p", "response": ""}])

@@ -4,7 +4,7 @@ import hashlib
 import json
 import math
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -35,12 +35,26 @@ def sha256_file(path: str | Path) -> str:
 
 def sha256_path(path: str | Path) -> str:
     """sha256 of a file, or of a folder's sorted (relative path, file hash) list, `record.json` left out."""
+    return digest_of(path, sha256_files(path))
+
+
+def sha256_files(path: str | Path) -> dict[str, str]:
+    """sha256 of a file, or of each in a folder, `record.json` left out, by path."""
     root = Path(path)
     if root.is_file():
-        return sha256_file(root)
+        return {root.as_posix(): sha256_file(root)}
+    found = sorted(p for p in root.rglob("*") if p.is_file() and p.name != "record.json")
+    return {file.as_posix(): sha256_file(file) for file in found}
+
+
+def digest_of(path: str | Path, digests: Mapping[str, str]) -> str:
+    """`sha256_path` of a path whose `sha256_files` are known."""
+    root = Path(path)
+    if root.is_file():
+        return digests[root.as_posix()]
     digest = hashlib.sha256()
-    for file in sorted(p for p in root.rglob("*") if p.is_file() and p.name != "record.json"):
-        digest.update(f"{file.relative_to(root).as_posix()}\0{sha256_file(file)}\n".encode())
+    for file, found in digests.items():
+        digest.update(f"{Path(file).relative_to(root).as_posix()}\0{found}\n".encode())
     return digest.hexdigest()
 
 

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar, overload
 
 from pydantic import BaseModel, ValidationError
 
@@ -22,8 +22,11 @@ from stages.base.artifacts import MODELS
 from stages.base.closure import code_files, digest_of
 from stages.base.contracts import Contract
 from stages.base.errors import DataLossError, InputError, ParamError, ResourceError, TrainyardError
+from stages.base.failures import Stopped, explained, stoppable
 from stages.base.followers import followed
+from stages.base.outputs import held, hidden, remove_leftovers, swap
 from stages.base.params import lookup, parse, read_params
+from stages.base.producers import Producers
 from stages.base.seeds import derive
 from stages.base.store import SIDE
 from stages.base.workers import is_follower, process_count
@@ -49,6 +52,7 @@ class StageRun(Generic[P]):
         self._values = read_params()
         self._sections: dict[str, Any] = {}
         self._inputs: dict[str, str] = {}
+        self._producers = Producers()
         self._published: dict[Path, str] = {}
         self._models: dict[str, Path] = {}
         self._rows: dict[str, Any] | None = None
@@ -90,12 +94,15 @@ class StageRun(Generic[P]):
         return dict(self._inputs)
 
     def input(self, path: str | Path) -> Path:
-        """Register a file or folder as an input of this run."""
+        """Register a file or folder as an input of this run. Raises InputError where it is gone, or isn't what the
+        record of the stage that wrote it says."""
         if not Path(path).exists():
             raise InputError(f"{path}: not found; run the stage that writes it (`dvc repro`)")
         name = Path(path).as_posix()
         if name not in self._inputs:
-            self._inputs[name] = files.sha256_path(path)
+            digests = files.sha256_files(path)
+            self._producers.check(digests)
+            self._inputs[name] = files.digest_of(path, digests)
         return Path(path)
 
     def read_table(self, path: str | Path, schema: "pa.Schema") -> "pa.Table":
@@ -161,7 +168,7 @@ class StageRun(Generic[P]):
     def model_folder(self, key: str) -> Path:
         """A folder to write that becomes `data/models/<key>/` together with the stage's own, all or nothing."""
         if key not in self._models:
-            staging = self._staging / ".model" / key if is_follower() else _staging(Path(MODELS, key))
+            staging = self._staging / ".model" / key if is_follower() else hidden(Path(MODELS, key))
             staging.mkdir(parents=True, exist_ok=True)
             self._models[key] = staging
         return self._models[key]
@@ -224,14 +231,26 @@ class StageRun(Generic[P]):
         written = sorted(path for path in staging.rglob("*") if path.is_file())
         return {(folder / path.relative_to(staging)).as_posix(): files.sha256_file(path) for path in written}
 
+    def check_params(self) -> None:
+        """Raises ParamError where params.yaml has changed since this stage read it: DVC would note down the new values
+        beside what the old ones gave."""
+        values = read_params()
+        for name, value in self._sections.items():
+            try:
+                same = lookup(values, name) == value
+            except ParamError:
+                same = False
+            if not same:
+                raise ParamError(f"params.yaml: `{name}` was changed while this stage ran; run it again")
+
     def appear(self, folder: Path) -> None:
         """Put what was written in its place."""
         for path, text in self._published.items():
             with files.atomic_path(path) as temporary:
                 temporary.write_text(text, encoding="utf-8")
         for key, staging in self._models.items():
-            _swap(staging, Path(MODELS, key))
-        _swap(self._staging, folder)
+            swap(staging, Path(MODELS, key))
+        swap(self._staging, folder)
         for action in self._when_done:
             action()
 
@@ -257,6 +276,7 @@ def stage(
     is thrown away. A TrainyardError becomes one line on stderr and exit status 2.
     """
     folder = DATA.joinpath(*name.split("."), *([item] if item else []))
+    label = f"{name}@{item}" if item else name
     start = time.monotonic()
     run: StageRun[P] | None = None
     try:
@@ -266,25 +286,33 @@ def stage(
             with tempfile.TemporaryDirectory(prefix="trainyard-") as scratch:
                 yield StageRun(name, item, model, seed, Path(scratch), section)
             return
-        for parent in (folder.parent, Path(MODELS)):
-            _remove_leftovers(parent)
-        run = StageRun(name, item, model, seed, _staging(folder), section)
-        with followed(name, item):
-            yield run
-            files.write_json(run.output("record.json"), run.record(folder))
-            run.appear(folder)
-        _write_timing(name, item, time.monotonic() - start)
+        with stoppable(), held(label):
+            for parent in (folder.parent, Path(MODELS)):
+                remove_leftovers(parent)
+            run = StageRun(name, item, model, seed, hidden(folder), section)
+            with followed(name, item):
+                yield run
+                run.check_params()
+                files.write_json(run.output("record.json"), run.record(folder))
+                run.appear(folder)
+        _write_timing(label, time.monotonic() - start)
     except TrainyardError as error:
-        print(f"trainyard: {name}{f'@{item}' if item else ''}: {error}", file=sys.stderr)
-        sys.exit(2)
-    except OSError as error:
-        if error.errno not in (28, 122):  # ENOSPC, EDQUOT
+        _end(label, error, 2)
+    except (KeyboardInterrupt, Stopped) as error:
+        status = error.status if isinstance(error, Stopped) else 130
+        _end(label, "stopped by a signal; what was there before stands, run again to go on", status)
+    except Exception as error:
+        if (known := explained(error)) is None:
             raise
-        print(f"trainyard: {name}: the disk is full ({error.filename}); free some space and rerun", file=sys.stderr)
-        sys.exit(2)
+        _end(label, known, 2)
     finally:
         if run is not None:
             run.discard()
+
+
+def _end(label: str, reason: object, status: int) -> NoReturn:
+    print(f"trainyard: {label}: {reason}", file=sys.stderr)
+    sys.exit(status)
 
 
 def _code(name: str) -> dict[str, str]:
@@ -295,30 +323,11 @@ def _code(name: str) -> dict[str, str]:
     return code_files(f"stages.{name}")
 
 
-def _staging(folder: Path) -> Path:
-    return folder.with_name(f".{folder.name}.{os.getpid()}.partial")
-
-
-def _swap(staging: Path, folder: Path) -> None:
-    if folder.exists():
-        shutil.rmtree(folder)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    staging.replace(folder)
-
-
-def _remove_leftovers(parent: Path) -> None:
-    """Staging folders of runs that were killed."""
-    for leftover in parent.glob(".*.*.partial"):
-        process = leftover.name.split(".")[-2]
-        if process == str(os.getpid()) or not Path("/proc", process).exists():
-            shutil.rmtree(leftover, ignore_errors=True)
-
-
-def _write_timing(name: str, item: str | None, wall: float) -> None:
+def _write_timing(label: str, wall: float) -> None:
     """Clocks and memory, beside the data: nothing depends on them."""
     own, children = resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN)
     files.write_json(
-        SIDE / "timings" / f"{name}{f'@{item}' if item else ''}.json",
+        SIDE / "timings" / f"{label}.json",
         {
             "wall_seconds": wall,
             "cpu_seconds": own.ru_utime + own.ru_stime + children.ru_utime + children.ru_stime,

@@ -24,13 +24,23 @@ def worker_count() -> int:
 
 
 def process_count() -> int:
-    """Processes that train one model together, as torchrun tells each of them; 1 without it."""
-    return int(os.environ.get("WORLD_SIZE", "1"))
+    """Processes that train one model together, as torchrun tells each of them; 1 without it. ParamError where it tells
+    a part only: a process that took itself for one of several would end in silence, with nothing written."""
+    told = {name: os.environ.get(name) for name in ("RANK", "WORLD_SIZE")}
+    if told == {"RANK": None, "WORLD_SIZE": None}:
+        return 1
+    rank, world = (value if value is not None and value.isdecimal() else None for value in told.values())
+    if rank is None or world is None or int(rank) >= int(world):
+        raise ParamError(
+            "environment variables RANK and WORLD_SIZE are torchrun's, from 0 and both: unset them, or start with "
+            f"torchrun (RANK={told['RANK']!r}, WORLD_SIZE={told['WORLD_SIZE']!r})"
+        )
+    return int(world)
 
 
 def is_follower() -> bool:
     """Whether another of these processes (rank 0) writes the results, the records and the progress line."""
-    return int(os.environ.get("RANK", "0")) > 0
+    return process_count() > 1 and int(os.environ["RANK"]) > 0
 
 
 class Child:
@@ -91,6 +101,7 @@ def _live(
     target: Callable[..., None], arguments: tuple[Any, ...], pipe: "Connection", inherited: "list[Connection]"
 ) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the other process's to handle
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     for other in inherited:  # while a copy is open here, nobody sees that the other process has gone
         other.close()
     try:

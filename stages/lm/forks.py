@@ -47,6 +47,7 @@ def in_forks(compute: Callable[[int], T], parts: int) -> Iterator[tuple[int, T]]
 def _help(compute: Callable[[int], Any], parts: range, connection: Connection) -> None:
     """A fork's life. It says what it found at the end, as a full pipe would hold it up."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent's to handle
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     results: Any
     try:
         results = [compute(part) for part in parts]

@@ -1,0 +1,68 @@
+"""What the machine refuses, in one line: a full disk, a folder that can't be written, no memory, a signal to stop."""
+
+import errno
+import os
+import shutil
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+
+from stages.base.errors import ResourceError
+
+FULL = {errno.ENOSPC, errno.EDQUOT}
+REFUSED = {errno.EACCES, errno.EPERM, errno.EROFS}
+# safetensors and torch.save tell of a full disk in words only.
+FULL_IN_WORDS = ("No space left on device", "os error 28", "Disk quota exceeded", "os error 122", "failed writing file")
+
+
+class Stopped(BaseException):
+    """A signal has asked the process to end. No Exception: nothing may take it for a failure and go on."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(signal.Signals(number).name)
+        self.status = 128 + number
+
+
+def explained(error: Exception) -> ResourceError | None:
+    """The line for an error of the operating system; None for one that is a fault of ours."""
+    if isinstance(error, MemoryError):
+        return ResourceError("memory is short; set TRAINYARD_WORKERS=1, or lower the stage's batch or chunk sizes")
+    if not isinstance(error, OSError):
+        words = str(error)
+        full = any(sign in words for sign in FULL_IN_WORDS) and type(error).__module__.partition(".")[0] != "stages"
+        return _full(None) if full else None
+    if error.errno in FULL:
+        return _full(error.filename)
+    if error.errno in REFUSED:
+        what, reason = error.filename or "a file", os.strerror(error.errno or 0).lower()
+        return ResourceError(f"{what}: {reason}; give this user the right to it and rerun")
+    if error.errno in (errno.EMFILE, errno.ENFILE):
+        return ResourceError("too many files are open; raise the limit (`ulimit -n 4096`) and rerun")
+    return None
+
+
+def _full(path: str | None) -> ResourceError:
+    here = Path(path).parent if path and Path(path).parent.is_dir() else Path()
+    free = shutil.disk_usage(here).free / 2**20
+    return ResourceError(f"{path or here.resolve()}: the disk is full ({free:.0f} MiB free); free some space and rerun")
+
+
+@contextmanager
+def stoppable() -> Iterator[None]:
+    """SIGTERM raises `Stopped` while the block runs, as SIGINT raises KeyboardInterrupt: what is being written is then
+    removed, and what is held let go. Other threads than the main one can't ask for that."""
+    if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
+        yield
+        return
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        raise Stopped(number)
+
+    signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)

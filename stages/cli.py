@@ -10,6 +10,7 @@ from stages.base.errors import TrainyardError
 from stages.base.terminal import one_line
 from stages.commands import (
     alpaca_eval,
+    bundle,
     chat,
     check,
     compare,
@@ -26,6 +27,7 @@ from stages.commands import (
     serve,
     trace,
     track,
+    verify,
     where,
 )
 
@@ -34,6 +36,8 @@ COMMANDS = (
     serve,
     extend,
     trace,
+    verify,
+    bundle,
     alpaca_eval,
     scaling,
     cost,

@@ -116,7 +116,7 @@ def _outputs(record: Record, project: Project, audit: Audit) -> None:
     for path, digest in sorted(record.outputs.items()):
         found = project.files.digest(path)
         if found is None:
-            audit.unchecked.append(Finding(path, f"written by {record.label}; not here, and not in DVC's cache"))
+            audit.unchecked.append(Finding(path, "not here, and not in DVC's cache"))
         elif found.sha256 != digest:
             audit.add([_changed(path, found.sha256, digest, f"the record of {record.label}")])
         else:
@@ -139,7 +139,7 @@ def _outside(node: Node, project: Project, audit: Audit) -> None:
     for path, digest in sorted({**outside, **read}.items()):
         found = project.files.sha256(path)
         if found is None:
-            audit.unchecked.append(Finding(path, f"read by {record.label}; not here"))
+            audit.unchecked.append(Finding(path, "not here: a file that no stage wrote"))
         elif found != digest:
             audit.add([_changed(path, found, digest, f"what {record.label} read")])
         elif path in outside and path.startswith("data/"):
@@ -220,7 +220,9 @@ def _locked_files(entry: Locked, graph: Graph, project: Project, audit: Audit) -
     for path, digest in entry.outs.items():
         found = _md5(path, digest, graph, project)
         if found is None:
-            audit.unchecked.append(Finding(path, f"an output of `{entry.label}`; not all of it is here"))
+            audit.unchecked.append(
+                Finding(path, "not all of it is here, so that dvc.lock's md5 of it can't be compared")
+            )
         elif found != digest:
             audit.add([_unlocked(path, found, digest, f"`{entry.label}` wrote")])
     for path, digest in entry.deps.items():
@@ -228,7 +230,9 @@ def _locked_files(entry: Locked, graph: Graph, project: Project, audit: Audit) -
             continue
         found = _md5(path, digest, graph, project)
         if found is None:
-            audit.unchecked.append(Finding(path, f"read by `{entry.label}`; not all of it is here"))
+            audit.unchecked.append(
+                Finding(path, "not all of it is here, so that dvc.lock's md5 of it can't be compared")
+            )
         elif found != digest:
             audit.add([_unlocked(path, found, digest, f"`{entry.label}` read")])
 

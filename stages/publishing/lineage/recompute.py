@@ -18,6 +18,7 @@ from stages.publishing.lineage.chain import Finding
 from stages.publishing.lineage.project import Project
 from stages.publishing.lineage.records import Record
 
+OTHER_CODE = "this Trainyard's code isn't the run's (check out its revision)"
 TOLERANCE = 1e-9  # relative: the last bits of a float depend on the machine's linear algebra
 
 
@@ -67,7 +68,11 @@ def recompute(
                 run = Rerun(record.stage, model, seed, staging, project.sealed)
                 compute(run)
         except (TrainyardError, ValidationError, OSError, ValueError, KeyError, TypeError) as error:
-            audit.add([Finding(record.label, f"can't be recomputed from what stands here: {error}")])
+            found = Finding(record.label, f"can't be recomputed from what stands here: {error}")
+            if same_code:
+                audit.add([found])
+            else:
+                audit.unchecked.append(Finding(record.label, f"{found.what}; {OTHER_CODE}"))
             return 0
         folder = record.path.parent.relative_to(project.root)
         made = {(folder / file.relative_to(staging)).as_posix(): file.read_bytes() for file in staging.rglob("*.json")}
@@ -77,17 +82,17 @@ def recompute(
         if place is None:
             audit.unchecked.append(Finding(path, f"recomputed by {record.label}; not here to be compared"))
             continue
-        found = list(_differences(path, place.read_bytes(), content))
+        found = list(_differences(place.read_bytes(), content, same_code))
         agreed += not found
         if found and not same_code and PurePosixPath(path).suffix != ".json":
-            audit.unchecked.append(Finding(path, "made by other code than this Trainyard's: its text wasn't compared"))
+            audit.unchecked.append(Finding(path, f"its text wasn't compared: {OTHER_CODE}"))
         else:
-            remark = "" if same_code else " (by this Trainyard's code, which isn't the run's)"
+            remark = "" if same_code else f"; {OTHER_CODE}"
             audit.add(Finding(path, f"{what}{remark}") for what in found[:20])
     return agreed
 
 
-def _differences(path: str, stands: bytes, made: bytes) -> Iterator[str]:
+def _differences(stands: bytes, made: bytes, same_code: bool) -> Iterator[str]:
     if stands == made:
         return
     try:
@@ -95,17 +100,18 @@ def _differences(path: str, stands: bytes, made: bytes) -> Iterator[str]:
     except (ValueError, RecursionError):
         yield "is not what its stage makes of the tables that stand here; `dvc repro` makes it anew"
         return
-    yield from _unequal(*pair, "")
+    yield from _unequal(*pair, "", same_code)
 
 
-def _unequal(stands: Any, made: Any, name: str) -> Iterator[str]:
-    """Places of two JSON values whose numbers differ by more than rounding, or that differ otherwise."""
+def _unequal(stands: Any, made: Any, name: str, same_code: bool) -> Iterator[str]:
+    """Places of two JSON values whose numbers differ by more than rounding, or that differ otherwise. Other code may
+    know other columns: then those of both are compared."""
     if isinstance(stands, dict) and isinstance(made, dict):
-        for key in sorted({*stands, *made}):
-            yield from _unequal(stands.get(key), made.get(key), f"{name}.{key}" if name else key)
+        for key in sorted({*stands, *made} if same_code else {*stands} & {*made}):
+            yield from _unequal(stands.get(key), made.get(key), f"{name}.{key}" if name else key, same_code)
     elif isinstance(stands, list) and isinstance(made, list) and len(stands) == len(made):
         for place, pair in enumerate(zip(stands, made, strict=True)):
-            yield from _unequal(*pair, f"{name}[{_row_name(pair[1], place)}]")
+            yield from _unequal(*pair, f"{name}[{_row_name(pair[1], place)}]", same_code)
     elif not _close(stands, made):
         yield f"`{name}` is {str(stands)[:80]}, recomputed {str(made)[:80]}"
 

@@ -32,6 +32,8 @@ def build_model(config: ModelConfig, seed: int) -> LanguageModel:
             elif parameter.ndim == 2:
                 bound = math.sqrt(3.0 / parameter.shape[1]) * (GATE if name.endswith("gate_up_proj.weight") else 1.0)
                 parameter.uniform_(-bound, bound, generator=generator)
+            elif name.endswith(".bias"):
+                parameter.zero_()
             elif name.startswith("lstm.bias"):
                 parameter.zero_()
                 if "bias_ih" in name:  # the forget gate starts open (Jozefowicz et al. 2015)

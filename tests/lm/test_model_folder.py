@@ -123,6 +123,22 @@ def test_shards_of_half_precision_are_read(dtype: torch.dtype, folders: dict[str
     assert all(torch.equal(halved[name], value.to(dtype).float()) for name, value in whole.items())
 
 
+def test_numbers_whose_sum_overflows_are_numbers(folders: dict[str, Path], tmp_path: Path) -> None:
+    shutil.copy(folders["untied"] / "config.json", tmp_path)
+    tensors = load_file(folders["untied"] / "model.safetensors")
+    tensors["model.norm.weight"].fill_(3e38)
+    save_file(tensors, tmp_path / "model.safetensors")
+    assert torch.equal(load_model(tmp_path).norm.weight, tensors["model.norm.weight"])
+
+
+def test_a_fresh_model_is_its_seed_alone_with_biases_at_zero() -> None:
+    config = tiny(qkv_bias=True, out_bias=True, mlp_bias=True)
+    first, second = build_model(config, 5).state_dict(), build_model(config, 5).state_dict()
+    assert all(torch.equal(value, second[name]) for name, value in first.items())
+    biases = [value for name, value in first.items() if name.endswith(".bias")]
+    assert len(biases) == 4 * config.n_layer and not any(value.any() for value in biases)
+
+
 class Bomb:
     def __reduce__(self) -> tuple[Any, ...]:
         return Path.touch, (Path("ran"),)

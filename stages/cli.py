@@ -29,6 +29,7 @@ from stages.commands import (
     track,
     verify,
     where,
+    why,
 )
 
 COMMANDS = (
@@ -38,6 +39,7 @@ COMMANDS = (
     trace,
     verify,
     bundle,
+    why,
     alpaca_eval,
     scaling,
     cost,

@@ -5,8 +5,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from stages.base.errors import InputError, TrainyardError
 from stages.base.files import read_json
+from stages.base.params import Loader
 from stages.base.pipeline import Declared, read_pipeline
 from stages.base.plain_yaml import read_nodes, values_of
 from stages.publishing.lineage.files import Files
@@ -55,12 +58,7 @@ class Project:
         """dvc.lock by label. Raises InputError where it isn't what DVC writes."""
         path = self.root / "dvc.lock"
         values = _mapping(path)
-        if values is None:
-            return None
-        try:
-            return {str(label): _locked(str(label), body) for label, body in values["stages"].items()}
-        except (AttributeError, KeyError, TypeError):
-            raise InputError(f"{path}: not a lock of DVC; restore it (`git checkout dvc.lock`)") from None
+        return None if values is None else _entries(str(path), values)
 
     @cached_property
     def pipeline(self) -> list[Declared]:
@@ -96,6 +94,22 @@ def _mapping(path: Path) -> dict[str, Any] | None:
     if not isinstance(values, dict):
         raise InputError(f"{path}: must be a mapping of keys")
     return values
+
+
+def read_lock(name: str, text: str) -> dict[str, Locked]:
+    """dvc.lock by label, of a text of git's. Raises InputError naming it where it isn't one."""
+    try:
+        values = yaml.load(text, Loader=Loader)
+    except yaml.YAMLError:
+        values = None
+    return _entries(name, values)
+
+
+def _entries(name: str, values: Any) -> dict[str, Locked]:
+    try:
+        return {str(label): _locked(str(label), body) for label, body in values["stages"].items()}
+    except (AttributeError, KeyError, TypeError):
+        raise InputError(f"{name}: not a lock of DVC; restore it (`git checkout dvc.lock`)") from None
 
 
 def _locked(label: str, body: dict[str, Any]) -> Locked:

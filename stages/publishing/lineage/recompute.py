@@ -68,11 +68,11 @@ def recompute(
                 run = Rerun(record.stage, model, seed, staging, project.sealed)
                 compute(run)
         except (TrainyardError, ValidationError, OSError, ValueError, KeyError, TypeError) as error:
-            found = Finding(record.label, f"can't be recomputed from what stands here: {error}")
+            problem = f"can't be recomputed from what stands here: {error}"
             if same_code:
-                audit.add([found])
+                audit.add([Finding(record.label, problem)])
             else:
-                audit.unchecked.append(Finding(record.label, f"{found.what}; {OTHER_CODE}"))
+                audit.unchecked.append(Finding(record.label, f"{problem}; {OTHER_CODE}"))
             return 0
         folder = record.path.parent.relative_to(project.root)
         made = {(folder / file.relative_to(staging)).as_posix(): file.read_bytes() for file in staging.rglob("*.json")}

@@ -2,7 +2,7 @@
 
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -11,11 +11,12 @@ from pydantic import Field, RootModel
 from stages.alignment.formats import PREFERENCES, Row, dataset_rows, format_of, read_as, read_rows
 from stages.alignment.leakage import LeakageParams, Search, Trained, counts, leaks_of, left_out, read_held_out
 from stages.alignment.records import LEAK, Preference, table_of
+from stages.alignment.votes import measure_votes, preferences_of, read_votes
 from stages.base import schemas
-from stages.base.errors import InputError
+from stages.base.errors import DataLossError, InputError
 from stages.base.hub import HubDataset
 from stages.base.params import Section
-from stages.base.record import stage
+from stages.base.record import StageRun, stage
 
 
 class LocalSource(Section):
@@ -35,7 +36,18 @@ class HubSource(HubDataset):
     kind: Literal["hub"]
 
 
-class PreferenceSource(RootModel[Annotated[LocalSource | HubSource, Field(discriminator="kind")]]):
+class VotesSource(Section):
+    """Votes that people gave on pairs of answers."""
+
+    kind: Literal["votes"]
+    """As the annotation page writes them, a vote a line (docs/alignment.md)."""
+    path: str
+    """The file."""
+    max_drop: Annotated[float, Field(ge=0, le=1)]
+    """Share of the pairs that may be without a preference: ties, and those that all have skipped."""
+
+
+class PreferenceSource(RootModel[Annotated[LocalSource | VotesSource | HubSource, Field(discriminator="kind")]]):
     """Pairs from one place, of any kind."""
 
 
@@ -81,17 +93,41 @@ def measure(preferences: Sequence[Preference]) -> dict[str, int]:
     }
 
 
+def read_source(
+    run: StageRun[PreferenceSource], key: str
+) -> tuple[list[Preference], dict[str, int], dict[str, float | None]]:
+    """The pairs with a preference, why others have none, and how far those agree who voted; both empty where a source
+    holds preferences and no votes."""
+    params = run.params.root
+    if isinstance(params, HubSource):
+        run.input(params.path)
+        return from_rows(dataset_rows(params), key), {}, {}
+    if params.kind == "annotated":
+        table = run.read_table(f"{params.path}/preferences.parquet", schemas.PREFERENCE)
+        return [Preference(**row) for row in table.to_pylist()], {}, {}
+    path = run.input(params.path)
+    if params.kind == "jsonl":
+        return from_file(path, key), {}, {}
+    voted = read_votes(read_rows(path), key)
+    found, drops = preferences_of(voted)
+    check_loss(len(voted.pairs), drops, params.max_drop)
+    return found, drops, measure_votes(voted)
+
+
+def check_loss(pairs: int, drops: Mapping[str, int], max_drop: float) -> None:
+    """Raises DataLossError where more pairs have no preference than `max_drop` allows."""
+    lost = sum(drops.values())
+    if lost > max_drop * pairs:
+        told = ", ".join(f"{reason} {count}" for reason, count in sorted(drops.items()))
+        raise DataLossError(
+            f"{lost} of {pairs} pairs have no preference ({told}), more than `max_drop`, {max_drop:.1%}, allows"
+        )
+
+
 def main(key: str) -> None:
     section = f"alignment.preferences.sources.{key}"
     with stage("alignment.preferences", PreferenceSource, item=key, section=section) as run:
-        params = run.params.root
-        if params.kind == "annotated":
-            table = run.read_table(f"{params.path}/preferences.parquet", schemas.PREFERENCE)
-        else:
-            path = run.input(params.path)
-            rows = from_rows(dataset_rows(params), key) if isinstance(params, HubSource) else from_file(path, key)
-            table = table_of(rows, schemas.PREFERENCE)
-        pairs = [Preference(**row) for row in table.to_pylist()]
+        pairs, drops, numbers = read_source(run, key)
         rules = run.section("alignment.leakage", LeakageParams)
         shown = [Trained(pair.id, pair.asked, (pair.chosen, pair.rejected)) for pair in pairs]
         leaks = Search(read_held_out(run), rules.ngram, rules.min_words).leaks(shown)
@@ -99,8 +135,8 @@ def main(key: str) -> None:
         kept = [pair for index, pair in enumerate(pairs) if index not in out]
         run.write_table("preferences.parquet", table_of(kept, schemas.PREFERENCE), schemas.PREFERENCE)
         run.write_table("leaks.parquet", leaks_of(shown, leaks), LEAK)
-        run.write_json("metrics.json", {**measure(kept), "left_out": len(out), **counts(leaks)})
-        run.rows(len(pairs), len(kept), Counter(out.values()), max_drop=1.0)
+        run.write_json("metrics.json", {**measure(kept), **numbers, "left_out": len(out), **counts(leaks)})
+        run.rows(len(pairs) + sum(drops.values()), len(kept), Counter(out.values()) + Counter(drops), max_drop=1.0)
 
 
 if __name__ == "__main__":

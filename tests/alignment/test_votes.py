@@ -1,0 +1,122 @@
+"""Votes of people: files as the annotation page writes them, and what they come to; the stage on them."""
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from stages.alignment.formats import read_rows
+from stages.alignment.votes import VOTE, measure_votes, preferences_of, read_votes, table_of_votes
+from stages.base.errors import InputError
+
+GOOD = {
+    "id": "7", "prompt": "Which?", "output_a": "this", "output_b": "that", "annotator": "Ida", "vote": "a",
+    "order": "ba", "seconds": 4.5,
+}  # fmt: skip
+
+
+def write(path: Path, *rows: dict[str, Any]) -> Path:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def read(path: Path, *rows: dict[str, Any]) -> Any:
+    return read_votes(read_rows(write(path, *rows)), "people")
+
+
+def test_a_vote_is_read_as_the_page_writes_it(tmp_path: Path) -> None:
+    voted = read(tmp_path / "v.jsonl", GOOD, GOOD | {"annotator": "Bo", "vote": "tie", "guideline": "facts first"})
+    (pair,) = voted.pairs
+    assert (pair.id, pair.output_a, pair.output_b) == ("7", "this", "that")
+    ida, bo = voted.votes
+    assert (ida.preference, ida.b_first, ida.seconds) == (1.0, 1.0, 4.5) and math.isnan(ida.a_first)
+    assert bo.preference == 1.5
+    assert table_of_votes(voted.pairs, voted.votes).schema == VOTE
+
+
+def test_the_majority_counts_ties_and_skips_are_two_things(tmp_path: Path) -> None:
+    def on(pair: str, **votes: str) -> list[dict[str, Any]]:
+        return [
+            GOOD | {"id": pair, "prompt": f"{pair}?", "annotator": name, "vote": said} for name, said in votes.items()
+        ]
+
+    voted = read(
+        tmp_path / "v.jsonl", *on("p", x="a", y="b", z="b"), *on("q", x="a", y="b"), *on("r", x="skip", y="b"),
+        *on("s", x="skip"), *on("t", x="tie", y="a"), *on("u", x="tie"),
+    )  # fmt: skip
+    found, drops = preferences_of(voted)
+    assert [(one.id, one.chosen, one.annotator) for one in found] == [
+        ("p", "that", "x, y, z"), ("r", "that", "y"), ("t", "this", "x, y"),
+    ]  # fmt: skip
+    assert drops == {"tie": 2, "no_preference": 1}
+    numbers = measure_votes(voted)
+    assert (numbers["votes"], numbers["votes_missing"], numbers["annotators"]) == (9, 2, 3)
+    assert numbers["disputed"] == 3 and numbers["usd_per_1000"] == 0 and numbers["seconds_per_1000"] == 4500
+
+
+def test_the_last_vote_of_one_annotator_counts_and_answers_may_stand_the_other_way_round(tmp_path: Path) -> None:
+    turned = GOOD | {"output_a": "that", "output_b": "this", "vote": "a", "order": "ab"}
+    voted = read(tmp_path / "v.jsonl", GOOD, turned, GOOD | {"annotator": "Bo"})
+    assert len(voted.pairs) == 1 and voted.revoted == 1
+    bo, ida = sorted(voted.votes, key=lambda vote: vote.annotator)
+    assert (ida.preference, ida.b_first) == (2.0, 2.0) and math.isnan(ida.a_first)
+    assert bo.preference == 1.0
+    assert preferences_of(voted)[1] == {"tie": 1}
+
+
+def test_a_conversation_is_kept(tmp_path: Path) -> None:
+    turns = [
+        {"role": "user", "content": "Hm"},
+        {"role": "assistant", "content": "Yes?"},
+        {"role": "user", "content": "Go"},
+    ]
+    row = {key: value for key, value in GOOD.items() if key != "prompt"}
+    ((one,), _) = preferences_of(read(tmp_path / "v.jsonl", row | {"messages": turns}))
+    assert [message["content"] for message in one.messages] == ["Hm", "Yes?", "Go"]
+    ((alone,), _) = preferences_of(read(tmp_path / "v.jsonl", row | {"messages": turns[2:]}))
+    assert (alone.prompt, alone.messages) == ("Go", [])
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"vote": "left"}, "`vote` is 'left'; known: a, tie, b, skip"),
+        ({"vote": 1}, "`vote` must be a string"),
+        ({"order": "first"}, "`order` is 'first'"),
+        ({"seconds": -1}, "`seconds`"),
+        ({"seconds": "4"}, "`seconds`"),
+        ({"seconds": True}, "`seconds`"),
+        ({"output_b": "this"}, "the same"),
+        ({"output_b": " "}, "`output_b` is missing or empty"),
+        ({"annotator": None}, "`annotator` is missing"),
+        ({"stars": 4}, "unknown key `stars`"),
+        ({"output_b": "another"}, "id `7` stands above with another pair"),
+        ({"prompt": "Who?"}, "id `7` stands above with another pair"),
+        ({"messages": "no list"}, "`messages` must be a list"),
+    ],
+)
+def test_what_is_no_vote_is_named_by_its_line(tmp_path: Path, changes: dict[str, Any], said: str) -> None:
+    with pytest.raises(InputError, match=r"v\.jsonl:2: .*") as caught:
+        read(tmp_path / "v.jsonl", GOOD, GOOD | {"annotator": "Bo"} | changes)
+    assert said in str(caught.value)
+    path = tmp_path / "broken.jsonl"
+    path.write_text(json.dumps(GOOD) + "\n{half\n")
+    with pytest.raises(InputError, match=r"broken\.jsonl:2"):
+        read_rows(path)
+
+
+def test_one_who_always_says_the_first_does_not_count(tmp_path: Path) -> None:
+    rows = []
+    for n in range(40):
+        shown = "ab" if n % 3 else "ba"
+        pair = GOOD | {"id": str(n), "prompt": f"{n}?", "order": shown}
+        rows.append(pair | {"annotator": "stuck", "vote": shown[0]})
+        if n < 30:
+            rows.append(pair | {"annotator": "fair", "vote": "a" if n % 2 else "b"})
+    voted = read(tmp_path / "v.jsonl", *rows)
+    found, drops = preferences_of(voted)
+    assert drops == {"one_sided": 10} and {one.annotator for one in found} == {"fair"}
+    assert [one.chosen for one in found] == ["this" if n % 2 else "that" for n in range(30)]
+    assert measure_votes(voted)["one_sided"] == 1 and measure_votes(voted)["votes"] == 30

@@ -167,7 +167,8 @@ class TrainingState:
             ) from None
         for leftover in self.folder.glob(".state.bin.*.partial"):  # of a process killed while it saved
             leftover.unlink()
-        if not self.path.exists() and list(self.folder.parent.glob("*/state.bin")):
+        others = [path.parent for path in self.folder.parent.glob("*/state.bin")]
+        if not self.path.exists() and not all(map(_held, others)):
             print(
                 f"{name}: starting afresh; the unfinished runs in {self.folder.parent} are of other params, inputs, "
                 "code, machine or processes",
@@ -214,6 +215,16 @@ class TrainingState:
         if distributed.rank() == 0:
             shutil.rmtree(self.folder, ignore_errors=True)
         self._lock.close()
+
+
+def _held(folder: Path) -> bool:
+    """Whether a process, this one maybe, trains the run of this folder."""
+    with (folder / "lock").open("ab") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
 
 
 class _Digesting:

@@ -17,6 +17,11 @@ class Pair:
     rejected: Exchange
 
     @property
+    def same(self) -> bool:
+        """Whether nothing can be learned: both answers are the same tokens."""
+        return self.chosen.ids == self.rejected.ids
+
+    @property
     def sides(self) -> tuple[Exchange, Exchange]:
         return self.chosen, self.rejected
 

@@ -1,6 +1,7 @@
-"""The reward model: the SFT model with a scalar head, fitted to the preferences by Bradley-Terry."""
+"""The reward model: the SFT model with a scalar head, fitted to the preferences by Bradley-Terry; alone or several."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from statistics import fmean
 from typing import Annotated, Literal
 
@@ -10,12 +11,22 @@ from torch import Tensor
 from stages.alignment.batches import lay_out
 from stages.alignment.inputs import read_model
 from stages.alignment.losses import reward_loss
+from stages.alignment.margins import details, judged, summary
 from stages.alignment.pairs import Pair, accuracy, encode_pairs, hold_out, that_fit
-from stages.alignment.records import Preference, read_preferences
-from stages.alignment.scalar import ScalarModel, rewards_of, save_scalar
+from stages.alignment.records import read_preferences
+from stages.alignment.scalar import (
+    ENSEMBLE,
+    Combine,
+    Ensemble,
+    ScalarModel,
+    member_folder,
+    rewards_of,
+    save_scalar,
+)
 from stages.alignment.tuning import BatchLoss, Report, Tuning, TuningParams, tune, tuning_of
 from stages.base.recipe import Run
-from stages.base.record import stage
+from stages.base.record import StageRun, stage
+from stages.base.seeds import derive
 from stages.lm.device import environment
 
 
@@ -26,6 +37,12 @@ class RewardParams(TuningParams):
     """Weight of mean (r_chosen + r_rejected)^2."""
     held_out: Annotated[float, Field(gt=0, lt=1)]
     """Share of the prompts that are never trained on."""
+    members: Annotated[int, Field(ge=1)]
+    """Reward models, each from another seed; above 1 an ensemble."""
+    combine: Combine
+    """How their rewards become one: the mean, the worst, or the mean less `uncertainty` times their variance."""
+    uncertainty: Annotated[float, Field(ge=0)]
+    """Weight of the members' variance; unused unless `combine` is uncertainty."""
 
 
 PARAMS = {"alignment.reward": RewardParams, "run": Run}
@@ -50,21 +67,50 @@ def fit(model: ScalarModel, pairs: Sequence[Pair], tuning: Tuning[RewardParams])
     return tune(model, loss, [len(pair) for pair in pairs], [1.0] * len(pairs), tuning)
 
 
-def margins_of(model: ScalarModel, pairs: Sequence[Pair]) -> list[float]:
+def fit_all(
+    run: StageRun[RewardParams], training: Sequence[Pair], save: Callable[[int, ScalarModel], None]
+) -> tuple[Ensemble, list[Report]]:
+    """The members, each saved when it is done, and one row a step of all of them. A single one has its head start at
+    zero; members of an ensemble differ in their head's start and in the order of the pairs."""
+    params, tuning = run.params, tuning_of(run)
+    models: list[ScalarModel] = []
+    steps: list[Report] = []
+    for member in range(params.members):
+        decoder, _ = read_model(run, "sft")
+        if params.members == 1:
+            model = ScalarModel(decoder, params.pooling)
+            steps = fit(model, training, tuning)
+        else:
+            seed = derive(run.seed, "member", member)
+            model = ScalarModel(decoder, params.pooling, head_seed=derive(seed, "head"))
+            rows = fit(model, training, replace(tuning, seed=seed, name=f"{tuning.name}.{member}"))
+            done = len(steps)
+            steps += [{**row, "step": done + place, "member": member} for place, row in enumerate(rows)]
+        save(member, model)
+        models.append(model.eval())
+    if params.members == 1:
+        return Ensemble(models), steps
+    levels = [fmean(rewards_of(model, [exchange for pair in training for exchange in pair.sides])) for model in models]
+    return Ensemble(models, params.combine, params.uncertainty, levels), steps
+
+
+def margins_of(ensemble: Ensemble, pairs: Sequence[Pair]) -> list[float]:
     """Reward of the chosen answer minus that of the rejected one."""
-    flat = rewards_of(model, [exchange for pair in pairs for exchange in pair.sides])
+    flat = ensemble.combined(ensemble.each([exchange for pair in pairs for exchange in pair.sides]))
     return [chosen - rejected for chosen, rejected in zip(flat[::2], flat[1::2], strict=True)]
 
 
-def score_accuracy(preferences: Sequence[Preference], margins: Sequence[float]) -> float | None:
-    """Share of the pairs that differ in exact score whose better answer has the higher reward, whatever the label; None
-    where there are none."""
-    agreed = [
-        (row.chosen_score > row.rejected_score) == (margin > 0)
-        for row, margin in zip(preferences, margins, strict=True)
-        if row.chosen_score is not None and row.rejected_score is not None and row.chosen_score != row.rejected_score
-    ]
-    return fmean(agreed) if agreed else None
+def disagreement(ensemble: Ensemble, pairs: Sequence[Pair]) -> dict[str, float]:
+    """How members differ on pairs: `members_disagree`, the share on which not all prefer the same answer;
+    `member_accuracy`, their mean; `member_deviation`, the mean standard deviation of an answer's rewards."""
+    rewards = ensemble.each([exchange for pair in pairs for exchange in pair.sides])
+    margins = rewards[:, ::2] - rewards[:, 1::2]
+    ahead = margins > 0
+    return {
+        "members_disagree": float((ahead.any(axis=0) & ~ahead.all(axis=0)).mean()),
+        "member_accuracy": fmean(accuracy(own.tolist()) for own in margins),
+        "member_deviation": float(rewards.std(axis=0).mean()),
+    }
 
 
 def main() -> None:
@@ -73,31 +119,37 @@ def main() -> None:
         decoder, tokenizer = read_model(run, "sft")
         limit = decoder.config.max_seq_len
         preferences = read_preferences(run)
-        fitting = that_fit(tokenizer, preferences, limit)
-        pairs = encode_pairs(tokenizer, fitting, limit)
-        kept, away = hold_out([row.prompt for row in fitting], params.held_out, run.seed)
-        training, held_out = [pairs[place] for place in kept], [pairs[place] for place in away]
-        unseen = [fitting[place] for place in away]
-        model = ScalarModel(decoder, params.pooling)
-        steps = fit(model, training, tuning_of(run))
-        save_scalar(run.output(""), model, tokenizer)
+        roomy = that_fit(tokenizer, preferences, limit)
+        encoded = zip(roomy, encode_pairs(tokenizer, roomy, limit), strict=True)
+        usable = [(row, pair) for row, pair in encoded if not pair.same]
+        kept, away = hold_out([row.prompt for row, _ in usable], params.held_out, run.seed)
+        training, held_out = [usable[place][1] for place in kept], [usable[place][1] for place in away]
+        folder = run.output("")
+
+        def save(member: int, model: ScalarModel) -> None:
+            save_scalar(member_folder(folder, member), model, tokenizer)
+
+        ensemble, steps = fit_all(run, training, save)
+        several = params.members > 1
+        if several:
+            facts = {"combine": params.combine, "uncertainty": params.uncertainty, "levels": list(ensemble.levels)}
+            run.write_json(ENSEMBLE, facts)
         run.write_jsonl("steps.jsonl", steps)
-        seen, margins = (margins_of(model, pairs) for pairs in (training, held_out))
+        seen = margins_of(ensemble, training)
+        unseen = judged([usable[place][0] for place in away], margins_of(ensemble, held_out))
+        run.write_json("held_out.json", details(unseen))
+        found = {**summary(unseen), **(disagreement(ensemble, held_out) if several else {})}
         run.write_json(
             "metrics.json",
             {
+                "members": params.members,
                 "training_pairs": len(training),
-                "held_out_pairs": len(held_out),
                 "training_accuracy": accuracy(seen),
-                "held_out_accuracy": accuracy(margins),
-                "held_out_margin": fmean(margins),
-                "held_out_score_accuracy": score_accuracy(unseen, margins),
-                # The control: always prefer the longer answer.
-                "held_out_longer_accuracy": fmean(len(row.chosen) > len(row.rejected) for row in unseen),
+                **{f"held_out_{key}": value for key, value in found.items()},
             },
         )
-        too_long = {"too_long": len(preferences) - len(fitting)}
-        run.rows(len(preferences), len(training) + len(held_out), too_long, params.max_drop)
+        dropped = {"too_long": len(preferences) - len(roomy), "identical": len(roomy) - len(usable)}
+        run.rows(len(preferences), len(usable), dropped, params.max_drop)
         run.note("environment", environment())
 
 

@@ -1,9 +1,14 @@
-"""A language model with a scalar head: the reward model, and PPO's value function, which starts as a copy of it."""
+"""A language model with a scalar head: the reward model, alone or several together, and PPO's value function, which
+starts as a copy of it."""
 
+import json
+import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
@@ -22,19 +27,27 @@ from stages.lm.layout import Layout
 
 REWARD = "data/alignment/reward"
 HEAD = "head.safetensors"
+ENSEMBLE = "ensemble.json"
+Combine = Literal["mean", "worst", "uncertainty"]
 
 
 class ScalarModel(nn.Module):
     """Token ids (B, T) → one number a position (B, T). The head starts at zero, so that all rewards start equal.
 
     pooling: what a reward reads, the answer's `last` position (Ouyang et al. 2022) or the `mean` over its positions.
+    head_seed: the head starts as N(0, 1 / (d_model + 1)) instead (Stiennon et al. 2020), by which members of an
+    ensemble differ.
     """
 
-    def __init__(self, decoder: LanguageModel, pooling: str) -> None:
+    def __init__(self, decoder: LanguageModel, pooling: str, head_seed: int | None = None) -> None:
         super().__init__()
         self.decoder, self.pooling = decoder, pooling
         self.head = nn.Linear(decoder.config.d_model, 1).to(decoder.head_weight.device)
-        nn.init.zeros_(self.head.weight)
+        if head_seed is None:
+            nn.init.zeros_(self.head.weight)
+        else:
+            drawn = torch.randn(self.head.weight.shape, generator=torch.Generator().manual_seed(head_seed))
+            self.head.weight.data.copy_(drawn / (decoder.config.d_model + 1) ** 0.5)
         nn.init.zeros_(self.head.bias)
         if not decoder.config.tie_embeddings:
             decoder.head_weight.requires_grad_(False)  # the vocabulary head has no part in a scalar
@@ -78,7 +91,7 @@ def load_scalar(folder: Path) -> ScalarModel:
 
 
 def read_reward_model(run: StageRun[Any]) -> ScalarModel:
-    """The reward model, registered in the run's record."""
+    """The reward model, of several the first, registered in the run's record."""
     return load_scalar(run.input(REWARD))
 
 
@@ -99,10 +112,68 @@ def rewards_of(model: ScalarModel, exchanges: list[Exchange], batch_size: int = 
     return rewards
 
 
+@dataclass(frozen=True)
+class Ensemble:
+    """Reward models that were trained alike from other seeds (Coste et al. 2023, "Reward Model Ensembles Help Mitigate
+    Overoptimization"), and how their rewards become one.
+
+    combine: their `mean`; the `worst`, the lowest of them; or the mean minus `uncertainty` times their variance.
+    levels: of each member, what is taken from its rewards first, since the likelihood leaves their level free.
+    """
+
+    members: Sequence[ScalarModel]
+    combine: Combine = "mean"
+    uncertainty: float = 0.0
+    levels: Sequence[float] = (0.0,)
+
+    def each(self, exchanges: Sequence[Exchange]) -> np.ndarray:
+        """Rewards by every member, [members, exchanges]."""
+        found = [rewards_of(member, list(exchanges)) for member in self.members]
+        return np.array(found, dtype=np.float64) - np.asarray(self.levels)[:, None]
+
+    def combined(self, rewards: np.ndarray) -> list[float]:
+        """[members, exchanges] → a reward an exchange."""
+        if self.combine == "worst":
+            return [float(value) for value in rewards.min(axis=0)]
+        penalty = self.uncertainty * rewards.var(axis=0) if self.combine == "uncertainty" else 0.0
+        return [float(value) for value in rewards.mean(axis=0) - penalty]
+
+    def rewards(self, exchanges: Sequence[Exchange]) -> list[float]:
+        """Raises InputError where one is NaN or infinite."""
+        found = self.combined(self.each(exchanges))
+        broken = sum(not math.isfinite(value) for value in found)
+        if broken:
+            raise InputError(
+                f"{REWARD}: the reward model gives {broken} of {len(found)} answers no finite reward; run "
+                "alignment.reward again with a lower `lr`"
+            )
+        return found
+
+
+def member_folder(folder: Path, member: int) -> Path:
+    """The first is the folder itself, a model folder like any other; the others lie below it."""
+    return folder / f"member_{member}" if member else folder
+
+
+def load_ensemble(folder: Path) -> Ensemble:
+    """Of `alignment.reward`'s folder; one member where there is no `ensemble.json`. Raises InputError for a file that
+    is missing, cut or of another shape."""
+    path = folder / ENSEMBLE
+    if not path.exists():
+        return Ensemble([load_scalar(folder)])
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        combine, uncertainty, levels = found["combine"], float(found["uncertainty"]), list(map(float, found["levels"]))
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{path}: not an ensemble ({error!r}); run alignment.reward again") from None
+    members = [load_scalar(member_folder(folder, member)) for member in range(len(levels))]
+    return Ensemble(members, combine, uncertainty, levels)
+
+
 RewardOf = Callable[[Sequence[Exchange]], list[float]]
 
 
 def read_reward(run: StageRun[Any]) -> RewardOf:
-    """What gives each exchange its reward, registered in the run's record."""
-    model = read_reward_model(run)
-    return lambda exchanges: rewards_of(model, list(exchanges))
+    """What gives each exchange its reward, registered in the run's record; by all members where there are several.
+    It raises InputError where a reward isn't finite."""
+    return load_ensemble(run.input(REWARD)).rewards

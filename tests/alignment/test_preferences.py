@@ -17,17 +17,19 @@ from stages.alignment.pairs import Pair, accuracy, encode_pairs, hold_out
 from stages.alignment.preferences import from_file
 from stages.alignment.records import Instruction, Preference
 from stages.alignment.reference import logprobs_of, read_reference
-from stages.alignment.reward import RewardParams, fit, margins_of, score_accuracy
-from stages.alignment.scalar import ScalarModel, load_scalar, rewards_of, save_scalar
+from stages.alignment.reward import RewardParams, fit, margins_of
+from stages.alignment.scalar import Ensemble, ScalarModel, load_scalar, rewards_of, save_scalar
 from stages.alignment.tuning import Tuning
-from stages.annotators.client import Preference as Verdict
 from stages.annotators.truth import Truth
+from stages.annotators.votes import Vote, tally
 from stages.base.errors import InputError
 from stages.lm.build import LanguageModel
 from stages.lm.chat import ChatTokenizer
 
 TRUTH = Truth({"province": ["Anthar", "Belmor"]}, {"Ost": {"province": "Anthar"}})
-TUNING = {"batch_size": 16, "weight_decay": 0.0, "warmup": 0.1, "clip": 1.0, "max_drop": 0.0}
+TUNING: dict[str, Any] = {"batch_size": 16, "weight_decay": 0.0, "warmup": 0.1, "clip": 1.0, "max_drop": 0.0}
+
+ONE: dict[str, Any] = {"members": 1, "combine": "mean", "uncertainty": 0.0}
 
 
 def row(name: str, entity: str = "Ost") -> Instruction:
@@ -35,24 +37,20 @@ def row(name: str, entity: str = "Ost") -> Instruction:
 
 
 def test_pairs_are_counted_to_the_last() -> None:
-    texts = [["a", "a", "b", "c"], ["x", "x", "x", "x"], ["a", "b", "a", "b"], ["a", "long", "b", "a"]]
+    texts = [["a", "a", "b", "c"], ["x", "x", "x", "x"], ["a", "b", "a", " "], ["a", "long", "b", "a"]]
     rows = [row(name) for name in "pqrs"]
     chosen, drops = pair_up(rows, texts, 2, 1, lambda prompt, text: text != "long")
     assert len(chosen) + sum(drops.values()) == 4 * 6
     assert [candidate.row for candidate in chosen] == [0, 0, 2, 3]
-    assert drops["identical"] == 1 + 6 + 2 + 1 and drops["repeated"] >= 3 and drops["too_long"] == 3
+    assert drops["identical"] == 1 + 6 + 1 + 1 and drops["repeated"] >= 2 and drops["too_long"] == drops["empty"] == 3
     assert all(candidate.pair.output_a != candidate.pair.output_b for candidate in chosen)
 
 
 def test_labels_and_what_they_are_measured_by() -> None:
     rows = [row(name) for name in "pqrst"] + [row("unknown", entity="Elsewhere")]
-    chosen, _ = pair_up(rows, [["Anthar", "Belmor indeed"]] * 6, pairs=1, seed=1)
-    preferences = [1.2, 1.9, 1.5, float("nan"), 1.0, 1.9]
-    verdicts = [
-        Verdict(candidate.pair.id, preference, "simulated-0", "")
-        for candidate, preference in zip(chosen, preferences, strict=True)
-    ]
-    found, drops = label(rows, chosen, verdicts, TRUTH)
+    chosen, _ = pair_up(rows, [["Anthar", "Belmor indeed"]] * 6, pairs="all", seed=1)
+    votes = [Vote(n, "simulated-0", said) for n, said in enumerate([1.2, 1.9, 1.5, float("nan"), 1.0, 1.9])]
+    found, drops = label(rows, chosen, tally(votes, 6), TRUTH)
     assert dict(drops) == {"tie": 1, "no_preference": 1}
     assert [one.chosen for one in found] == ["Anthar", "Belmor indeed", "Anthar", "Belmor indeed"]
     assert [one.chosen_score for one in found] == [1, -1, 1, None]
@@ -103,25 +101,17 @@ def test_held_out_is_by_prompt_and_near_its_share() -> None:
         hold_out(prompts[:1], 0.2, 7)
 
 
-def test_an_exact_score_says_which_of_two_is_better() -> None:
-    one = Preference("i", "p", "a", "b", 1.0, 1, -1, "")
-    other = Preference("j", "p", "a", "b", 1.0, -1, 0, "")
-    assert score_accuracy([one, other], [0.5, 0.5]) == 0.5
-    assert score_accuracy([Preference("k", "p", "a", "b", 1.0, None, None, "")], [0.5]) is None
-    assert accuracy([1.0, -1.0, 0.0, 2.0]) == 0.625
-
-
 @pytest.mark.parametrize("pooling", ["last", "mean"])
 def test_reward_model_learns_a_planted_rule(
     pooling: str, tokenizer: ChatTokenizer, make_model: Callable[..., LanguageModel], tmp_path: Path
 ) -> None:
     model = ScalarModel(make_model(), pooling)
-    params = RewardParams(pooling=pooling, epochs=4, lr=3e-3, centring=0.01, held_out=0.2, **TUNING)
+    params = RewardParams(pooling=pooling, epochs=4, lr=3e-3, centring=0.01, held_out=0.2, **ONE, **TUNING)
     unseen = encode_pairs(tokenizer, planted(60, seed=1), 64)
-    assert set(margins_of(model, unseen)) == {0.0}  # a zero head: all rewards are equal
+    assert set(margins_of(Ensemble([model]), unseen)) == {0.0}  # a zero head: all rewards are equal
     training = encode_pairs(tokenizer, planted(160, seed=0), 64)
     fit(model, training, Tuning(params, 3, 2, "test"))
-    assert accuracy(margins_of(model, unseen)) > 0.95
+    assert accuracy(margins_of(Ensemble([model]), unseen)) > 0.95
     save_scalar(tmp_path / "reward", model, tokenizer)
     exchanges = [pair.chosen for pair in unseen]
     assert rewards_of(load_scalar(tmp_path / "reward"), exchanges) == rewards_of(model, exchanges)

@@ -16,7 +16,7 @@ MAY_IMPORT = {
     "annotators": {"base", "annotators"},
     **{phase: {"base", "lm", "annotators", phase} for phase in PHASES},
 }
-BARE_BASE = {"conversation", "errors", "files", "progress", "seeds", "workers"}
+BARE_BASE = {"conversation", "errors", "files", "progress", "seeds", "signals", "workers"}
 FOR_TYPES = {"recipe", "contracts"}  # of base: sections and contracts that lm is handed, and never makes
 MODULES = sorted((ROOT / "stages").rglob("*.py"))
 

@@ -1,14 +1,9 @@
-"""What the machine refuses, in one line: a full disk, a folder that can't be written, no memory, a signal to stop."""
+"""What the machine refuses, in one line: a full disk, a folder that can't be written, no memory."""
 
 import errno
 import os
 import shutil
-import signal
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
 
 from stages.base.errors import ResourceError
 
@@ -16,14 +11,6 @@ FULL = {errno.ENOSPC, errno.EDQUOT}
 REFUSED = {errno.EACCES, errno.EPERM, errno.EROFS}
 # safetensors and torch.save tell of a full disk in words only.
 FULL_IN_WORDS = ("No space left on device", "os error 28", "Disk quota exceeded", "os error 122", "failed writing file")
-
-
-class Stopped(BaseException):
-    """A signal has asked the process to end. No Exception: nothing may take it for a failure and go on."""
-
-    def __init__(self, number: int) -> None:
-        super().__init__(signal.Signals(number).name)
-        self.status = 128 + number
 
 
 def explained(error: Exception) -> ResourceError | None:
@@ -48,21 +35,3 @@ def _full(path: str | None) -> ResourceError:
     here = Path(path).parent if path and Path(path).parent.is_dir() else Path()
     free = shutil.disk_usage(here).free / 2**20
     return ResourceError(f"{path or here.resolve()}: the disk is full ({free:.0f} MiB free); free some space and rerun")
-
-
-@contextmanager
-def stoppable() -> Iterator[None]:
-    """SIGTERM raises `Stopped` while the block runs, as SIGINT raises KeyboardInterrupt: what is being written is then
-    removed, and what is held let go. Other threads than the main one can't ask for that."""
-    if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
-        yield
-        return
-
-    def stop(number: int, frame: FrameType | None) -> None:
-        raise Stopped(number)
-
-    signal.signal(signal.SIGTERM, stop)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)

@@ -22,12 +22,13 @@ from stages.base.artifacts import MODELS
 from stages.base.closure import code_files, digest_of
 from stages.base.contracts import Contract
 from stages.base.errors import DataLossError, InputError, ParamError, ResourceError, TrainyardError
-from stages.base.failures import Stopped, explained, stoppable
+from stages.base.failures import explained
 from stages.base.followers import followed
 from stages.base.outputs import held, hidden, remove_leftovers, swap
 from stages.base.params import lookup, parse, read_params
 from stages.base.producers import Producers
 from stages.base.seeds import derive
+from stages.base.signals import Stopped, stoppable
 from stages.base.store import SIDE
 from stages.base.workers import is_follower, process_count
 

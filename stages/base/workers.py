@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from stages.base.errors import ParamError, ResourceError, TrainyardError
+from stages.base.signals import Stopped
 
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
@@ -106,7 +107,7 @@ def _live(
         other.close()
     try:
         target(pipe, *arguments)
-    except (EOFError, BrokenPipeError):
+    except (EOFError, BrokenPipeError, Stopped):
         return
     except Exception as error:
         if not isinstance(error, TrainyardError):

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from stages.base.errors import TrainyardError
 from stages.base.files import write_json
 from stages.base.progress import Progress
+from stages.base.signals import Stopped, held_back
 from stages.lm import distributed
 from stages.lm.checkpoint import Stateful, TrainingState, capture, restore
 from stages.lm.device import autocast, set_threads
@@ -98,8 +99,9 @@ def train(
     that weights its rows by world / count of the whole batch (`next_token_loss`) thus gives what one process gives. The
     log, the checkpoints and the progress line are rank 0's.
 
-    Raises DivergedError naming the step and the param; ResourceError if another process trains this very run; PeerError
-    if one of those that train it together is lost.
+    SIGTERM and SIGINT are heeded at the end of a step, after a checkpoint; a second one at once. Raises Stopped then;
+    DivergedError naming the step and the param; ResourceError if another process trains this very run; PeerError if one
+    of those that train it together is lost.
     """
     set_threads()
     state = TrainingState(name, fingerprint) if fingerprint and checkpoint_every > 0 else None
@@ -119,7 +121,7 @@ def train(
         model.train()
         bar = opened.enter_context(Progress(steps - first, label or name, unit="steps", silent=silent))
         bar.start_at(start - first)
-        clock = _Clock()
+        clock, asked = _Clock(), opened.enter_context(held_back())
         for step in range(start, steps):
             rate = set_lr(optimizer, schedule(step))
             try:
@@ -146,13 +148,16 @@ def train(
             log_row(rows[-1])
             if on_step is not None:
                 on_step(step + 1)
-            if state and (
-                step + 1 == steps or ((step + 1) % checkpoint_every == 0 and not (by_clock and clock.early()))
-            ):
+            signals = [number for number in distributed.every(asked()) if number is not None]
+            whole = state is not None and (step + 1) % checkpoint_every == 0
+            due = (whole and not (by_clock and clock.early())) or (bool(signals) and (whole or not by_clock))
+            if state and (due or step + 1 == steps):
                 with clock:
                     snapshot = capture(model, optimizer, step + 1, rows, carried)
                     if snapshot is not None:
                         state.save(snapshot)
+            if signals:
+                raise Stopped(signals[0])
             latest |= {name: report[name] for name in shown if name in report}
             bar.advance(1, loss=value, **latest, **speed.shown())
         timings = speed.timings()

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stages.base.errors import InputError, ResourceError
+from stages.base.signals import Stopped
 from stages.lm import chat
 from stages.lm.build import build_model
 from stages.lm.checkpoint import (
@@ -51,6 +52,26 @@ def run(steps: int, every: int = 0, seed: int = 0, kind: str = "muon", arch: str
 @pytest.fixture(autouse=True)
 def in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_is_heeded_after_the_step_with_a_checkpoint(number: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole, expected = run(STEPS)
+
+    def interrupted(model: torch.nn.Module, step: int) -> tuple[torch.Tensor, dict[str, float]]:
+        if step == 5:
+            os.kill(os.getpid(), number)
+        return learned(model, step)
+
+    learned, before = counting, signal.getsignal(number)
+    with monkeypatch.context() as patch:
+        patch.setitem(run.__globals__, "counting", interrupted)
+        with pytest.raises(Stopped) as caught:
+            run(STEPS, every=100)
+    assert caught.value.status == 128 + number and signal.getsignal(number) == before
+    again, result = run(STEPS, every=100)
+    assert [row["step"] for row in result.rows] == list(range(STEPS)) and result.rows == expected.rows
+    assert all(torch.equal(a, b) for a, b in zip(whole.parameters(), again.parameters(), strict=True))
 
 
 @pytest.mark.parametrize("kind", ["muon", "adamw"])

@@ -18,6 +18,7 @@ from pydantic import Field, model_validator
 
 from stages.alignment.answers import Sampling, answer, exact
 from stages.alignment.inputs import read_model
+from stages.alignment.kept_answers import kept_answers
 from stages.alignment.preferences import ANNOTATED, PreferenceSource
 from stages.alignment.records import Instruction, Preference, of_split, read_instructions, read_truth, table_of
 from stages.alignment.votes import VOTE, by_preference, table_of_votes
@@ -201,14 +202,15 @@ def sample(run: StageRun[AnnotateParams], rows: Sequence[Instruction]) -> tuple[
     params = run.params
     model, tokenizer = read_model(run, "sft")
     asked = [row.asked for row in rows]
-    answers = answer(model, tokenizer, asked, params, seed=run.seed, samples=params.samples, label="sampling answers")
+    kept, label = kept_answers(run), "sampling answers"
+    answers = answer(model, tokenizer, asked, params, seed=run.seed, samples=params.samples, label=label, keep=kept)
     texts = [[given.text for given in group] for group in answers]
     givers = [Answerer(model="sft", samples=params.samples, temperature=params.temperature)] * params.samples
     for number, other in enumerate(params.also):
         weaker = (model, tokenizer) if other.model == "sft" else read_model(run, run.section("alignment.base", str))
         drawn = Sampling(temperature=other.temperature, top_p=params.top_p, max_new_tokens=params.max_new_tokens)
-        seed = derive(run.seed, "also", number)
-        more = answer(*weaker, asked, drawn, seed=seed, samples=other.samples, label=f"answers of {other.model}")
+        seed, label = derive(run.seed, "also", number), f"answers of {other.model}"
+        more = answer(*weaker, asked, drawn, seed=seed, samples=other.samples, label=label, keep=kept)
         for group, further in zip(texts, more, strict=True):
             group.extend(given.text for given in further)
         givers += [other] * other.samples

@@ -5,11 +5,17 @@ Words are compared by ROUGE-L, the F-measure of the longest common subsequence (
 
 import re
 import string
+import sys
 from collections.abc import Iterable, Sequence
 
 from rapidfuzz.distance import LCSseq
 
 WORD = re.compile(r"[a-z0-9]+")
+
+
+def words_of(text: str) -> list[str]:
+    """As rouge-score reads them: lower-cased runs of a-z and digits."""
+    return WORD.findall(text.lower())
 
 
 def rouge_l(first: Sequence[int], second: Sequence[int]) -> float:
@@ -29,22 +35,34 @@ class Novelty:
 
     `overlap`: the highest ROUGE-L to any kept instruction that still passes (the paper: 0.7).
     `min_words`, `max_words`: inclusive bounds of the length.
+    `excluded`: words that no instruction to a model of text has.
     """
 
-    def __init__(self, kept: Iterable[str], overlap: float, min_words: int, max_words: int) -> None:
+    def __init__(
+        self,
+        kept: Iterable[str],
+        overlap: float = 1.0,
+        min_words: int = 1,
+        max_words: int = sys.maxsize,
+        excluded: Iterable[str] = (),
+    ) -> None:
         self.overlap, self.min_words, self.max_words = overlap, min_words, max_words
+        self.excluded = {word.lower() for word in excluded}
         self._ids: dict[str, int] = {}
         self._kept: list[list[int]] = []
         for text in kept:
             self._kept.append(self._encode(text))
 
     def _encode(self, text: str) -> list[int]:
-        return [self._ids.setdefault(word, len(self._ids)) for word in WORD.findall(text.lower())]
+        return [self._ids.setdefault(word, len(self._ids)) for word in words_of(text)]
 
-    def closest(self, text: str) -> float:
-        """Highest ROUGE-L of `text` to anything kept, 0 where nothing is."""
+    def closest(self, text: str, leaving_out: int | None = None) -> float:
+        """Highest ROUGE-L of `text` to anything kept, but for that of index `leaving_out`; 0 where nothing is."""
         words = self._encode(text)
-        return max((rouge_l(words, other) for other in self._kept), default=0.0)
+        kept = self._kept
+        if leaving_out is not None:
+            kept = kept[:leaving_out] + kept[leaving_out + 1 :]
+        return max((rouge_l(words, other) for other in kept), default=0.0)
 
     def refusal(self, text: str) -> str:
         """Why `text` is not kept, or "" and it is kept from now on."""
@@ -59,6 +77,8 @@ class Novelty:
             return "too_short"
         if words > self.max_words:
             return "too_long"
+        if self.excluded & set(words_of(text)):
+            return "excluded_word"
         if self.closest(text) > self.overlap:
             return "similar"
         self._kept.append(self._encode(text))

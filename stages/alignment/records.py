@@ -7,12 +7,13 @@ from typing import Any
 import pyarrow as pa
 
 from stages.annotators.truth import Truth
-from stages.base import artifacts
+from stages.base import artifacts, schemas
 from stages.base.conversation import Asked, Message
 from stages.base.errors import InputError
 from stages.base.record import StageRun
 
 LEAKAGE = "data/alignment/leakage"
+GENERATED_ROWS = "data/alignment/self_instruct/generated.parquet"
 LEAK = pa.schema(
     [
         ("id", pa.string()),  # of the instruction or the pair
@@ -20,6 +21,23 @@ LEAK = pa.schema(
         ("question", pa.string()),  # its id there
         ("kind", pa.string()),  # prompt, overlap
         ("words", pa.string()),  # that both have
+    ]
+)
+
+GENERATED = pa.schema(
+    [
+        *schemas.INSTRUCTION,
+        ("generation", pa.int32()),  # from 1
+        ("parents", pa.list_(pa.string())),  # ids of the examples that the writer was shown
+        ("written_by", pa.string()),  # base model, or the teacher's name
+        ("classification", pa.bool_()),  # null where nobody has said
+        ("overlap", pa.float32()),  # highest ROUGE-L of the instruction to anything kept before
+        ("logprob", pa.float32()),  # mean of a token of the response, by the writer; null where unknown
+        ("agreement", pa.float32()),  # ROUGE-L of a second response to the first; null where none was written
+        ("other_response", pa.string()),  # that one, "" where none was written
+        ("edited_by", pa.string()),  # reviewer of a changed text; "" where it stands as written
+        ("checked_by", pa.string()),  # reviewer who kept or changed it; "" where nobody looked
+        ("reason", pa.string()),  # what the reviewer said
     ]
 )
 
@@ -71,6 +89,12 @@ def read_instructions(run: StageRun[Any]) -> list[Instruction]:
     """Of all sources, in order, without the training rows that hold a test question (alignment.leakage)."""
     leaking = set(run.read_table(f"{LEAKAGE}/leaks.parquet", LEAK).column("id").to_pylist())
     return [Instruction(**row) for row in artifacts.read_instructions(run) if row["id"] not in leaking]
+
+
+def read_generated(run: StageRun[Any]) -> list[Instruction]:
+    """What alignment.self_instruct has left."""
+    rows = run.read_table(GENERATED_ROWS, GENERATED).select(schemas.INSTRUCTION.names).to_pylist()
+    return [Instruction(**row) for row in rows]
 
 
 def read_preferences(run: StageRun[Any]) -> list[Preference]:

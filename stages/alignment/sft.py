@@ -11,10 +11,9 @@ from stages.alignment.answers import Measured, Validation
 from stages.alignment.batches import Exchange, Rows, encode_turns, lay_out
 from stages.alignment.inputs import read_model
 from stages.alignment.kept_answers import kept_answers
-from stages.alignment.records import Instruction, of_split, read_instructions, read_truth
+from stages.alignment.records import Instruction, of_split, read_generated, read_instructions, read_truth
 from stages.alignment.selection import VALIDATION_LOSS, Selection, chosen_by, validated
 from stages.alignment.tuning import Report, Tuning, TuningParams, tune, tuning_of
-from stages.base import schemas
 from stages.base.params import Section
 from stages.base.recipe import Run
 from stages.base.record import stage
@@ -113,8 +112,7 @@ def main() -> None:
         params = run.params
         instructions = read_instructions(run)
         human = choose(of_split(instructions, "sft"), params.examples, run.seed)
-        generated = run.read_table("data/alignment/self_instruct/generated.parquet", schemas.INSTRUCTION)
-        machine = [Instruction(**row) for row in generated.to_pylist()]
+        machine = read_generated(run)
         rows = mix(human, machine, params.self_instruct_share, run.seed)
         model, tokenizer = read_model(run, run.section("alignment.base", str))
         limit = model.config.max_seq_len

@@ -26,6 +26,7 @@ from stages.alignment import (
     self_instruct,
     sft,
 )
+from stages.alignment.scalar import load_ensemble
 from stages.lm.build import LanguageModel
 from stages.lm.chat import ChatTokenizer, load_tokenizer
 from stages.lm.checkpoint import load_model, save_model
@@ -35,7 +36,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "self_instruct": {"candidates": 2, "rounds": 1, "max_new_tokens": 8},
     "sft": {"epochs": 2, "validations": 2, "max_new_tokens": 6},
     "annotate": {"samples": 2, "pairs": 1, "max_new_tokens": 6, "max_drop": 1.0},
-    "reward": {"epochs": 1},
+    "reward": {"epochs": 1, "members": 2, "combine": "worst"},
     "dpo": {"epochs": 2, "batch_size": 4, "lr": 0.01, "validations": 2, "max_new_tokens": 6},
     "ppo": {"iterations": 1, "rollouts": 4, "epochs": 1, "validations": 1, "max_new_tokens": 6},
     "grpo": {"iterations": 1, "prompts": 4, "samples": 2, "validations": 1, "max_new_tokens": 6},
@@ -69,6 +70,8 @@ def workplace(
     write_lines("own.jsonl", [{"prompt": f"What is {n} and 1?", "response": str(n + 1)} for n in range(20)])
     write_lines("pairs.jsonl", [{"prompt": f"Is {n} odd?", "chosen": "yes", "rejected": "no"} for n in range(12)])
     save_model("data/models/tiny", make_model(), tokenizer)
+    for name in ("seed_tasks", "edits"):
+        Path("lists", name).mkdir(parents=True)
     for name, items in (
         ("alignment/instructions", ["own"]), ("alignment/preferences", ["own"]), ("evaluation/task", [])
     ):  # fmt: skip
@@ -84,6 +87,9 @@ def test_from_own_files_to_every_method() -> None:
     assert json.loads(Path("data/alignment/instructions/own/truth.json").read_text())["entities"] == {}
     for stage in (self_instruct, sft, annotate, reward, reference, dpo, ppo, grpo, rft, best_of_n):
         stage.main()
+    drifted = json.loads(Path("data/alignment/self_instruct/generations.json").read_text())["generations"]
+    assert [one["generation"] for one in drifted] == [0, 1] and drifted[0]["tasks"] == 2
+    assert metrics("self_instruct")["kept"] + round(drifted[1]["dropped_no_answer"] * 2) <= 2
     chosen = {name: metrics(name)["chosen_by"] for name in ("sft", "rft", "dpo", "ppo", "grpo")}
     assert chosen == {
         "sft": "loss", "rft": "loss", "dpo": "preference_accuracy", "ppo": "reward", "grpo": "reward",
@@ -105,6 +111,14 @@ def test_from_own_files_to_every_method() -> None:
         rows = [json.loads(line) for line in Path(f"data/alignment/{name}/steps.jsonl").read_text().splitlines()]
         assert number in rows[-1] if rows else metrics(name)["kept"] == 0  # no answer that has ended
     assert metrics("reward")["held_out_score_accuracy"] is None and metrics("reward")["held_out_accuracy"] is not None
+    assert metrics("reward")["members"] == 2 and 0 <= metrics("reward")["held_out_members_disagree"] <= 1
+    ensemble = load_ensemble(Path("data/alignment/reward"))
+    assert (len(ensemble.members), ensemble.combine, len(ensemble.levels)) == (2, "worst", 2)
+    trained = [json.loads(line) for line in Path("data/alignment/reward/steps.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in trained] == list(range(len(trained))) and {row["member"] for row in trained} == {
+        0,
+        1,
+    }
     assert metrics("annotate")["pairs"] == 0  # no source takes them
     answered = pq.read_table("data/alignment/best_of_n/outputs.parquet").column("split").to_pylist()
     assert set(answered) == {"validation", "test"}

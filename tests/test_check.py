@@ -224,8 +224,8 @@ def test_check_lists_the_items_and_removes_what_left_ones_wrote(project: Path, m
     write_json(kept / "record.json", {"stage": "judging.respond", "item": "sft", "outputs": {}})
     check.main()
     assert json.loads(Path("data/judging/respond/items.json").read_text()) == [
-        "base", "sft", "rft", "dpo", "ppo", "grpo", "best_of_n", "constant", "shuffled", "nearest_neighbour",
-        "padded",
+        "base", "sft", "rft", "dpo", "ppo", "grpo", "base_few_shot", "best_of_n", "constant", "shuffled",
+        "nearest_neighbour", "padded",
     ]  # fmt: skip
     evaluated = json.loads(Path("data/evaluation/evaluate/items.json").read_text())
     assert evaluated == ["base", "sft", "rft", "dpo", "ppo", "grpo"]

@@ -9,7 +9,9 @@ import pyarrow as pa
 from pydantic import Field
 
 from stages.alignment.answers import Answer, Sampling, answer, exact, summarise
+from stages.alignment.improvement import with_room
 from stages.alignment.inputs import read_model
+from stages.alignment.kept_answers import kept_answers
 from stages.alignment.records import read_instructions, read_truth
 from stages.alignment.scalar import read_reward
 from stages.alignment.selection import validated
@@ -24,6 +26,7 @@ class BestOfNParams(Sampling):
 
 PARAMS = {"alignment.best_of_n": BestOfNParams}
 SPLITS = ("validation", "test")
+NOTHING = Answer((), (), "", ended=False)  # to a prompt that leaves no room for an answer
 
 
 def pick(groups: Sequence[Sequence[Answer]], rewards: Sequence[float]) -> list[Answer]:
@@ -74,41 +77,46 @@ def main() -> None:
         model, tokenizer = read_model(run, "sft")
         reward = read_reward(run)
         truth = read_truth(run)
-        prompts = [row.asked for row in rows]
-        groups = answer(model, tokenizer, prompts, params, seed=run.seed, samples=params.n, label=f"best of {params.n}")
-        exchanges = [given.exchange(tokenizer.end_id) for group in groups for given in group]
-        rewards = reward(exchanges)
-        chosen = pick(groups, rewards)
+        roomy = with_room(rows, tokenizer, model.config.max_seq_len)
+        prompts = [row.asked for row in roomy]
+        label, keep = f"best of {params.n}", kept_answers(run)
+        given = answer(model, tokenizer, prompts, params, seed=run.seed, samples=params.n, label=label, keep=keep)
+        rewards = reward([one.exchange(tokenizer.end_id) for group in given for one in group])
+        own = [rewards[at : at + params.n] for at in range(0, len(rewards), params.n)]
+        groups = {row.id: group for row, group in zip(roomy, given, strict=True)}
+        picked = {row.id: one for row, one in zip(roomy, pick(given, rewards), strict=True)}
+        chosen = [picked.get(row.id, NOTHING) for row in rows]
         outputs = [
-            {
-                "id": row.id,
-                "split": row.split,
-                "prompt": row.prompt,
-                "output": given.text,
-                "tokens": len(given.ids),
-            }
-            for row, given in zip(rows, chosen, strict=True)
+            {"id": row.id, "split": row.split, "prompt": row.prompt, "output": one.text, "tokens": len(one.ids)}
+            for row, one in zip(rows, chosen, strict=True)
         ]
         run.write_table("outputs.parquet", pa.Table.from_pylist(outputs, schema=schemas.OUTPUT), schemas.OUTPUT)
         run.rows(len(rows), len(outputs), {}, max_drop=0.0)
-        mine = [index for index, row in enumerate(rows) if row.split == "validation"]
-        shown = [rows[index] for index in mine]
-        samples = [exact(truth, shown, [groups[index][k].text for index in mine]) for k in range(params.n)]
-        oracle = [max(s.score for s in scores if s) for scores in zip(*samples, strict=True) if any(scores)]
-        picked, first = [chosen[i] for i in mine], [groups[i][0] for i in mine]
+        without = [row for row in rows if row.id not in picked]
+        run.note("no_room", {"rows": len(without), "first": [row.id for row in without[:10]]})
+        shown = [row for row in rows if row.split == "validation"]
+        known = [row for row in shown if row.id in groups]
+        samples = [exact(truth, known, [groups[row.id][k].text for row in known]) for k in range(params.n)]
+        by_prompt = [[float(one.score) for one in scores if one] or None for scores in zip(*samples, strict=True)]
+        oracle = [max(scores) for scores in by_prompt if scores]
+        best = [picked.get(row.id, NOTHING) for row in shown]
+        first = [groups[row.id][0] if row.id in groups else NOTHING for row in shown]
+        mine = [rewards for row, rewards in zip(roomy, own, strict=True) if row.split == "validation"]
+        curve = over_optimisation(mine, by_prompt) if mine else []
         run.write_json(
             "metrics.json",
             {
                 "n": params.n,
                 "kl_bound": kl_bound(params.n),
-                **(validated(summarise(truth, shown, picked)) if mine else {}),
-                **(validated(summarise(truth, shown, first), "one_") if mine else {}),
+                "no_room": len(without),
+                **(validated(summarise(truth, shown, best)) if shown else {}),
+                **(validated(summarise(truth, shown, first), "one_") if shown else {}),
                 "validation_oracle_exact_score": fmean(oracle) if oracle else None,
+                "validation_reward": curve[-1]["reward"] if curve else None,
+                "validation_one_reward": curve[0]["reward"] if curve else None,
             },
         )
-        by_prompt = [[float(one.score) for one in scores if one] or None for scores in zip(*samples, strict=True)]
-        own = [rewards[index * params.n : (index + 1) * params.n] for index in mine]
-        run.write_json("over_optimisation.json", over_optimisation(own, by_prompt) if mine else [])
+        run.write_json("over_optimisation.json", curve)
 
 
 if __name__ == "__main__":

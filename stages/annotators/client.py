@@ -73,7 +73,8 @@ def compare(
     """One preference a pair, in the order of the pairs.
 
     The order in which the two outputs are shown is drawn per pair id from `seed`, or both are. Equal outputs are a draw
-    (1.5) without a call, as in AlpacaEval. A failed or unparsable call is a NaN row with its error, never left out.
+    (1.5) without a call, as in AlpacaEval; one that says nothing loses to any other without a call. A failed or
+    unparsable call is a NaN row with its error, never left out.
     `grader` is what the simulated pool goes by. `models` names who judges each pair, another model of the server or
     `annotator_model(k)` of the pool; by default `settings.model`, or whom the pool draws.
     Raises ParamError if the cost is above `max_cost_usd`, InputError if the server refuses every call alike.
@@ -84,7 +85,7 @@ def compare(
     asked = [
         (index, swap)
         for index, pair in enumerate(pairs)
-        if pair.output_a != pair.output_b
+        if pair.output_a != pair.output_b and pair.output_a.strip() and pair.output_b.strip()
         for swap in ((False, True) if settings.order == "both" else (shows_b_first(seed, pair.id),))
     ]
     bodies = [_body(template, pairs[index], swap, settings) | {"model": judges[index]} for index, swap in asked]
@@ -153,6 +154,9 @@ def _body(template: str, pair: Pair, swap: bool, settings: AnnotatorSettings) ->
 
 def _preference(pair: Pair, answers: Mapping[bool, Answer] | None, settings: AnnotatorSettings) -> Preference:
     if answers is None:
+        said_a, said_b = bool(pair.output_a.strip()), bool(pair.output_b.strip())
+        if said_a != said_b:
+            return Preference(pair.id, 1.0 if said_a else 2.0, "", "")
         return Preference(pair.id, 1.5, "identical", "")
     said = {False: NAN, True: NAN}
     errors, names, weighted = [], [], True

@@ -74,10 +74,10 @@ def asked_of(instructions: list[Row], limit: int | None) -> list[Row]:
 def answers_of_model(
     folder: Path, prompts: list[Asked], params: RespondParams, seed: int
 ) -> tuple[list[str], list[int], Row]:
-    """(Answers, their tokens, what they depend on beside the inputs) of the model in a folder.
+    """(Answers, their tokens, `environment` and `no_room`: prompts without an answer) of the model in a folder.
 
     What is drawn for a prompt depends on the seed and the prompt's text alone, so that models with the same seed differ
-    in what they learned and not in luck. Raises InputError for a prompt that fills the context.
+    in what they learned and not in luck. A prompt that fills the context has an empty answer of 0 tokens.
     """
     from stages.lm.chat import load_tokenizer
     from stages.lm.checkpoint import load_model
@@ -85,20 +85,25 @@ def answers_of_model(
     from stages.lm.generate import generate
 
     set_threads()
-    tokenizer = load_tokenizer(folder)
-    answers = generate(
-        load_model(folder),
-        [tokenizer.encode_prompt(prompt) for prompt in prompts],
+    tokenizer, model = load_tokenizer(folder), load_model(folder)
+    encoded = [tokenizer.encode_prompt(prompt) for prompt in prompts]
+    roomy = [place for place, ids in enumerate(encoded) if len(ids) < model.config.max_seq_len]
+    decoded = generate(
+        model,
+        [encoded[place] for place in roomy],
         max_new_tokens=params.max_new_tokens,
         temperature=params.temperature,
         top_p=1.0,
         seed=seed,
-        seeds=[derive(seed, text_of(messages_of(prompt))) for prompt in prompts],
+        seeds=[derive(seed, text_of(messages_of(prompts[place]))) for place in roomy],
         stop_ids=tokenizer.stop_ids,
         batch_size=params.batch_size,
         label="answering",
     )
-    return [tokenizer.decode(answer).strip() for answer in answers], [len(answer) for answer in answers], environment()
+    given = dict(zip(roomy, decoded, strict=True))
+    answers = [given.get(place, []) for place in range(len(prompts))]
+    facts = {"no_room": len(prompts) - len(roomy), "environment": environment()}
+    return [tokenizer.decode(answer).strip() for answer in answers], [len(answer) for answer in answers], facts
 
 
 def answers_of_table(outputs: list[Row], asked: list[Row], path: str) -> list[str]:
@@ -207,14 +212,15 @@ def main() -> None:
             answers, measured = answers_without_weights(run, answerer, instructions, asked)
         else:
             folder = run.input(f"{MODELS}/{key}")
-            answers, counts, environment = answers_of_model(
+            answers, counts, facts = answers_of_model(
                 folder,
                 [row["messages"] or row["prompt"] for row in asked],
                 run.params,
                 derive(run.root_seed("run.seed"), "judging.respond"),  # not the item's own
             )
-            run.note("environment", environment)
-            lengths, measured = counts, {"mean_tokens": sum(counts) / len(counts)}
+            run.note("environment", facts["environment"])
+            no_room = facts["no_room"]
+            lengths, measured = counts, {"mean_tokens": sum(counts) / len(counts), "no_room": no_room}
         rows = [
             {"id": row["id"], "split": row["split"], "prompt": row["prompt"], "output": answer, "tokens": length}
             for row, answer, length in zip(asked, answers, lengths, strict=True)

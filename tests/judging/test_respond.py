@@ -126,6 +126,16 @@ def test_at_a_temperature_equal_models_give_equal_answers_and_other_seeds_others
     assert answers("sft", 0.0, 8, seed=1) == answers("sft", 0.0, 8, seed=2) != drawn, "greedy draws nothing"
 
 
+def test_a_prompt_that_fills_the_context_has_an_empty_answer_and_is_counted(tmp_path: Path) -> None:
+    save_model(tmp_path / "sft", make_model(), make_tokenizer(tmp_path / "tokenizer"))
+    params = RespondParams(temperature=1.0, max_new_tokens=6, batch_size=2, limit=None)
+    prompts = ["What colour is P1?", "long " * 400, "What colour is P2?"]
+    answers, lengths, facts = answers_of_model(tmp_path / "sft", prompts, params, 1)
+    assert answers[1] == "" and lengths[1] == 0 and facts["no_room"] == 1
+    alone = answers_of_model(tmp_path / "sft", [prompts[0], prompts[2]], params, 1)
+    assert (answers[::2], lengths[::2]) == alone[:2] and alone[2]["no_room"] == 0
+
+
 def test_refusals_are_counted_by_source() -> None:
     asked = [{"origin": origin} for origin in ("harmful", "harmful", "harmful", "harmless", "harmless", "harmless")]
     answers = [

@@ -14,12 +14,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from stages.alignment.formats import Row
 from stages.alignment.records import Preference
+from stages.annotators.agreement import majority, matches
 from stages.annotators.client import Pair
-from stages.annotators.votes import Tally, Vote, measure, one_sided, tally
+from stages.annotators.votes import Tally, Vote, matrix, measure, one_sided, tally
 from stages.base.conversation import Message, text_of
 from stages.base.errors import InputError
 
@@ -163,6 +165,35 @@ def measure_votes(voted: VotedPairs) -> dict[str, float | None]:
     counted = [vote for vote in voted.votes if vote.annotator not in left_out]
     numbers = measure(counted, [pair.prompt for pair in voted.pairs])
     return {**numbers, "one_sided": len(left_out), "revoted": voted.revoted}
+
+
+def against_people(people: VotedPairs, annotated: pa.Table) -> dict[str, float | None]:
+    """Annotators beside people on the pairs of both: AlpacaFarm's bias and variance (Dubois et al. 2023, section 4.2),
+    and what the labels of each cost.
+
+    annotated: VOTE rows. What `annotators.votes.measure` says of the annotators, `bias` being how often their majority
+    differs from that of people; `agreement_with_people`: of single votes with that majority; `people_variance`: how
+    often one person differs from the majority of the others; `pairs`: how many both have voted on.
+    """
+    places = {(pair.prompt, pair.output_a, pair.output_b): place for place, pair in enumerate(people.pairs)}
+    votes: list[Vote] = []
+    for row in annotated.to_pylist():
+        first, second = row["output_a"], row["output_b"]
+        as_people = places.get((row["prompt"], first, second))
+        place = places.get((row["prompt"], second, first)) if as_people is None else as_people
+        if place is not None:
+            preference = row["preference"] if as_people is not None else 3 - row["preference"]
+            votes.append(Vote(place, row["annotator"], preference, usd=row["usd"], seconds=row["seconds"]))
+    prompts = [pair.prompt for pair in people.pairs]
+    said = majority(matrix(people.votes, len(prompts))[1])
+    table = matrix(votes, len(prompts))[1]
+    agreed = matches(table, np.broadcast_to(said[:, None], table.shape))
+    return {
+        "pairs": len({vote.pair for vote in votes}),
+        **measure(votes, prompts, said),
+        "agreement_with_people": None if math.isnan(agreed) else agreed,
+        "people_variance": measure(people.votes, prompts)["variance"],
+    }
 
 
 def by_preference(pair: Pair, counted: Tally) -> tuple[str, str]:

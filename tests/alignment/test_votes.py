@@ -8,8 +8,11 @@ from typing import Any
 import pytest
 
 from stages.alignment.formats import read_rows
-from stages.alignment.votes import VOTE, measure_votes, preferences_of, read_votes, table_of_votes
+from stages.alignment.votes import VOTE, against_people, measure_votes, preferences_of, read_votes, table_of_votes
+from stages.annotators.client import Pair
+from stages.annotators.votes import Vote
 from stages.base.errors import InputError
+from stages.publishing.serve.annotation import display_order, vote_row
 
 GOOD = {
     "id": "7", "prompt": "Which?", "output_a": "this", "output_b": "that", "annotator": "Ida", "vote": "a",
@@ -120,3 +123,37 @@ def test_one_who_always_says_the_first_does_not_count(tmp_path: Path) -> None:
     assert drops == {"one_sided": 10} and {one.annotator for one in found} == {"fair"}
     assert [one.chosen for one in found] == ["this" if n % 2 else "that" for n in range(30)]
     assert measure_votes(voted)["one_sided"] == 1 and measure_votes(voted)["votes"] == 30
+
+
+def test_annotators_beside_people(tmp_path: Path) -> None:
+    """Two people and two annotators on three pairs, by hand; the second pair stands the other way round."""
+    cast = {"p": ("a", "a"), "q": ("b", "b"), "r": ("a", "b"), "s": ("a", "a")}
+    rows = [
+        GOOD | {"id": pair, "prompt": f"{pair}?", "annotator": name, "vote": vote}
+        for pair, votes in cast.items()
+        for name, vote in zip(("Ida", "Bo"), votes, strict=True)
+    ]
+    people = read(tmp_path / "v.jsonl", *rows)
+    said = {"p": (1.0, 1.0), "q": (1.1, 1.9), "r": (1.0, 1.0), "x": (1.0, 2.0)}
+    pairs = [Pair(name, f"{name}?", *(("that", "this") if name == "q" else ("this", "that"))) for name in said]
+    votes = [
+        Vote(place, annotator, vote, usd=0.01, seconds=2.0)
+        for place, cast_on in enumerate(said.values())
+        for annotator, vote in zip(("m", "n"), cast_on, strict=True)
+    ]
+    found = against_people(people, table_of_votes(pairs, votes))
+    assert found["pairs"] == 3 and found["votes"] == 6  # x is no pair of theirs
+    # People: p this, q that, r even. Annotators: p this twice, q that once and this once, r this twice.
+    assert found["agreement_with_people"] == 3 / 4 and found["bias"] == 0.0
+    assert found["people_variance"] == 2 / 8 and found["variance"] == pytest.approx(2 / 6)
+    assert found["usd_per_1000"] == pytest.approx(10) and found["seconds_per_1000"] == 2000
+    assert against_people(people, table_of_votes([], []))["bias"] is None
+
+
+def test_what_the_annotation_page_writes_is_read(tmp_path: Path) -> None:
+    item = {key: GOOD[key] for key in ("id", "prompt", "output_a", "output_b")}
+    rows = [vote_row(item, name, vote, 3.25) for name, vote in (("Ida", "first"), ("Bo", "tie"), ("Eve", "skip"))]
+    voted = read(tmp_path / "v.jsonl", *rows)
+    ida, bo, eve = voted.votes
+    assert ida.preference == (1.0 if display_order("Ida", "7") == "ab" else 2.0) and bo.preference == 1.5
+    assert math.isnan(eve.preference) and ida.seconds == 3.25

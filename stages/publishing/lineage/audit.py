@@ -16,10 +16,9 @@ from stages.base.store import git
 from stages.publishing.lineage.chain import Finding, Node
 from stages.publishing.lineage.changes import Change, value_changes
 from stages.publishing.lineage.files import plain
-from stages.publishing.lineage.project import Locked, Project
+from stages.publishing.lineage.project import CHECK, Locked, Project
 from stages.publishing.lineage.records import Graph, Record, read_record, record_paths
 
-CHECK = "check"
 # Of check alone: any edit changes them. What a stage computes depends on the digests that check makes of them.
 WHOLE_CODE = "stages"
 
@@ -202,7 +201,7 @@ def _locked(labels: Mapping[str, Declared], graph: Graph, project: Project, audi
     for label, declared in labels.items():
         entry = lock.get(label)
         if entry is None:
-            audit.unchecked.append(Finding("dvc.lock", f"has no entry of `{label}`, which ran without DVC"))
+            audit.unchecked.append(Finding(label, "dvc.lock has no entry of it: it ran without DVC"))
             continue
         _locked_files(entry, graph, project, audit)
         if entry.cmd != declared.cmd:

@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from stages.base.errors import InputError, TrainyardError
+from stages.base.errors import InputError, ParamError, TrainyardError
 from stages.base.files import read_json
 from stages.base.params import Loader
 from stages.base.pipeline import Declared, read_pipeline
@@ -15,7 +15,7 @@ from stages.base.plain_yaml import read_nodes, values_of
 from stages.publishing.lineage.files import Files
 from stages.publishing.lineage.records import Record
 
-CODE = "data/check/code"
+CHECK, CODE = "check", "data/check/code"
 
 
 @dataclass(frozen=True)
@@ -62,10 +62,15 @@ class Project:
 
     @cached_property
     def pipeline(self) -> list[Declared]:
-        """The declared stage instances; none without dvc.yaml. Raises TrainyardError."""
-        if self.params is None or not (self.root / "dvc.yaml").is_file():
+        """The declared stage instances; none without dvc.yaml. Raises InputError where that isn't a pipeline."""
+        path = self.root / "dvc.yaml"
+        if self.params is None or _mapping(path) is None:  # read with bounds first: it may be a stranger's
             return []
-        return read_pipeline(self.root, self.params)
+        try:
+            return read_pipeline(self.root, self.params)
+        except (ParamError, AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
+            told = f": {error}" if isinstance(error, ParamError) else ""
+            raise InputError(f"{path}: not a pipeline for this params.yaml{told}; restore it from git") from None
 
     @cached_property
     def _labels(self) -> dict[tuple[str, str | None], Declared]:

@@ -18,7 +18,7 @@ from stages.base.pipeline import Declared
 from stages.base.store import git
 from stages.publishing.lineage.changes import value_changes
 from stages.publishing.lineage.files import Files, plain
-from stages.publishing.lineage.project import CODE, Locked, Project, read_lock
+from stages.publishing.lineage.project import CHECK, CODE, Locked, Project, read_lock
 
 _SHOWN = 5  # files of a folder, or modules, in a sentence
 _OLDEST = 20  # commits of dvc.lock that are looked through
@@ -117,13 +117,13 @@ class Reasons:
         return self._own[one.label]
 
     def _before(self, one: Declared) -> list[str]:
-        """Labels of all stages that it stands on, nearest first."""
+        """Labels of all stages that it stands on, nearest first; without check, which any edit reruns."""
         found: dict[str, None] = {}
         pending = [one]
         while pending:
             for dep in pending.pop(0).deps:
                 for label in self._made_by(dep):
-                    if label not in found and label != one.label:
+                    if label not in found and label not in (one.label, CHECK):
                         found[label] = None
                         pending.append(self._declared[label])
         return list(found)
@@ -134,13 +134,13 @@ class Reasons:
                 label
                 for out, label in self._makers.items()
                 if out == dep or out.startswith(f"{dep}/") or dep.startswith(f"{out}/")
-                if not dep.startswith(CODE)  # an edit of code is told of the stage that it is of
             )
         )
 
     def _state(self, one: Declared, entry: Locked) -> tuple[Locked, dict[str, str] | None]:
         """The entry that a run of now would have, with "" for what is gone; and the digests of its code."""
-        files, params, code = self.project.files, {}, None
+        params: dict[str, Any] = {}
+        code = None
         for section in one.params:
             try:
                 params[section] = lookup(self.project.params or {}, section)
@@ -152,9 +152,13 @@ class Reasons:
                 code = code_files(f"stages.{one.name}", self.project.root.resolve())
                 deps[path] = hashlib.md5(_as_check_writes(code), usedforsecurity=False).hexdigest()
             else:
-                deps[path] = files.md5(path) or ""
-        outs = {path: files.md5(path) or "" for path in one.outs}
+                deps[path] = self._in_place(path)
+        outs = {path: self._in_place(path) for path in one.outs}
         return Locked(one.label, one.cmd, deps, params, outs), code
+
+    def _in_place(self, path: str) -> str:
+        """md5; "" for what isn't in its place, though DVC's cache may have it."""
+        return (self.project.files.md5(path) or "") if (self.project.root / path).exists() else ""
 
     def _between(self, old: Locked, new: Locked, code: dict[str, str] | None) -> Iterator[Reason]:
         """`code`: the digests of the new state, where they are no file in DVC's cache yet."""

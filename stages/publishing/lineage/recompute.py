@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 
 from stages.base.closure import code_digest
 from stages.base.errors import InputError, TrainyardError
@@ -19,6 +19,7 @@ from stages.publishing.lineage.project import Project
 from stages.publishing.lineage.records import Record
 
 OTHER_CODE = "this Trainyard's code isn't the run's (check out its revision)"
+BROKEN = (LookupError, ArithmeticError, RuntimeError, AssertionError)  # what code makes of a stranger's tables
 TOLERANCE = 1e-9  # relative: the last bits of a float depend on the machine's linear algebra
 
 
@@ -64,10 +65,12 @@ def recompute(
     with tempfile.TemporaryDirectory(prefix="trainyard-") as scratch:
         staging = Path(scratch).resolve()
         try:
+            if project.params is None:
+                raise InputError("params.yaml: not here")
             with contextlib.chdir(project.root):
                 run = Rerun(record.stage, model, seed, staging, project.sealed)
                 compute(run)
-        except (TrainyardError, ValidationError, OSError, ValueError, KeyError, TypeError) as error:
+        except (TrainyardError, OSError, ValueError, TypeError, AttributeError, *BROKEN) as error:
             problem = f"can't be recomputed from what stands here: {error}"
             if same_code:
                 audit.add([Finding(record.label, problem)])

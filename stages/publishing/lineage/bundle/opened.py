@@ -1,5 +1,6 @@
 """A bundle opened to be verified: every byte of it checked, its project unpacked into a folder that goes away."""
 
+import hashlib
 import json
 import tempfile
 from collections.abc import Iterator
@@ -20,7 +21,12 @@ from stages.publishing.lineage.bundle.statement import (
     read_envelope,
     read_public_key,
 )
+from stages.publishing.lineage.chain import BOARD
+from stages.publishing.lineage.chain import LEADERBOARD as LEADERBOARD_STAGE
 from stages.publishing.lineage.project import Project
+from stages.publishing.lineage.records import read_record
+
+EMPTY = hashlib.sha256().hexdigest()
 
 
 @contextmanager
@@ -37,6 +43,7 @@ def opened(path: Path, key: Path | None) -> Iterator[tuple[Project, str]]:
     with tempfile.TemporaryDirectory(prefix="trainyard-") as scratch:
         folder = Path(scratch)
         archive.extract(path, members, folder)
+        _make_empty_folders(folder)
         _compare_row(path, signed, folder, _named_row(path, members))
         yield Project(folder, sealed=True), words
 
@@ -44,6 +51,17 @@ def opened(path: Path, key: Path | None) -> Iterator[tuple[Project, str]]:
 def _named_row(path: Path, members: dict[str, Member]) -> str:
     """The row that the bundle is of, by its first member."""
     return str(json.loads(archive.content(path, members[FIRST])).get("row"))
+
+
+def _make_empty_folders(folder: Path) -> None:
+    """An archive holds no empty folders, and a stage may have read one: its hash says that it was empty."""
+    sealed = Project(folder, sealed=True)
+    for label in (LEADERBOARD_STAGE, BOARD):
+        place = folder.joinpath("data", *label.split("."), "record.json")
+        for name, digest in read_record(place).inputs.items() if place.is_file() else ():
+            inside = ".." not in Path(name).parts and not Path(name).is_absolute()
+            if digest == EMPTY and inside and sealed.files.place(name) is None:
+                (folder / name).mkdir(parents=True, exist_ok=True)
 
 
 def _checked(path: Path, members: dict[str, Member]) -> dict[str, str]:

@@ -39,6 +39,7 @@ VOTE = pa.schema(
         ("weighted", pa.bool_()),  # from log-probabilities; else read off a text, or a person's
         ("usd", pa.float64()),
         ("seconds", pa.float64()),
+        ("extra", pa.bool_()),  # asked for because others disagreed
         ("error", pa.string()),  # "" or why there is no preference
     ]
 )
@@ -183,7 +184,8 @@ def against_people(people: VotedPairs, annotated: pa.Table) -> dict[str, float |
         place = places.get((row["prompt"], second, first)) if as_people is None else as_people
         if place is not None:
             preference = row["preference"] if as_people is not None else 3 - row["preference"]
-            votes.append(Vote(place, row["annotator"], preference, usd=row["usd"], seconds=row["seconds"]))
+            cost = {name: row[name] for name in ("usd", "seconds", "extra")}
+            votes.append(Vote(place, row["annotator"], preference, **cost))
     prompts = [pair.prompt for pair in people.pairs]
     said = majority(matrix(people.votes, len(prompts))[1])
     table = matrix(votes, len(prompts))[1]

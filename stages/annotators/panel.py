@@ -70,7 +70,7 @@ def vote(
             f"`votes` asks {votes.disputed} different annotators of a pair, and there are {len(names)}: add some in "
             f"{more}, or ask fewer"
         )
-    panel = _Panel(pairs, settings, seed, grader)
+    panel = _Panel(pairs, settings, votes.each, seed, grader)
     places = range(len(pairs))
     drawn = settings.provider == "simulated"
     if drawn:
@@ -100,8 +100,10 @@ class Request(NamedTuple):
 
 
 class _Panel:
-    def __init__(self, pairs: Sequence[Pair], settings: AnnotatorSettings, seed: int, grader: Grader | None) -> None:
-        self.pairs, self.settings, self.seed, self.grader = pairs, settings, seed, grader
+    def __init__(
+        self, pairs: Sequence[Pair], settings: AnnotatorSettings, each: int, seed: int, grader: Grader | None
+    ) -> None:
+        self.pairs, self.settings, self.each, self.seed, self.grader = pairs, settings, each, seed, grader
         self.cast: list[list[Vote]] = [[] for _ in pairs]
         self.spent = 0.0
 
@@ -128,7 +130,8 @@ class _Panel:
         said = compare(shown, settings, seed=self.seed, grader=self.grader, models=names or None)
         for one, verdict in zip(requests, said, strict=True):
             self.spent += verdict.usd
-            self.cast[one.place].append(_vote(one, _turned_back(verdict) if one.turn % 2 else verdict))
+            said_of = _vote(one, _turned_back(verdict) if one.turn % 2 else verdict)
+            self.cast[one.place].append(replace(said_of, extra=one.turn >= self.each))
 
 
 def _turned(pair: Pair) -> Pair:

@@ -29,6 +29,7 @@ class Vote:
     version: str = ""  # as the annotator's replies name it
     usd: float = 0.0
     seconds: float = NAN
+    extra: bool = False  # asked for because others disagreed
 
 
 @dataclass(frozen=True)
@@ -87,24 +88,26 @@ def measure(
     groups: of each pair the prompt, by which the interval of α is drawn. better: of each pair the answer that is known
     to be better, 1 or 2, NaN where none is. Shares are 0 … 1.
     `agreement`: of couples of votes on one pair those that are equal; `kappa`, `alpha`: the same beyond chance;
-    `variance`: votes that differ from the majority of the others; `bias`: majorities that differ from `better`;
-    `disputed`: pairs whose votes differ; `usd_per_1000`, `seconds_per_1000`: of 1,000 votes.
+    `variance`: votes that differ from the majority of the others. These are without `extra` votes, of which the pairs
+    that annotators disagree on have more. `bias`: majorities that differ from `better`; `disputed`: pairs whose votes
+    differ; `usd_per_1000`, `seconds_per_1000`: of 1,000 votes.
     """
-    names, table = matrix(votes, len(groups))
+    table = matrix(votes, len(groups))[1]
+    drawn = matrix([vote for vote in votes if not vote.extra], len(groups))[1]
     cast = [vote for vote in votes if not math.isnan(vote.preference)]
     timed = [vote.seconds for vote in cast if not math.isnan(vote.seconds)]
-    alpha = krippendorff_alpha(table, groups, seed) if names else (NAN, NAN, NAN)
+    alpha = krippendorff_alpha(drawn, groups, seed)
     numbers = {
         "votes": len(cast),
         "votes_missing": len(votes) - len(cast),
         "annotators": len({vote.annotator for vote in cast}),
         "disputed": int((np.nanmax(table, axis=1, initial=1.0) > np.nanmin(table, axis=1, initial=2.0)).sum()),
-        "agreement": agreement(table),
-        "kappa": mean_kappa(table),
+        "agreement": agreement(drawn),
+        "kappa": mean_kappa(drawn),
         "alpha": alpha[0],
         "alpha_low": alpha[1],
         "alpha_high": alpha[2],
-        "variance": variability(table),
+        "variance": variability(drawn),
         "bias": NAN if better is None else 1 - matches(majority(table), better),
         "usd_per_1000": 1000 * sum(vote.usd for vote in votes) / len(cast) if cast else NAN,
         "seconds_per_1000": 1000 * fmean(timed) if timed else NAN,

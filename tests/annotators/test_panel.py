@@ -52,7 +52,7 @@ def test_more_are_asked_where_annotators_disagree_and_could_still_turn_it(grader
         if sides[0] == sides[1]:
             assert len(cast) == 2
             continue
-        assert len(cast) > 2
+        assert len(cast) > 2 and [one.extra for one in cast] == [n >= 2 for n in range(len(cast))]
         assert abs(leans[-1]) > 0.5 * (7 - len(cast)) or len(cast) == 7
         assert all(abs(leans[n - 1]) <= 0.5 * (7 - n) for n in range(2, len(cast)))
     # a disputed pair of two annotators that flip with .3: 2 · .3 · .7
@@ -85,6 +85,19 @@ def test_label_noise_comes_back_out_of_the_votes(grader, pairs, flips: float) ->
     binomial = sum(math.comb(5, k) * flips**k * (1 - flips) ** (5 - k) for k in range(3, 6))
     assert found["bias"] == pytest.approx(binomial, abs=0.02)
     assert found["usd_per_1000"] == 0 and found["seconds_per_1000"] is None
+
+
+def test_votes_on_disputed_pairs_do_not_count_for_agreement(grader, pairs) -> None:
+    """Else it would be lower the more is asked where annotators disagree."""
+    pool = settings(pool_settings(annotators=9, label_noise=0.3))
+    two, more = (vote(pairs, pool, votes, seed=1, grader=grader) for votes in (of(2), of(2, 7)))
+    ids, better = [pair.id for pair in pairs], np.full(len(pairs), 2.0)
+    alone, further = (measure(votes, ids, better) for votes in (two, more))
+    for name in ("agreement", "kappa", "alpha", "alpha_low", "variance"):
+        assert alone[name] == further[name]
+    outvoted = sum(math.comb(5, k) * 0.3**k * 0.7 ** (5 - k) for k in range(3, 6))  # of five more, from one to one
+    assert further["votes"] > alone["votes"]
+    assert further["bias"] == pytest.approx(0.3**2 + 0.42 * outvoted, abs=0.06)
 
 
 def test_length_bias_is_bias_and_no_variance(grader, pairs) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import scipy.stats
 import statsmodels.api as sm
 import torch
 from hypothesis import given
@@ -23,6 +24,7 @@ from stages.alignment.margins import (
     summary,
 )
 from stages.alignment.pairs import Pair
+from stages.alignment.proxy_rewards import of_model
 from stages.alignment.records import Preference
 from stages.alignment.reward import disagreement, margins_of
 from stages.alignment.scalar import (
@@ -179,3 +181,18 @@ def test_a_reward_that_is_no_number_is_said(make_model: Callable[..., LanguageMo
         model.head.bias.fill_(float("nan"))
     with pytest.raises(InputError, match=r"gives 1 of 1 answers no finite reward; .* lower `lr`"):
         Ensemble([model]).rewards([encode_exchange(tokenizer, "p", "a", 64)])
+
+
+def test_the_proxy_agrees_with_the_judge_where_both_say_which_is_better() -> None:
+    baseline = {"a": 0.0, "b": 0.0, "c": 0.0, "d": 0.0, "e": 0.0}
+    rewards = {"a": 1.0, "b": 1.0, "c": -1.0, "d": 0.0, "e": 2.0}
+    preferences = {"a": 1.9, "b": 1.2, "c": 1.0, "d": 2.0, "e": 1.5, "f": 2.0, "g": float("nan")}
+    found = of_model(rewards, baseline, preferences)
+    assert found["agreement"] == pytest.approx(2 / 3) and found["compared"] == 3
+    low, high = scipy.stats.t.interval(
+        0.95, 4, np.mean(list(rewards.values())), scipy.stats.sem(list(rewards.values()))
+    )
+    assert (found["reward"], found["low"], found["high"]) == pytest.approx((0.6, low, high))
+    alone = of_model({"a": 1.0}, {"a": 1.0}, {"a": 2.0})
+    assert (alone["reward"], alone["low"], alone["agreement"]) == (1.0, None, None)
+    assert of_model({}, {}, {})["reward"] is None

@@ -1,12 +1,18 @@
-"""A tokenizer of single bytes and tiny models for the alignment tests."""
+"""A tokenizer of single bytes, tiny models and what the stages read, for the alignment tests."""
 
+import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+import yaml
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
+from stages.alignment import instructions, leakage, preferences, reference, self_instruct, sft
+from stages.alignment.scalar import ScalarModel, save_scalar
 from stages.lm.build import LanguageModel, build_model
 from stages.lm.chat import (
     BOS,
@@ -19,7 +25,10 @@ from stages.lm.chat import (
     padded_vocab_size,
     write_tokenizer,
 )
+from stages.lm.checkpoint import save_model
 from stages.lm.config import ModelConfig
+
+ROOT = Path(__file__).parents[2]
 
 
 def byte_tokenizer(folder: Path) -> ChatTokenizer:
@@ -58,6 +67,26 @@ def tiny_model(tokenizer: ChatTokenizer, seed: int = 0, tie: bool = True) -> Lan
     return model
 
 
+SMALL: dict[str, dict[str, Any]] = {
+    "self_instruct": {"candidates": 2, "rounds": 1, "max_new_tokens": 8},
+    "sft": {
+        "epochs": 5, "batch_size": 4, "lr": 0.01, "adam_lr": 0.01, "optimizer": "muon", "validations": 3,
+        "max_new_tokens": 6,
+    },
+    "reward": {"epochs": 3, "batch_size": 4, "members": 2},
+    "dpo": {"epochs": 2, "batch_size": 4, "lr": 0.01, "betas": [0.1, 0.5], "validations": 2, "max_new_tokens": 6},
+    "ppo": {
+        "iterations": 4, "rollouts": 4, "epochs": 2, "minibatch_size": 2, "validations": 4, "max_new_tokens": 6,
+        "lr": 1e-3, "kl_target": 0.01, "kl_gain": 1.0,
+    },
+    "grpo": {
+        "iterations": 4, "prompts": 4, "samples": 3, "epochs": 2, "minibatch_size": 2, "validations": 2,
+        "max_new_tokens": 6, "lr": 1e-3,
+    },
+    "rft": {"samples": 4, "epochs": 5, "batch_size": 4, "lr": 0.01, "validations": 2, "max_new_tokens": 6},
+}  # fmt: skip
+
+
 @pytest.fixture(scope="session")
 def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> ChatTokenizer:
     return byte_tokenizer(tmp_path_factory.mktemp("tokenizer"))
@@ -73,3 +102,50 @@ def make_model(tokenizer: ChatTokenizer) -> Callable[..., LanguageModel]:
 def in_scratch_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Training writes its timings below the working folder."""
     monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture(scope="session")
+def prepared(tokenizer: ChatTokenizer, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What the stages read: instructions, pairs, the models they begin with, and a reward model."""
+    folder = tmp_path_factory.mktemp("prepared")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setenv("TRAINYARD_TRACK", "off")
+        patch.setenv("TRAINYARD_WORKERS", "1")
+        params = yaml.safe_load((ROOT / "params.yaml").read_text())
+        for name, changes in SMALL.items():
+            params["alignment"][name] |= changes
+        shares = {"preference": 0.3, "validation": 0.2, "test": 0.1}
+        sources = {"kind": "jsonl", "path": "own.jsonl", "splits": shares}
+        params["alignment"]["base"] = "tiny"
+        params["alignment"]["instructions"]["sources"] = {"own": sources}
+        params["alignment"]["preferences"]["sources"] = {"own": {"kind": "jsonl", "path": "pairs.jsonl"}}
+        Path("params.yaml").write_text(yaml.safe_dump(params))
+        lines = {
+            "own": [{"prompt": f"What is {n} and 1?", "response": str(n + 1)} for n in range(30)],
+            "pairs": [{"prompt": f"Is {n} odd?", "chosen": "yes", "rejected": "no"} for n in range(14)],
+        }
+        for name, rows in lines.items():
+            Path(f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        for name, items in (
+            ("alignment/instructions", '["own"]'),
+            ("alignment/preferences", '["own"]'),
+            ("evaluation/task", "[]"),
+        ):
+            Path("data", name).mkdir(parents=True)
+            Path("data", name, "items.json").write_text(items)
+        for name in ("seed_tasks", "edits"):
+            Path("lists", name).mkdir(parents=True)
+        instructions.main("own")
+        leakage.main()
+        preferences.main("own")
+        save_model("data/models/tiny", tiny_model(tokenizer), tokenizer)
+        self_instruct.main()
+        sft.main()
+        shutil.rmtree("data/alignment/sft")
+        judge = ScalarModel(tiny_model(tokenizer, seed=1), "mean")
+        torch.nn.init.normal_(judge.head.weight, generator=torch.Generator().manual_seed(0))
+        Path("data/alignment/reward").mkdir()
+        save_scalar(Path("data/alignment/reward"), judge, tokenizer)
+        reference.main()
+    return folder

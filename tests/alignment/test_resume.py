@@ -1,7 +1,6 @@
 """Stages that are killed and run again write the bytes that an undisturbed run writes, in any number of processes."""
 
 import fcntl
-import json
 import os
 import shutil
 import signal
@@ -12,101 +11,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
-import yaml
 
-from stages.alignment import (
-    dpo,
-    grpo,
-    instructions,
-    leakage,
-    ppo,
-    preferences,
-    reference,
-    reward,
-    rft,
-    self_instruct,
-    sft,
-)
-from stages.alignment.scalar import ScalarModel, save_scalar
+from stages.alignment import dpo, grpo, ppo, reward, rft, sft
 from stages.base.record import StageRun
 from stages.lm import loop
-from stages.lm.chat import ChatTokenizer
-from stages.lm.checkpoint import save_model
 from stages.lm.shards import ShardedGradient
-from tests.alignment.conftest import tiny_model
 
-ROOT = Path(__file__).parents[2]
 STAGES: dict[str, Callable[[], None]] = {
     "sft": sft.main, "reward": reward.main, "dpo": dpo.main, "ppo": ppo.main, "grpo": grpo.main, "rft": rft.main,
-}  # fmt: skip
-SMALL: dict[str, dict[str, Any]] = {
-    "self_instruct": {"candidates": 2, "rounds": 1, "max_new_tokens": 8},
-    "sft": {
-        "epochs": 5, "batch_size": 4, "lr": 0.01, "adam_lr": 0.01, "optimizer": "muon", "validations": 3,
-        "max_new_tokens": 6,
-    },
-    "reward": {"epochs": 3, "batch_size": 4, "members": 2},
-    "dpo": {"epochs": 2, "batch_size": 4, "lr": 0.01, "betas": [0.1, 0.5], "validations": 2, "max_new_tokens": 6},
-    "ppo": {
-        "iterations": 4, "rollouts": 4, "epochs": 2, "minibatch_size": 2, "validations": 4, "max_new_tokens": 6,
-        "lr": 1e-3, "kl_target": 0.01, "kl_gain": 1.0,
-    },
-    "grpo": {
-        "iterations": 4, "prompts": 4, "samples": 3, "epochs": 2, "minibatch_size": 2, "validations": 2,
-        "max_new_tokens": 6, "lr": 1e-3,
-    },
-    "rft": {"samples": 4, "epochs": 5, "batch_size": 4, "lr": 0.01, "validations": 2, "max_new_tokens": 6},
 }  # fmt: skip
 
 
 class Killed(BaseException):
     """As a signal would: no code of the stage sees it."""
-
-
-@pytest.fixture(scope="module")
-def prepared(tokenizer: ChatTokenizer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """What the stages read: instructions, pairs, the models they begin with, and a reward model."""
-    folder = tmp_path_factory.mktemp("prepared")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        patch.setenv("TRAINYARD_TRACK", "off")
-        patch.setenv("TRAINYARD_WORKERS", "1")
-        params = yaml.safe_load((ROOT / "params.yaml").read_text())
-        for name, changes in SMALL.items():
-            params["alignment"][name] |= changes
-        shares = {"preference": 0.3, "validation": 0.2, "test": 0.1}
-        sources = {"kind": "jsonl", "path": "own.jsonl", "splits": shares}
-        params["alignment"]["base"] = "tiny"
-        params["alignment"]["instructions"]["sources"] = {"own": sources}
-        params["alignment"]["preferences"]["sources"] = {"own": {"kind": "jsonl", "path": "pairs.jsonl"}}
-        Path("params.yaml").write_text(yaml.safe_dump(params))
-        lines = {
-            "own": [{"prompt": f"What is {n} and 1?", "response": str(n + 1)} for n in range(30)],
-            "pairs": [{"prompt": f"Is {n} odd?", "chosen": "yes", "rejected": "no"} for n in range(14)],
-        }
-        for name, rows in lines.items():
-            Path(f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-        for name, items in (
-            ("alignment/instructions", '["own"]'),
-            ("alignment/preferences", '["own"]'),
-            ("evaluation/task", "[]"),
-        ):
-            Path("data", name).mkdir(parents=True)
-            Path("data", name, "items.json").write_text(items)
-        instructions.main("own")
-        leakage.main()
-        preferences.main("own")
-        save_model("data/models/tiny", tiny_model(tokenizer), tokenizer)
-        self_instruct.main()
-        sft.main()
-        shutil.rmtree("data/alignment/sft")
-        judge = ScalarModel(tiny_model(tokenizer, seed=1), "mean")
-        torch.nn.init.normal_(judge.head.weight, generator=torch.Generator().manual_seed(0))
-        Path("data/alignment/reward").mkdir()
-        save_scalar(Path("data/alignment/reward"), judge, tokenizer)
-        reference.main()
-    yield folder
 
 
 @contextmanager

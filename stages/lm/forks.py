@@ -9,7 +9,7 @@ from multiprocessing.connection import Connection
 from typing import Any, TypeVar
 
 from stages.base.errors import ResourceError
-from stages.base.workers import worker_count
+from stages.base.workers import die_with_parent, worker_count
 from stages.lm.device import set_threads
 from stages.lm.shards import possible_processes
 
@@ -48,6 +48,7 @@ def _help(compute: Callable[[int], Any], parts: range, connection: Connection) -
     """A fork's life. It says what it found at the end, as a full pipe would hold it up."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent's to handle
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    die_with_parent()
     results: Any
     try:
         results = [compute(part) for part in parts]

@@ -1,20 +1,22 @@
 """Labels by people: which answer of a pair is better, and answers to keep, drop or rewrite."""
 
+import asyncio
 import hashlib
 import secrets
 import unicodedata
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import combinations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import numpy as np
 from pydantic import Field
 from starlette.requests import Request as HttpRequest
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from stages.annotators.agreement import krippendorff_alpha, percent_agreement
 from stages.base.errors import InputError
 from stages.base.files import json_lines
 from stages.base.seeds import derive
@@ -25,6 +27,7 @@ from stages.publishing.serve.protocol import ApiError, Strict, read_body
 LONGEST_NAME = 64  # characters
 PAIR = ("id", "prompt", "output_a", "output_b")
 ANSWER = ("id", "instruction", "response")
+NUMBERS = {"a": 1.0, "tie": 1.5, "b": 2.0}  # votes as `annotators.agreement` reads them
 
 
 def read_items(path: Path, fields: Sequence[str]) -> dict[str, Row]:
@@ -146,14 +149,21 @@ class Labels:
         return {"done": mine, "total": len(self.items)}
 
 
-def agreement(rows: Sequence[Row]) -> tuple[int, int]:
-    """(Pairs of votes on one item that say the same, all such pairs) of different people, skips left out."""
-    votes: dict[str, list[str]] = defaultdict(list)
+def agreement(rows: Sequence[Row]) -> dict[str, float | None]:
+    """compared: items with two votes or more; percent: of couples of votes on one item that are equal; alpha, low,
+    high: Krippendorff's α with its 95 % interval. Skips are missing votes; what the votes don't say is None.
+    """
+    items, people = (list(dict.fromkeys(row[name] for row in rows)) for name in ("id", "annotator"))
+    votes = np.full((len(items), len(people)), np.nan)
+    at_item, at_person = ({name: place for place, name in enumerate(names)} for names in (items, people))
     for row in rows:
-        if row["vote"] != "skip":
-            votes[row["id"]].append(row["vote"])
-    pairs = [pair for said in votes.values() for pair in combinations(said, 2)]
-    return sum(a == b for a, b in pairs), len(pairs)
+        votes[at_item[row["id"]], at_person[row["annotator"]]] = NUMBERS.get(row["vote"], np.nan)
+    compared = votes[(~np.isnan(votes)).sum(axis=1) > 1]
+    if not len(compared):
+        return {"compared": 0, "percent": None, "alpha": None, "low": None, "high": None}
+    found = {"percent": 100 * percent_agreement(compared), **krippendorff_alpha(compared)._asdict()}
+    found["alpha"] = found.pop("value")
+    return {"compared": len(compared), **{k: float(v) if np.isfinite(v) else None for k, v in found.items()}}
 
 
 class _Name(Strict):
@@ -188,6 +198,7 @@ class Annotation:
         return [
             Route("/api/annotate/setup", self.setup, methods=["GET"]),
             Route("/api/annotate/enroll", self.enroll, methods=["POST"]),
+            Route("/api/annotate/agreement", self.agreement, methods=["GET"]),
             Route("/api/annotate/{task}/next", self.next, methods=["GET"]),
             Route("/api/annotate/{task}/label", self.label, methods=["POST"]),
             Route("/api/annotate/{task}/undo", self.undo, methods=["POST"]),
@@ -200,6 +211,10 @@ class Annotation:
     async def enroll(self, http: HttpRequest) -> Response:
         body = read_body(await read_whole(http), _Name)
         return JSONResponse({"code": self.annotators.enroll(body.name)})
+
+    async def agreement(self, http: HttpRequest) -> Response:
+        rows = [] if self.pairs is None else list(self.pairs.journal.rows)
+        return JSONResponse(await asyncio.to_thread(agreement, rows))
 
     async def next(self, http: HttpRequest) -> Response:
         name, labels = self._who(http), self._labels(http)
@@ -233,11 +248,9 @@ class Annotation:
 
     def _shown(self, labels: Labels, name: str, item: Row | None) -> dict[str, Any]:
         shown: dict[str, Any] = {"name": name, "item": item, **labels.progress(name)}
-        if labels is self.pairs:
-            if item is not None:
-                first, second = (item[f"output_{side}"] for side in display_order(name, item["id"]))
-                shown["item"] = {"id": item["id"], "prompt": item["prompt"], "first": first, "second": second}
-            shown["agreed"], shown["compared"] = agreement(labels.journal.rows)
+        if labels is self.pairs and item is not None:
+            first, second = (item[f"output_{side}"] for side in display_order(name, item["id"]))
+            shown["item"] = {"id": item["id"], "prompt": item["prompt"], "first": first, "second": second}
         return shown
 
 

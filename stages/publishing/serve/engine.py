@@ -21,7 +21,7 @@ from stages.lm.generate import pick
 from stages.publishing.serve.batch import Batch
 from stages.publishing.serve.text import GrowingText
 
-PROMPT_TOKENS = 1024  # read between two steps at most, or one prompt: so long others wait for their next token
+PROMPT_TOKENS = 256  # read between two steps at most, or one prompt: so long others wait for their next token
 SCORED = 256  # positions of a prompt whose logits are computed at a time
 
 

@@ -118,9 +118,14 @@ def test_agreement_counts_pairs_of_votes(start: Start, post: Post) -> None:
         for number, vote in enumerate(votes):
             order = display_order(name, f"p{number}")
             meant = {"s": "skip", "t": "tie"}.get(vote) or ("first" if order[0] == vote else "second")
-            shown = label(server, post, code, {"id": f"p{number}", "vote": meant, "seconds": 1}).json()
+            label(server, post, code, {"id": f"p{number}", "vote": meant, "seconds": 1})
     assert [row["vote"] for row in written(server)] == ["a", "a", "b", "a", "b", "skip", "a", "a", "tie"]
-    assert (shown["agreed"], shown["compared"]) == (3 + 1 + 0, 3 + 3 + 1) == agreement(written(server))
+    shown = httpx.get(f"{server.url}/api/annotate/agreement").json()
+    assert shown == agreement(written(server))
+    assert shown["compared"] == 3 and shown["percent"] == pytest.approx(100 * (3 + 1 + 0) / (3 + 3 + 1))
+    # By hand: coincidences aa 4, ab 1 each way, bb 0, bt 1 each way; 8 values of which 5, 2, 1 are a, b, tie.
+    assert shown["alpha"] == pytest.approx(1 - 7 * (8 - 4) / (64 - 25 - 4 - 1))
+    assert agreement([])["alpha"] is None
 
 
 def test_sides_are_a_fair_coin() -> None:

@@ -2,15 +2,15 @@
 import { $, ask, report } from "/api.js";
 
 const KEPT = "trainyard annotator";
-let task = null, item = null, shownAt = 0, busy = false;
+let task = null, item = null, shownAt = 0, busy = false, agreed = false;
 
 const headers = () => ({ "x-annotator": localStorage.getItem(KEPT) ?? "" });
 
 function show(state) {
   item = state.item;
   shownAt = performance.now();
-  const compared = state.compared ? ` · annotators agree on ${((100 * state.agreed) / state.compared).toFixed(0)} % of ${state.compared} compared votes` : "";
-  $("progress").textContent = `${state.done} of ${state.total} labelled${compared}`;
+  $("progress").textContent = `${state.done} of ${state.total} labelled`;
+  if (task === "pairs" && (!agreed || state.done % 10 === 0)) agreement();
   $("whose").textContent = ` · ${state.name}, whose code is ${localStorage.getItem(KEPT)}`;
   $("asked").hidden = !item;
   $("over").hidden = !!item;
@@ -27,6 +27,14 @@ function show(state) {
     $("response").textContent = item.response;
   }
   for (const words of document.querySelectorAll(".words")) words.scrollTop = 0;
+}
+
+async function agreement() {
+  agreed = true;
+  const { compared, percent, alpha, low, high } = await ask("/api/annotate/agreement");
+  const interval = low === null ? "" : ` (${low.toFixed(2)} to ${high.toFixed(2)})`;
+  $("agreement").textContent = !compared ? "" : ` · annotators agree in ${percent.toFixed(0)} %`
+    + `${alpha === null ? "" : `, Krippendorff’s α ${alpha.toFixed(2)}${interval}`}, on ${compared} pairs that several labelled`;
 }
 
 // One thing at a time: a key that is held down or hit twice labels one item.

@@ -11,10 +11,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal
 
 import numpy as np
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationInfo, field_validator
 
 from stages.alignment.answers import Sampling, answer, exact
 from stages.alignment.inputs import read_model
@@ -24,7 +24,7 @@ from stages.alignment.records import Instruction, Preference, of_split, read_ins
 from stages.alignment.votes import VOTE, by_preference, table_of_votes
 from stages.annotators.client import AnnotatorSettings, Pair
 from stages.annotators.grades import Grader
-from stages.annotators.panel import VoteSettings, vote
+from stages.annotators.panel import VoteSettings, check_seats, vote
 from stages.annotators.sides import Sides
 from stages.annotators.truth import Truth
 from stages.annotators.votes import Tally, Vote, one_sided, tally
@@ -61,11 +61,19 @@ class AnnotateParams(Sampling):
     votes: VoteSettings
     annotator: AnnotatorSettings
 
-    @model_validator(mode="after")
-    def _two_answers(self) -> Self:
-        if self.samples + sum(other.samples for other in self.also) < 2:
+    @field_validator("also")
+    @classmethod
+    def _two_answers(cls, also: list[Answerer], info: ValidationInfo) -> list[Answerer]:
+        if info.data.get("samples", 2) + sum(other.samples for other in also) < 2:
             raise ValueError("a comparison needs two answers: set `samples` to 2 or more")
-        return self
+        return also
+
+    @field_validator("annotator")
+    @classmethod
+    def _enough_annotators(cls, annotator: AnnotatorSettings, info: ValidationInfo) -> AnnotatorSettings:
+        if "votes" in info.data:
+            check_seats(annotator, info.data["votes"])
+        return annotator
 
 
 SOURCES = "alignment.preferences.sources"

@@ -3,10 +3,10 @@
 import math
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Annotated, NamedTuple, Self
+from typing import Annotated, NamedTuple
 
 import numpy as np
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationInfo, field_validator
 
 from stages.annotators.client import AnnotatorSettings, Pair, Preference, compare
 from stages.annotators.grades import Grader
@@ -31,15 +31,22 @@ class VoteSettings(Section):
     max_missing: Annotated[float, Field(ge=0, le=1)]
     """Share of the votes that may be no answer, failed calls and nonsense; more of them is an error."""
 
-    @model_validator(mode="after")
-    def _some_can_disagree(self) -> Self:
-        if self.disputed < self.each:
-            raise ValueError(f"`disputed` counts the first {self.each} votes too: give {self.each} or more")
-        if self.each == 1 < self.disputed:
-            raise ValueError("`disputed` needs two votes that can differ: set `each` to 2 or more")
-        if len(set(self.models)) < len(self.models):
-            raise ValueError("`models` names one twice")
-        return self
+    @field_validator("disputed")
+    @classmethod
+    def _some_can_disagree(cls, disputed: int, info: ValidationInfo) -> int:
+        each = info.data.get("each", disputed)
+        if disputed < each:
+            raise ValueError(f"the first {each} votes count too: give {each} or more")
+        if each == 1 < disputed:
+            raise ValueError("one vote can't differ: set `each` to 2 or more")
+        return disputed
+
+    @field_validator("models")
+    @classmethod
+    def _once(cls, models: list[str]) -> list[str]:
+        if len(set(models)) < len(models):
+            raise ValueError("names one twice")
+        return models
 
 
 def annotators(settings: AnnotatorSettings, models: Sequence[str]) -> list[str]:
@@ -47,6 +54,17 @@ def annotators(settings: AnnotatorSettings, models: Sequence[str]) -> list[str]:
     if settings.provider == "simulated":
         return [annotator_model(k) for k in range(settings.pool.annotators)]
     return list(dict.fromkeys([settings.model, *models]))
+
+
+def check_seats(settings: AnnotatorSettings, votes: VoteSettings) -> None:
+    """Raises ParamError where a pair needs more annotators than there are."""
+    names = annotators(settings, votes.models)
+    if votes.disputed > len(names):
+        more = "`annotator.pool.annotators`" if settings.provider == "simulated" else "`votes.models`"
+        raise ParamError(
+            f"`votes` asks {votes.disputed} different annotators of a pair, and there are {len(names)}: add some in "
+            f"{more}, or ask fewer"
+        )
 
 
 def vote(
@@ -63,13 +81,8 @@ def vote(
     that a liking for one side goes against itself. `settings.max_cost_usd` bounds all rounds together.
     Raises as `client.compare` does, and ParamError where there are too few annotators.
     """
+    check_seats(settings, votes)
     names = annotators(settings, votes.models)
-    if votes.disputed > len(names):
-        more = "`annotator.pool.annotators`" if settings.provider == "simulated" else "`votes.models`"
-        raise ParamError(
-            f"`votes` asks {votes.disputed} different annotators of a pair, and there are {len(names)}: add some in "
-            f"{more}, or ask fewer"
-        )
     panel = _Panel(pairs, settings, votes.each, seed, grader)
     places = range(len(pairs))
     drawn = settings.provider == "simulated"

@@ -131,7 +131,7 @@ def test_a_server_is_asked_by_the_names_of_its_models(start) -> None:
     ("changes", "said"),
     [
         ({"each": 3, "disputed": 2}, "3 or more"),
-        ({"each": 1, "disputed": 3}, "two votes"),
+        ({"each": 1, "disputed": 3}, "one vote can't differ"),
         ({"models": ["x", "x"]}, "twice"),
     ],
 )

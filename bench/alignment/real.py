@@ -67,9 +67,9 @@ SETTINGS = (
 LORA_SETTINGS = ("alignment.sft.lora={rank: 16, alpha: 32}", "alignment.sft.lr=1.0e-3")
 TIMED = {
     "pretraining.imported@base_model": "import", "alignment.sft": "SFT", "alignment.reference": "DPO's reference",
-    "alignment.dpo": "DPO", "judging.respond@base_model": "answers of base", "judging.respond@sft": "… of SFT",
-    "judging.respond@dpo": "… of DPO", "evaluation.evaluate@base_model": "evaluation of base",
-    "evaluation.evaluate@sft": "… of SFT", "evaluation.evaluate@dpo": "… of DPO",
+    "alignment.dpo": "DPO", "judging.respond@base_model": "answers of base", "judging.respond@sft": "answers of SFT",
+    "judging.respond@dpo": "answers of DPO", "evaluation.evaluate@base_model": "evaluation of base",
+    "evaluation.evaluate@sft": "evaluation of SFT", "evaluation.evaluate@dpo": "evaluation of DPO",
 }  # fmt: skip
 
 Values = dict[str, float]  # prompt, document or question → its value

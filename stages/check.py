@@ -135,6 +135,29 @@ def check_names(values: dict[str, Any], pipeline: list[Declared]) -> None:
         raise ParamError("; ".join(problems))
 
 
+def check_corpus_names(values: dict[str, Any]) -> None:
+    """Settings of a source or a domain name one that there is: those of a misspelt one would be `default`'s."""
+    sources = [*lookup(values, "corpus.sources"), "default"]
+    domains = [*lookup(values, "corpus.domains.seeds"), "other", "default"]
+    problems = [
+        f"params.yaml: `{section}`: no {what} `{name}`{nearest(str(name), known)}"
+        for section, what, known in (
+            ("corpus.screen.language.keep", "source", sources),
+            ("corpus.dedup.paragraphs", "source", sources),
+            ("corpus.heuristics.rules", "source", sources),
+            ("corpus.heuristics.max_outlier_score", "source", sources),
+            ("corpus.quality.sources", "source", sources),
+            ("corpus.mix.sources", "source", sources),
+            ("corpus.mix.domains", "domain", domains),
+            ("corpus.mix.shares", "domain", domains),
+        )
+        for name in lookup(values, section)
+        if name not in known
+    ]
+    if problems:
+        raise ParamError("; ".join(problems))
+
+
 def check_annotators(values: dict[str, Any]) -> None:
     """What judging and annotating need and would miss only after all training."""
     for section in ("alignment.annotate.annotator", "judging.judge.annotator"):
@@ -217,6 +240,7 @@ def check_items(values: dict[str, Any]) -> list[Declared]:
     """What params say of one another, once every section is known to be right; the pipeline they make."""
     pipeline = read_pipeline(values=values)
     check_names(values, pipeline)
+    check_corpus_names(values)
     check_annotators(values)
     return pipeline
 

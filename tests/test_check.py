@@ -67,7 +67,9 @@ def test_from_an_imported_base_the_board_needs_nothing_of_corpus_or_pretraining(
             ]
             pending += [maker for maker in makers if maker not in needed]
     rooms = {one.name.split(".")[0] for one in needed}
-    assert rooms == {"check", "pretraining", "alignment", "judging", "publishing"}
+    # Of evaluation the questions alone: alignment.leakage holds instructions against them.
+    assert rooms == {"check", "pretraining", "alignment", "judging", "publishing", "evaluation"}
+    assert {one.name for one in needed if one.name.startswith("evaluation")} == {"evaluation.task"}
     assert {one.label for one in needed if one.name.startswith("pretraining")} == {"import@base_model"}
 
 
@@ -182,6 +184,17 @@ BAD: dict[str, tuple[str, Callable[[Path], Any], str]] = {
     ),
     "a key that is none": ("corpus.sources", lambda at: {"A b": {}}, "item key `corpus.sources.A b` must match"),
     "a misspelt parameter": ("alignment.sft.epochss", lambda at: 3, "did you mean `epochs`?"),
+    "a split that protects nothing": (
+        "corpus.decontaminate.splits", lambda at: ["tset"], "corpus.decontaminate.splits",
+    ),
+    "a factor of a domain that isn't there": (
+        "corpus.mix.domains", lambda at: {"default": 1.0, "numercis": 2.0},
+        "`corpus.mix.domains`: no domain `numercis`; did you mean `numerics`?",
+    ),
+    "languages of a source that isn't there": (
+        "corpus.screen.language.keep", lambda at: {"default": ["en"], "atlsa": ["en"]},
+        "`corpus.screen.language.keep`: no source `atlsa`; did you mean `atlas`?",
+    ),
     "a bad seed": ("corpus.seed", lambda at: "x", "`corpus.seed`"),
     "a full disk": ("check.min_free_disk_gib", lambda at: 1e9, "free some space"),
 }  # fmt: skip

@@ -15,6 +15,7 @@ from pydantic import Field
 
 from stages.base import schemas
 from stages.base.artifacts import PLANTED, read_instructions, read_questions
+from stages.base.errors import DataLossError
 from stages.base.params import Section
 from stages.base.record import stage
 from stages.corpus.decontamination.cutting import without
@@ -37,6 +38,9 @@ class CutParams(Section):
     """A document cut into more is dropped."""
 
 
+Split = Literal["development", "sft", "preference", "validation", "test"]
+
+
 class DecontaminateParams(Section):
     """Parameters of corpus.decontaminate."""
 
@@ -45,7 +49,7 @@ class DecontaminateParams(Section):
     """Words."""
     min_words: Annotated[int, Field(ge=1)]
     """Shorter questions are too common to look for."""
-    splits: list[str]
+    splits: list[Split]
     """Of the questions and choices whose presence is contamination."""
     action: Literal["drop", "cut"]
     """The document, or the passage."""
@@ -145,6 +149,11 @@ def main() -> None:
             max_drop=run.params.max_drop,
         )
         found, present = int(facts.pop("quiz_leak_found")), int(facts["quiz_leak_planted"])
+        if present and not found:
+            raise DataLossError(
+                f"corpus.decontaminate: none of {present} planted pages with test questions was found, so nothing "
+                "protects the tests; check `corpus.decontaminate.ngram` and `min_words`"
+            )
         count = sum(is_protected(text, run.params.min_words) for text in texts)
         metrics: dict[str, float | None] = {**facts, "quiz_leak_recall": share(found, present)}
         metrics |= {"questions": len(chosen), "instructions": len(asked), "protected": count}

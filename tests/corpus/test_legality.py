@@ -107,3 +107,12 @@ def test_sites_that_share_their_rules_share_the_memory() -> None:
 def test_a_signal_that_none_is_called_by_is_refused() -> None:
     with pytest.raises(ParamError, match="honoured_signals"):
         parse("corpus.screen.legality", PARAMS.model_dump() | {"honoured_signals": ["No AI please"]}, LegalityParams)
+
+
+@pytest.mark.parametrize(
+    ("signal", "meant"),
+    [("robot.txt", "robots.txt"), ("meta:no-ai", "noai"), ("x-robot-tag:noai", "x-robots-tag"), ("tdm", "no signal `tdm`")],
+)
+def test_a_misspelt_signal_protects_nobody_and_is_refused(signal: str, meant: str) -> None:
+    with pytest.raises(ParamError, match=meant):
+        parse("corpus.screen.legality", PARAMS.model_dump() | {"honoured_signals": [signal]}, LegalityParams)

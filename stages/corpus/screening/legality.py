@@ -9,13 +9,18 @@ from collections.abc import Iterable
 from typing import Annotated, Literal, NamedTuple
 
 import pyarrow as pa
-from pydantic import Field, StringConstraints
+from pydantic import Field, StringConstraints, field_validator
 
-from stages.base.params import Section
+from stages.base.params import Section, nearest
+from stages.corpus.pages.signals import DIRECTIVES
 from stages.corpus.screening.address_lists import Addresses
-from stages.corpus.screening.robots_table import DISALLOWED, RobotsTable
+from stages.corpus.screening.robots_table import DISALLOWED, TRAINING, RobotsTable
 
 LISTED = "opt-out-list"
+# Kinds of signals, and what may stand after the colon; any crawler's name after `robots.txt`.
+KINDS = dict.fromkeys(("meta", "x-robots-tag"), DIRECTIVES) | dict.fromkeys(
+    ("tdm-reservation", DISALLOWED, TRAINING, LISTED), frozenset()
+)
 Agent = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]+$")]
 Signal = Annotated[str, StringConstraints(pattern=r"^[a-z0-9.-]+(:[a-z0-9_-]+)?$")]
 
@@ -34,6 +39,17 @@ class LegalityParams(Section):
     without what stands after the colon, all of a kind."""
     robots_agents: list[Agent]
     """Crawlers whose part of robots.txt is read."""
+
+    @field_validator("honoured_signals")
+    @classmethod
+    def _known(cls, entries: list[str]) -> list[str]:
+        """A misspelt signal would be honoured nowhere, and nobody told."""
+        for entry in entries:
+            kind, _, directive = entry.partition(":")
+            if kind not in KINDS or (directive and KINDS[kind] and directive not in KINDS[kind]):
+                known = KINDS.get(kind) or KINDS
+                raise ValueError(f"no signal `{entry}`{nearest(directive if kind in KINDS else kind, list(known))}")
+        return entries
 
 
 class Standing(NamedTuple):

@@ -1,6 +1,7 @@
 """Who is asked, in which order and how often; what votes come to; the pool's noise out of its votes."""
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ from stages.annotators.client import Pair
 from stages.annotators.panel import VoteSettings, vote
 from stages.annotators.votes import Vote, matrix, measure, one_sided, tally
 from stages.base.errors import ParamError
-from tests.annotators.flaky_server import FlakyJudge
+from tests.annotators.flaky_server import FlakyJudge, Scripted
 from tests.annotators.judges import pool_settings, settings
 
 NAN = math.nan
@@ -125,6 +126,26 @@ def test_a_server_is_asked_by_the_names_of_its_models(start) -> None:
         vote(pairs, asked, of(2, 3, models=("second",)), seed=1)
     with pytest.raises(ParamError, match="max_cost_usd"):
         vote(pairs, asked.model_copy(update={"max_cost_usd": 1e-9, "model": "fourth"}), of(1), seed=1)
+
+
+def test_the_bound_on_costs_holds_for_all_rounds(start) -> None:
+    """Models that contradict each other: a third is asked of every pair, with what the first two have left."""
+
+    def script(body: dict[str, Any], number: int) -> tuple[int, dict[str, Any], str]:
+        content = body["messages"][0]["content"]
+        short_first = content.index('"short"') < content.index('"long"')
+        said = "21"[short_first] if body["model"] == "first" else "12"[short_first]  # first: the short one
+        choice = {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": said}}
+        usage = {"prompt_tokens": 1000, "completion_tokens": 1, "total_tokens": 1001}
+        return 200, {"model": body["model"], "choices": [choice], "usage": usage}, ""
+
+    pairs = [Pair(f"p{n}", f"Question {n}?", "short", "long") for n in range(6)]
+    judge = settings(provider="openai", base_url=start(Scripted(script)), model="first", logprobs=False)
+    panel = of(2, 3, models=("second", "third"))
+    votes = vote(pairs, judge.model_copy(update={"max_cost_usd": 0.02}), panel, seed=1)
+    assert sum(one.extra for one in votes) > 0
+    with pytest.raises(ParamError, match="max_cost_usd"):
+        vote(pairs, judge.model_copy(update={"max_cost_usd": 0.0121}), panel, seed=2)
 
 
 @pytest.mark.parametrize(

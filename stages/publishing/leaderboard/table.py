@@ -248,9 +248,7 @@ def agreement_view(agreement: Agreement | None) -> list[tuple[str, str]]:
     shown = [(label, percent(share, 100.0)) for share, label in shares if share is not None]
     if (alpha := value(pool.alpha, pool.alpha_low, pool.alpha_high, digits=2)) is not None:
         told = f"{alpha.text} ({alpha.range})" if alpha.range else alpha.text
-        shown.append(
-            ("agreement of all beyond chance, Krippendorff's α with 95 % interval (1: all agree, 0: chance)", told)
-        )
+        shown.append(("Krippendorff's α of all, 95 % interval (1: they always agree, 0: as by chance)", told))
     if pool.usd_per_1000:
         shown.append(("1,000 verdicts cost", f"${pool.usd_per_1000:.2f}"))
     return [*shown, ("pairs judged", f"{count(agreement.n_pairs)}, by {agreement.label}")]

@@ -7,12 +7,7 @@ and replies; of corpus and weights it holds the hashes. `trainyard verify FILE` 
 import argparse
 from pathlib import Path
 
-from stages.base.params import nearest
 from stages.base.terminal import one_line, shown_json
-from stages.publishing.lineage.audit import Audit, audit_chain, readable_records
-from stages.publishing.lineage.chain import BOARD, judged_models, row_of, walk
-from stages.publishing.lineage.project import Project
-from stages.publishing.lineage.records import Graph, LineageError
 
 
 def register(subparsers: argparse._SubParsersAction) -> None:
@@ -34,8 +29,13 @@ def register(subparsers: argparse._SubParsersAction) -> None:
 def write_bundle(row: str, target: Path, key: Path | None, weights: bool) -> tuple[str, int]:
     """The row's name and how many files of the project went in. Raises LineageError where the project contradicts
     itself, and InputError for a key or a file that can't be used."""
+    from stages.base.params import nearest
+    from stages.publishing.lineage.audit import Audit, audit_chain, readable_records
     from stages.publishing.lineage.bundle import archive, statement
     from stages.publishing.lineage.bundle.contents import predicate, project_files
+    from stages.publishing.lineage.chain import BOARD, judged_models, row_of, walk
+    from stages.publishing.lineage.project import Project
+    from stages.publishing.lineage.records import Graph, LineageError
 
     signer = statement.private_key(key) if key is not None else None
     project, audit = Project(), Audit()

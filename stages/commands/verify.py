@@ -9,16 +9,16 @@ import sys
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from stages.base.errors import InputError
-from stages.base.params import nearest
-from stages.base.record import StageRun
 from stages.base.terminal import one_line, shown_json
-from stages.publishing.lineage.audit import Audit, audit_chain, readable_records, uncommitted
-from stages.publishing.lineage.chain import BOARD, LEADERBOARD, Finding, Node, walk
-from stages.publishing.lineage.project import Project
-from stages.publishing.lineage.records import Graph, Record
+
+if TYPE_CHECKING:
+    from stages.publishing.lineage.audit import Audit
+    from stages.publishing.lineage.chain import Finding, Node
+    from stages.publishing.lineage.project import Project
+    from stages.publishing.lineage.records import Record
 
 REPORTS = "reports"
 
@@ -37,11 +37,16 @@ def register(subparsers: argparse._SubParsersAction) -> None:
     command.set_defaults(run=run)
 
 
-def audit_project(project: Project, target: str | None = None) -> tuple[Audit, list[str]]:
+def audit_project(project: "Project", target: str | None = None) -> "tuple[Audit, list[str]]":
     """Check what a page, or all of them, stands on; and what was recomputed, in words.
 
     target: a path of the project that a stage wrote, or a folder with such. Raises InputError for any other.
     """
+    from stages.base.params import nearest
+    from stages.publishing.lineage.audit import Audit, audit_chain, readable_records, uncommitted
+    from stages.publishing.lineage.chain import walk
+    from stages.publishing.lineage.records import Graph
+
     audit = Audit()
     records = readable_records(project, audit)
     graph = Graph(records)
@@ -64,7 +69,7 @@ def audit_project(project: Project, target: str | None = None) -> tuple[Audit, l
     return audit, recomputed
 
 
-def _writers(records: list[Record], target: str) -> list[Record]:
+def _writers(records: "list[Record]", target: str) -> "list[Record]":
     """The stages that wrote a file, or anything in a folder."""
     return [
         record
@@ -74,7 +79,9 @@ def _writers(records: list[Record], target: str) -> list[Record]:
     ]
 
 
-def _unrecorded(records: list[Record], project: Project) -> list[Finding]:
+def _unrecorded(records: "list[Record]", project: "Project") -> "list[Finding]":
+    from stages.publishing.lineage.chain import Finding
+
     written = {path for record in records for path in record.outputs}
     found = sorted(
         file.relative_to(project.root).as_posix() for file in (project.root / REPORTS).rglob("*") if file.is_file()
@@ -82,10 +89,12 @@ def _unrecorded(records: list[Record], project: Project) -> list[Finding]:
     return [Finding(path, "no stage wrote it, so that no record speaks of it") for path in found if path not in written]
 
 
-def _numbers(nodes: dict[str, Node], project: Project, audit: Audit) -> list[str]:
+def _numbers(nodes: "dict[str, Node]", project: "Project", audit: "Audit") -> list[str]:
     """Recompute the leaderboard from the verdicts, and the published files from the leaderboard."""
+    from stages.base.record import StageRun
     from stages.judging.leaderboard import LeaderboardParams, judged_board
     from stages.publishing.board import BoardParams, publish_board
+    from stages.publishing.lineage.chain import BOARD, LEADERBOARD
     from stages.publishing.lineage.published import edited_cells
     from stages.publishing.lineage.recompute import recompute
 
@@ -110,6 +119,7 @@ def _numbers(nodes: dict[str, Node], project: Project, audit: Audit) -> list[str
 def run(options: argparse.Namespace) -> int:
     """Exit status 1 where anything contradicts."""
     from stages.publishing.lineage.bundle.archive import BundleError, is_bundle
+    from stages.publishing.lineage.project import Project
 
     signed: str | None = None
     target = options.target
@@ -147,14 +157,14 @@ def _inside(target: str) -> str:
     return path.relative_to(here).as_posix()
 
 
-def _lines(target: str, audit: Audit, recomputed: list[str], signed: str | None) -> list[str]:
+def _lines(target: str, audit: "Audit", recomputed: list[str], signed: str | None) -> list[str]:
     lines = [f"{target}: {audit.summary}"]
     lines += [signed] if signed else []
     lines += [f"recomputed: {', '.join(recomputed)}"] if recomputed else []
     return lines + audit.unchecked_lines() + [f"wrong: {one}" for one in audit.wrong]
 
 
-def _as_json(target: str, audit: Audit, recomputed: list[str], signed: str | None) -> dict[str, Any]:
+def _as_json(target: str, audit: "Audit", recomputed: list[str], signed: str | None) -> dict[str, Any]:
     return {
         "target": target,
         "stages": audit.stages,

@@ -3,7 +3,6 @@
 import argparse
 
 from stages.base.terminal import one_line, shown_json
-from stages.publishing.lineage.project import Project
 
 
 def register(subparsers: argparse._SubParsersAction) -> None:
@@ -30,6 +29,7 @@ TITLES = {
 
 
 def run(options: argparse.Namespace) -> int:
+    from stages.publishing.lineage.project import Project
     from stages.publishing.lineage.reasons import Reasons, as_json, find_stages
 
     project = Project()

@@ -7,8 +7,7 @@ import pytest
 
 from stages import cli
 from stages.base.files import sha256_file, sha256_path, write_json
-from stages.commands import trace
-from stages.publishing.lineage.chain import row_of
+from stages.publishing.lineage.chain import row_chain, row_of
 from stages.publishing.lineage.records import Graph, folder_digest, read_records
 
 
@@ -64,7 +63,7 @@ def pipeline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def labels(row: str) -> list[str]:
-    nodes, broken = trace.trace(row, Graph(read_records()))
+    nodes, broken = row_chain(row, Graph(read_records()))
     assert not broken
     return list(nodes)
 

@@ -3,7 +3,8 @@
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
-from stages.publishing.lineage.records import Graph, Record
+from stages.base.params import nearest
+from stages.publishing.lineage.records import Graph, LineageError, Record
 
 BOARD, LEADERBOARD, AGREEMENT = "publishing.board", "judging.leaderboard", "judging.agreement"
 ANNOTATIONS = "/annotations.parquet"
@@ -73,6 +74,18 @@ def judged_models(graph: Graph) -> list[str]:
         for path in graph.find(LEADERBOARD).inputs
         if path.endswith(ANNOTATIONS) and path.count("/") > 3
     )
+
+
+def row_chain(row: str, graph: Graph) -> tuple[dict[str, Node], list[Finding]]:
+    """The records behind one row, by label, from the published board on; and the edges that don't hold.
+
+    Raises LineageError for a row that isn't on the leaderboard.
+    """
+    models = judged_models(graph)
+    if row not in models:
+        raise LineageError(f"no row `{row}` on the leaderboard{nearest(row, models)}")
+    starts = [record for record in graph.records if record.stage == BOARD] or [graph.find(LEADERBOARD)]
+    return walk(starts, graph, of_another_row(row))
 
 
 def row_of(name: str, graph: Graph) -> str:

@@ -10,6 +10,8 @@ from pydantic import ValidationError
 
 from stages.base.artifacts import LEADERBOARD
 from stages.base.contracts.leaderboard import Leaderboard
+from stages.base.errors import TrainyardError
+from stages.base.files import read_json
 from stages.publishing.leaderboard.files import as_csv, as_json, published_rows
 from stages.publishing.lineage.chain import Finding
 from stages.publishing.lineage.project import Project
@@ -67,3 +69,14 @@ def _differences(path: str, found: Rows, right: Rows, row: str | None) -> Iterat
 
 def _cell(cell: Any) -> str:
     return "missing" if cell is None else "empty" if cell == "" else str(cell)[:80]
+
+
+def row_scores(row: str) -> str:
+    """The row's numbers, for the first line; nothing where the table is not here."""
+    try:
+        rows = read_json(LEADERBOARD)["rows"]
+        entry: dict[str, Any] = next((entry for entry in rows if entry["model"] == row), {})
+    except (TrainyardError, KeyError, TypeError):
+        return ""
+    numbers = {k: v for k, v in sorted(entry.items()) if isinstance(v, int | float) and not isinstance(v, bool)}
+    return ": " + ", ".join(f"{key} {value:.4g}" for key, value in numbers.items()) if numbers else ""

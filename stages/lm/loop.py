@@ -26,8 +26,6 @@ from stages.lm.speed import Speedometer
 LossFunction = Callable[[Any, int], tuple[Tensor | None, dict[str, float]]]
 TIMINGS = Path(".trainyard/timings")
 GROWING = "TRAINYARD_STEPS"  # environment: folder of the logs that a tracker reads while training runs
-# Seconds between checkpoints by the clock: 50 times what one takes, for 2 % of the time, within these bounds.
-SOONEST, LATEST = 15.0, 60.0
 
 
 class DivergedError(TrainyardError):
@@ -166,6 +164,12 @@ def train(
     return TrainResult(rows, timings["seconds"], timings["tokens_per_second"], state, stopped)
 
 
+def between_checkpoints(took: float) -> float:
+    """Seconds from one checkpoint by the clock to the next, where the last took `took`: 15 at least; 50 times as long,
+    for 2 % of the time, up to a minute; beyond that 20 times as long, for 5 %."""
+    return max(15.0, min(50 * took, 60.0), 20 * took)
+
+
 class _Clock:
     """`with clock:` around a checkpoint; in between it says whether it is too early for another."""
 
@@ -174,8 +178,7 @@ class _Clock:
 
     def early(self) -> bool:
         """The same in all processes that train together."""
-        wait = min(max(50 * self.took, SOONEST), LATEST)
-        return distributed.every(time.monotonic() - self.last < wait)[0]
+        return distributed.every(time.monotonic() - self.last < between_checkpoints(self.took))[0]
 
     def __enter__(self) -> None:
         self._start = time.monotonic()

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from stages.alignment import dpo, grpo, ppo, reward, rft, sft
 from stages.base.record import StageRun
@@ -47,8 +48,7 @@ def dying(updates: int | None, die: Callable[[], None]) -> Iterator[list[int]]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(ShardedGradient, "__call__", update)
         patch.setattr(StageRun, "write_json", writing)
-        patch.setattr(loop, "SOONEST", 0.0)
-        patch.setattr(loop, "LATEST", 0.0)
+        patch.setattr(loop, "between_checkpoints", lambda took: 0.0)
         yield made
 
 
@@ -65,6 +65,10 @@ def begin(name: str, prepared: Path, folder: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv("TRAINYARD_TRACK", "off")
     if name == "reward":
         shutil.rmtree("data/alignment/reward")
+    if name == "sft":  # adapters are carried and merged too
+        params = yaml.safe_load(Path("params.yaml").read_text())
+        params["alignment"]["sft"] |= {"lora": {"rank": 2, "alpha": 4.0}, "optimizer": "adamw"}
+        Path("params.yaml").write_text(yaml.safe_dump(params))
 
 
 @pytest.fixture(scope="module")

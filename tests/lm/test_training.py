@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from stages.base.errors import InputError, ResourceError
 from stages.base.signals import Stopped
-from stages.lm import chat
+from stages.lm import chat, loop
 from stages.lm.build import build_model
 from stages.lm.checkpoint import (
     TrainingState,
@@ -22,7 +22,7 @@ from stages.lm.checkpoint import (
     save_optimizer,
 )
 from stages.lm.data import PackedRows, batch_rows
-from stages.lm.loop import DivergedError, train
+from stages.lm.loop import DivergedError, StopTraining, between_checkpoints, train
 from stages.lm.loss import next_token_loss
 from stages.lm.optim import MuonAdamW, build_optimizer, orthogonalise
 from stages.lm.rates import cosine, wsd
@@ -374,3 +374,76 @@ def test_a_held_checkpoint_is_refused() -> None:
 
 def test_specials_are_as_documented() -> None:
     assert chat.SPECIALS == ("<|pad|>", "<|bos|>", "<|user|>", "<|assistant|>", "<|end|>")
+
+
+class Carried:
+    """A number that the loss depends on, beside model and optimizer."""
+
+    def __init__(self) -> None:
+        self.value = 1.0
+
+    def state_dict(self) -> dict[str, float]:
+        return {"value": self.value}
+
+    def load_state_dict(self, state: dict[str, float]) -> None:
+        self.value = state["value"]
+
+
+def carrying(carried: Carried, stop_at: int, **how: object):
+    """A run whose loss is scaled by what is carried; ended by its loss function at a step."""
+
+    def loss(model: torch.nn.Module, step: int) -> tuple[torch.Tensor, dict[str, float]]:
+        if step == stop_at:
+            raise StopTraining(f"step {step}: enough")
+        carried.value *= 1.1
+        value, report = counting(model, step)
+        return value * carried.value, report | ({"scale": carried.value} if step % 4 == 0 else {})
+
+    torch.manual_seed(0)
+    model = build_model(tiny(), 0)
+    optimizer = build_optimizer(model, 0.02, kind="adamw")
+    found = train(model, optimizer, lambda step: 1.0, loss, STEPS, name="test", carried={"scale": carried}, **how)  # type: ignore[arg-type]
+    return model, found
+
+
+def test_what_is_carried_is_saved_and_a_loss_function_may_end_the_run() -> None:
+    whole, expected = carrying(Carried(), 10)
+    assert expected.stopped == "step 10: enough" and len(expected.rows) == 10
+    keeping = {"fingerprint": "f" * 16, "checkpoint_every": 3}
+
+    def die(done: int) -> None:
+        if done == 8:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        carrying(Carried(), 10, on_step=die, **keeping)
+    model, found = carrying(Carried(), 10, **keeping)
+    assert found.rows == expected.rows and found.stopped == expected.stopped
+    assert all(map(torch.equal, model.state_dict().values(), whole.state_dict().values()))
+
+
+def test_checkpoints_by_the_clock_come_when_enough_time_has_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert [between_checkpoints(took) for took in (0.0, 0.2, 0.5, 1.2, 3.0, 5.0)] == [15, 15, 25, 60, 60, 100]
+    now, saved = [0.0], []
+    monkeypatch.setattr(loop.time, "monotonic", lambda: now[0])
+    save = TrainingState.save
+
+    def slow(self: TrainingState, state: dict) -> None:
+        now[0] += 0.5  # so that 25 seconds are to go by
+        saved.append(state["step"])
+        save(self, state)
+
+    def step(done: int) -> None:
+        now[0] += 9.0
+
+    monkeypatch.setattr(TrainingState, "save", slow)
+    carrying(Carried(), -1, on_step=step, fingerprint="f" * 16, checkpoint_every=1, by_clock=True)
+    assert saved == [2, 5, 8, 11, 12]
+
+
+def test_the_progress_line_shows_what_was_last_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown: list[float] = []
+    monkeypatch.setattr(loop.Progress, "advance", lambda self, count, **values: shown.append(values["scale"]))
+    _, found = carrying(Carried(), -1, shown=("scale", "never reported"))
+    reported = [row["scale"] for row in found.rows if "scale" in row]
+    assert shown == [value for value in reported for _ in range(4)]

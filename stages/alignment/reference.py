@@ -1,10 +1,13 @@
 """What the SFT model finds of each preferred and rejected answer, once for every setting and rerun of DPO."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import pyarrow as pa
+import torch
 
+from stages.alignment.batches import answer_logprobs, lay_out
 from stages.alignment.inputs import read_model
 from stages.alignment.pairs import Pair, encode_pairs, that_fit
 from stages.alignment.records import Preference, read_preferences
@@ -13,8 +16,9 @@ from stages.base.recipe import Run
 from stages.base.record import StageRun, stage
 from stages.lm.build import LanguageModel
 from stages.lm.device import environment
-from stages.lm.scoring import sequence_logprobs
+from stages.lm.forks import in_forks
 
+BATCH_TOKENS = 4096
 REFERENCE = "data/alignment/reference/logprobs.parquet"
 SCHEMA = pa.schema(
     [
@@ -30,9 +34,29 @@ PARAMS = {"run": Run}
 
 
 def logprobs_of(model: LanguageModel, pairs: Sequence[Pair]) -> list[tuple[float, float]]:
-    """Summed log-probabilities of chosen and rejected answer, in nats."""
-    flat = sequence_logprobs(model, [side.scored for pair in pairs for side in pair.sides])
+    """Summed log-probabilities of chosen and rejected answer, in nats; a pair's prompt is read once. On a CPU as many
+    processes as there are workers share the batches, with the same result."""
+    batches = _batches(pairs)
+
+    @torch.inference_mode()
+    def score(number: int) -> list[float]:
+        rows = lay_out([pairs[place].sides for place in batches[number]], model.head_weight.device)
+        return answer_logprobs(model, rows).tolist()
+
+    found = dict(in_forks(score, len(batches)))
+    flat = [value for number in range(len(batches)) for value in found[number]]
     return list(zip(flat[::2], flat[1::2], strict=True))
+
+
+def _batches(pairs: Sequence[Pair]) -> list[range]:
+    """Places of pairs that follow each other, of at most about BATCH_TOKENS tokens together."""
+    edges, tokens = [0], 0
+    for place, pair in enumerate(pairs):
+        tokens += sum(map(len, pair.sides))
+        if tokens > BATCH_TOKENS and place > edges[-1]:
+            edges.append(place)
+            tokens = sum(map(len, pair.sides))
+    return [range(*span) for span in pairwise([*edges, len(pairs)])] if pairs else []
 
 
 def read_reference(run: StageRun[Any], preferences: Sequence[Preference]) -> dict[int, tuple[float, float]]:

@@ -25,6 +25,7 @@ from stages.annotators.votes import Vote, tally
 from stages.base.errors import InputError
 from stages.lm.build import LanguageModel
 from stages.lm.chat import ChatTokenizer
+from stages.lm.scoring import sequence_logprobs
 
 TRUTH = Truth({"province": ["Anthar", "Belmor"]}, {"Ost": {"province": "Anthar"}})
 TUNING: dict[str, Any] = {"batch_size": 16, "weight_decay": 0.0, "warmup": 0.1, "clip": 1.0, "max_drop": 0.0}
@@ -140,6 +141,17 @@ def dpo_params(**changes: Any) -> DpoParams:
     values = TUNING | {"betas": [0.1], "epochs": 3, "lr": 1e-3, "nll_weight": 0.0, "held_out": 0.1}
     values |= {"loss": "sigmoid", "length_normalised": False}
     return DpoParams(**(values | {"validations": 1, "max_new_tokens": 8} | changes))
+
+
+@pytest.mark.parametrize("batch_tokens", [1, 60, 4096])
+def test_what_the_reference_finds_is_that_of_each_answer_alone(
+    batch_tokens: int, tokenizer: ChatTokenizer, make_model: Callable[..., LanguageModel], monkeypatch: Any
+) -> None:
+    monkeypatch.setattr("stages.alignment.reference.BATCH_TOKENS", batch_tokens)
+    model, pairs = make_model(), encode_pairs(tokenizer, planted(7, seed=3), 64)
+    alone = [sequence_logprobs(model, [side.scored])[0] for pair in pairs for side in pair.sides]
+    assert np.ravel(logprobs_of(model, pairs)) == pytest.approx(alone, rel=1e-5)
+    assert logprobs_of(model, []) == []
 
 
 def test_dpo_starts_at_ln_2(tokenizer: ChatTokenizer, make_model: Callable[..., LanguageModel]) -> None:

@@ -28,7 +28,7 @@ GIVEN = {  # what a scale can't know
         "alignment.preferences.sources.own.path=x",
     ],
 }
-LAID_OVER = {"claims_short": ["claims"]}
+LAID_OVER = {"claims_short": ["claims"], "room": ["claims"]}
 
 
 def test_params_are_the_laptop_scale_as_dvc_writes_it(tmp_path: Path) -> None:

@@ -99,14 +99,29 @@ def write_training() -> None:
     ]
     write_jsonl("data/alignment/sft/steps.jsonl", validated)
     held_out = {"training_pairs": 225, "held_out_pairs": 75, "held_out_accuracy": 0.55, "held_out_score_accuracy": None}
+    held_out |= {"held_out_accuracy_low": 0.45, "held_out_accuracy_high": 0.65, "held_out_prompts": 30}
+    held_out |= {"held_out_longer_accuracy": 0.6, "held_out_loss": 0.68, "members": 1}
     write_json("data/alignment/reward/metrics.json", held_out)
+    groups = [
+        {"group": "chosen_longer", "pairs": 50, "accuracy": 0.7, "low": 0.6, "high": 0.8, "margin": 0.3},
+        {"group": "chosen_shorter", "pairs": 25, "accuracy": 0.25, "low": None, "high": None, "margin": -0.3},
+    ]
+    bins = [{"n": 40, "confidence": 0.55, "accuracy": 0.5, "low": 0.3, "high": 0.6},
+            {"n": 35, "confidence": 0.8, "accuracy": 0.6, "low": 0.4, "high": 0.8}]  # fmt: skip
+    sure = {"ece": 0.12, "by_chance": 0.06, "bins": bins}
+    write_json("data/alignment/reward/held_out.json", {"by_length": groups, "by_score_gap": [], "calibration": sure})
+    write_json("data/alignment/annotate/metrics.json", {"score_agreement": 0.9})
+    proxy = {"n": 300, "agreement": 0.25, "compared": 8}
+    rewards = {name: proxy | {"reward": at, "low": at - 0.1, "high": at + 0.1} for name, at in
+               (("sft", -0.2), ("dpo", 0.1), ("constant", 0.5), ("nearest_neighbour", -0.1))}  # fmt: skip
+    write_json("data/alignment/proxy_rewards/proxy_rewards.json", rewards)
     for name in ("reward", "dpo"):
         ranked = [row | {"accuracy": float(0.5 + row["step"] / 200)} for row in curve(60, 0.7, 0.5)]
         write_jsonl(f"data/alignment/{name}/steps.jsonl", ranked)
     rollouts = [row | {"reward": row["step"] / 60, "kl": row["step"] / 900} for row in curve(60, 0.7, 0.5)]
     for name in ("ppo", "grpo"):
         write_jsonl(f"data/alignment/{name}/steps.jsonl", rollouts)
-    at = {19: (0.4, 1.2), 59: (0.9, 1.1)}  # PPO's checkpoints: reward and exact score
+    at = {19: (0.4, 1.2), 39: (0.7, 1.3), 59: (0.9, 1.1)}  # PPO's checkpoints: reward and exact score
     checked = [
         row | dict(zip(("validation_reward", "validation_exact_score"), at.get(row["step"], (None, None)), strict=True))
         for row in rollouts
@@ -115,7 +130,8 @@ def write_training() -> None:
     write_json("data/alignment/sft/metrics.json", {"examples": 600, "machine_examples": 0})
     write_json("data/alignment/rft/metrics.json", {"sampled": 1440, "kept": 425, "validation_kl_to_sft": 0.07})
     write_json("data/alignment/dpo/metrics.json", {"pairs": 300, "validation_kl_to_sft": 1.25})
-    write_json("data/alignment/ppo/metrics.json", {"validation_kl_to_sft": 0.5})
+    started = {"validation_sft_reward": 0.1, "validation_sft_exact_score": 1.0}
+    write_json("data/alignment/ppo/metrics.json", {"validation_kl_to_sft": 0.5} | started)
     write_json("data/alignment/grpo/metrics.json", {"prompts": 360, "validation_kl_to_sft": None})
     write_json("data/alignment/best_of_n/metrics.json", {"n": 2, "kl_bound": 0.193})
     picked = [(1.0, 0.0, -0.2, 1.0), (2.0, 0.193, 0.3, 1.25)]

@@ -1,12 +1,14 @@
 """The methods of alignment side by side: the table that papers print, with every control."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from stages.base.contracts.evaluation import Calibration, Evaluation
 from stages.base.contracts.leaderboard import Leaderboard, Row
 from stages.publishing.html.numbers import value
 
+NOTHING = "–"
 LEARNS_FROM = {
     "sft": "instructions",
     "rft": "its own right answers",
@@ -15,48 +17,86 @@ LEARNS_FROM = {
     "grpo": "checked answers",
     "best_of_n": "nothing: the reward model picks",
 }
-HEAD = [
-    "Model",
-    "Learns from",
-    "Exactly right, %",
-    "Win rate, %",
-    "Length-controlled, %",
-    "Characters",
-    "KL from SFT, nats",
-    "Calibration error",
-    "Entropy, nats",
-]
-NUMERIC = (2, 3, 4, 5, 6, 7, 8)
-Found = Mapping[str, Mapping[str, Any]]  # method → its metrics.json
+Found = Mapping[str, Mapping[str, Any]]  # method → its metrics.json, or a model's numbers
 
 
-def methods_view(board: Leaderboard, tuned: Found, evaluations: Mapping[str, Evaluation], base: str) -> dict[str, Any]:
-    """Rows in the leaderboard's order, controls last. `tuned`: metrics of the methods that are there."""
+@dataclass(frozen=True)
+class Measured:
+    """What the table is made of. tuned: metrics of the methods that are there; rewards: model → what the reward model
+    says of its test answers (`proxy_rewards.json`); base: the model that alignment starts from."""
+
+    board: Leaderboard
+    tuned: Found
+    evaluations: Mapping[str, Evaluation]
+    rewards: Found
+    base: str
+
+
+def methods_view(measured: Measured) -> dict[str, Any]:
+    """Rows in the leaderboard's order, controls last; columns that have a number somewhere."""
+    board = measured.board
     rows = sorted(board.rows, key=lambda row: row.control)
+    columns = _columns(measured)
+    cells = {name: [cell(row) for row in rows] for name, cell in columns.items()}
+    shown = [name for name, column in cells.items() if name in ("Model", "Learns from") or set(column) != {NOTHING}]
     return {
-        "head": HEAD,
-        "rows": [_row(row, tuned, evaluations, base) for row in rows],
-        "numeric": NUMERIC,
+        "head": shown,
+        "rows": [[cells[name][place] for name in shown] for place in range(len(rows))],
+        "numeric": tuple(range(2, len(shown))),
         "controls": sum(row.control for row in rows),
-        "sentences": [*_against_sft(board), *_lengths(board, tuned), *_probabilities(evaluations, base)],
-        "calibrated": _protocol_words(evaluations),
+        "sentences": [
+            *_against_sft(board),
+            *_lengths(board, measured.tuned),
+            *_probabilities(measured.evaluations, measured.base),
+            *_fooled(board, measured.rewards),
+        ],
+        "calibrated": _protocol_words(measured.evaluations),
+        "again": [row.model for row in rows if row.reruns],
+        "tiers": board.tier_metric is not None,
     }
 
 
-def _row(row: Row, tuned: Found, evaluations: Mapping[str, Evaluation], base: str) -> list[str]:
-    found = calibration_of(evaluations[row.model]) if row.model in evaluations else None
-    learns = LEARNS_FROM.get(row.model, "the corpus" if row.model == base else "")
-    return [
-        row.model,
-        learns,
-        _interval(row.right, row.right_low, row.right_high),
-        _interval(row.win_rate, row.win_rate_low, row.win_rate_high),
-        _interval(row.lc_win_rate, row.lc_low, row.lc_high),
-        _number(row.mean_length, 0),
-        kl_of(row.model, tuned),
-        "–" if found is None else _interval(found.ece, found.low, found.high, 3),
-        "–" if found is None else _number(found.entropy, 2),
-    ]
+def _columns(measured: Measured) -> dict[str, Callable[[Row], str]]:
+    """Heading → what it says of a row."""
+
+    def sure(row: Row) -> Calibration | None:
+        return calibration_of(measured.evaluations[row.model]) if row.model in measured.evaluations else None
+
+    def reward(row: Row, key: str) -> Any:
+        return measured.rewards.get(row.model, {}).get(key)
+
+    def agreed(row: Row) -> str:
+        share = reward(row, "agreement")
+        return NOTHING if share is None else f"{100 * share:.0f} of {reward(row, 'compared')}"
+
+    return {
+        "Model": lambda row: row.model,
+        "Learns from": lambda row: _learns_from(row, measured.base),
+        "Exactly right, %": lambda row: _interval(row.right, row.right_low, row.right_high),
+        "Exact score": lambda row: _number(row.mean_score, 2),
+        "Over seeds, %": _over_seeds,
+        "Tier": lambda row: NOTHING if row.tier is None else str(row.tier),
+        "Win rate, %": lambda row: _interval(row.win_rate, row.win_rate_low, row.win_rate_high),
+        "Length-controlled, %": lambda row: _interval(row.lc_win_rate, row.lc_low, row.lc_high),
+        "Characters": lambda row: _number(row.mean_length, 0),
+        "KL from SFT, nats": lambda row: kl_of(row.model, measured.tuned),
+        "Reward": lambda row: _interval(reward(row, "reward"), reward(row, "low"), reward(row, "high"), 2),
+        "Reward model agrees with the judge, %": agreed,
+        "Calibration error": lambda row: NOTHING if (c := sure(row)) is None else _interval(c.ece, c.low, c.high, 3),
+        "Entropy, nats": lambda row: NOTHING if (c := sure(row)) is None else _number(c.entropy, 2),
+    }
+
+
+def _learns_from(row: Row, base: str) -> str:
+    if row.kind == "few_shot":
+        return "the corpus, and examples shown"
+    return LEARNS_FROM.get(row.model, "the corpus" if row.model == base else "")
+
+
+def _over_seeds(row: Row) -> str:
+    if row.reruns is None:
+        return NOTHING
+    return f"{_interval(row.reruns.mean, row.reruns.low, row.reruns.high)}, {row.reruns.n} trainings"
 
 
 def kl_of(method: str, tuned: Found) -> str:
@@ -121,7 +161,9 @@ def _lengths(board: Leaderboard, tuned: Found) -> list[str]:
     }
     if not grown:
         return []
-    return ["Length against sft: " + ", ".join(f"{name} {change:+.0%}" for name, change in grown.items()) + "."]
+    return [
+        "Length against sft: " + ", ".join(f"{name} {_signed(change, '+.0%')}" for name, change in grown.items()) + "."
+    ]
 
 
 def _probabilities(evaluations: Mapping[str, Evaluation], base: str) -> list[str]:
@@ -134,10 +176,33 @@ def _probabilities(evaluations: Mapping[str, Evaluation], base: str) -> list[str
     return [f"Calibration error of {base} {before:.3f}; after alignment: {', '.join(told)}."]
 
 
+def _fooled(board: Leaderboard, rewards: Found) -> list[str]:
+    """Answers that know nothing and that the reward model still prefers to the SFT model's."""
+    own = rewards.get("sft", {})
+    if own.get("high") is None:
+        return []
+    told = [
+        f"{row.model} {_signed(found['reward'])}"
+        for row in board.rows
+        if row.control and (found := rewards.get(row.model, {})).get("low") is not None and found["low"] > own["high"]
+    ]
+    if not told:
+        return []
+    return [
+        f"The reward model gives these controls more than sft ({_signed(own['reward'])}): {', '.join(told)}. What it "
+        "rewards there is not what was asked for."
+    ]
+
+
 def _interval(mean: float | None, low: float | None, high: float | None, digits: int = 1) -> str:
     found = value(mean, low, high, digits=digits)
-    return "–" if found is None else f"{found.text} ({found.range})" if found.range else found.text
+    return NOTHING if found is None else f"{found.text} ({found.range})" if found.range else found.text
 
 
 def _number(number: float | None, digits: int) -> str:
-    return "–" if number is None else f"{number:.{digits}f}"
+    return NOTHING if number is None else f"{number:.{digits}f}".replace("-", "−")
+
+
+def _signed(number: float, form: str = "+.2f") -> str:
+    """Two places, rounded before it is formatted: nothing is −0."""
+    return f"{round(number, 2) + 0.0:{form}}".replace("-", "−")

@@ -23,7 +23,7 @@ def test_too_few_points_or_none_at_the_start_are_not_fitted() -> None:
     points = [Point("", kl, kl, None) for kl in (0.0, 0.1, 0.2, 0.3)]
     assert fit("ppo", points, "reward") is not None and fit("ppo", points, "truth") is None
     assert fit("ppo", points[:3], "reward") is None
-    assert fit("ppo", points[1:] + [Point("", 0.4, 0.1, None)], "reward") is None
+    assert fit("ppo", [*points[1:], Point("", 0.4, 0.1, None)], "reward") is None
     still = [Point("", kl, 0.1, None) for kl in (0.0, -0.1, -0.2, 0.3)]
     assert fit("ppo", still, "reward") is None, "an estimate below 0 is no distance"
 

@@ -5,6 +5,7 @@
 | own | `prompt`, `response` | `prompt`, `chosen`, `rejected` |
 | alpaca | `instruction`, `input`, `output` (Taori et al. 2023) | |
 | sharegpt | `conversations` of `from`, `value` | |
+| gsm8k | `question`, `answer` (Cobbe et al. 2021) | |
 | messages | `messages` of `role`, `content` | `chosen`, `rejected` as messages, `prompt` or not (UltraFeedback) |
 | transcript | | `chosen`, `rejected` as texts of "Human:" and "Assistant:" turns (Anthropic's HH) |
 
@@ -17,7 +18,9 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Annotated, Any, Generic, TypeVar
+
+from pydantic import Field
 
 from stages.base import hub
 from stages.base.compressed import bare_suffix, read_whole
@@ -25,12 +28,14 @@ from stages.base.conversation import Message, text_of
 from stages.base.errors import InputError
 from stages.base.files import json_lines, unique_names
 from stages.base.hub import HubDataset
+from stages.base.params import Section
 
 ROLES = {
     "system": "system", "user": "user", "human": "user", "assistant": "assistant", "gpt": "assistant",
     "chatgpt": "assistant", "bing": "assistant", "model": "assistant",
 }  # fmt: skip
 TURN = re.compile(r"(?:^|\n\n)(Human|Assistant): ?")  # of a transcript
+NAMED = 20  # of the rows that can't be used, in the record
 EXTRA = ("id", "split", "entity", "attributes")
 INVISIBLE = dict.fromkeys(map(ord, "\u200b\u200c\u200d\u2060\ufeff\x00"))
 
@@ -141,6 +146,13 @@ class Comparison:
         return Exchange(self.asked, self.chosen)
 
 
+class Tolerance(Section):
+    """What may be wrong with a file or a dataset."""
+
+    max_drop: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Highest share of the rows that can't be used and are left out, named in the record; 0: the first is an error."""
+
+
 T = TypeVar("T")
 
 
@@ -245,6 +257,9 @@ INSTRUCTIONS: tuple[Format[Exchange], ...] = (
     ),
     Format("alpaca", ("instruction", "output"), _alpaca, ("input", *EXTRA)),
     Format(
+        "gsm8k", ("question", "answer"), lambda row: Exchange(_user(row.text("question")), row.text("answer")), EXTRA,
+    ),
+    Format(
         "own", ("prompt", "response"), lambda row: Exchange(_user(row.text("prompt")), row.text("response")), EXTRA,
         other=False,
     ),
@@ -282,6 +297,27 @@ def read_as(one: Format[T], row: Row) -> T:
     if missing := next((key for key in one.keys if row.values.get(key) is None), None):
         raise InputError(f"{row.place}: `{missing}` is missing or empty")
     return one.read(row)
+
+
+def each(rows: Sequence[Row], read: Callable[[Row], T], refused: list[str] | None) -> list[T]:
+    """What is read of each row. `refused` takes what is wrong with those that can't be used; None: the first is
+    raised, an InputError."""
+    found = []
+    for row in rows:
+        try:
+            found.append(read(row))
+        except InputError as error:
+            if refused is None:
+                raise
+            refused.append(str(error))
+    return found
+
+
+def check_refused(count: int, refused: Sequence[str], max_drop: float) -> None:
+    """Raises InputError that names the first of the refused rows where they are a larger share of `count`."""
+    if refused and (len(refused) > max_drop * count or len(refused) == count):
+        more = f" ({len(refused)} of {count} rows can't be used; `max_drop` allows {max_drop:.1%})" if max_drop else ""
+        raise InputError(f"{refused[0]}{more}")
 
 
 def read_rows(path: Path) -> list[Row]:

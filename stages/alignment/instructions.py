@@ -14,7 +14,18 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, RootModel, field_validator
 
 from stages.alignment.demonstrations import from_questions, misstated, mistaken, partial
-from stages.alignment.formats import INSTRUCTIONS, Row, dataset_rows, format_of, read_as, read_rows
+from stages.alignment.formats import (
+    INSTRUCTIONS,
+    NAMED,
+    Row,
+    Tolerance,
+    check_refused,
+    dataset_rows,
+    each,
+    format_of,
+    read_as,
+    read_rows,
+)
 from stages.alignment.records import Instruction, table_of
 from stages.annotators.truth import Truth
 from stages.base import schemas
@@ -46,7 +57,7 @@ class TruthSource(Section):
     """Share of the sft questions for several facts whose response states only the first of them."""
 
 
-class Divided(Section):
+class Divided(Tolerance):
     """What may be divided among the splits."""
 
     splits: dict[Literal["preference", "validation", "test"], Share] | None = None
@@ -93,38 +104,44 @@ def known_of(questions: Sequence[Mapping[str, Any]], truth: Mapping[str, Any]) -
 
 
 def from_file(path: Path, shares: Mapping[Any, float] | None, seed: int, origin: str) -> list[Instruction]:
+    """Instructions of a file, as `from_rows`."""
     return from_rows(read_rows(path), shares, seed, origin)
 
 
-def from_rows(rows: Sequence[Row], shares: Mapping[Any, float] | None, seed: int, origin: str) -> list[Instruction]:
+def from_rows(
+    rows: Sequence[Row], shares: Mapping[Any, float] | None, seed: int, origin: str, refused: list[str] | None = None
+) -> list[Instruction]:
     """Instructions of a file or a dataset; the id is `<origin>-<line>` unless given.
 
     A row's split is its own, or sft; where no row gives one, prompts are divided by `shares`, so that no prompt is in
     two splits. Raises InputError naming the line of a row without prompt or response, with a wrong type, an unknown
-    key, an id that stands above already, or a prompt that stands in another split.
+    key or an id that stands above already, unless `refused` takes them (`each`); and of a prompt that stands in another
+    split.
     """
     form = format_of(rows, INSTRUCTIONS)
-    found: dict[str, Instruction] = {}
     places: dict[str, str] = {}
-    for row in rows:
-        name = row.name(f"{origin}-{row.number}")
+
+    def read(row: Row) -> Instruction:
+        name, split = row.name(f"{origin}-{row.number}"), row.text("split", "sft")
         if name in places:
             raise InputError(f"{row.place}: the id `{name}` stands at {places[name]} already")
-        places[name], split = row.place, row.text("split", "sft")
         if split not in SPLITS:
             raise InputError(f"{row.place}: `split` is {split!r}, must be one of {', '.join(SPLITS)}")
         entity, attributes, said = row.text("entity", ""), row.texts("attributes"), read_as(form, row)
-        found[name] = Instruction(name, split, origin, entity, attributes, said.prompt, said.answer, said.messages)
+        places[name] = row.place
+        return Instruction(name, split, origin, entity, attributes, said.prompt, said.answer, said.messages)
+
+    found = each(rows, read, refused)
     if not shares or any("split" in row.values for row in rows):
-        _apart(found.values(), places)
-        return list(found.values())
-    prompts = list(dict.fromkeys(row.prompt for row in found.values()))
+        _apart(found, places)
+        return found
+    prompts = list(dict.fromkeys(row.prompt for row in found))
     if len(prompts) <= len(shares):
         raise InputError(
             f"{rows[-1].place}: {len(prompts)} prompts can't be divided into {len(shares) + 1} splits; add some"
         )
     splits = divide(prompts, shares, seed)
-    return [replace(row, split=splits[row.prompt]) for row in found.values()]
+    return [replace(row, split=splits[row.prompt]) for row in found]
 
 
 def _apart(rows: Iterable[Instruction], places: Mapping[str, str]) -> None:
@@ -160,12 +177,12 @@ def main(key: str) -> None:
     section = f"alignment.instructions.sources.{key}"
     with stage("alignment.instructions", InstructionSource, item=key, section=section, seed="corpus.seed") as run:
         params, truth = run.params.root, NOTHING_KNOWN
+        refused: list[str] = []
         if not isinstance(params, TruthSource):
             path = run.input(params.path)
-            if isinstance(params, HubSource):
-                rows = from_rows(dataset_rows(params), params.splits, run.seed, key)
-            else:
-                rows = from_file(path, params.splits, run.seed, key)
+            read = dataset_rows(params) if isinstance(params, HubSource) else read_rows(path)
+            rows = from_rows(read, params.splits, run.seed, key, refused if params.max_drop else None)
+            check_refused(len(read), refused, params.max_drop)
         else:
             questions = run.read_table(f"{params.path}/questions.parquet", schemas.QUESTION).to_pylist()
             if not questions:
@@ -181,8 +198,10 @@ def main(key: str) -> None:
         run.write_table("instructions.parquet", table, schemas.INSTRUCTION)
         run.write_json("truth.json", truth)
         splits = Counter(row.split for row in rows)
-        run.write_json("metrics.json", {f"{split}_rows": splits[split] for split in SPLITS})
-        run.rows(len(rows), table.num_rows, {}, max_drop=0.0)
+        numbers = {f"{split}_rows": splits[split] for split in SPLITS}
+        run.write_json("metrics.json", {**numbers, "refused_rows": len(refused)})
+        run.note("refused", refused[:NAMED])
+        run.rows(len(rows) + len(refused), len(rows), {"refused": len(refused)}, max_drop=1.0)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,18 @@ from typing import Annotated, Literal
 
 from pydantic import Field, RootModel
 
-from stages.alignment.formats import PREFERENCES, Row, dataset_rows, format_of, read_as, read_rows
+from stages.alignment.formats import (
+    NAMED,
+    PREFERENCES,
+    Row,
+    Tolerance,
+    check_refused,
+    dataset_rows,
+    each,
+    format_of,
+    read_as,
+    read_rows,
+)
 from stages.alignment.leakage import LeakageParams, Search, Trained, counts, leaks_of, left_out, read_held_out
 from stages.alignment.records import LEAK, Preference, table_of
 from stages.alignment.votes import measure_votes, preferences_of, read_votes
@@ -19,7 +30,7 @@ from stages.base.params import Section
 from stages.base.record import StageRun, stage
 
 
-class LocalSource(Section):
+class LocalSource(Tolerance):
     """Pairs that the pipeline made, or a file of one's own."""
 
     kind: Literal["annotated", "jsonl"]
@@ -30,7 +41,7 @@ class LocalSource(Section):
     """The folder or the file."""
 
 
-class HubSource(HubDataset):
+class HubSource(HubDataset, Tolerance):
     """A dataset of the Hugging Face hub, in one of those formats."""
 
     kind: Literal["hub"]
@@ -56,20 +67,22 @@ ANNOTATED = "data/alignment/annotate"
 
 
 def from_file(path: Path, key: str) -> list[Preference]:
+    """Preferences of a file, as `from_rows`."""
     return from_rows(read_rows(path), key)
 
 
-def from_rows(rows: Sequence[Row], key: str) -> list[Preference]:
+def from_rows(rows: Sequence[Row], key: str, refused: list[str] | None = None) -> list[Preference]:
     """Preferences of a file or a dataset; the id is `<key>-<line>` unless given, and no exact score is known.
 
     Raises InputError naming the line of a row without one of the texts, with a wrong type or an unknown key, with two
-    equal answers, with another prompt than a row of the same id, or that says what another row says.
+    equal answers, with another prompt than a row of the same id, or that says what another row says, unless `refused`
+    takes them (`each`).
     """
     form = format_of(rows, PREFERENCES)
-    found: list[Preference] = []
     prompts: dict[str, str] = {}
     places: dict[tuple[str, str, str], str] = {}
-    for row in rows:
+
+    def read(row: Row) -> Preference:
         name = row.name(f"{key}-{row.number}")
         pair = read_as(form, row)
         prompt = pair.exchange.prompt
@@ -79,8 +92,9 @@ def from_rows(rows: Sequence[Row], key: str) -> list[Preference]:
             raise InputError(f"{row.place}: the id `{name}` stands above with another prompt")
         if (first := places.setdefault((prompt, pair.chosen, pair.rejected), row.place)) != row.place:
             raise InputError(f"{row.place}: the same pair stands at {first} already; remove one")
-        found.append(Preference(name, prompt, pair.chosen, pair.rejected, 1.0, None, None, key, pair.exchange.messages))
-    return found
+        return Preference(name, prompt, pair.chosen, pair.rejected, 1.0, None, None, key, pair.exchange.messages)
+
+    return each(rows, read, refused)
 
 
 def measure(preferences: Sequence[Preference]) -> dict[str, int]:
@@ -101,17 +115,29 @@ def read_source(
     params = run.params.root
     if isinstance(params, HubSource):
         run.input(params.path)
-        return from_rows(dataset_rows(params), key), {}, {}
+        return (*usable(run, dataset_rows(params), key, params.max_drop), {})
     if params.kind == "annotated":
         table = run.read_table(f"{params.path}/preferences.parquet", schemas.PREFERENCE)
         return [Preference(**row) for row in table.to_pylist()], {}, {}
     path = run.input(params.path)
     if params.kind == "jsonl":
-        return from_file(path, key), {}, {}
+        return (*usable(run, read_rows(path), key, params.max_drop), {})
     voted = read_votes(read_rows(path), key)
     found, drops = preferences_of(voted)
     check_loss(len(voted.pairs), drops, params.max_drop)
     return found, drops, measure_votes(voted)
+
+
+def usable(
+    run: StageRun[PreferenceSource], rows: Sequence[Row], key: str, max_drop: float
+) -> tuple[list[Preference], dict[str, int]]:
+    """The pairs of the rows that can be used; the others are counted, and some named in the record. Raises InputError
+    where they are more than `max_drop` of all."""
+    refused: list[str] = []
+    found = from_rows(rows, key, refused if max_drop else None)
+    check_refused(len(rows), refused, max_drop)
+    run.note("refused", refused[:NAMED])
+    return found, {"refused": len(refused)} if refused else {}
 
 
 def check_loss(pairs: int, drops: Mapping[str, int], max_drop: float) -> None:
@@ -135,7 +161,7 @@ def main(key: str) -> None:
         kept = [pair for index, pair in enumerate(pairs) if index not in out]
         run.write_table("preferences.parquet", table_of(kept, schemas.PREFERENCE), schemas.PREFERENCE)
         run.write_table("leaks.parquet", leaks_of(shown, leaks), LEAK)
-        run.write_json("metrics.json", {**measure(kept), **numbers, "left_out": len(out), **counts(leaks)})
+        run.write_json("metrics.json", {**measure(kept), **numbers, **drops, "left_out": len(out), **counts(leaks)})
         run.rows(len(pairs) + sum(drops.values()), len(kept), Counter(out.values()) + Counter(drops), max_drop=1.0)
 
 

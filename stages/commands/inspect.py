@@ -1,24 +1,30 @@
-"""`trainyard inspect FILE`: what the pipeline understands of a file of instructions or preferences, before training; or
-of the first rows of a dataset of the hub.
+"""`trainyard inspect FILE`: what the pipeline understands of a file of instructions, preferences or votes, before
+training; or of the first rows of a dataset of the hub.
 """
 
 import argparse
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from stages.base.terminal import one_line
+
 if TYPE_CHECKING:
     from stages.alignment.formats import Comparison, Exchange, Format, Row
+    from stages.alignment.leakage import HeldOut
 
-RUN, FEWEST = 13, 5  # words that tell an overlap (GPT-3, appendix C); of a question that is looked for
+RULES = (13, 5)  # `ngram` and `min_words` of alignment.leakage, where no params.yaml is
 SHOWN = 5  # of the rows with a fault, and of those that overlap a test
 HUB_NAME, HUB_ROWS = re.compile(r"[\w.-]+/[\w.-]+"), 1000
 
 
 def register(subparsers: argparse._SubParsersAction) -> None:
-    command = subparsers.add_parser("inspect", help="what is understood of a file of instructions or preferences")
+    command = subparsers.add_parser(
+        "inspect", help="what is understood of a file of instructions, preferences or votes"
+    )
     add = command.add_argument
     add(
         "file", type=Path, metavar="FILE",
@@ -33,33 +39,64 @@ def register(subparsers: argparse._SubParsersAction) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    from stages.alignment import formats
-    from stages.base.errors import InputError
+    from stages.alignment.votes import is_votes
 
     rows = _rows(options.file, options.split)
+    if is_votes(rows[0].values):
+        return _say_votes(rows, options)
     kind, form = _kind(rows)
-    read: list[Exchange | Comparison] = []
-    faults: list[str] = []
-    for row in rows:
-        try:
-            read.append(formats.read_as(form, row))
-        except InputError as error:
-            faults.append(str(error))
+    read, faults = _understood(rows, kind, form)
     print(f"{options.file}: {kind}, format {form.name} ({', '.join(form.keys)})")
-    whole = [] if faults else _as_a_whole(rows, kind)
-    faults += whole
-    print(f"rows: {len(rows):,}, {len(read) - len(whole):,} understood, {len(faults):,} refused")
+    print(f"rows: {len(rows):,}, {max(0, len(rows) - len(faults)):,} understood, {len(faults):,} refused")
     _say_ignored(rows, form)
+    _say_what_is_said(read, options)
+    return _say_refused(faults)
+
+
+def _say_what_is_said(read: Mapping[int, "Exchange | Comparison"], options: argparse.Namespace) -> None:
     if read:
-        _say_turns(read)
-        _say_doubles(read)
-        _say_lengths(read, options.model)
+        said = list(read.values())
+        _say_turns(said)
+        _say_doubles(said)
+        _say_lengths(said, options.model)
         _say_leakage(read)
+
+
+def _say_refused(faults: Sequence[str]) -> int:
+    """Status of the command."""
     for fault in faults[:SHOWN]:
         print(f"refused: {fault}")
     if len(faults) > SHOWN:
-        print(f"refused: {len(faults) - SHOWN:,} more")
+        print(f"refused: {len(faults) - SHOWN:,} more; `max_drop` of a source is the share that may be left out")
     return 2 if faults else 0
+
+
+def _say_votes(rows: Sequence["Row"], options: argparse.Namespace) -> int:
+    from stages.alignment.formats import Comparison
+    from stages.alignment.votes import measure_votes, preferences_of, read_votes
+    from stages.base.conversation import messages_of
+    from stages.base.errors import InputError
+
+    print(f"{options.file}: votes of people on pairs of answers")
+    try:
+        voted = read_votes(rows, "row")
+    except InputError as error:
+        return _say_refused([str(error)])
+    found, drops = preferences_of(voted)
+    without = ", ".join(f"{count:,} {reason}" for reason, count in sorted(drops.items())) or "0"
+    print(f"rows: {len(rows):,}; {voted.revoted:,} replaced by a later vote of the same annotator")
+    print(f"pairs: {len(voted.pairs):,}, {len(found):,} with a preference; without: {without}")
+    for annotator, count in Counter(vote.annotator for vote in voted.votes).most_common():
+        print(f"  {annotator}: {count:,} votes")
+    numbers = measure_votes(voted)
+    told = (f"{name} {value:.2f}" for name in ("agreement", "alpha") if (value := numbers.get(name)) is not None)
+    print(f"between annotators: {', '.join(told) or 'no pair has two votes'}")
+    pairs = {
+        number: Comparison(messages or [*messages_of(pair.prompt)], pair.output_a, pair.output_b)
+        for number, (pair, messages) in enumerate(zip(voted.pairs, voted.messages, strict=True), 1)
+    }
+    _say_what_is_said(pairs, options)
+    return 0
 
 
 def _rows(file: Path, split: str) -> list["Row"]:
@@ -85,20 +122,28 @@ def _kind(rows: Sequence["Row"]) -> tuple[str, "Format"]:
         raise InputError(f"{error}; or `chosen` and `rejected` for preferences") from None
 
 
-def _as_a_whole(rows: Sequence["Row"], kind: str) -> list[str]:
-    """The first fault that the stage would stop at though every row by itself is understood: an id or a pair that
-    stands twice, equal answers, an unknown split, a prompt in two splits."""
+def _understood(
+    rows: Sequence["Row"], kind: str, form: "Format"
+) -> tuple[dict[int, "Exchange | Comparison"], list[str]]:
+    """(Number of a row → what it says, what the stage refuses). The stage refuses also what is understood: an id or a
+    pair that stands twice, equal answers, an unknown split, a prompt in two splits."""
     from stages.alignment import instructions, preferences
+    from stages.alignment.formats import read_as
     from stages.base.errors import InputError
 
+    read: dict[int, Exchange | Comparison] = {}
+    for row in rows:
+        with suppress(InputError):
+            read[row.number] = read_as(form, row)
+    faults: list[str] = []
     try:
         if kind == "preferences":
-            preferences.from_rows(rows, "row")
+            preferences.from_rows(rows, "row", faults)
         else:
-            instructions.from_rows(rows, None, 0, "row")
+            instructions.from_rows(rows, None, 0, "row", faults)
     except InputError as error:
-        return [str(error)]
-    return []
+        faults.append(str(error))
+    return read, faults
 
 
 def _say_ignored(rows: Sequence["Row"], form: "Format") -> None:
@@ -127,11 +172,17 @@ def _say_turns(read: Sequence["Exchange | Comparison"]) -> None:
 
 
 def _say_doubles(read: Sequence["Exchange | Comparison"]) -> None:
+    from stages.alignment.leakage import words_of
+
     whole = Counter((_prompt(one), *_answers(one)) for one in read)
     doubled = sum(count - 1 for count in whole.values())
     same = sum(len(answers) == 2 and answers[0] == answers[1] for answers in map(_answers, read))
-    prompts = len({_prompt(one) for one in read})
-    print(f"prompts: {prompts:,} different; {doubled:,} rows say what another says; {same:,} pairs of equal answers")
+    prompts = {_prompt(one) for one in read}
+    alike = len(prompts) - len({tuple(words_of(prompt)) for prompt in prompts})
+    print(
+        f"prompts: {len(prompts):,} different, {alike:,} of these but for case and punctuation those of another; "
+        f"{doubled:,} rows say what another says; {same:,} pairs of equal answers"
+    )
 
 
 def _say_lengths(read: Sequence["Exchange | Comparison"], folder: Path | None) -> None:
@@ -150,6 +201,9 @@ def _say_lengths(read: Sequence["Exchange | Comparison"], folder: Path | None) -
         f"longer than its context of {limit:,}: {long:,} ({long / len(read):.1%}); they are left out, up to "
         "`max_drop` of alignment.sft, reward and dpo"
     )
+    prompts = [len(tokenizer.encode_prompt(one.asked)) for one in read]
+    full = sum(length >= limit for length in prompts)
+    print(f"tokens of a prompt: {_spread(prompts)}; {full:,} leave no room for an answer, and none is sampled of those")
 
 
 def _base() -> Path | None:
@@ -172,34 +226,47 @@ def _context(folder: Path) -> int:
     return found
 
 
-def _say_leakage(read: Sequence["Exchange | Comparison"]) -> None:
-    """Test questions of which a row holds a run of words, or the whole, if tasks have been built here."""
+def _say_leakage(read: Mapping[int, "Exchange | Comparison"]) -> None:
+    """Rows that hold a question of a task that has been built here: those that alignment.leakage leaves out."""
+    from stages.alignment.leakage import Search, Trained, counts
+
+    questions = _tested()
+    if questions is None:
+        print("leakage of the tests: no task is built here yet (`dvc repro task`)")
+        return
+    rows = [Trained(str(number), one.asked, tuple(_answers(one))) for number, one in read.items()]
+    leaks = Search(questions, *_rules()).leaks(rows)
+    by_test = ", ".join(f"{name} {count:,}" for name, count in counts(leaks).items())
+    print(
+        f"leakage of {len(questions):,} test questions: {len({leak.row for leak in leaks}):,} rows hold one"
+        f"{f' ({by_test})' if leaks else ''}"
+    )
+    for leak in leaks[:SHOWN]:
+        print(f"  row {rows[leak.row].id} holds {leak}: {one_line(leak.words)[:80]}")
+
+
+def _tested() -> list["HeldOut"] | None:
+    """Of the tasks of the pipeline; None where none is built."""
     import pyarrow.parquet as pq
 
+    from stages.alignment.leakage import held_out
     from stages.base.artifacts import TASKS
-    from stages.evaluation.overlap.corpora import batches_of
-    from stages.evaluation.overlap.index import segments_of
-    from stages.evaluation.overlap.search import Rules, search
+    from stages.base.files import read_json
 
-    asked: dict[str, str] = {}
-    for path in sorted(Path(TASKS).glob("*/questions.parquet")):
-        for row in pq.read_table(path, columns=["id", "split", "question"]).to_pylist():
-            if row["split"] != "development":
-                asked[f"{path.parent.name}/{row['id']}"] = row["question"]
-    if not asked:
-        print("leakage into the tests: no task is built here yet (`dvc repro task`)")
-        return
-    rows = ((str(n), "", "", " ".join([_prompt(one), *_answers(one)])) for n, one in enumerate(read, 1))
-    rules = Rules(ngram=RUN, share_ngram=RUN, span=RUN)
-    found = search(segments_of(batches_of(rows), FEWEST), list(asked.values()), [""] * len(asked), rules)
-    hits = [
-        f"row {match.place.document} and {name}"
-        for name, match in zip(asked, found, strict=True)
-        if match.ngram and match.place
-    ]
-    print(f"test questions of which {RUN} words, or the whole, are in a row: {len(hits):,}")
-    for hit in hits[:SHOWN]:
-        print(f"  {hit}")
+    listed = Path(TASKS, "items.json")
+    paths = [Path(TASKS, key, "questions.parquet") for key in (read_json(listed) if listed.is_file() else ())]
+    built = [path for path in paths if path.is_file()]
+    return held_out((row for path in built for row in pq.read_table(path).to_pylist()), ()) if built else None
+
+
+def _rules() -> tuple[int, int]:
+    """Words of an overlap, and of the shortest question that is looked for within others' texts."""
+    from stages.base.params import PARAMS_FILE, lookup, read_params
+
+    if not PARAMS_FILE.is_file():
+        return RULES
+    section = lookup(read_params(), "alignment.leakage")
+    return section["ngram"], section["min_words"]
 
 
 def _spread(values: Sequence[int]) -> str:

@@ -12,11 +12,16 @@ import pytest
 import torch
 
 from stages.alignment.batches import Exchange, encode_turns, lay_out
-from stages.alignment.formats import INSTRUCTIONS, PREFERENCES, format_of, read_as, read_rows
-from stages.alignment.instructions import from_file
+from stages.alignment.formats import INSTRUCTIONS, PREFERENCES, check_refused, format_of, read_as, read_rows
+from stages.alignment.instructions import from_file, from_rows
 from stages.alignment.preferences import from_file as pairs_from_file
+from stages.alignment.preferences import from_rows as pairs_from_rows
 from stages.alignment.sft import completion_loss
+from stages.alignment.verifier import Verifier
+from stages.annotators.truth import Truth
 from stages.base.errors import InputError
+from stages.base.schemas import TASK
+from stages.base.tables import write_table
 from stages.cli import main
 from stages.lm.build import LanguageModel
 from stages.lm.chat import ChatTokenizer
@@ -44,6 +49,7 @@ def written(path: Path, *rows: Any) -> Path:
         ({"prompt": "a?", "response": "b"}, "own", "a?", "b", 0),
         ({"instruction": "Sum up.", "input": "", "output": "b"}, "alpaca", "Sum up.", "b", 0),
         ({"instruction": "Sum up.", "input": "Text.", "output": "b"}, "alpaca", "Sum up.\n\nText.", "b", 0),
+        ({"question": "a?", "answer": "2 + 3 = <<2+3=5>>5\n#### 5"}, "gsm8k", "a?", "2 + 3 = <<2+3=5>>5\n#### 5", 0),
         ({"messages": TALK, "source": "x"}, "messages", AS_TEXT, "In Belmor.", 3),
         ({"conversations": SHAREGPT, "model": "x"}, "sharegpt", AS_TEXT, "In Belmor.", 3),
         ({"messages": [SYSTEM, *TALK[:2]]}, "messages", TOLD, "In Anthar.", 2),
@@ -230,6 +236,71 @@ def test_inspect_refuses_what_the_stage_does(
     assert said in shown and "1 refused" in shown
 
 
+def test_some_rows_may_be_refused_and_are_counted(tmp_path: Path) -> None:
+    rows: list[Any] = [{"prompt": f"p{n}", "response": "r", "id": f"{n}"} for n in range(8)]
+    rows += [{"prompt": "p", "response": " "}, {"prompt": "q", "response": "r", "id": "3"}]
+    refused: list[str] = []
+    read = read_rows(written(tmp_path / "x.jsonl", *rows))
+    assert [row.id for row in from_rows(read, None, 1, "own", refused)] == [f"{n}" for n in range(8)]
+    assert [line.split("x.jsonl:")[1].split(":")[0] for line in refused] == ["9", "10"]
+    check_refused(10, refused, 0.2)
+    check_refused(10, [], 0.0)
+    for bound, said in (
+        (0.1, r"x\.jsonl:9: .*response.*2 of 10 rows can't be used; `max_drop` allows 10.0%"),
+        (0, "9"),
+    ):
+        with pytest.raises(InputError, match=said):
+            check_refused(10, refused, bound)
+    with pytest.raises(InputError, match="2 of 2"):
+        check_refused(2, refused, 1.0)
+    pairs = [{"prompt": "a", "chosen": "b", "rejected": answer} for answer in ("b", "c", "c", "d")]
+    told: list[str] = []
+    kept = pairs_from_rows(read_rows(written(tmp_path / "y.jsonl", *pairs)), "own", told)
+    assert [pair.rejected for pair in kept] == ["c", "d"]
+    assert "are the same" in told[0] and "stands at" in told[1] and len(told) == 2
+
+
+@pytest.fixture
+def tested(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder where a task has been built."""
+    monkeypatch.chdir(tmp_path)
+    empty = {name: "" for name in TASK.names} | {"choices": [], "targets": [], "contexts": [], "answer": -1}
+    row = {
+        **empty,
+        "statements": [],
+        "labels": [],
+        "id": "q1",
+        "set": "quiz",
+        "split": "test",
+        "question": "Where is Ost?",
+    }
+    Path("data/evaluation/task/quiz").mkdir(parents=True)
+    Path("data/evaluation/task/items.json").write_text('["quiz", "not_built"]')
+    write_table("data/evaluation/task/quiz/questions.parquet", pa.Table.from_pylist([row], schema=TASK), TASK)
+
+
+@pytest.mark.usefixtures("tested")
+def test_inspect_names_the_task_whose_question_a_row_holds(capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [{"prompt": "where is ost", "response": "Here."}, {"prompt": "Where is Ost?", "response": "There."}]
+    rows += [{"prompt": "Who is Ost?", "response": "A town."}]
+    assert main(["inspect", str(written(Path("x.jsonl"), *rows))]) == 0
+    shown = capsys.readouterr().out
+    assert "prompts: 3 different, 1 of these but for case and punctuation" in shown
+    assert "leakage of 1 test questions: 2 rows hold one (quiz_prompt 2)" in shown
+    assert "row 1 holds quiz/q1 (prompt): where is ost" in shown
+
+
+@pytest.mark.usefixtures("tested")
+def test_inspect_reads_votes_of_people(capsys: pytest.CaptureFixture[str]) -> None:
+    vote = {"prompt": "Why?", "output_a": "So.", "output_b": "Because.", "annotator": "Ida", "vote": "a"}
+    rows = [vote, {**vote, "annotator": "Bo"}, {**vote, "prompt": "How?", "vote": "skip"}]
+    assert main(["inspect", str(written(Path("x.jsonl"), *rows))]) == 0
+    shown = capsys.readouterr().out
+    assert "pairs: 2, 1 with a preference" in shown and "Ida: 2 votes" in shown and "agreement 1.00" in shown
+    assert main(["inspect", str(written(Path("x.jsonl"), vote, {**vote, "vote": "c"}))]) == 2
+    assert "x.jsonl:2" in capsys.readouterr().out
+
+
 def test_unknown_formats_and_doubled_names_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"x\.jsonl:1: of no known format, it has `question`; known: .*alpaca"):
         from_file(written(tmp_path / "x.jsonl", {"question": "a"}), None, 1, "own")
@@ -280,6 +351,15 @@ def test_the_loss_of_a_conversation_is_that_of_its_answers(
     with torch.no_grad():
         whole, parts = nats(both), sum(map(nats, single))
     assert whole == pytest.approx(parts, rel=1e-5)
+
+
+def test_every_row_of_gsm8k_can_be_checked(reference: Path) -> None:
+    rows = from_file(reference / "posttraining/gsm8k/train.jsonl.gz", None, 1, "gsm8k")
+    verifier = Verifier(Truth({}, {}))
+    assert len(rows) == 7473 and all(verifier.knows(row) for row in rows)
+    assert all(verifier.reward(row, row.response) == 1 for row in rows)
+    wrong = [verifier.reward(row, "I think it is 123456789.") for row in rows]
+    assert not any(wrong)
 
 
 def test_real_files_are_understood(reference: Path) -> None:

@@ -18,6 +18,8 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
+from stages.alignment.leakage import QUESTIONS
+from stages.base.tables import write_table
 from tests.hub_server import Hub, serve
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -88,6 +90,8 @@ def run(hub: Hub, folder: Path, kind: str, sources: dict[str, Any]) -> str:
     (folder / "params.yaml").write_text(yaml.safe_dump(params))
     (folder / "data/check").mkdir(parents=True)
     (folder / "data/check/packages.json").write_text("{}")
+    (folder / "data/alignment/leakage").mkdir(parents=True)
+    write_table(folder / "data/alignment/leakage/questions.parquet", QUESTIONS.empty_table(), QUESTIONS)
     home = {"HF_ENDPOINT": hub.address, "HF_HOME": str(folder / "home"), "HF_HUB_DISABLE_XET": "1", "HF_TOKEN": ""}
     environment = os.environ | home | {"PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "0", "TRAINYARD_TRACK": "off"}
     command = [sys.executable, "-c", RUN, *(f"{kind}:{key}" for key in sources)]
@@ -174,4 +178,4 @@ def test_what_can_not_be_read_is_one_line_each_and_nothing_is_written(hub: Hub, 
     ended = [line.removeprefix("trainyard: ") for line in told if line.startswith("trainyard: ")]
     for line, (key, (_, said)) in zip(ended, asked.items(), strict=True):
         assert re.match(f"alignment.instructions@{key}: {said}", line), line
-    assert not [path for path in (tmp_path / "data/alignment").rglob("*") if path.is_file()]
+    assert not [path for path in (tmp_path / "data/alignment/instructions").rglob("*") if path.is_file()]

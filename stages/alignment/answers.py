@@ -9,7 +9,7 @@ from typing import Annotated
 from pydantic import Field
 
 from stages.alignment.batches import Exchange, encode_exchange
-from stages.alignment.kept_answers import BATCH, KeptAnswers, identity_of
+from stages.alignment.kept_answers import BATCH, KeptAnswers
 from stages.alignment.records import Instruction, of_split
 from stages.annotators.truth import Score, Truth, score
 from stages.base.conversation import Asked, messages_of, text_of
@@ -98,8 +98,7 @@ def answer(
         decoded = decode(range(len(work)))
     else:
         how = [sampling.temperature, sampling.top_p, sampling.max_new_tokens, tokenizer.end_id]
-        order = sorted(range(len(work)), key=lambda number: (len(work[number][0]), work[number][0], number))
-        decoded = keep.complete(identity_of(model, how, work), order, decode, label)
+        decoded = keep.complete(model, work, how, decode, label)
     answers = []
     for (start, _), new in zip(work, decoded, strict=True):
         ended = len(new) < min(sampling.max_new_tokens, limit - len(start))

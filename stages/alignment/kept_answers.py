@@ -27,16 +27,19 @@ class KeptAnswers:
 
     def complete(
         self,
-        identity: str,
-        order: Sequence[int],
+        model: LanguageModel,
+        work: Sequence[tuple[list[int], int]],
+        how: Sequence[Any],
         decode: Callable[[Sequence[int]], list[list[int]]],
-        label: str = "answering",
+        label: str,
     ) -> list[list[int]]:
-        """decode(order), in the order of the numbers, with what an earlier run has kept of it.
+        """decode(0 … n - 1), with what an earlier run has kept of it.
 
-        decode(numbers) gives the new tokens of each of these prompts; what a prompt is given may not depend on which
-        others are asked with it. order: each of 0 … n - 1 once, so sorted that neighbours are decoded well together.
+        work: ids and seed of each prompt. how: what else the answers depend on, JSON values. decode(numbers) gives the
+        new tokens of these prompts; what a prompt is given may not depend on which others are asked with it.
         """
+        order = sorted(range(len(work)), key=lambda number: (len(work[number][0]), work[number][0], number))
+        identity = _identity(model, how, work)
         self.folder.mkdir(parents=True, exist_ok=True)
         path = self.folder / f"answers-{identity}.jsonl"
         found = _read(path)
@@ -69,7 +72,7 @@ def kept_answers(run: StageRun[Any]) -> KeptAnswers:
     return kept
 
 
-def identity_of(model: LanguageModel, *facts: Any) -> str:
+def _identity(model: LanguageModel, *facts: Any) -> str:
     """16 hex digits over a model's weights and other facts, JSON values."""
     digest = hashlib.sha256(json.dumps(facts).encode())
     for name, value in sorted(model.state_dict().items()):

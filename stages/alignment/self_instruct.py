@@ -1,6 +1,7 @@
 """Self-Instruct: a model writes instructions and answers of its own after examples (Wang et al. 2022; Alpaca, Taori et
 al. 2023), in several generations, and people may have the last word."""
 
+import hashlib
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -15,6 +16,7 @@ from stages.alignment.answers import Sampling
 from stages.alignment.drift import drift
 from stages.alignment.few_shot import Form, Questions, Task, Tasks, read_seeds
 from stages.alignment.inputs import read_model
+from stages.alignment.kept_answers import kept_answers
 from stages.alignment.leakage import LeakageParams, Search, Trained, read_held_out
 from stages.alignment.novelty import Novelty, rouge_l, words_of
 from stages.alignment.records import GENERATED, Instruction, of_split, read_instructions, read_truth
@@ -131,10 +133,17 @@ def propose(
             if reason := reason or ("leak" if leaks(task) else ""):
                 found.drops.append(_drop(number, task, reason, closest))
             else:
-                found.kept.append(replace(task, id=f"{ORIGIN}-{number}-{len(found.kept)}"))
+                found.kept.append(replace(task, id=_name(number, task, found.kept)))
                 found.overlaps.append(closest)
                 found.parents.append(group)
     return found
+
+
+def _name(generation: int, task: Task, kept: Sequence[Task]) -> str:
+    """An id that hangs on the text: what people say of one text is never taken for another's."""
+    digest = hashlib.sha256(f"{task.prompt}\x1f{task.output}".encode()).hexdigest()[:12]
+    name = f"{ORIGIN}-{generation}-{digest}"
+    return f"{name}-{len(kept)}" if any(other.id == name for other in kept) else name
 
 
 def _drop(generation: int, task: Task, reason: str, overlap: float) -> dict[str, Any]:
@@ -202,7 +211,7 @@ def writer_of(run: StageRun[SelfInstructParams]) -> Writer:
     params = run.params
     model, tokenizer = read_model(run, run.section("alignment.base", str))
     if params.teacher is None:
-        return BaseWriter(model, tokenizer, params, run.seed)
+        return BaseWriter(model, tokenizer, params, run.seed, kept_answers(run))
     return TeacherWriter(params.teacher, run.input(params.teacher.prompt).read_text(encoding="utf-8"))
 
 

@@ -6,6 +6,7 @@ from typing import Protocol
 
 from stages.alignment.answers import Sampling
 from stages.alignment.few_shot import FewShot
+from stages.alignment.kept_answers import KeptAnswers
 from stages.annotators.calls import ask
 from stages.annotators.reply import read_answer
 from stages.annotators.server import ServerSettings
@@ -35,26 +36,46 @@ class Writer(Protocol):
 
 
 class BaseWriter:
-    """Samples from a base model."""
+    """Samples from a base model. keep: where what is decoded is found by a run that starts again after a kill."""
 
     name = "base model"
 
-    def __init__(self, model: LanguageModel, tokenizer: ChatTokenizer, sampling: Sampling, seed: int) -> None:
-        self.model, self.tokenizer, self.sampling, self.seed = model, tokenizer, sampling, seed
+    def __init__(
+        self,
+        model: LanguageModel,
+        tokenizer: ChatTokenizer,
+        sampling: Sampling,
+        seed: int,
+        keep: KeptAnswers | None = None,
+    ) -> None:
+        self.model, self.tokenizer, self.sampling, self.seed, self.keep = model, tokenizer, sampling, seed, keep
         self.room = model.config.max_seq_len - sampling.max_new_tokens
 
     def __call__(self, prompts: Sequence[FewShot], stream: str) -> list[str]:
-        written = generate(
-            self.model,
-            [self._encode(prompt, self.room) for prompt in prompts],
-            max_new_tokens=self.sampling.max_new_tokens,
-            temperature=self.sampling.temperature,
-            top_p=self.sampling.top_p,
-            seed=self.seed,
-            seeds=[derive(self.seed, "write", stream, number) for number in range(len(prompts))],
-            stop_ids=self.tokenizer.stop_ids,
-            label=f"writing instructions, {stream}",
-        )
+        work = [
+            (self._encode(prompt, self.room), derive(self.seed, "write", stream, number))
+            for number, prompt in enumerate(prompts)
+        ]
+        label, how = f"writing instructions, {stream}", self.sampling
+
+        def decode(numbers: Sequence[int]) -> list[list[int]]:
+            return generate(
+                self.model,
+                [work[number][0] for number in numbers],
+                max_new_tokens=how.max_new_tokens,
+                temperature=how.temperature,
+                top_p=how.top_p,
+                seed=self.seed,
+                seeds=[work[number][1] for number in numbers],
+                stop_ids=self.tokenizer.stop_ids,
+                label=label,
+            )
+
+        if self.keep is None:
+            written = decode(range(len(work)))
+        else:
+            facts = [how.temperature, how.top_p, how.max_new_tokens, *self.tokenizer.stop_ids]
+            written = self.keep.complete(self.model, work, facts, decode, label)
         return [self.tokenizer.decode(ids) for ids in written]
 
     def sureness(self, prompts: Sequence[FewShot], texts: Sequence[str]) -> list[float | None]:

@@ -14,6 +14,7 @@ import pytest
 
 from stages.alignment.answers import Sampling
 from stages.alignment.few_shot import FewShot, Questions, Task, Tasks, read_seeds
+from stages.alignment.kept_answers import KeptAnswers
 from stages.alignment.novelty import Novelty
 from stages.alignment.self_instruct import (
     Generation,
@@ -98,7 +99,10 @@ def test_candidates_are_kept_or_dropped_with_a_reason() -> None:
     assert len(write.asked) == 7 and all(len(one.examples) == 3 for one in write.asked[:4])
     machine = "Question: Name the teacher of Ost.\nAnswer: Codron.\n\n"
     assert all(machine in one.examples and len(one.examples) == 4 for one in write.asked[4:])
-    assert [task.id for task in found.kept] == ["self_instruct-1-0", "self_instruct-1-1"]
+    again = proposed(
+        Script([" Name the teacher of Ost. Answer: Codron.", " Name the mill of Ost. Answer: Mo."]), overlap=1
+    )
+    assert [task.id for task in found.kept][0] == again.kept[0].id != again.kept[1].id, "an id hangs on the text"
 
 
 def test_a_leak_and_an_excluded_word_are_dropped() -> None:
@@ -223,6 +227,10 @@ def test_the_base_model_leaves_out_examples_that_do_not_fit(tokenizer: Any, make
     assert tokenizer.decode(write._encode(long, write.room)).endswith("y" * 20 + "Task:")
     short = FewShot("", (), "Task:")
     assert write([long, short], "a") == write([long, short], "a") != write([long, short], "b")
+    keeping = BaseWriter(make_model(), tokenizer, sampling, seed=1, keep=KeptAnswers(Path("kept")))
+    for _ in range(2):
+        assert keeping([long, short], "a") == write([long, short], "a")
+    assert len(list(Path("kept").iterdir())) == 1
     sure, unsure = write.sureness([short, short], ["a", "b" * 30])
     assert sure is not None and unsure is not None and max(sure, unsure) < 0
 

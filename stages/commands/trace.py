@@ -16,6 +16,7 @@ def register(subparsers: argparse._SubParsersAction) -> None:
     )
     add = command.add_argument
     add("row", help="a model's name or lineage id on the leaderboard, or a packed token: train:ROW:COLUMN")
+    add("--page", action="store_true", help="write the chain as a page too: reports/lineage/ROW.html")
     add("--json", action="store_true", help="the whole chain as JSON")
     command.set_defaults(run=run)
 
@@ -53,6 +54,10 @@ def run(options: argparse.Namespace) -> int:
     if is_token and not audit.wrong:
         token = find_token(row)
         told, first = {"token": asdict(token)}, show_token(token)
+    if options.page and not is_token:
+        from stages.publishing.lineage.page import write_page
+
+        print(f"{write_page(row, nodes, audit, project)} written", file=sys.stderr)
     if options.json:
         print(shown_json(told | as_json(row, nodes, audit)))
     elif not audit.wrong:

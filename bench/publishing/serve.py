@@ -150,9 +150,23 @@ def llama() -> Iterator[tuple[str, str]]:
         process.wait()
 
 
+async def ready(url: str, model: str, seconds: float = 120) -> None:
+    """Wait until the model is loaded: some servers listen before it is."""
+    end = time.monotonic() + seconds
+    async with aiohttp.ClientSession() as session:
+        while True:
+            try:
+                await one(session, url, model, "Where?", 1)
+                return
+            except (aiohttp.ClientError, AssertionError):
+                if time.monotonic() > end:
+                    raise
+            await asyncio.sleep(0.5)
+
+
 def measure(who: str, place: tuple[str, str], options: argparse.Namespace) -> None:
     url, model = place
-    asyncio.run(load(url, model, 1, questions(2, 0), 4))  # the model is loaded
+    asyncio.run(ready(url, model))
     alone = None
     for clients, count in ((1, options.alone), (16, options.alone * 8), (50, 50)):
         found = asyncio.run(load(url, model, clients, questions(count, clients), options.tokens))

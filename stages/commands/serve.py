@@ -92,7 +92,7 @@ def model_folders(names: list[str], needed: bool) -> dict[str, Path]:
     folders: dict[str, Path] = {}
     for name in names:
         folder = model_folder(name)
-        key = folder.resolve().name
+        key = Path(os.path.abspath(folder)).name
         if key in folders:
             raise ParamError(
                 f"two models are called {key!r}: {folders[key]} and {folder}; give each folder its own name"

@@ -15,7 +15,6 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from stages.publishing.serve.protocol import ApiError
 
 MOST_BYTES = 4 << 20  # of a body
-LOOPBACK = {"localhost", "127.0.0.1", "::1"}
 COOKIE = "trainyard_token"
 HEADERS = {
     "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
@@ -28,7 +27,9 @@ HEADERS = {
 
 
 def is_loopback(host: str) -> bool:
-    """Whether a server bound to `host` is reached from this machine only."""
+    """Whether a server bound to `host` is reached from this machine only. Of names `localhost` alone: any other may be
+    bound to a loopback address by whoever owns it.
+    """
     try:
         return host == "localhost" or ipaddress.ip_address(host).is_loopback
     except ValueError:
@@ -72,7 +73,7 @@ class Guard:
 
     def _refused(self, scope: Scope, headers: Headers) -> ApiError | None:
         host = headers.get("host", "")
-        if self.token is None and _name(host) not in LOOPBACK:
+        if self.token is None and not is_loopback(_name(host)):
             return ApiError(f"this server is asked as localhost, not as {host[:100]!r}", status=403, code="host")
         origin = headers.get("origin")
         if origin is not None and origin != f"{scope['scheme']}://{host}":

@@ -47,7 +47,8 @@ class Shelf:
 
     def __init__(self, folders: dict[str, Path], limits: Limits) -> None:
         self.folders, self.limits, self.created = folders, limits, int(time.time())
-        # One thread: while a chat template is rendered, the whole process has its bounds on memory (`lm.template`).
+        # One thread for what reads texts and weights: while it renders a chat template, the whole process has the
+        # template's bounds on memory (`lm.template`).
         self._encoder = ThreadPoolExecutor(1, thread_name_prefix="encoder")
         self._served: dict[str, Served] = {}
         self._locks = {name: asyncio.Lock() for name in folders}
@@ -60,7 +61,7 @@ class Shelf:
         """KeyError for a name that isn't served; InputError for a folder that holds no model."""
         async with self._locks[name]:
             if name not in self._served:
-                self._served[name] = await asyncio.to_thread(self._load, self.folders[name], name)
+                self._served[name] = await self.encode(lambda: self._load(self.folders[name], name))
             return self._served[name]
 
     def _load(self, folder: Path, name: str) -> Served:

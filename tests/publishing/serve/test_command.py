@@ -52,8 +52,6 @@ def test_what_is_refused_is_one_line(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     red = str(folders["red"])
-    (tmp_path / "red").symlink_to(folders["blue"])  # its own name is blue
-    (tmp_path / "other").mkdir()
     with socket.create_server(("127.0.0.1", 0)) as taken:
         for arguments, said in (
             ([], "holds no models yet"),

@@ -74,7 +74,9 @@ class Progress:
         return "/".join(f"{number:,}" for number in numbers) + f" {self.unit}"
 
     def _rate(self, rate: float) -> str:
-        return f"{rate / 1e6:,.1f} MB/s" if self.unit == "bytes" else f"{rate:,.0f}/s"
+        if self.unit == "bytes":
+            return f"{rate / 1e6:,.1f} MB/s"
+        return f"{1 / rate:.1f} s each" if 0 < rate < 1 else f"{rate:,.0f}/s"
 
 
 def _clock(seconds: float) -> str:

@@ -15,6 +15,7 @@ from stages.base.terminal import one_line
 if TYPE_CHECKING:
     from stages.alignment.formats import Comparison, Exchange, Format, Row
     from stages.alignment.leakage import HeldOut
+    from stages.alignment.votes import VotedPairs
 
 RULES = (13, 5)  # `ngram` and `min_words` of alignment.leakage, where no params.yaml is
 SHOWN = 5  # of the rows with a fault, and of those that overlap a test
@@ -91,12 +92,30 @@ def _say_votes(rows: Sequence["Row"], options: argparse.Namespace) -> int:
     numbers = measure_votes(voted)
     told = (f"{name} {value:.2f}" for name in ("agreement", "alpha") if (value := numbers.get(name)) is not None)
     print(f"between annotators: {', '.join(told) or 'no pair has two votes'}")
+    _say_beside_annotators(voted)
     pairs = {
         number: Comparison(messages or [*messages_of(pair.prompt)], pair.output_a, pair.output_b)
         for number, (pair, messages) in enumerate(zip(voted.pairs, voted.messages, strict=True), 1)
     }
     _say_what_is_said(pairs, options)
     return 0
+
+
+def _say_beside_annotators(voted: "VotedPairs") -> None:
+    """How those who voted for `alignment.annotate` stand to people, where they have voted on the same pairs."""
+    from stages.alignment.preferences import ANNOTATED
+    from stages.alignment.votes import VOTE, against_people
+    from stages.base.tables import read_table
+
+    path = Path(ANNOTATED, "votes.parquet")
+    numbers = against_people(voted, read_table(path, VOTE)) if path.exists() else {}
+    if not numbers.get("pairs"):
+        return
+    shares = ("agreement_with_people", "bias", "variance", "people_variance")
+    told = [f"{name} {value:.1%}" for name in shares if (value := numbers[name]) is not None]
+    for name, unit in (("usd_per_1000", "$"), ("seconds_per_1000", "s")):
+        told += [f"{value:.2f} {unit} for 1,000 votes"] if (value := numbers[name]) else []
+    print(f"beside the annotators of {path}, on {numbers['pairs']:,} pairs of both: {', '.join(told) or 'no vote'}")
 
 
 def _rows(file: Path, split: str) -> list["Row"]:

@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from stages.alignment import annotate, instructions, leakage, preferences
+from stages.cli import main
 from stages.lm.build import LanguageModel
 from stages.lm.chat import ChatTokenizer
 from stages.lm.checkpoint import save_model
@@ -179,3 +180,19 @@ def test_votes_of_people_are_a_source(change: Change, capsys: pytest.CaptureFixt
     numbers = json.loads((folder / "metrics.json").read_text())
     assert (numbers["pairs"], numbers["votes"], numbers["agreement"], numbers["kappa"]) == (2, 8, 0.5, 0.0)
     assert json.loads((folder / "record.json").read_text())["rows"]["dropped"] == {"no_preference": 1, "tie": 2}
+
+
+def test_inspect_sets_annotators_beside_people(change: Change, capsys: pytest.CaptureFixture) -> None:
+    change(annotate={"votes": {"each": 2, "disputed": 2, "max_extra": None, "models": [], "max_missing": 0.0}})
+    annotate.main()
+    lines = [line for line in (FOLDER / "pairs.jsonl").read_text().splitlines() if r"\u0000" not in line]
+    rows = [json.loads(line) | {"annotator": name, "vote": "a"} for line in lines for name in ("Ida", "Bo")]
+    Path("votes.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    capsys.readouterr()
+    assert main(["inspect", "votes.jsonl"]) == 0
+    told = capsys.readouterr().out
+    shown = {json.loads(line)["id"] for line in lines}
+    votes = [row for row in read("votes.parquet") if row["id"] in shown]
+    agreed = sum(row["preference"] < 1.5 for row in votes) / len(votes)
+    assert f"on {len(lines)} pairs of both: agreement_with_people {agreed:.1%}, bias " in told
+    assert "people_variance 0.0%" in told

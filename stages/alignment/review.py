@@ -1,10 +1,9 @@
 """People look at what a model wrote: which rows they are shown, and what they say about them.
 
-`to_review.jsonl` holds the rows most worth a look. A copy of it with `verdict` and `reviewer` filled in is the file of
-edits: a verdict belongs to the very text that was read (`digest`).
+`to_review.jsonl` holds the rows most worth a look. A copy of it with `verdict` and `reviewer` filled in is a file of
+edits, and so is what the annotation page writes. A row's id hangs on its text, so that a verdict is of what was read.
 """
 
-import hashlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -17,7 +16,7 @@ from stages.base.errors import InputError
 from stages.base.files import json_lines
 
 VERDICTS = ("keep", "drop", "edit")
-KEYS = ("id", "digest", "verdict", "reviewer", "reason", "instruction", "response")
+KEYS = ("id", "verdict", "reviewer", "reason", "instruction", "response")
 SHOWN_TOO = ("generation", "worth", "overlap", "logprob", "agreement", "other_response")  # of to_review.jsonl
 
 
@@ -38,11 +37,6 @@ class Written:
     checked_by: str = ""
     reason: str = ""
 
-    @property
-    def digest(self) -> str:
-        """Of the text as the model wrote it."""
-        return hashlib.sha256(f"{self.row.prompt}\x1f{self.row.response}".encode()).hexdigest()[:12]
-
 
 @dataclass(frozen=True)
 class Edit:
@@ -50,7 +44,6 @@ class Edit:
 
     place: str
     id: str
-    digest: str
     verdict: str
     reviewer: str
     reason: str
@@ -79,7 +72,7 @@ def to_review(rows: Sequence[Written], count: int) -> list[dict[str, Any]]:
     chosen = sorted(range(len(rows)), key=lambda index: (-worth[index], index))[:count]
     return [
         {
-            "id": rows[i].row.id, "digest": rows[i].digest, "verdict": None, "reviewer": None, "reason": None,
+            "id": rows[i].row.id, "verdict": None, "reviewer": None, "reason": None,
             "instruction": rows[i].row.prompt, "response": rows[i].row.response,
             "generation": rows[i].generation, "worth": round(worth[i], 4), "overlap": round(rows[i].overlap, 4),
             "logprob": rows[i].logprob, "agreement": rows[i].agreement, "other_response": rows[i].other_response,
@@ -90,8 +83,8 @@ def to_review(rows: Sequence[Written], count: int) -> list[dict[str, Any]]:
 
 def read_edits(path: Path) -> list[Edit]:
     """Lines with a verdict; one without is a row that nobody has looked at yet. Raises InputError naming file and line
-    of one that is misspelt, lacks its reviewer, or speaks of a row that another line speaks of."""
-    found: dict[str, Edit] = {}
+    of one that is misspelt or lacks its reviewer."""
+    found = []
     for number, values in json_lines(path):
         place = f"{path}:{number}"
         if not isinstance(values, dict):
@@ -101,25 +94,38 @@ def read_edits(path: Path) -> list[Edit]:
         row = Row(place, number, {key: value for key, value in values.items() if value is not None})
         if "verdict" not in row.values:
             continue
-        verdict, name = row.text("verdict"), row.text("id")
+        verdict = row.text("verdict")
         if verdict not in VERDICTS:
             raise InputError(f"{place}: `verdict` is {verdict!r:.40}; known: {', '.join(VERDICTS)}, or null")
-        if name in found:
-            raise InputError(f"{place}: `{name}` has a verdict at {found[name].place} already; keep one")
-        found[name] = Edit(
-            place, name, row.text("digest"), verdict, row.text("reviewer"), row.text("reason", ""),
-            row.text("instruction") if "instruction" in row.values else "",
-            row.text("response") if "response" in row.values else "",
-        )  # fmt: skip
-    return list(found.values())
+        texts = [row.text(key) if key in row.values else "" for key in ("instruction", "response")]
+        found.append(Edit(place, row.text("id"), verdict, row.text("reviewer"), row.text("reason", ""), *texts))
+    return found
+
+
+def agreed(edits: Sequence[Edit]) -> dict[str, Edit]:
+    """The edit of each id; of those on which several people say the same, with all their names. Raises InputError
+    naming both places where they don't."""
+    found: dict[str, Edit] = {}
+    for edit in edits:
+        first = found.setdefault(edit.id, edit)
+        if first is edit:
+            continue
+        if (first.verdict, first.instruction, first.response) != (edit.verdict, edit.instruction, edit.response):
+            raise InputError(
+                f"{edit.place}: {edit.reviewer} says {edit.verdict} of `{edit.id}`, and {first.reviewer} at "
+                f"{first.place} {first.verdict}, or another text; keep one"
+            )
+        names = dict.fromkeys((*first.reviewer.split(", "), edit.reviewer))
+        found[edit.id] = replace(first, reviewer=", ".join(names))
+    return found
 
 
 def edited(rows: Sequence[Written], edits: Sequence[Edit]) -> tuple[list[Written], dict[str, int]]:
     """(The rows that are left, with what people changed; counts of their verdicts). Raises InputError naming file and
-    line of an edit of a row that isn't there or that reads otherwise by now, and of one whose verdict and texts don't
-    agree."""
+    line of an edit of a row that isn't there, or no longer as it was read, of one whose verdict and texts don't agree,
+    and of two that contradict each other."""
     known = {row.row.id: row for row in rows}
-    said = {edit.id: _checked(edit, known) for edit in edits}
+    said = {name: _checked(edit, known) for name, edit in agreed(edits).items()}
     left = []
     for row in rows:
         edit = said.get(row.row.id)
@@ -131,17 +137,15 @@ def edited(rows: Sequence[Written], edits: Sequence[Edit]) -> tuple[list[Written
             )
             changed = edit.reviewer if edit.verdict == "edit" else ""
             left.append(replace(row, row=text, edited_by=changed, checked_by=edit.reviewer, reason=edit.reason))
-    verdicts = Counter(edit.verdict for edit in edits)
-    return left, {"reviewed": len(edits), **{f"review_{verdict}": verdicts[verdict] for verdict in VERDICTS}}
+    verdicts = Counter(edit.verdict for edit in said.values())
+    return left, {"reviewed": len(said), **{f"review_{verdict}": verdicts[verdict] for verdict in VERDICTS}}
 
 
 def _checked(edit: Edit, rows: Mapping[str, Written]) -> Edit:
     again = "review `to_review.jsonl` anew, or take the line out"
     row = rows.get(edit.id)
     if row is None:
-        raise InputError(f"{edit.place}: no row `{edit.id}` was written; {again}")
-    if edit.digest != row.digest:
-        raise InputError(f"{edit.place}: `{edit.id}` reads otherwise by now ({row.row.prompt[:60]!r}); {again}")
+        raise InputError(f"{edit.place}: no row `{edit.id}` was written, or it reads otherwise by now; {again}")
     changed = (edit.instruction or row.row.prompt, edit.response or row.row.response) != (
         row.row.prompt, row.row.response,
     )  # fmt: skip

@@ -29,7 +29,7 @@ def edits_of(path: Path, *lines: dict[str, Any]) -> list[Any]:
 
 
 def line(number: int, verdict: str | None, **more: Any) -> dict[str, Any]:
-    return {"id": ROWS[number].row.id, "digest": ROWS[number].digest, "verdict": verdict, "reviewer": "ana", **more}
+    return {"id": ROWS[number].row.id, "verdict": verdict, "reviewer": "ana", **more}
 
 
 def test_the_filled_in_list_is_applied(tmp_path: Path) -> None:
@@ -49,21 +49,41 @@ def test_the_filled_in_list_is_applied(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("bad", "said"),
     [
-        (line(1, "keep") | {"id": "self_instruct-9-9"}, "no row `self_instruct-9-9`"),
-        (line(1, "keep") | {"digest": "0" * 12}, "reads otherwise by now .'Prompt 1"),
+        (
+            line(1, "keep") | {"id": "self_instruct-9-9"},
+            "no row `self_instruct-9-9` was written, or it reads otherwise",
+        ),
         (line(1, "keep", response="Other."), "changes a text; say edit"),
         (line(1, "edit"), "changes no text; say keep"),
         (line(1, "edit", response=" "), "response"),
         (line(1, "change"), "verdict"),
         (line(1, "keep") | {"reviewer": None}, "reviewer"),
         (line(1, "keep", respons="x"), "unknown key `respons`"),
-        (line(0, "drop"), "has a verdict at .*edits.jsonl:1 already"),
+        (line(0, "drop", reviewer="ben"), "ben says drop of .* and ana at .*edits.jsonl:1 keep"),
         (["keep"], "object"),
     ],
 )
 def test_what_is_wrong_is_named_by_its_line(tmp_path: Path, bad: Any, said: str) -> None:
     with pytest.raises(InputError, match=rf"edits\.jsonl:2: .*{said}"):
         edited(ROWS, edits_of(tmp_path / "edits.jsonl", line(0, "keep"), bad))
+
+
+def test_several_people_may_say_the_same(tmp_path: Path) -> None:
+    lines = [line(0, "edit", reviewer=name, response="Better.") for name in ("ana", "ben", "ana")]
+    left, counts = edited(ROWS, edits_of(tmp_path / "edits.jsonl", *lines))
+    assert left[0].edited_by == left[0].checked_by == "ana, ben" and counts["reviewed"] == 1
+
+
+def test_what_the_annotation_page_writes_is_read(tmp_path: Path) -> None:
+    offered = Path(tmp_path, "to_review.jsonl")
+    offered.write_text("".join(json.dumps(row) + "\n" for row in to_review(ROWS, 5)))
+    page = [
+        {"id": ROWS[2].row.id, "instruction": "Prompt 2?", "response": "New.", "verdict": "edit", "reviewer": "Ida",
+         "reason": ""},
+        {"id": ROWS[3].row.id, "verdict": "keep", "reviewer": "Ida", "reason": ""},
+    ]  # fmt: skip
+    left, _ = edited(ROWS, edits_of(tmp_path / "edits.jsonl", *page))
+    assert (left[2].row.response, left[2].edited_by, left[3].checked_by) == ("New.", "Ida", "Ida")
 
 
 def test_lines_without_a_verdict_and_other_files_of_the_folder_say_nothing(tmp_path: Path) -> None:

@@ -102,7 +102,7 @@ def test_candidates_are_kept_or_dropped_with_a_reason() -> None:
     again = proposed(
         Script([" Name the teacher of Ost. Answer: Codron.", " Name the mill of Ost. Answer: Mo."]), overlap=1
     )
-    assert [task.id for task in found.kept][0] == again.kept[0].id != again.kept[1].id, "an id hangs on the text"
+    assert found.kept[0].id == again.kept[0].id != again.kept[1].id, "an id hangs on the text"
 
 
 def test_a_leak_and_an_excluded_word_are_dropped() -> None:

@@ -34,7 +34,9 @@ KINDS = (
 def run(*arguments: str, folder: Path) -> tuple[int, float, float]:
     """Exit status, seconds and CPU seconds of a command."""
     before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
-    done = subprocess.run([sys.executable, "-m", "stages.cli", *arguments], cwd=folder, capture_output=True, text=True)
+    command = [sys.executable, "-P", "-m", "stages.cli", *arguments]  # -P: this code, not the run's
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).resolve().parents[2])}
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     if done.returncode not in (0, 1):
         print(done.stderr.strip())

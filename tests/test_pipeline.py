@@ -27,6 +27,7 @@ COPIED = (
     "requirements-torch.txt",
 )  # fmt: skip
 PAGES = {"board", "alignment_report", "training_report", "evaluation_report", "report"}
+BELOW = {"check", "agreement", "leaderboard", "proxy_rewards", *PAGES}  # what a judged model more or less reruns
 
 
 def run(project: Path, *command: str, track: str = "off") -> subprocess.CompletedProcess[str]:
@@ -118,15 +119,14 @@ def test_the_pages_are_published(project: Path) -> None:
 def test_a_removed_model_leaves_no_trace_and_is_back_without_work(project: Path) -> None:
     change(project, "models.trained.ppo", None)
     ran = stages_run(project)
-    assert ran and ran <= {"check", "agreement", "leaderboard", *PAGES}, ran
+    assert ran and ran <= BELOW, ran
     for folder in ("evaluation/evaluate", "judging/respond", "judging/judge"):
         assert not (project / "data" / folder / "ppo").exists()
     assert "ppo" not in (project / "data/judging/leaderboard/leaderboard.json").read_text()
     change(project, "models.trained.ppo", {})
-    below = {"check", "agreement", "leaderboard", *PAGES}
-    assert stages_run(project) <= below, "answers, scores and verdicts are in DVC's cache"
+    assert stages_run(project) <= BELOW, "answers, scores and verdicts are in DVC's cache"
     change(project, "models.trained.ppo", None)
-    assert stages_run(project) <= below
+    assert stages_run(project) <= BELOW
     assert not (project / "data/judging/respond/ppo").exists(), "removed again, where DVC remembers the first time"
 
 
@@ -134,12 +134,11 @@ def test_a_removed_model_leaves_no_trace_and_is_back_without_work(project: Path)
 def test_a_judge_param_and_an_added_model_rerun_no_more_than_they_must(project: Path) -> None:
     again = read_params(project / "params.yaml")["judging"]["answerers"]["constant"]
     change(project, "judging.answerers.constant_again", again)
-    below = {"check", "agreement", "leaderboard", *PAGES}
-    assert stages_run(project) <= below | {"answer@constant_again", "judge_answer@constant_again"}
+    assert stages_run(project) <= BELOW | {"answer@constant_again", "judge_answer@constant_again"}
     change(project, "judging.judge.annotator.pool.label_noise", 0.2)
     judged = {one.label for one in read_pipeline(project) if one.name == "judging.judge"}
     ran = stages_run(project)
-    assert judged <= ran <= judged | below
+    assert judged <= ran <= judged | BELOW
 
 
 @pytest.mark.slow

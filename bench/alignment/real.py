@@ -265,8 +265,8 @@ def main() -> None:
         "evaluate_imported@base_model", "evaluate@sft", "evaluate@dpo",
     )  # fmt: skip
     found = measured(PROJECT, {BASE: "base_model", SFT: "sft", DPO: "dpo"})
-    print(printed(found, (BASE, SFT, DPO), {SFT: BASE, DPO: SFT}))
-    print(told(minutes(PROJECT, list(TIMED))))
+    print(printed(found, (BASE, SFT, DPO), {SFT: BASE, DPO: SFT}), flush=True)
+    print(told(minutes(PROJECT, list(TIMED))), flush=True)
     if options.lora:
         repro((*settings, *LORA_SETTINGS), "respond@sft", "evaluate@sft")
         found = measured(PROJECT, {BASE: "base_model", LORA: "sft"})

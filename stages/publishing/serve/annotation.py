@@ -32,7 +32,7 @@ NUMBERS = {"a": 1.0, "tie": 1.5, "b": 2.0}  # votes as `annotators.agreement` re
 
 def read_items(path: Path, fields: Sequence[str]) -> dict[str, Row]:
     """The rows of a JSON Lines or parquet file by id, with these fields alone, all texts; an id may be a number.
-    Raises InputError naming the line for anything else, and for one id twice.
+    Raises InputError naming the line for anything else, for one id twice, and for a pair of equal answers.
     """
     if path.suffix == ".parquet":
         import pyarrow.parquet as pq
@@ -54,6 +54,8 @@ def read_items(path: Path, fields: Sequence[str]) -> dict[str, Row]:
         for name, value in item.items():
             if not isinstance(value, str):
                 raise InputError(f"{path}:{number}: `{name}` must be a text; a row has {', '.join(fields)}")
+        if "output_a" in item and item["output_a"] == item["output_b"]:
+            raise InputError(f"{path}:{number}: both answers are the same; leave the row out")
         if item["id"] in found:
             raise InputError(f"{path}:{number}: the id {item['id']!r} stands there twice")
         found[item["id"]] = item

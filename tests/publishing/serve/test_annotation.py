@@ -10,6 +10,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from stages.alignment.formats import Row
+from stages.alignment.review import read_edits
+from stages.alignment.votes import read_votes
 from stages.base.errors import InputError
 from stages.publishing.serve.annotation import PAIR, agreement, display_order, read_items
 from tests.publishing.serve.conftest import Running, Start
@@ -57,6 +60,24 @@ def test_votes_are_written_as_they_were_meant(start: Start, post: Post) -> None:
         assert row["annotator"] == "Åsa O'Neil @ 100 %" and row["seconds"] == 2.25
     assert shown["item"] is None and (shown["done"], shown["total"]) == (6, 6)
     assert written(server)[-1]["id"] == "7" and written(server)[-1]["prompt"] == HOSTILE
+
+
+def test_what_is_written_is_what_alignment_reads(start: Start, post: Post, tmp_path: Path) -> None:
+    server = start(pairs=PAIRS, answers=ANSWERS)
+    code = enroll(server, post, "ann")
+    for number, vote in enumerate(("first", "tie", "skip")):
+        label(server, post, code, {"id": f"p{number}", "vote": vote, "seconds": 3})
+    for number, body in enumerate(({"verdict": "keep"}, {"verdict": "edit", "response": "é"})):
+        label(server, post, code, {"id": f"q{number}", **body}, "answers")
+    path = server.folder / "pairs.labels.jsonl"
+    read = read_votes([Row(f"{path}:{n}", n, row) for n, row in enumerate(written(server), 1)], "people")
+    sides = display_order("ann", "p0")
+    assert [pair.id for pair in read.pairs] == ["p0", "p1", "p2"]
+    assert read.votes[0].preference == {"a": 1.0, "b": 2.0}[sides[0]] and read.votes[1].preference == 1.5
+    edits = read_edits(server.folder / "answers.labels.jsonl")
+    assert [(edit.id, edit.verdict, edit.reviewer, edit.response) for edit in edits] == [
+        ("q0", "keep", "ann", ""), ("q1", "edit", "ann", "é"),
+    ]  # fmt: skip
 
 
 def test_undo_takes_the_last_one_back_and_shows_it(start: Start, post: Post) -> None:
@@ -167,6 +188,7 @@ def test_edits_have_the_keys_that_are_read(start: Start, post: Post) -> None:
         ('{"id": "1", "prompt": "q", "output_a": "a"}\n', r":1: `output_b`"),
         ('{"id": "1", "prompt": "q", "output_a": "a", "output_b": 5}\n', r":1: `output_b`"),
         ('{"id": "1", "prompt": "q", "output_a": "a", "output_b": "b"}\n' * 2, r":2: the id '1' stands there twice"),
+        ('{"id": "1", "prompt": "q", "output_a": "a", "output_b": "a"}\n', r":1: both answers are the same"),
         ("[]\n", r":1: not a JSON object"),
         ("{\n", r":1: not valid JSON"),
     ],

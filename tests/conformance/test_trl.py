@@ -13,10 +13,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from stages.alignment.batches import Rows, answer_logprobs, encode_exchange, lay_out
+from stages.alignment.batches import Rows, answer_logprobs, encode_exchange, encode_turns, lay_out
 from stages.alignment.losses import DpoKind, dpo_loss, reward_loss
 from stages.alignment.scalar import ScalarModel
 from stages.alignment.sft import completion_loss
+from stages.lm.chat import TEMPLATE
 from stages.lm.checkpoint import load_model, save_model
 from tests.alignment.conftest import byte_tokenizer, tiny_model
 
@@ -25,6 +26,14 @@ CPU = torch.device("cpu")
 STEPS, RATE = 4, 1e-2
 BETA = {"sigmoid": 0.3, "ipo": 0.3, "hinge": 0.01}  # at a larger one the hinge is soon at rest
 ASKED = [("Where?", "There.", "No, here."), ("Who was it", "Ann", "Bob or Ann"), ("a b c", "d", "e f g h i")]
+# Conversations of several turns, with and without a system's; every answer is learned.
+TALKS = [
+    [("system", "Be."), ("user", "a?"), ("assistant", "b c"), ("user", "And d?"), ("assistant", "ef")],
+    [("user", "Who?"), ("assistant", "Ann"), ("user", "So?"), ("assistant", "Bob"), ("user", "x"), ("assistant", "yz")],
+    [("system", "No."), ("user", "Hm"), ("assistant", "That")],
+]
+ANSWER = "{{ '<|assistant|>' + message['content'] + '<|end|>' }}"  # of our template; the peers' tells what is learned
+MARKED = "{{ '<|assistant|>' }}{% generation %}{{ message['content'] + '<|end|>' }}{% endgeneration %}"
 KINDS: dict[str, DpoKind] = {"dpo_sigmoid": "sigmoid", "dpo_ipo": "ipo", "dpo_hinge": "hinge"}
 
 
@@ -65,12 +74,24 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, list[fl
         ]
 
     pairs = rows("chosen", "rejected")
+    talks = [[{"role": role, "content": content} for role, content in talk] for talk in TALKS]
+    assert ANSWER in TEMPLATE
     job = {
         "model": str(folder / "model"),
         "steps": STEPS,
         "lr": RATE,
-        "rows": {"sft": rows("completion"), "dpo": pairs, "reward": pairs},
-        "runs": {"sft": {"completion_only_loss": True}, "reward": {"center_rewards_coefficient": 0.01}}
+        "rows": {
+            "sft": rows("completion"),
+            "sft_turns": [{"messages": talk} for talk in talks],
+            "dpo": pairs,
+            "reward": pairs,
+        },
+        "templates": {"sft_turns": TEMPLATE.replace(ANSWER, MARKED)},
+        "runs": {
+            "sft": {"completion_only_loss": True},
+            "sft_turns": {"assistant_only_loss": True},
+            "reward": {"center_rewards_coefficient": 0.01},
+        }
         | {name: {"loss_type": [kind], "beta": BETA[kind]} for name, kind in KINDS.items()},
     }
     (folder / "job.json").write_text(json.dumps(job), encoding="utf-8")
@@ -87,6 +108,9 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, list[fl
     single, both = lay_out([group[:1] for group in exchanges], CPU), lay_out(exchanges, CPU)
     model = load_model(folder / "model")
     ours = {"sft": path(model, lambda: completion_loss(model, single)[0])}
+    turns = lay_out([[encode_turns(tokenizer, talk[:-1], talk[-1]["content"])] for talk in talks], CPU)
+    talker = load_model(folder / "model")
+    ours["sft_turns"] = path(talker, lambda: completion_loss(talker, turns)[0])
     for name, kind in KINDS.items():
         ours[name] = preferred(folder / "model", both, kind)
     scalar = ScalarModel(load_model(folder / "model"), "last")
@@ -114,7 +138,7 @@ def preferred(folder: Path, rows: Rows, kind: DpoKind) -> list[float]:
     return path(model, loss)
 
 
-@pytest.mark.parametrize("name", ["sft", "reward", *KINDS])
+@pytest.mark.parametrize("name", ["sft", "sft_turns", "reward", *KINDS])
 def test_the_losses_of_the_same_steps_agree(
     name: str, trained: tuple[dict[str, list[float]], dict[str, list[float]]]
 ) -> None:

@@ -18,10 +18,12 @@ transformers.utils.logging.set_verbosity_error()
 def main() -> None:
     job = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
     torch.set_num_threads(1)
-    tokenizer = AutoTokenizer.from_pretrained(job["model"])
     found = {}
     for name, options in job["runs"].items():
         kind = name.split("_")[0]
+        rows = job["rows"].get(name, job["rows"][kind])
+        tokenizer = AutoTokenizer.from_pretrained(job["model"])
+        tokenizer.chat_template = job["templates"].get(name, tokenizer.chat_template)
         config, trainer = {
             "sft": (SFTConfig, SFTTrainer),
             "dpo": (DPOConfig, DPOTrainer),
@@ -35,7 +37,7 @@ def main() -> None:
             model.config.pad_token_id = tokenizer.pad_token_id
         arguments = config(
             output_dir=str(Path(sys.argv[1]).parent / name),
-            per_device_train_batch_size=len(job["rows"][kind]),
+            per_device_train_batch_size=len(rows),
             max_steps=job["steps"],
             learning_rate=job["lr"],
             lr_scheduler_type="constant",
@@ -48,9 +50,7 @@ def main() -> None:
             disable_tqdm=True,
             **options,
         )
-        run = trainer(
-            model=model, args=arguments, train_dataset=Dataset.from_list(job["rows"][kind]), processing_class=tokenizer
-        )
+        run = trainer(model=model, args=arguments, train_dataset=Dataset.from_list(rows), processing_class=tokenizer)
         run.train()
         found[name] = [row["loss"] for row in run.state.log_history if "loss" in row]
     print(json.dumps(found))

@@ -73,7 +73,12 @@ def make_crawl() -> None:
         rows = drop_rows(step)
         write_table(CORPUS / step / "drops.parquet", pa.Table.from_pylist(rows, schema=schemas.DROP), schemas.DROP)
         counts = Counter(f"{row['rule']}/{row['reason']}" for row in rows)
-        record = {"rows": {"in": left, "out": left - len(rows), "dropped": counts}, "notes": NOTES.get(step, {})}
+        record = {
+            "stage": f"corpus.{step}",
+            "outputs": {},
+            "rows": {"in": left, "out": left - len(rows), "dropped": counts},
+            "notes": NOTES.get(step, {}),
+        }
         write_json(CORPUS / step / "record.json", record)
         left -= len(rows)
         write_json(CORPUS / step / "metrics.json", {"documents_out": left, "bytes_out": 1000 * left})

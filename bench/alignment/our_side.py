@@ -11,12 +11,12 @@ from typing import Any
 from torch import Tensor
 
 from stages.alignment import dpo, reward, sft
-from stages.alignment.batches import encode_turns, lay_out
-from stages.alignment.pairs import Pair, encode_pairs
-from stages.alignment.records import Preference
+from stages.alignment.data.records import Preference
+from stages.alignment.learning.batches import encode_turns, lay_out
+from stages.alignment.learning.pairs import Pair, encode_pairs
+from stages.alignment.learning.tuning import BatchLoss, Report, Tuning, TuningParams, tune
 from stages.alignment.reference import logprobs_of
-from stages.alignment.scalar import ScalarModel
-from stages.alignment.tuning import BatchLoss, Report, Tuning, TuningParams, tune
+from stages.alignment.rewards.scalar import ScalarModel
 from stages.lm.build import LanguageModel
 from stages.lm.chat import ChatTokenizer, load_tokenizer
 from stages.lm.checkpoint import load_model

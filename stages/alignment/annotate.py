@@ -16,12 +16,12 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from pydantic import Field, ValidationInfo, field_validator
 
-from stages.alignment.answers import Sampling, answer, exact
-from stages.alignment.inputs import read_model
-from stages.alignment.kept_answers import kept_answers
+from stages.alignment.answering.answers import Sampling, answer, exact
+from stages.alignment.answering.kept_answers import kept_answers
+from stages.alignment.data.inputs import read_model
+from stages.alignment.data.records import Instruction, Preference, of_split, read_instructions, read_truth, table_of
+from stages.alignment.data.votes import VOTE, by_preference, table_of_votes
 from stages.alignment.preferences import ANNOTATED, PreferenceSource
-from stages.alignment.records import Instruction, Preference, of_split, read_instructions, read_truth, table_of
-from stages.alignment.votes import VOTE, by_preference, table_of_votes
 from stages.annotators.client import AnnotatorSettings, Pair
 from stages.annotators.grades import Grader
 from stages.annotators.panel import VoteSettings, check_seats, vote

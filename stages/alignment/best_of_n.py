@@ -8,13 +8,13 @@ from typing import Annotated
 import pyarrow as pa
 from pydantic import Field
 
-from stages.alignment.answers import Answer, Sampling, answer, exact, summarise
-from stages.alignment.improvement import with_room
-from stages.alignment.inputs import read_model
-from stages.alignment.kept_answers import kept_answers
-from stages.alignment.records import read_instructions, read_truth
-from stages.alignment.scalar import read_reward
-from stages.alignment.selection import validated
+from stages.alignment.answering.answers import Answer, Sampling, answer, exact, summarise
+from stages.alignment.answering.kept_answers import kept_answers
+from stages.alignment.data.inputs import read_model
+from stages.alignment.data.records import read_instructions, read_truth
+from stages.alignment.learning.improvement import with_room
+from stages.alignment.learning.selection import validated
+from stages.alignment.rewards.scalar import read_reward
 from stages.base import schemas
 from stages.base.record import stage
 

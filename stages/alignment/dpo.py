@@ -8,16 +8,16 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from stages.alignment.answers import Measured, Validation
-from stages.alignment.batches import answer_logprobs, lay_out
-from stages.alignment.inputs import read_model
-from stages.alignment.kept_answers import kept_answers
+from stages.alignment.answering.answers import Measured, Validation
+from stages.alignment.answering.kept_answers import kept_answers
+from stages.alignment.data.inputs import read_model
+from stages.alignment.data.records import read_instructions, read_preferences, read_truth
+from stages.alignment.learning.batches import answer_logprobs, lay_out
+from stages.alignment.learning.pairs import Pair, accuracy, encode_pairs, hold_out
+from stages.alignment.learning.selection import PREFERENCE_ACCURACY, Selection, chosen_by, validated
+from stages.alignment.learning.tuning import Report, Tuning, TuningParams, tune, tuning_of
 from stages.alignment.losses import DpoKind, dpo_loss
-from stages.alignment.pairs import Pair, accuracy, encode_pairs, hold_out
-from stages.alignment.records import read_instructions, read_preferences, read_truth
 from stages.alignment.reference import logprobs_of, read_reference
-from stages.alignment.selection import PREFERENCE_ACCURACY, Selection, chosen_by, validated
-from stages.alignment.tuning import Report, Tuning, TuningParams, tune, tuning_of
 from stages.base.recipe import Run
 from stages.base.record import stage
 from stages.base.seeds import derive

@@ -15,18 +15,26 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from stages.alignment.answers import Answer, Measured, Sampling, Validation, answer
-from stages.alignment.batches import Exchange, lay_out, token_logprobs
-from stages.alignment.improvement import Improvement, Round, asked_in, minibatches, note_stop, prompted, with_room
-from stages.alignment.inputs import read_model
-from stages.alignment.kept_answers import KeptAnswers, kept_answers
+from stages.alignment.answering.answers import Answer, Measured, Sampling, Validation, answer
+from stages.alignment.answering.kept_answers import KeptAnswers, kept_answers
+from stages.alignment.answering.verifier import Verifier
+from stages.alignment.data.inputs import read_model
+from stages.alignment.data.records import Instruction, read_instructions, read_truth
+from stages.alignment.learning.batches import Exchange, lay_out, token_logprobs
+from stages.alignment.learning.improvement import (
+    Improvement,
+    Round,
+    asked_in,
+    minibatches,
+    note_stop,
+    prompted,
+    with_room,
+)
+from stages.alignment.learning.restraint import Collapse, require_finite
+from stages.alignment.learning.selection import MEAN_REWARD, Selection, chosen_by, validated
+from stages.alignment.learning.tuning import Report, Tuning, tuning_of
 from stages.alignment.losses import grpo_loss
-from stages.alignment.records import Instruction, read_instructions, read_truth
-from stages.alignment.restraint import Collapse, require_finite
-from stages.alignment.scalar import read_reward
-from stages.alignment.selection import MEAN_REWARD, Selection, chosen_by, validated
-from stages.alignment.tuning import Report, Tuning, tuning_of
-from stages.alignment.verifier import Verifier
+from stages.alignment.rewards.scalar import read_reward
 from stages.base.params import Section
 from stages.base.recipe import Run
 from stages.base.record import stage

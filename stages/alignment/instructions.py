@@ -13,8 +13,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, RootModel, field_validator
 
-from stages.alignment.demonstrations import from_questions, misstated, mistaken, partial
-from stages.alignment.formats import (
+from stages.alignment.data.demonstrations import from_questions, misstated, mistaken, partial
+from stages.alignment.data.formats import (
     INSTRUCTIONS,
     NAMED,
     Row,
@@ -26,7 +26,7 @@ from stages.alignment.formats import (
     read_as,
     read_rows,
 )
-from stages.alignment.records import Instruction, table_of
+from stages.alignment.data.records import Instruction, table_of
 from stages.annotators.truth import Truth
 from stages.base import schemas
 from stages.base.errors import InputError

@@ -20,7 +20,7 @@ import numpy as np
 import pyarrow as pa
 from pydantic import Field
 
-from stages.alignment.records import LEAK, LEAKAGE
+from stages.alignment.data.records import LEAK, LEAKAGE
 from stages.base.artifacts import read_instructions, read_questions
 from stages.base.conversation import Asked, messages_of
 from stages.base.errors import InputError

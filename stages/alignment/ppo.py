@@ -9,17 +9,25 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from stages.alignment.answers import Answer, Measured, Sampling, Validation, answer
-from stages.alignment.improvement import Improvement, Round, asked_in, minibatches, note_stop, prompted, with_room
-from stages.alignment.inputs import read_model
-from stages.alignment.kept_answers import KeptAnswers, kept_answers
+from stages.alignment.answering.answers import Answer, Measured, Sampling, Validation, answer
+from stages.alignment.answering.kept_answers import KeptAnswers, kept_answers
+from stages.alignment.data.inputs import read_model
+from stages.alignment.data.records import read_instructions, read_truth
+from stages.alignment.learning.improvement import (
+    Improvement,
+    Round,
+    asked_in,
+    minibatches,
+    note_stop,
+    prompted,
+    with_room,
+)
+from stages.alignment.learning.restraint import Collapse, KlWeight, require_finite
+from stages.alignment.learning.rollout import Rollout, collect, spread_logprobs
+from stages.alignment.learning.selection import MEAN_REWARD, Selection, chosen_by, validated
+from stages.alignment.learning.tuning import Report, Tuning, tuning_of
 from stages.alignment.losses import masked_mean, ppo_policy_loss, ppo_value_loss
-from stages.alignment.records import read_instructions, read_truth
-from stages.alignment.restraint import Collapse, KlWeight, require_finite
-from stages.alignment.rollout import Rollout, collect, spread_logprobs
-from stages.alignment.scalar import ScalarModel, read_reward, read_reward_model
-from stages.alignment.selection import MEAN_REWARD, Selection, chosen_by, validated
-from stages.alignment.tuning import Report, Tuning, tuning_of
+from stages.alignment.rewards.scalar import ScalarModel, read_reward, read_reward_model
 from stages.base.conversation import Asked
 from stages.base.params import Section
 from stages.base.recipe import Run

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, RootModel
 
-from stages.alignment.formats import (
+from stages.alignment.data.formats import (
     NAMED,
     PREFERENCES,
     Row,
@@ -20,9 +20,9 @@ from stages.alignment.formats import (
     read_as,
     read_rows,
 )
+from stages.alignment.data.records import LEAK, Preference, table_of
+from stages.alignment.data.votes import measure_votes, preferences_of, read_votes
 from stages.alignment.leakage import LeakageParams, Search, Trained, counts, leaks_of, left_out, read_held_out
-from stages.alignment.records import LEAK, Preference, table_of
-from stages.alignment.votes import measure_votes, preferences_of, read_votes
 from stages.base import schemas
 from stages.base.errors import DataLossError, InputError
 from stages.base.hub import HubDataset

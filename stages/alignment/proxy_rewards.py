@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from stages.alignment.batches import encode_exchange
-from stages.alignment.scalar import REWARD, Ensemble, load_ensemble
+from stages.alignment.learning.batches import encode_exchange
+from stages.alignment.rewards.scalar import REWARD, Ensemble, load_ensemble
 from stages.base import schemas
 from stages.base.artifacts import BASELINE, JUDGED, RESPONSES, read_instructions
 from stages.base.conversation import Asked

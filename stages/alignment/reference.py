@@ -7,10 +7,10 @@ from typing import Any
 import pyarrow as pa
 import torch
 
-from stages.alignment.batches import answer_logprobs, lay_out
-from stages.alignment.inputs import read_model
-from stages.alignment.pairs import Pair, encode_pairs, that_fit
-from stages.alignment.records import Preference, read_preferences
+from stages.alignment.data.inputs import read_model
+from stages.alignment.data.records import Preference, read_preferences
+from stages.alignment.learning.batches import answer_logprobs, lay_out
+from stages.alignment.learning.pairs import Pair, encode_pairs, that_fit
 from stages.base.errors import InputError
 from stages.base.recipe import Run
 from stages.base.record import StageRun, stage

@@ -8,13 +8,14 @@ from typing import Annotated, Literal
 from pydantic import Field
 from torch import Tensor
 
-from stages.alignment.batches import lay_out
-from stages.alignment.inputs import read_model
+from stages.alignment.data.inputs import read_model
+from stages.alignment.data.records import read_preferences
+from stages.alignment.learning.batches import lay_out
+from stages.alignment.learning.pairs import Pair, accuracy, encode_pairs, hold_out, that_fit
+from stages.alignment.learning.tuning import BatchLoss, Report, Tuning, TuningParams, tune, tuning_of
 from stages.alignment.losses import reward_loss
-from stages.alignment.margins import details, judged, summary
-from stages.alignment.pairs import Pair, accuracy, encode_pairs, hold_out, that_fit
-from stages.alignment.records import read_preferences
-from stages.alignment.scalar import (
+from stages.alignment.rewards.margins import details, judged, summary
+from stages.alignment.rewards.scalar import (
     ENSEMBLE,
     Combine,
     Ensemble,
@@ -23,7 +24,6 @@ from stages.alignment.scalar import (
     rewards_of,
     save_scalar,
 )
-from stages.alignment.tuning import BatchLoss, Report, Tuning, TuningParams, tune, tuning_of
 from stages.base.recipe import Run
 from stages.base.record import StageRun, stage
 from stages.base.seeds import derive

@@ -12,18 +12,18 @@ from typing import Annotated
 
 from pydantic import Field
 
-from stages.alignment.answers import Answer, Measured, Sampling, Validation, answer
+from stages.alignment.answering.answers import Answer, Measured, Sampling, Validation, answer
+from stages.alignment.answering.kept_answers import kept_answers
+from stages.alignment.answering.verifier import Verifier
 from stages.alignment.best_of_n import pick
-from stages.alignment.improvement import prompted, with_room
-from stages.alignment.inputs import read_model
-from stages.alignment.kept_answers import kept_answers
-from stages.alignment.records import Instruction, read_instructions, read_truth
-from stages.alignment.restraint import require_finite
-from stages.alignment.scalar import read_reward
-from stages.alignment.selection import VALIDATION_LOSS, Selection, chosen_by, validated
+from stages.alignment.data.inputs import read_model
+from stages.alignment.data.records import Instruction, read_instructions, read_truth
+from stages.alignment.learning.improvement import prompted, with_room
+from stages.alignment.learning.restraint import require_finite
+from stages.alignment.learning.selection import VALIDATION_LOSS, Selection, chosen_by, validated
+from stages.alignment.learning.tuning import TuningParams, tuning_of
+from stages.alignment.rewards.scalar import read_reward
 from stages.alignment.sft import fine_tune
-from stages.alignment.tuning import TuningParams, tuning_of
-from stages.alignment.verifier import Verifier
 from stages.base.recipe import Run
 from stages.base.record import stage
 from stages.base.seeds import derive

@@ -12,16 +12,16 @@ import numpy as np
 import pyarrow as pa
 from pydantic import Field
 
-from stages.alignment.answers import Sampling
-from stages.alignment.drift import drift
-from stages.alignment.few_shot import Form, Questions, Task, Tasks, read_seeds
-from stages.alignment.inputs import read_model
-from stages.alignment.kept_answers import kept_answers
+from stages.alignment.answering.answers import Sampling
+from stages.alignment.answering.kept_answers import kept_answers
+from stages.alignment.data.inputs import read_model
+from stages.alignment.data.records import GENERATED, Instruction, of_split, read_instructions, read_truth
 from stages.alignment.leakage import LeakageParams, Search, Trained, read_held_out
-from stages.alignment.novelty import Novelty, rouge_l, words_of
-from stages.alignment.records import GENERATED, Instruction, of_split, read_instructions, read_truth
-from stages.alignment.review import Written, edited, read_edits, to_review
-from stages.alignment.writers import BaseWriter, Teacher, TeacherWriter, Writer
+from stages.alignment.writing.drift import drift
+from stages.alignment.writing.few_shot import Form, Questions, Task, Tasks, read_seeds
+from stages.alignment.writing.novelty import Novelty, rouge_l, words_of
+from stages.alignment.writing.review import Written, edited, read_edits, to_review
+from stages.alignment.writing.writers import BaseWriter, Teacher, TeacherWriter, Writer
 from stages.base.errors import InputError
 from stages.base.record import StageRun, stage
 from stages.base.seeds import derive

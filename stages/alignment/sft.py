@@ -7,13 +7,13 @@ import numpy as np
 from pydantic import Field
 from torch import Tensor
 
-from stages.alignment.answers import Measured, Validation
-from stages.alignment.batches import Exchange, Rows, encode_turns, lay_out
-from stages.alignment.inputs import read_model
-from stages.alignment.kept_answers import kept_answers
-from stages.alignment.records import Instruction, of_split, read_generated, read_instructions, read_truth
-from stages.alignment.selection import VALIDATION_LOSS, Selection, chosen_by, validated
-from stages.alignment.tuning import Report, Tuning, TuningParams, tune, tuning_of
+from stages.alignment.answering.answers import Measured, Validation
+from stages.alignment.answering.kept_answers import kept_answers
+from stages.alignment.data.inputs import read_model
+from stages.alignment.data.records import Instruction, of_split, read_generated, read_instructions, read_truth
+from stages.alignment.learning.batches import Exchange, Rows, encode_turns, lay_out
+from stages.alignment.learning.selection import VALIDATION_LOSS, Selection, chosen_by, validated
+from stages.alignment.learning.tuning import Report, Tuning, TuningParams, tune, tuning_of
 from stages.base.params import Section
 from stages.base.recipe import Run
 from stages.base.record import stage

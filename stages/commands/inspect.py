@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 from stages.base.terminal import one_line
 
 if TYPE_CHECKING:
-    from stages.alignment.formats import Comparison, Exchange, Format, Row
+    from stages.alignment.data.formats import Comparison, Exchange, Format, Row
+    from stages.alignment.data.votes import VotedPairs
     from stages.alignment.leakage import HeldOut
-    from stages.alignment.votes import VotedPairs
 
 RULES = (13, 5)  # `ngram` and `min_words` of alignment.leakage, where no params.yaml is
 SHOWN = 5  # of the rows with a fault, and of those that overlap a test
@@ -40,7 +40,7 @@ def register(subparsers: argparse._SubParsersAction) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    from stages.alignment.votes import is_votes
+    from stages.alignment.data.votes import is_votes
 
     rows = _rows(options.file, options.split)
     if is_votes(rows[0].values):
@@ -73,8 +73,8 @@ def _say_refused(faults: Sequence[str]) -> int:
 
 
 def _say_votes(rows: Sequence["Row"], options: argparse.Namespace) -> int:
-    from stages.alignment.formats import Comparison
-    from stages.alignment.votes import measure_votes, preferences_of, read_votes
+    from stages.alignment.data.formats import Comparison
+    from stages.alignment.data.votes import measure_votes, preferences_of, read_votes
     from stages.base.conversation import messages_of
     from stages.base.errors import InputError
 
@@ -103,8 +103,8 @@ def _say_votes(rows: Sequence["Row"], options: argparse.Namespace) -> int:
 
 def _say_beside_annotators(voted: "VotedPairs") -> None:
     """How those who voted for `alignment.annotate` stand to people, where they have voted on the same pairs."""
+    from stages.alignment.data.votes import VOTE, against_people
     from stages.alignment.preferences import ANNOTATED
-    from stages.alignment.votes import VOTE, against_people
     from stages.base.tables import read_table
 
     path = Path(ANNOTATED, "votes.parquet")
@@ -119,7 +119,7 @@ def _say_beside_annotators(voted: "VotedPairs") -> None:
 
 
 def _rows(file: Path, split: str) -> list["Row"]:
-    from stages.alignment.formats import dataset_rows, read_rows
+    from stages.alignment.data.formats import dataset_rows, read_rows
     from stages.base.hub import HubDataset
 
     if file.exists() or not HUB_NAME.fullmatch(str(file)) or file.suffix in (".jsonl", ".json", ".parquet"):
@@ -130,7 +130,7 @@ def _rows(file: Path, split: str) -> list["Row"]:
 
 def _kind(rows: Sequence["Row"]) -> tuple[str, "Format"]:
     """Preferences and instructions share no set of keys."""
-    from stages.alignment.formats import INSTRUCTIONS, PREFERENCES, format_of
+    from stages.alignment.data.formats import INSTRUCTIONS, PREFERENCES, format_of
     from stages.base.errors import InputError
 
     if {"chosen", "rejected"} <= set(rows[0].values):
@@ -147,7 +147,7 @@ def _understood(
     """(Number of a row → what it says, what the stage refuses). The stage refuses also what is understood: an id or a
     pair that stands twice, equal answers, an unknown split, a prompt in two splits."""
     from stages.alignment import instructions, preferences
-    from stages.alignment.formats import read_as
+    from stages.alignment.data.formats import read_as
     from stages.base.errors import InputError
 
     read: dict[int, Exchange | Comparison] = {}
@@ -173,7 +173,7 @@ def _say_ignored(rows: Sequence["Row"], form: "Format") -> None:
 
 
 def _answers(one: "Exchange | Comparison") -> list[str]:
-    from stages.alignment.formats import Comparison
+    from stages.alignment.data.formats import Comparison
 
     return [one.chosen, one.rejected] if isinstance(one, Comparison) else [one.answer]
 

@@ -12,7 +12,7 @@ import yaml
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
 from stages.alignment import instructions, leakage, preferences, reference, self_instruct, sft
-from stages.alignment.scalar import ScalarModel, save_scalar
+from stages.alignment.rewards.scalar import ScalarModel, save_scalar
 from stages.lm.build import LanguageModel, build_model
 from stages.lm.chat import (
     BOS,

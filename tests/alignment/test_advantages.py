@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from stages.alignment.rollout import generalized_advantages, token_rewards, whiten
+from stages.alignment.learning.rollout import generalized_advantages, token_rewards, whiten
 
 LENGTHS = [5, 1, 3, 4]
 

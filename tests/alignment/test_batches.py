@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stages.alignment.batches import Exchange, answer_logprobs, lay_out
+from stages.alignment.learning.batches import Exchange, answer_logprobs, lay_out
 from stages.lm.build import LanguageModel
 
 CPU = torch.device("cpu")

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from stages.alignment.demonstrations import from_questions, misstated, mistaken, partial
+from stages.alignment.data.demonstrations import from_questions, misstated, mistaken, partial
 from stages.annotators.truth import Truth, score
 
 

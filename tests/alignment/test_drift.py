@@ -6,9 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import entropy
 
-from stages.alignment.drift import WINDOW, drift
-from stages.alignment.few_shot import Task
-from stages.alignment.novelty import rouge_l
+from stages.alignment.writing.drift import WINDOW, drift
+from stages.alignment.writing.few_shot import Task
+from stages.alignment.writing.novelty import rouge_l
 from stages.annotators.truth import Truth
 
 NOTHING = Truth({}, {})

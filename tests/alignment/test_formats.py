@@ -11,13 +11,13 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from stages.alignment.batches import Exchange, encode_turns, lay_out
-from stages.alignment.formats import INSTRUCTIONS, PREFERENCES, check_refused, format_of, read_as, read_rows
+from stages.alignment.answering.verifier import Verifier
+from stages.alignment.data.formats import INSTRUCTIONS, PREFERENCES, check_refused, format_of, read_as, read_rows
 from stages.alignment.instructions import from_file, from_rows
+from stages.alignment.learning.batches import Exchange, encode_turns, lay_out
 from stages.alignment.preferences import from_file as pairs_from_file
 from stages.alignment.preferences import from_rows as pairs_from_rows
 from stages.alignment.sft import completion_loss
-from stages.alignment.verifier import Verifier
 from stages.annotators.truth import Truth
 from stages.base.errors import InputError
 from stages.base.schemas import TASK

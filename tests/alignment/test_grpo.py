@@ -7,17 +7,17 @@ import numpy as np
 import pytest
 import torch
 
-from stages.alignment.answers import Answer
+from stages.alignment.answering.answers import Answer
+from stages.alignment.answering.verifier import Verifier
+from stages.alignment.data.records import Instruction
 from stages.alignment.grpo import Groups, GrpoParams, advantages_of, improve
-from stages.alignment.improvement import with_room
+from stages.alignment.learning.improvement import with_room
+from stages.alignment.learning.tuning import Tuning
 from stages.alignment.losses import grpo_loss
 from stages.alignment.ppo import ActorCritic, PpoParams, Rollouts
 from stages.alignment.ppo import improve as improve_by_ppo
-from stages.alignment.records import Instruction
+from stages.alignment.rewards.scalar import ScalarModel
 from stages.alignment.rft import kept
-from stages.alignment.scalar import ScalarModel
-from stages.alignment.tuning import Tuning
-from stages.alignment.verifier import Verifier
 from stages.annotators.truth import Truth
 from stages.base.errors import InputError
 from stages.lm.build import LanguageModel

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from stages.alignment import answers as answers_module
-from stages.alignment import kept_answers
-from stages.alignment.answers import Sampling, answer
-from stages.alignment.kept_answers import KeptAnswers
+from stages.alignment.answering import answers as answers_module
+from stages.alignment.answering import kept_answers
+from stages.alignment.answering.answers import Sampling, answer
+from stages.alignment.answering.kept_answers import KeptAnswers
 from stages.lm.build import LanguageModel
 from stages.lm.chat import ChatTokenizer
 

@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stages.alignment import leakage, preferences
+from stages.alignment.data.records import LEAK
 from stages.alignment.leakage import HeldOut, Leak, Search, Trained, counts, held_out, left_out, words_of
-from stages.alignment.records import LEAK
 from stages.base import schemas
 from stages.base.errors import InputError
 from stages.base.tables import write_table

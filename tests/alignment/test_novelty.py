@@ -5,7 +5,7 @@ import re
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stages.alignment.novelty import Novelty, rouge_l
+from stages.alignment.writing.novelty import Novelty, rouge_l
 
 words = st.lists(st.integers(0, 4), max_size=12)
 

@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 import torch
 
-from stages.alignment.answers import Answer, Sampling, answer
+from stages.alignment.answering.answers import Answer, Sampling, answer
 from stages.alignment.best_of_n import expected_best, kl_bound, over_optimisation, pick
-from stages.alignment.improvement import minibatches, prompted
+from stages.alignment.data.records import Instruction
+from stages.alignment.learning.improvement import minibatches, prompted
+from stages.alignment.learning.rollout import collect
+from stages.alignment.learning.tuning import Tuning
 from stages.alignment.ppo import ActorCritic, PpoParams, Rollouts, Standardised, improve, split_rates
-from stages.alignment.records import Instruction
-from stages.alignment.rollout import collect
-from stages.alignment.scalar import ScalarModel
-from stages.alignment.tuning import Tuning
+from stages.alignment.rewards.scalar import ScalarModel
 from stages.lm.build import LanguageModel
 from stages.lm.chat import ChatTokenizer
 from stages.lm.optim import build_optimizer

@@ -11,15 +11,15 @@ import pytest
 import torch
 
 from stages.alignment.annotate import label, measure, pair_up
-from stages.alignment.batches import Exchange, encode_exchange
+from stages.alignment.data.records import Instruction, Preference
 from stages.alignment.dpo import ComparedPair, DpoParams, batch_loss, fine_tune, preferred
-from stages.alignment.pairs import Pair, accuracy, encode_pairs, hold_out
+from stages.alignment.learning.batches import Exchange, encode_exchange
+from stages.alignment.learning.pairs import Pair, accuracy, encode_pairs, hold_out
+from stages.alignment.learning.tuning import Tuning
 from stages.alignment.preferences import from_file
-from stages.alignment.records import Instruction, Preference
 from stages.alignment.reference import logprobs_of, read_reference
 from stages.alignment.reward import RewardParams, fit, margins_of
-from stages.alignment.scalar import Ensemble, ScalarModel, load_scalar, rewards_of, save_scalar
-from stages.alignment.tuning import Tuning
+from stages.alignment.rewards.scalar import Ensemble, ScalarModel, load_scalar, rewards_of, save_scalar
 from stages.annotators.truth import Truth
 from stages.annotators.votes import Vote, tally
 from stages.base.errors import InputError

@@ -11,13 +11,13 @@ import torch
 import yaml
 
 from stages.alignment import grpo, ppo
-from stages.alignment.answers import Answer
+from stages.alignment.answering.answers import Answer
+from stages.alignment.data.records import Instruction
 from stages.alignment.grpo import Groups, GrpoParams
+from stages.alignment.learning.restraint import Collapse, KlWeight, require_finite
+from stages.alignment.learning.tuning import Tuning
 from stages.alignment.ppo import ActorCritic, PpoParams, Rollouts
-from stages.alignment.records import Instruction
-from stages.alignment.restraint import Collapse, KlWeight, require_finite
-from stages.alignment.scalar import ScalarModel
-from stages.alignment.tuning import Tuning
+from stages.alignment.rewards.scalar import ScalarModel
 from stages.base.errors import InputError
 from stages.lm.build import LanguageModel
 from stages.lm.chat import ChatTokenizer

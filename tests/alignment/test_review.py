@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from stages.alignment.records import GENERATED, Instruction
-from stages.alignment.review import Written, edited, read_edits, to_review, worth_a_look
+from stages.alignment.data.records import GENERATED, Instruction
 from stages.alignment.self_instruct import files_in, table_of
+from stages.alignment.writing.review import Written, edited, read_edits, to_review, worth_a_look
 from stages.base.errors import InputError
 
 

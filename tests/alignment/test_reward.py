@@ -12,8 +12,12 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stages.alignment.batches import encode_exchange
-from stages.alignment.margins import (
+from stages.alignment.data.records import Preference
+from stages.alignment.learning.batches import encode_exchange
+from stages.alignment.learning.pairs import Pair
+from stages.alignment.proxy_rewards import of_model
+from stages.alignment.reward import disagreement, margins_of
+from stages.alignment.rewards.margins import (
     accuracy_interval,
     calibration,
     details,
@@ -23,11 +27,7 @@ from stages.alignment.margins import (
     score_accuracy,
     summary,
 )
-from stages.alignment.pairs import Pair
-from stages.alignment.proxy_rewards import of_model
-from stages.alignment.records import Preference
-from stages.alignment.reward import disagreement, margins_of
-from stages.alignment.scalar import (
+from stages.alignment.rewards.scalar import (
     ENSEMBLE,
     Ensemble,
     ScalarModel,

@@ -12,10 +12,8 @@ from typing import Any
 
 import pytest
 
-from stages.alignment.answers import Sampling
-from stages.alignment.few_shot import FewShot, Questions, Task, Tasks, read_seeds
-from stages.alignment.kept_answers import KeptAnswers
-from stages.alignment.novelty import Novelty
+from stages.alignment.answering.answers import Sampling
+from stages.alignment.answering.kept_answers import KeptAnswers
 from stages.alignment.self_instruct import (
     Generation,
     SelfInstructParams,
@@ -24,7 +22,9 @@ from stages.alignment.self_instruct import (
     table_of,
     with_provenance,
 )
-from stages.alignment.writers import BaseWriter, Teacher, TeacherWriter
+from stages.alignment.writing.few_shot import FewShot, Questions, Task, Tasks, read_seeds
+from stages.alignment.writing.novelty import Novelty
+from stages.alignment.writing.writers import BaseWriter, Teacher, TeacherWriter
 from stages.base.errors import InputError, ParamError
 
 ROOT = Path(__file__).parents[2]

@@ -10,12 +10,12 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stages.alignment.answers import Measured, Sampling, Validation, answer
-from stages.alignment.batches import bucketed, encode_exchange, lay_out
-from stages.alignment.records import Instruction
-from stages.alignment.selection import EXACT_RIGHT, VALIDATION_LOSS, Selection, chosen_by
+from stages.alignment.answering.answers import Measured, Sampling, Validation, answer
+from stages.alignment.data.records import Instruction
+from stages.alignment.learning.batches import bucketed, encode_exchange, lay_out
+from stages.alignment.learning.selection import EXACT_RIGHT, VALIDATION_LOSS, Selection, chosen_by
+from stages.alignment.learning.tuning import Report, Tuning
 from stages.alignment.sft import SftParams, choose, completion_loss, fine_tune, mix
-from stages.alignment.tuning import Report, Tuning
 from stages.annotators.truth import Truth
 from stages.base.errors import InputError
 from stages.lm.build import LanguageModel

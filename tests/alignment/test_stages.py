@@ -26,7 +26,7 @@ from stages.alignment import (
     self_instruct,
     sft,
 )
-from stages.alignment.scalar import load_ensemble
+from stages.alignment.rewards.scalar import load_ensemble
 from stages.lm.build import LanguageModel
 from stages.lm.chat import ChatTokenizer, load_tokenizer
 from stages.lm.checkpoint import load_model, save_model

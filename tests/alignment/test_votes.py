@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from stages.alignment.formats import read_rows
-from stages.alignment.votes import VOTE, against_people, measure_votes, preferences_of, read_votes, table_of_votes
+from stages.alignment.data.formats import read_rows
+from stages.alignment.data.votes import VOTE, against_people, measure_votes, preferences_of, read_votes, table_of_votes
 from stages.annotators.client import Pair
 from stages.annotators.votes import Vote
 from stages.base.errors import InputError

@@ -13,9 +13,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from stages.alignment.batches import Rows, answer_logprobs, encode_exchange, encode_turns, lay_out
+from stages.alignment.learning.batches import Rows, answer_logprobs, encode_exchange, encode_turns, lay_out
 from stages.alignment.losses import DpoKind, dpo_loss, reward_loss
-from stages.alignment.scalar import ScalarModel
+from stages.alignment.rewards.scalar import ScalarModel
 from stages.alignment.sft import completion_loss
 from stages.lm.chat import TEMPLATE
 from stages.lm.checkpoint import load_model, save_model

@@ -44,7 +44,7 @@ def page_view(row: str, nodes: Mapping[str, Node], audit: Audit) -> dict[str, An
     agree = "and dvc.lock, params.yaml and the published files agree" if not audit.wrong else "with contradictions"
     return {
         "row": row,
-        "lead": f"{count(len(nodes))} stages, from the published page down to {count(outside)} files that no stage wrote.",
+        "lead": f"{count(len(nodes))} stages, from the published page down to {count(outside)} files of no stage.",
         "checked": f"{audit.summary}, {agree}.",
         "wrong": [str(one) for one in audit.wrong],
         "unchecked": [line.removeprefix("not checked: ") for line in audit.unchecked_lines()],

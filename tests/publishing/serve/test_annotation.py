@@ -10,9 +10,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from stages.alignment.formats import Row
-from stages.alignment.review import read_edits
-from stages.alignment.votes import read_votes
+from stages.alignment.data.formats import Row
+from stages.alignment.data.votes import read_votes
+from stages.alignment.writing.review import read_edits
 from stages.base.errors import InputError
 from stages.publishing.serve.annotation import PAIR, agreement, display_order, read_items
 from tests.publishing.serve.conftest import Running, Start

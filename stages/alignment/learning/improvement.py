@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from torch import nn
 
-from stages.alignment.records import Instruction, of_split
-from stages.alignment.selection import Checkpoint
-from stages.alignment.tuning import BatchLoss, Report, Tuning, evenly, optimise, sharded
+from stages.alignment.data.records import Instruction, of_split
+from stages.alignment.learning.selection import Checkpoint
+from stages.alignment.learning.tuning import BatchLoss, Report, Tuning, evenly, optimise, sharded
 from stages.base.errors import InputError
 from stages.base.params import Section
 from stages.base.record import StageRun

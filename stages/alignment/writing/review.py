@@ -10,8 +10,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from stages.alignment.formats import Row
-from stages.alignment.records import Instruction
+from stages.alignment.data.formats import Row
+from stages.alignment.data.records import Instruction
 from stages.base.errors import InputError
 from stages.base.files import json_lines
 

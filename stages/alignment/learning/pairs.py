@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
-from stages.alignment.batches import Exchange, encode_exchange
-from stages.alignment.records import Preference
+from stages.alignment.data.records import Preference
+from stages.alignment.learning.batches import Exchange, encode_exchange
 from stages.base.errors import InputError
 from stages.base.seeds import derive
 from stages.lm.chat import ChatTokenizer

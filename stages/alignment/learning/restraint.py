@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from stages.alignment.answers import Answer
+from stages.alignment.answering.answers import Answer
 from stages.base.errors import InputError
 from stages.lm.loop import StopTraining
 

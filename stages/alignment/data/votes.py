@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from stages.alignment.formats import Row
-from stages.alignment.records import Preference
+from stages.alignment.data.formats import Row
+from stages.alignment.data.records import Preference
 from stages.annotators.agreement import majority, matches
 from stages.annotators.client import Pair
 from stages.annotators.votes import Tally, Vote, matrix, measure, one_sided, tally

@@ -2,7 +2,7 @@
 
 import re
 
-from stages.alignment.records import Instruction
+from stages.alignment.data.records import Instruction
 from stages.annotators.truth import Truth, score
 
 MARK = "####"  # before the final answer of a worked one, as GSM8K has it (Cobbe et al. 2021)

@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from stages.alignment.answers import Measured
+from stages.alignment.answering.answers import Measured
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, Protocol
 
-from stages.alignment.formats import INSTRUCTIONS, Row, format_of, read_as, read_rows
+from stages.alignment.data.formats import INSTRUCTIONS, Row, format_of, read_as, read_rows
 from stages.base.errors import InputError
 
 Form = Literal["questions", "instructions"]

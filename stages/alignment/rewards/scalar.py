@@ -14,7 +14,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from stages.alignment.batches import Exchange, Rows, lay_out
+from stages.alignment.learning.batches import Exchange, Rows, lay_out
 from stages.base.errors import InputError
 from stages.base.files import atomic_path
 from stages.base.record import StageRun

@@ -8,9 +8,9 @@ from typing import Annotated
 
 from pydantic import Field
 
-from stages.alignment.batches import Exchange, encode_exchange
-from stages.alignment.kept_answers import BATCH, KeptAnswers
-from stages.alignment.records import Instruction, of_split
+from stages.alignment.answering.kept_answers import BATCH, KeptAnswers
+from stages.alignment.data.records import Instruction, of_split
+from stages.alignment.learning.batches import Exchange, encode_exchange
 from stages.annotators.truth import Score, Truth, score
 from stages.base.conversation import Asked, messages_of, text_of
 from stages.base.errors import InputError

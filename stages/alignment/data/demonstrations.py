@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from stages.alignment.records import Instruction
+from stages.alignment.data.records import Instruction
 from stages.base.seeds import derive
 
 SENTENCE_END = re.compile(r"[.!?](?=\s|$)")

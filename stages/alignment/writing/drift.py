@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from itertools import pairwise
 from statistics import fmean
 
-from stages.alignment.few_shot import Task
-from stages.alignment.novelty import Novelty, words_of
+from stages.alignment.writing.few_shot import Task
+from stages.alignment.writing.novelty import Novelty, words_of
 from stages.annotators.truth import Truth, score
 
 WINDOW = 50  # words: the type-token ratio of a window doesn't hang on how much was written (Covington & McFall 2010)

@@ -6,9 +6,9 @@ from dataclasses import dataclass, fields
 import torch
 from torch import Tensor
 
-from stages.alignment.answers import Answer
-from stages.alignment.batches import Exchange, pad
-from stages.alignment.scalar import ScalarModel
+from stages.alignment.answering.answers import Answer
+from stages.alignment.learning.batches import Exchange, pad
+from stages.alignment.rewards.scalar import ScalarModel
 from stages.lm.build import LanguageModel
 from stages.lm.scoring import masked_logprobs
 

@@ -4,9 +4,9 @@ al. 2023)."""
 from collections.abc import Sequence
 from typing import Protocol
 
-from stages.alignment.answers import Sampling
-from stages.alignment.few_shot import FewShot
-from stages.alignment.kept_answers import KeptAnswers
+from stages.alignment.answering.answers import Sampling
+from stages.alignment.answering.kept_answers import KeptAnswers
+from stages.alignment.writing.few_shot import FewShot
 from stages.annotators.calls import ask
 from stages.annotators.reply import read_answer
 from stages.annotators.server import ServerSettings

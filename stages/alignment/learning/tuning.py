@@ -9,7 +9,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from stages.alignment.batches import bucketed
+from stages.alignment.learning.batches import bucketed
 from stages.base.params import Section
 from stages.base.recipe import Run
 from stages.base.record import StageRun

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from stages.alignment.records import Preference
+from stages.alignment.data.records import Preference
 from stages.base.crossed import contrast
 from stages.base.errors import InputError
 from stages.base.stats import Interval, share_interval

@@ -1,6 +1,6 @@
 """The similarity filter of Self-Instruct beside rouge-score: the same decisions, and how many pairs a second.
 
-`python bench/alignment/writing/novelty.py [--pool 175] [--candidates 400]`
+`python bench/alignment/novelty.py [--pool 175] [--candidates 400]`
 
 Instructions are the seed tasks of Self-Instruct and Alpaca's, from `posttraining/` of TRAINYARD_REFERENCE; a candidate
 is compared with the whole pool. CPU seconds on one thread, taking turns, medians of 3. Bar: 40 times as many pairs.

@@ -21,6 +21,7 @@ import random
 import re
 import sys
 import tarfile
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -225,17 +226,19 @@ def printed(measures: Sequence[Measure], names: Sequence[str], against: Mapping[
     return "\n".join(lines)
 
 
-def minutes(project: Path, stages: Sequence[str]) -> dict[str, float]:
-    """Wall minutes of what has been run."""
+def minutes(project: Path, stages: Sequence[str], since: float) -> dict[str, float]:
+    """Wall minutes of what has been run since then (seconds since 1970); what was there already isn't among them."""
     found = {}
     for stage in stages:
         path = project / ".trainyard/timings" / f"{stage}.json"
-        found[TIMED[stage]] = json.loads(path.read_text(encoding="utf-8"))["wall_seconds"] / 60
+        spent = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {"finished": 0.0}
+        if spent["finished"] >= since:
+            found[TIMED[stage]] = spent["wall_seconds"] / 60
     return found
 
 
 def told(spent: Mapping[str, float]) -> str:
-    return "minutes: " + ", ".join(f"{name} {value:.1f}" for name, value in spent.items())
+    return "minutes: " + (", ".join(f"{name} {value:.1f}" for name, value in spent.items()) or "all was there already")
 
 
 def prepared(model: Path, seed: int) -> tuple[str, ...]:
@@ -259,6 +262,7 @@ def main() -> None:
     parser.add_argument("--lora", action="store_true", help="SFT with adapters of rank 16, too")
     parser.add_argument("--seed", type=int, default=1, help="of the templates and of training")
     options = parser.parse_args()
+    start = time.time()
     settings = prepared((options.model or folded()).resolve(), options.seed)
     repro(
         settings, "respond_imported@base_model", "respond@sft", "respond@dpo",
@@ -266,12 +270,13 @@ def main() -> None:
     )  # fmt: skip
     found = measured(PROJECT, {BASE: "base_model", SFT: "sft", DPO: "dpo"})
     print(printed(found, (BASE, SFT, DPO), {SFT: BASE, DPO: SFT}), flush=True)
-    print(told(minutes(PROJECT, list(TIMED))), flush=True)
+    print(told(minutes(PROJECT, list(TIMED), start)), flush=True)
     if options.lora:
+        start = time.time()
         repro((*settings, *LORA_SETTINGS), "respond@sft", "evaluate@sft")
         found = measured(PROJECT, {BASE: "base_model", LORA: "sft"})
         print(printed(found, (BASE, LORA), {LORA: BASE}))
-        print(told(minutes(PROJECT, ["alignment.sft"])))
+        print(told(minutes(PROJECT, ["alignment.sft"], start)))
 
 
 if __name__ == "__main__":

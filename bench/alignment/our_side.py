@@ -34,7 +34,7 @@ COMMON: dict[str, Any] = {
 PARAMS = TuningParams(**COMMON)
 DPO = dpo.DpoParams(
     **COMMON, betas=[0.1], loss="sigmoid", length_normalised=False, nll_weight=0.0, held_out=0.1, validations=1,
-    max_new_tokens=1,
+    max_new_tokens=1, max_kl=None,
 )  # fmt: skip
 
 

@@ -1,5 +1,6 @@
 """Direct preference optimisation of the SFT model (Rafailov et al. 2023); what that finds of the pairs is read."""
 
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated
@@ -41,6 +42,9 @@ class DpoParams(TuningParams):
     """Checkpoints of each beta that are compared, the last step included."""
     max_new_tokens: Annotated[int, Field(ge=1)]
     """Longest answer on the validation split."""
+    max_kl: Annotated[float, Field(gt=0)] | None
+    """Nats an answer from the SFT model above which no checkpoint is kept; null for any. Held-out pairs don't tell: a
+    policy that has lost its language may prefer every chosen answer."""
 
 
 PARAMS = {"alignment.dpo": DpoParams, "run": Run}
@@ -128,11 +132,16 @@ def main() -> None:
             tokenizer, read_truth(run), read_instructions(run), params.max_new_tokens, limit, kept_answers(run)
         )
 
-        def measure() -> Measured:
+        def measured() -> Measured:
             return {**preferred(model, held_out), **validation.summary(validation.answers(model))}
 
-        selection = Selection(model, chosen_by(PREFERENCE_ACCURACY, validation.knows_truth), measure)
-        before = measure()
+        def measure() -> Measured:
+            seed = derive(run.seed, "divergence")
+            return {**measured(), "kl_to_sft": validation.divergence(model, reference, seed)}
+
+        by = chosen_by(PREFERENCE_ACCURACY, validation.knows_truth)
+        selection = Selection(model, by, measure, params.max_kl)
+        before = measured()
         steps: list[Report] = []
         for number, beta in enumerate(params.betas):
             offset = len(steps)
@@ -144,6 +153,13 @@ def main() -> None:
             tuning = replace(tuning_of(run), setting={"beta": number})
             rows = fine_tune(model, training, beta, tuning, visit, {"selection": selection})
             steps.extend({**row, "step": offset + row["step"], "beta": beta} for row in rows)
+        selection.keep(reference, {**before, "kl_to_sft": 0.0})
+        if selection.best is not None and selection.best.step < 0:
+            print(
+                f"alignment.dpo: every checkpoint is more than `max_kl` {params.max_kl:g} nats an answer from the SFT "
+                "model, which is kept; lower `alignment.dpo.lr`, or raise a beta",
+                file=sys.stderr,
+            )
         selection.restore()
         save_model(run.model_folder("dpo"), model, tokenizer)
         run.write_jsonl("steps.jsonl", selection.joined(steps))
@@ -153,7 +169,6 @@ def main() -> None:
                 "pairs": len(training),
                 "held_out_pairs": len(held_out),
                 **selection.found(),
-                "validation_kl_to_sft": validation.divergence(model, reference, derive(run.seed, "divergence")),
                 **validated(before, "sft_"),
             },
         )

@@ -140,7 +140,7 @@ def compare_pairs(reference: LanguageModel, pairs: list[Pair]) -> list[ComparedP
 def dpo_params(**changes: Any) -> DpoParams:
     values = TUNING | {"betas": [0.1], "epochs": 3, "lr": 1e-3, "nll_weight": 0.0, "held_out": 0.1}
     values |= {"loss": "sigmoid", "length_normalised": False}
-    return DpoParams(**(values | {"validations": 1, "max_new_tokens": 8} | changes))
+    return DpoParams(**(values | {"validations": 1, "max_new_tokens": 8, "max_kl": None} | changes))
 
 
 @pytest.mark.parametrize("batch_tokens", [1, 60, 4096])

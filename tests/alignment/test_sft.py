@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from stages.alignment.answering.answers import Measured, Sampling, Validation, answer
 from stages.alignment.data.records import Instruction
 from stages.alignment.learning.batches import bucketed, encode_exchange, lay_out
-from stages.alignment.learning.selection import EXACT_RIGHT, VALIDATION_LOSS, Selection, chosen_by
+from stages.alignment.learning.selection import EXACT_RIGHT, PREFERENCE_ACCURACY, VALIDATION_LOSS, Selection, chosen_by
 from stages.alignment.learning.tuning import Report, Tuning
 from stages.alignment.sft import SftParams, choose, completion_loss, fine_tune, mix
 from stages.annotators.truth import Truth
@@ -115,6 +115,24 @@ def test_equals_by_truth_are_told_apart_by_the_loss(truth: bool, best: int) -> N
         selection.visit(step)
     assert selection.best is not None and selection.best.step == best
     assert selection.chosen_by == ("exact_right" if truth else "loss")
+
+
+def test_no_checkpoint_too_far_from_the_start_is_kept() -> None:
+    model = torch.nn.Linear(1, 1)
+    found: list[Measured] = [{"preference_accuracy": 1.0, "kl_to_sft": kl} for kl in (51.0, float("nan"), 2.5, 60.0)]
+    selection = Selection(model, (PREFERENCE_ACCURACY,), iter(found).__next__, max_kl=50.0)
+    for step in range(2):
+        selection.visit(step)
+        assert selection.best is None
+    selection.visit(2)
+    selection.visit(3)
+    assert selection.restore().step == 2
+    start = Selection(
+        model, (PREFERENCE_ACCURACY,), lambda: {"preference_accuracy": 1.0, "kl_to_sft": 99.0}, max_kl=50.0
+    )
+    start.visit(0)
+    start.keep(torch.nn.Linear(1, 1), {"preference_accuracy": 0.5, "kl_to_sft": 0.0})
+    assert start.restore().step == -1
 
 
 def test_processes_change_no_bit_and_shards_only_the_rounding(

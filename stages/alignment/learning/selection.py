@@ -41,11 +41,15 @@ def chosen_by(own: Metric, knows_truth: bool) -> tuple[Metric, ...]:
 
 @dataclass
 class Selection:
-    """The checkpoints of a run, in order, and the weights of the best: of equals, the earliest."""
+    """The checkpoints of a run, in order, and the weights of the best: of equals, the earliest.
+
+    max_kl: checkpoints whose `kl_to_sft` is above it are never the best, however well they look on held-out pairs.
+    """
 
     model: nn.Module
     metrics: tuple[Metric, ...]
     measure: Callable[[], Measured]
+    max_kl: float | None = None
     checkpoints: list[Checkpoint] = field(default_factory=list)
     best: Checkpoint | None = None
     _weights: dict[str, Tensor] = field(default_factory=dict)
@@ -54,12 +58,14 @@ class Selection:
         """Measure the model as it is now, after this step."""
         checkpoint = Checkpoint(step, self.measure(), setting)
         self.checkpoints.append(checkpoint)
+        if self.max_kl is not None and not (checkpoint.found.get("kl_to_sft") or 0.0) <= self.max_kl:
+            return
         if self.best is None or self._rank(checkpoint) > self._rank(self.best):
             self.best = checkpoint
             self._weights = {key: value.detach().clone() for key, value in self.model.state_dict().items()}
 
     def keep(self, model: nn.Module, found: Measured) -> None:
-        """The model that training began with, of which this was found, where there was no checkpoint."""
+        """The model that training began with, of which this was found, where no checkpoint may be kept."""
         if self.best is None:
             self.best = Checkpoint(-1, found, {})
             self._weights = model.state_dict()

@@ -30,6 +30,7 @@ from stages.base.producers import Producers
 from stages.base.seeds import derive
 from stages.base.signals import Stopped, stoppable
 from stages.base.store import SIDE
+from stages.base.terminal import one_line
 from stages.base.workers import is_follower, process_count
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ P = TypeVar("P", bound=BaseModel)
 Q = TypeVar("Q", bound=BaseModel)
 C = TypeVar("C", bound=Contract)
 DATA = Path("data")
+LONGEST = 4000  # characters of an error
 
 
 class StageRun(Generic[P]):
@@ -187,11 +189,11 @@ class StageRun(Generic[P]):
         if rows_in - lost != rows_out:
             raise DataLossError(f"{self.name}: {rows_in} rows in, {lost} dropped with a reason, but {rows_out} out")
         if rows_out == 0:
-            raise DataLossError(f"{self.name}: nothing is left of {rows_in} rows; drops: {dict(dropped)}")
+            raise DataLossError(f"{self.name}: nothing is left of {rows_in} rows; dropped: {_counted(dropped)}")
         if lost > max_drop * rows_in:
             raise DataLossError(
                 f"{self.name}: dropped {lost} of {rows_in} rows ({lost / rows_in:.1%}), more than "
-                f"its bound in params.yaml, {max_drop:.1%}, allows; drops: {dict(dropped)}"
+                f"its bound in params.yaml, {max_drop:.1%}, allows; dropped: {_counted(dropped)}"
             )
         self._rows = {"in": rows_in, "out": rows_out, "dropped": dict(sorted(dropped.items()))}
 
@@ -312,8 +314,15 @@ def stage(
 
 
 def _end(label: str, reason: object, status: int) -> NoReturn:
-    print(f"trainyard: {label}: {reason}", file=sys.stderr)
+    """Reasons quote keys and ids from outside: what a terminal would obey is taken out of them."""
+    told = one_line(str(reason).removeprefix(f"{label.partition('@')[0]}: "), LONGEST)
+    print(f"trainyard: {label}: {told}", file=sys.stderr)
     sys.exit(status)
+
+
+def _counted(dropped: Mapping[str, int]) -> str:
+    most_first = sorted(dropped.items(), key=lambda one: -one[1])
+    return ", ".join(f"{reason} {count}" for reason, count in most_first) or "none"
 
 
 def _code(name: str) -> dict[str, str]:

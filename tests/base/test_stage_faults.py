@@ -193,6 +193,7 @@ def test_half_of_what_torchrun_tells_is_an_error(told, monkeypatch: pytest.Monke
         (SafetensorError("I/O error: No space left on device (os error 28)"), "the disk is full"),
         (RuntimeError("[enforce fail at inline_container.cc:595] . PytorchStreamWriter failed writing file data/3"),
          "the disk is full"),
+        (OSError(errno.EFBIG, "File too large", "data/x.bin"), "larger than is allowed"),
         (PermissionError(errno.EACCES, "Permission denied", "data"), "data: permission denied"),
         (OSError(errno.EROFS, "Read-only file system", "data"), "data: read-only file system"),
         (OSError(errno.EMFILE, "Too many open files", "x"), "ulimit"),
@@ -202,6 +203,30 @@ def test_half_of_what_torchrun_tells_is_an_error(told, monkeypatch: pytest.Monke
 def test_what_the_machine_refuses_is_one_line(error: Exception, words: str) -> None:
     found = explained(error)
     assert found is not None and words in str(found) and "\n" not in str(found)
+
+
+def test_what_came_of_a_full_disk_is_told_as_that() -> None:
+    try:
+        try:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        except OSError:
+            raise RuntimeError("unexpected pos 12443840 vs 12443728")  # noqa: B904  (as torch.save does)
+    except RuntimeError as error:
+        assert "the disk is full" in str(explained(error))
+
+
+def test_words_from_outside_move_no_cursor_and_stay_on_one_line(capsys: pytest.CaptureFixture) -> None:
+    with pytest.raises(SystemExit), stage("toy.step", Toy):
+        raise InputError("toy.step: mine.jsonl:3: unknown key `\x1b[2Ja\u202e\nb\r`" + "x" * 100_000)
+    told = capsys.readouterr().err
+    assert told.startswith("trainyard: toy.step: mine.jsonl:3: ") and told.count("\n") == 1 and len(told) < 5000
+    assert not set(told) & {"\x1b", "\u202e", "\r"}
+
+
+def test_drops_are_counted_in_words(capsys: pytest.CaptureFixture) -> None:
+    with pytest.raises(SystemExit), stage("toy.step", Toy) as run:
+        run.rows(5, 0, {"short": 1, "twice": 4}, max_drop=1.0)
+    refused(capsys, "trainyard: toy.step: nothing is left of 5 rows; dropped: twice 4, short 1")
 
 
 @pytest.mark.parametrize("error", [ValueError("x"), FileNotFoundError(2, "x", "y"), RuntimeError("shape mismatch")])

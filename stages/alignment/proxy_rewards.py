@@ -12,6 +12,7 @@ from stages.alignment.rewards.scalar import REWARD, Ensemble, load_ensemble
 from stages.base import schemas
 from stages.base.artifacts import BASELINE, JUDGED, RESPONSES, read_instructions
 from stages.base.conversation import Asked
+from stages.base.errors import InputError
 from stages.base.recipe import Run
 from stages.base.record import stage
 from stages.base.stats import mean_interval
@@ -56,12 +57,22 @@ def of_model(
 
 
 def rewards_by_id(
-    ensemble: Ensemble, tokenizer: ChatTokenizer, asked: Mapping[str, Asked], answers: Sequence[Mapping[str, Any]]
+    ensemble: Ensemble,
+    tokenizer: ChatTokenizer,
+    asked: Mapping[str, Asked],
+    answers: Sequence[Mapping[str, Any]],
+    path: str,
 ) -> dict[str, float]:
     """The reward of each test answer, by instruction; without those that have no room in the reward model's context.
-    All are read as if they had ended."""
+    All are read as if they had ended. Raises InputError naming `path` for answers to other instructions."""
     limit = ensemble.members[0].decoder.config.max_seq_len
     texts = {row["id"]: row["output"] for row in answers if row["split"] == SPLIT}
+    unknown = [key for key in texts if key not in asked]
+    if unknown:
+        raise InputError(
+            f"{path}: {len(unknown)} of {len(texts)} answers are to instructions that are not there any more, as to "
+            f"{unknown[0]!r}; run `dvc repro`"
+        )
     fitting = [key for key, text in texts.items() if len(tokenizer.encode_example(asked[key], text)[0]) <= limit]
     exchanges = [encode_exchange(tokenizer, asked[key], texts[key], limit) for key in fitting]
     return dict(zip(fitting, ensemble.rewards(exchanges), strict=True))
@@ -73,13 +84,15 @@ def main() -> None:
         folder = run.input(REWARD)
         ensemble, tokenizer = load_ensemble(folder), load_tokenizer(folder)
         asked = {row["id"]: row["messages"] or row["prompt"] for row in read_instructions(run)}
-        baseline = rewards_by_id(ensemble, tokenizer, asked, run.read_table(BASELINE, schemas.OUTPUT).to_pylist())
+        references = run.read_table(BASELINE, schemas.OUTPUT).to_pylist()
+        baseline = rewards_by_id(ensemble, tokenizer, asked, references, BASELINE)
         found = {}
         for key in run.items(RESPONSES):
-            answers = run.read_table(f"{RESPONSES}/{key}/outputs.parquet", schemas.OUTPUT).to_pylist()
+            path = f"{RESPONSES}/{key}/outputs.parquet"
+            answers = run.read_table(path, schemas.OUTPUT).to_pylist()
             judged = run.read_table(f"{JUDGED}/{key}/annotations.parquet", schemas.ANNOTATION).to_pylist()
             preferences = {row["id"]: row["preference"] for row in judged if row["split"] == SPLIT}
-            found[key] = of_model(rewards_by_id(ensemble, tokenizer, asked, answers), baseline, preferences)
+            found[key] = of_model(rewards_by_id(ensemble, tokenizer, asked, answers, path), baseline, preferences)
         run.write_json("proxy_rewards.json", found)
         run.write_json("metrics.json", {f"{key}_reward": one["reward"] for key, one in found.items()})
         run.note("environment", environment())

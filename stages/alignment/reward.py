@@ -1,5 +1,7 @@
 """The reward model: the SFT model with a scalar head, fitted to the preferences by Bradley-Terry; alone or several."""
 
+import math
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from statistics import fmean
@@ -14,7 +16,7 @@ from stages.alignment.learning.batches import lay_out
 from stages.alignment.learning.pairs import Pair, accuracy, encode_pairs, hold_out, that_fit
 from stages.alignment.learning.tuning import BatchLoss, Report, Tuning, TuningParams, tune, tuning_of
 from stages.alignment.losses import reward_loss
-from stages.alignment.rewards.margins import details, judged, summary
+from stages.alignment.rewards.margins import details, judged, log_loss, summary
 from stages.alignment.rewards.scalar import (
     ENSEMBLE,
     Combine,
@@ -28,6 +30,7 @@ from stages.base.recipe import Run
 from stages.base.record import StageRun, stage
 from stages.base.seeds import derive
 from stages.lm.device import environment
+from stages.lm.loop import DivergedError
 
 
 class RewardParams(TuningParams):
@@ -46,6 +49,7 @@ class RewardParams(TuningParams):
 
 
 PARAMS = {"alignment.reward": RewardParams, "run": Run}
+NOTHING_KNOWN = math.log(2)  # the loss where all rewards are equal, as at the start
 
 
 def pair_loss(model: ScalarModel, pairs: Sequence[Pair], centring: float) -> BatchLoss:
@@ -62,9 +66,16 @@ def pair_loss(model: ScalarModel, pairs: Sequence[Pair], centring: float) -> Bat
 
 
 def fit(model: ScalarModel, pairs: Sequence[Pair], tuning: Tuning[RewardParams]) -> list[Report]:
-    """Train `model` in place; one row a step."""
+    """Train `model` in place; one row a step. Raises DivergedError where it ends far worse than it began."""
     loss = pair_loss(model, pairs, tuning.params.centring)
-    return tune(model, loss, [len(pair) for pair in pairs], [1.0] * len(pairs), tuning)
+    rows = tune(model, loss, [len(pair) for pair in pairs], [1.0] * len(pairs), tuning)
+    last = fmean(row["loss"] for row in rows[-math.ceil(len(rows) / 4) :])
+    if last > 10 * NOTHING_KNOWN:
+        raise DivergedError(
+            f"{tuning.name}: training diverged: the mean loss of its last quarter is {last:.4g}, while a model that "
+            f"knows nothing has {NOTHING_KNOWN:.2g}; lower `alignment.reward.lr` ({tuning.params.lr:g} here)"
+        )
+    return rows
 
 
 def fit_all(
@@ -136,9 +147,16 @@ def main() -> None:
             run.write_json(ENSEMBLE, facts)
         run.write_jsonl("steps.jsonl", steps)
         seen = margins_of(ensemble, training)
-        unseen = judged([usable[place][0] for place in away], margins_of(ensemble, held_out))
+        margins = margins_of(ensemble, held_out)
+        unseen = judged([usable[place][0] for place in away], margins)
         run.write_json("held_out.json", details(unseen))
         found = {**summary(unseen), **(disagreement(ensemble, held_out) if several else {})}
+        if (loss := log_loss(margins)) > NOTHING_KNOWN:
+            print(
+                f"alignment.reward: the loss on held-out pairs is {loss:.4g}, worse than that of a model that "
+                f"knows nothing ({NOTHING_KNOWN:.2g}); lower `alignment.reward.lr` or `epochs`, or give it more pairs",
+                file=sys.stderr,
+            )
         run.write_json(
             "metrics.json",
             {

@@ -1,6 +1,7 @@
 """What held-out margins say of a reward model, several models as one, and input that can't be learned from."""
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,13 +10,16 @@ import pytest
 import scipy.stats
 import statsmodels.api as sm
 import torch
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
+from safetensors.torch import load_file, save_file
 
+from stages.alignment import reward
 from stages.alignment.data.records import Preference
 from stages.alignment.learning.batches import encode_exchange
 from stages.alignment.learning.pairs import Pair
-from stages.alignment.proxy_rewards import of_model
+from stages.alignment.proxy_rewards import of_model, rewards_by_id
 from stages.alignment.reward import disagreement, margins_of
 from stages.alignment.rewards.margins import (
     accuracy_interval,
@@ -29,9 +33,11 @@ from stages.alignment.rewards.margins import (
 )
 from stages.alignment.rewards.scalar import (
     ENSEMBLE,
+    HEAD,
     Ensemble,
     ScalarModel,
     load_ensemble,
+    load_scalar,
     member_folder,
     rewards_of,
     save_scalar,
@@ -196,3 +202,56 @@ def test_the_proxy_agrees_with_the_judge_where_both_say_which_is_better() -> Non
     alone = of_model({"a": 1.0}, {"a": 1.0}, {"a": 2.0})
     assert (alone["reward"], alone["low"], alone["agreement"]) == (1.0, None, None)
     assert of_model({}, {}, {})["reward"] is None
+
+
+@pytest.mark.parametrize("metadata", [None, {"format": "pt"}, {"pooling": "first"}])
+def test_a_head_that_does_not_say_its_pooling(
+    metadata: dict[str, str] | None, make_model: Callable[..., LanguageModel], tokenizer: ChatTokenizer, tmp_path: Path
+) -> None:
+    save_scalar(tmp_path, ScalarModel(make_model(), "last"), tokenizer)
+    assert load_scalar(tmp_path).pooling == "last"
+    save_file(load_file(tmp_path / HEAD), tmp_path / HEAD, metadata=metadata)
+    said = "first" if metadata and "pooling" in metadata else "none"
+    with pytest.raises(InputError, match=rf"head\.safetensors: its metadata has to say `pooling`.* says {said}; run"):
+        load_scalar(tmp_path)
+
+
+def test_answers_to_other_instructions_are_named(
+    make_model: Callable[..., LanguageModel], tokenizer: ChatTokenizer
+) -> None:
+    ensemble = Ensemble(drawn(make_model, range(1)))
+    answers = [{"id": key, "split": split, "output": "x"} for key, split in (("a", "test"), ("b", "validation"))]
+    assert rewards_by_id(ensemble, tokenizer, {"a": "p"}, answers, "some/outputs.parquet").keys() == {"a"}
+    with pytest.raises(InputError, match=r"some/outputs\.parquet: 1 of 1 answers .* 'a'; run `dvc repro`"):
+        rewards_by_id(ensemble, tokenizer, {"b": "p"}, answers, "some/outputs.parquet")
+
+
+@pytest.mark.parametrize("members", [1, 2])
+def test_a_diverged_model_is_refused_and_a_bad_one_is_said(
+    members: int, prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(prepared, tmp_path / "run")
+    monkeypatch.chdir(tmp_path / "run")
+    monkeypatch.setenv("TRAINYARD_TRACK", "off")
+    params = yaml.safe_load(Path("params.yaml").read_text())
+
+    def run(lr: float) -> str:
+        params["alignment"]["reward"] |= {"members": members, "lr": lr}
+        Path("params.yaml").write_text(yaml.safe_dump(params))
+        reward.main()
+        return capsys.readouterr().err
+
+    def found() -> float:
+        return json.loads(Path("data/alignment/reward/metrics.json").read_text())["held_out_loss"]
+
+    assert "worse than" not in run(1e-3) and found() < np.log(2)
+    before = {path: path.read_bytes() for path in Path("data/alignment/reward").rglob("*") if path.is_file()}
+    with pytest.raises(SystemExit, match="2"):
+        run(1e3)
+    line = capsys.readouterr().err.strip().splitlines()[-1]
+    assert "training diverged" in line and "lower `alignment.reward.lr` (1000 here)" in line
+    assert before == {path: path.read_bytes() for path in Path("data/alignment/reward").rglob("*") if path.is_file()}
+    # Held-out pairs the other way round: what was learned is wrong of them.
+    hold_out = reward.margins_of
+    monkeypatch.setattr(reward, "margins_of", lambda ensemble, pairs: [-margin for margin in hold_out(ensemble, pairs)])
+    assert "the loss on held-out pairs is" in run(1e-3) and found() > np.log(2)

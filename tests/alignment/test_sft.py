@@ -12,14 +12,16 @@ from hypothesis import strategies as st
 
 from stages.alignment.answering.answers import Measured, Sampling, Validation, answer
 from stages.alignment.data.records import Instruction
-from stages.alignment.learning.batches import bucketed, encode_exchange, lay_out
+from stages.alignment.learning.batches import bucketed, encode_exchange, encode_turns, lay_out
 from stages.alignment.learning.selection import EXACT_RIGHT, PREFERENCE_ACCURACY, VALIDATION_LOSS, Selection, chosen_by
 from stages.alignment.learning.tuning import Report, Tuning
 from stages.alignment.sft import SftParams, choose, completion_loss, fine_tune, mix
 from stages.annotators.truth import Truth
+from stages.base.conversation import Message
 from stages.base.errors import InputError
 from stages.lm.build import LanguageModel
 from stages.lm.chat import ChatTokenizer
+from stages.lm.scoring import sequence_logprobs
 
 EXCHANGES = [("Where is A?", "In Anthar."), ("B?", "No."), ("Which craft has C?", "C has the craft of pottery.")]
 PARAMS = SftParams(
@@ -191,6 +193,32 @@ def test_validation_without_truth(tokenizer: ChatTokenizer, make_model: Callable
     assert Validation(tokenizer, known, rows, 8, 64).knows_truth
     with pytest.raises(InputError, match="validation split"):
         Validation(tokenizer, known, rows[2:], 8, 64)
+
+
+def test_the_loss_of_a_conversation_is_of_every_response_as_in_sft(
+    tokenizer: ChatTokenizer, make_model: Callable[..., LanguageModel]
+) -> None:
+    said = [("user", "a?"), ("assistant", "No, b."), ("user", "c"), ("assistant", "d"), ("user", "e?")]
+    messages: list[Message] = [{"role": role, "content": content} for role, content in said]
+    talk = Instruction("t", "validation", "own", "", [], "e?", "In Anthar.", messages)
+    single = instruction("f", "validation")
+    model = make_model()
+
+    def learned(rows: list[Instruction]) -> float:
+        exchanges = [[encode_turns(tokenizer, row.asked, row.response)] for row in rows]
+        with torch.no_grad():
+            return float(completion_loss(model, lay_out(exchanges, torch.device("cpu")))[0])
+
+    def validated(rows: list[Instruction]) -> float:
+        return Validation(tokenizer, Truth({}, {}), rows, 8, 64).loss(model)
+
+    for rows in ([talk], [single], [talk, single]):
+        assert validated(rows) == pytest.approx(learned(rows), rel=1e-5)
+    exchange = encode_exchange(tokenizer, single.asked, single.response, 64)
+    assert validated([single]) == -sequence_logprobs(model, [exchange.scored])[0] / exchange.answer_length
+    last = encode_exchange(tokenizer, talk.asked, talk.response, 64)
+    alone = -sequence_logprobs(model, [last.scored])[0] / last.answer_length
+    assert validated([talk]) != pytest.approx(alone, rel=1e-3), "the earlier responses count"
 
 
 def test_machine_share() -> None:

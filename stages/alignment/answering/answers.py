@@ -1,5 +1,6 @@
 """Answers of a model to instructions, and how they stand on the validation split: where alignment makes its choices."""
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from pydantic import Field
 
 from stages.alignment.answering.kept_answers import BATCH, KeptAnswers
 from stages.alignment.data.records import Instruction, of_split
-from stages.alignment.learning.batches import Exchange, encode_exchange
+from stages.alignment.learning.batches import Exchange, encode_turns
 from stages.annotators.truth import Score, Truth, score
 from stages.base.conversation import Asked, messages_of, text_of
 from stages.base.errors import InputError
@@ -19,7 +20,7 @@ from stages.base.seeds import derive
 from stages.lm.build import LanguageModel
 from stages.lm.chat import ChatTokenizer
 from stages.lm.generate import generate
-from stages.lm.scoring import sequence_logprobs
+from stages.lm.scoring import sequence_logprobs, token_logprobs
 
 Measured = dict[str, float | None]  # None: unknown, as an exact score without truth
 
@@ -160,11 +161,17 @@ class Validation:
         return summarise(self.truth, self.rows, answers)
 
     def loss(self, model: LanguageModel) -> float:
-        """Mean negative log-likelihood of the responses' tokens, their ends included, in nats."""
-        limit = model.config.max_seq_len
-        exchanges = [encode_exchange(self.tokenizer, row.asked, row.response, limit) for row in self.rows]
-        total = sum(sequence_logprobs(model, [exchange.scored for exchange in exchanges]))
-        return -total / sum(exchange.answer_length for exchange in exchanges)
+        """Mean negative log-likelihood of the responses' tokens, their ends included, in nats: of all that SFT learns,
+        the earlier responses of a conversation too."""
+        exchanges = [encode_turns(self.tokenizer, row.asked, row.response) for row in self.rows]
+        spans = [(*exchange.earlier, (exchange.start, len(exchange))) for exchange in exchanges]
+        first = [own[0][0] for own in spans]
+        read = [(list(exchange.ids), start) for exchange, start in zip(exchanges, first, strict=True)]
+        total = sum(
+            math.fsum(value for start, end in own for value in values[start - before : end - before])
+            for own, before, values in zip(spans, first, token_logprobs(model, read), strict=True)
+        )
+        return -total / sum(exchange.learned_length for exchange in exchanges)
 
     def divergence(self, model: LanguageModel, reference: LanguageModel, seed: int) -> float:
         """KL(model || reference) per answer in nats, by the plain estimator.

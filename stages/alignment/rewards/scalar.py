@@ -76,13 +76,19 @@ def save_scalar(folder: Path, model: ScalarModel, tokenizer: ChatTokenizer) -> N
 
 
 def load_scalar(folder: Path) -> ScalarModel:
-    """Raises InputError if a file is missing, cut or of another shape."""
+    """Raises InputError if a file is missing, cut or of another shape, or does not say how answers are pooled."""
     decoder = load_model(folder)
     try:
         with safe_open(folder / HEAD, framework="pt") as file:
-            model = ScalarModel(decoder, file.metadata()["pooling"])
+            pooling = (file.metadata() or {}).get("pooling")
+            if pooling not in ("last", "mean"):
+                raise InputError(
+                    f"{folder / HEAD}: its metadata has to say `pooling`, last or mean, and says {pooling or 'none'}; "
+                    "run alignment.reward again"
+                )
+            model = ScalarModel(decoder, pooling)
             model.head.load_state_dict({name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118
-    except (SafetensorError, OSError, RuntimeError, KeyError, TypeError) as error:
+    except (SafetensorError, OSError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:200]
         raise InputError(
             f"{folder / HEAD}: not a readable scalar head ({reason}); run alignment.reward again"

@@ -101,7 +101,7 @@ def main() -> None:
         oracle = [max(scores) for scores in by_prompt if scores]
         best = [picked.get(row.id, NOTHING) for row in shown]
         first = [groups[row.id][0] if row.id in groups else NOTHING for row in shown]
-        mine = [rewards for row, rewards in zip(roomy, own, strict=True) if row.split == "validation"]
+        mine = [found for row, found in zip(roomy, own, strict=True) if row.split == "validation"]
         curve = over_optimisation(mine, by_prompt) if mine else []
         run.write_json(
             "metrics.json",
@@ -113,7 +113,7 @@ def main() -> None:
                 **(validated(summarise(truth, shown, first), "one_") if shown else {}),
                 "validation_oracle_exact_score": fmean(oracle) if oracle else None,
                 "validation_reward": curve[-1]["reward"] if curve else None,
-                "validation_one_reward": curve[0]["reward"] if curve else None,
+                "validation_one_reward": fmean(found[0] for found in mine) if mine else None,
             },
         )
         run.write_json("over_optimisation.json", curve)

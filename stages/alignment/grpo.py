@@ -261,6 +261,7 @@ def main() -> None:
                 "stays as it is; raise `alignment.grpo.samples`, or ask what it answers rightly at times",
                 file=sys.stderr,
             )
+            selection.best = None
         selection.keep(reference, {**before, "kl_to_sft": 0.0})
         note_stop(run, result, selection.restore())
         save_model(run.model_folder("grpo"), policy, tokenizer)

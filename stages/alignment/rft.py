@@ -96,7 +96,7 @@ def main() -> None:
                 file=sys.stderr,
             )
             steps = []
-            selection.visit(0)
+            selection.keep(reference, before)
         selection.restore()
         save_model(run.model_folder("rft"), model, tokenizer)
         run.write_jsonl("steps.jsonl", selection.joined(steps))

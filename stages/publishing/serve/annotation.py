@@ -271,8 +271,10 @@ def vote_row(item: Row, annotator: str, vote: str, seconds: float) -> Row:
 
 def _edit_row(edit: _Edit, reviewer: str) -> Row:
     """One line of the file of edits, as `alignment.self_instruct.edits` reads it."""
-    changed = {"instruction": edit.instruction, "response": edit.response} if edit.verdict == "edit" else {}
-    texts = {name: text for name, text in changed.items() if text is not None}
+    given = {"instruction": edit.instruction, "response": edit.response}
+    texts = {name: text for name, text in given.items() if text is not None}
+    if edit.verdict != "edit" and texts:
+        raise ApiError(f"`{edit.verdict}` takes no texts; say `edit`, or leave them out", param=next(iter(texts)))
     if edit.verdict == "edit" and not any(text.strip() for text in texts.values()):
         raise ApiError("an edit needs a text", param="response")
     return {"id": edit.id, **texts, "verdict": edit.verdict, "reviewer": reviewer, "reason": edit.reason}

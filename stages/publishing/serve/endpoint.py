@@ -7,6 +7,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
 from typing import TypeVar
 
+from starlette.requests import ClientDisconnect
 from starlette.requests import Request as HttpRequest
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
@@ -65,6 +66,10 @@ class Endpoint:
         served = await self.served(body.model)
         if body.top_logprobs is not None and not body.logprobs:
             raise ApiError("top_logprobs: needs logprobs to be true", param="top_logprobs")
+        if None not in (body.max_tokens, body.max_completion_tokens) and body.max_tokens != body.max_completion_tokens:
+            raise ApiError(
+                "max_tokens: another number than max_completion_tokens; give one of them", param="max_tokens"
+            )
         messages = [message.plain for message in body.messages]
         prompt = await self._encoded(lambda: served.tokenizer.encode_prompt(messages), "messages")
         most = body.max_completion_tokens if body.max_completion_tokens is not None else body.max_tokens
@@ -98,6 +103,8 @@ class Endpoint:
         top: int | None,
         replies: "_Replies",
     ) -> Response:
+        if body.stream_options is not None and not body.stream:
+            raise ApiError("stream_options: needs stream to be true", param="stream_options")
         requests = self._requests(served, body, prompts, most, top, replies.echo)
         spent = [sum(map(len, prompts)), 0]
         if not body.stream:
@@ -321,6 +328,8 @@ async def read_whole(http: HttpRequest) -> bytes:
         return await asyncio.wait_for(http.body(), SECONDS_TO_SEND)
     except TimeoutError:
         raise ApiError("the body didn't arrive in time", status=408) from None
+    except ClientDisconnect:  # nobody is left to read this
+        raise ApiError("the body broke off", status=499) from None
 
 
 async def unless_gone(http: HttpRequest, work: Awaitable[T]) -> T | None:

@@ -11,7 +11,7 @@ from stages.publishing.serve.engine import Scored
 
 MOST_CHOICES = 128  # of one body: prompts times n
 MOST_TOPS = 20  # likeliest tokens named
-MOST_STOPS = 16
+MOST_STOPS, LONGEST_STOP = 16, 1000
 DEFAULT_COMPLETION = 16  # tokens of a completion that names no number, as OpenAI's
 
 Body = dict[str, Any]
@@ -60,8 +60,16 @@ class ResponseFormat(Strict):
     type: Literal["text"]
 
 
+NOT_SUPPORTED = {  # refused by name, with what is taken
+    "frequency_penalty": "only 0",
+    "presence_penalty": "only 0",
+    "logit_bias": "only {}",
+    "suffix": "only an empty one",
+    "tools": "only []",
+    "response_format": 'only {"type": "text"}',
+}
 Zero = Annotated[float, Field(ge=0, le=0)]
-Stop = Annotated[str, Field(min_length=1, max_length=1000)]
+Stop = Annotated[str, Field(min_length=1, max_length=LONGEST_STOP)]
 
 
 class Sampling(Strict):
@@ -134,8 +142,13 @@ def read_body(raw: bytes, kind: type[Checked]) -> Checked:
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False, include_input=False)[0]
         param = ".".join(str(part) for part in first["loc"][:1]) or None
-        message = "unknown parameter" if first["type"] == "extra_forbidden" else first["msg"]
-        code = "unknown_parameter" if first["type"] == "extra_forbidden" else None
+        message, code = first["msg"], None
+        if first["type"] == "extra_forbidden" and len(first["loc"]) == 1:
+            message, code = "unknown parameter", "unknown_parameter"
+        elif param in NOT_SUPPORTED:
+            message, code = f"not supported here; {NOT_SUPPORTED[param]} is taken", "unsupported_parameter"
+        elif param == "stop":
+            message = f"must be a text or a list of at most {MOST_STOPS}, each of 1 to {LONGEST_STOP:,} characters"
         raise ApiError(f"{param or 'body'}: {message}", param=param, code=code) from None
 
 

@@ -175,6 +175,8 @@ def test_edits_have_the_keys_that_are_read(start: Start, post: Post) -> None:
         {"id": "q2", "verdict": "edit"},
         {"id": "q2", "verdict": "edit", "response": " "},
         {"id": "q2", "verdict": "x"},
+        {"id": "q2", "verdict": "keep", "response": "better"},
+        {"id": "q2", "verdict": "drop", "instruction": ""},
     ):
         assert label(server, post, code, body, "answers").status_code == 400
     assert label(server, post, code, {"id": "q9", "verdict": "keep"}, "answers").status_code == 404

@@ -2,7 +2,9 @@
 
 import asyncio
 import json
+import logging
 import os
+import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -160,6 +162,54 @@ def test_whatever_is_sent_is_refused_in_one_shape(server: Running) -> None:
             error = reply.json()["error"]
             assert set(error) == {"message", "type", "param", "code"} and error["type"] == "invalid_request_error"
         assert http.post("/v1/chat/completions", json=GOOD).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"stop": ["a"] * 17}, "stop: must be a text or a list of at most 16, each of 1 to 1,000 characters"),
+        ({"stop": [""]}, "stop: must be a text or a list of at most 16, each of 1 to 1,000 characters"),
+        ({"stop": [1]}, "stop: must be a text or a list of at most 16, each of 1 to 1,000 characters"),
+        ({"presence_penalty": 0.5}, "presence_penalty: not supported here; only 0 is taken"),
+        ({"frequency_penalty": -1}, "frequency_penalty: not supported here; only 0 is taken"),
+        ({"tools": [{"type": "function"}]}, "tools: not supported here; only [] is taken"),
+        ({"logit_bias": {"5": 1}}, "logit_bias: not supported here; only {} is taken"),
+        ({"response_format": {"type": "json_object"}}, 'response_format: not supported here; only {"type": "text"} is'),
+        ({"response_format": {"type": "json_schema", "json_schema": {}}}, "response_format: not supported here"),
+        ({"stream_options": {"include_usage": True}}, "stream_options: needs stream"),
+        ({"max_tokens": 0, "max_completion_tokens": 5}, "max_tokens: another number than max_completion_tokens"),
+        ({"top_k": 5}, "top_k: unknown parameter"),
+    ],
+)
+def test_what_is_not_done_here_is_named(server: Running, given: dict[str, Any], said: str) -> None:
+    reply = httpx.post(f"{server.url}/v1/chat/completions", json=GOOD | given)
+    error = reply.json()["error"]
+    assert reply.status_code == 400 and error["message"].startswith(said) and error["param"] == next(iter(given))
+
+
+def test_a_suffix_is_named(server: Running) -> None:
+    reply = httpx.post(f"{server.url}/v1/completions", json={"model": "red", "prompt": "a", "suffix": "b"})
+    assert reply.status_code == 400 and reply.json()["error"]["message"].startswith("suffix: not supported here")
+
+
+def test_a_body_that_breaks_off_leaves_no_traceback(server: Running) -> None:
+    told: list[logging.LogRecord] = []
+    handler = logging.Handler()
+    handler.emit = told.append  # type: ignore[method-assign]
+    logger = logging.getLogger("uvicorn.error")
+    logger.addHandler(handler)
+    try:
+        place = httpx.URL(server.url)
+        for path in ("/v1/chat/completions", "/api/arena/vote"):
+            with socket.create_connection((place.host, place.port or 0)) as client:
+                head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+                client.sendall(f"{head}Content-Length: 100\r\n\r\n{{".encode())
+                time.sleep(0.2)
+        time.sleep(0.2)
+        assert httpx.get(f"{server.url}/health").status_code == 200
+    finally:
+        logger.removeHandler(handler)
+    assert not told, [record.getMessage() for record in told]
 
 
 def test_too_long_a_prompt_says_so(client: openai.OpenAI) -> None:

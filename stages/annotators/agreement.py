@@ -38,14 +38,17 @@ def matches(votes: Array, target: Array) -> float:
 
 
 def variance(votes: Array) -> float:
-    """Share of the votes that differ from the majority of the others' on their pair, where that names a side.
+    """Expected share of the votes that differ from the majority of the others' on their pair.
 
-    AlpacaFarm's variability of annotators: the error of one against the majority of the rest (Dubois et al. 2023,
-    section 4.2).
+    AlpacaFarm's variability of annotators: the error of one against the mode of the rest (Dubois et al. 2023, section
+    4.2). Half a difference is a side where the others are even, and a tie where they name a side; a tie where the
+    others are even is none. NaN where no pair has two votes.
     """
-    lean = np.where(np.isnan(votes), 0.0, votes - 1.5)
-    others = np.sign(lean.sum(axis=1, keepdims=True) - lean)
-    return 1 - matches(votes, np.where(others == 0, np.nan, 1.5 + 0.5 * others))
+    known = ~np.isnan(votes)
+    lean = np.where(known, votes - 1.5, 0.0)
+    others = 1.5 + 0.5 * np.sign(lean.sum(axis=1, keepdims=True) - lean)
+    compared = known & (known.sum(axis=1, keepdims=True) > 1)
+    return float(np.abs(votes - others)[compared].mean()) if compared.any() else float("nan")
 
 
 def percent_agreement(votes: Array) -> float:

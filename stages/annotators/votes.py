@@ -88,9 +88,9 @@ def measure(
     groups: of each pair the prompt, by which the interval of α is drawn. better: of each pair the answer that is known
     to be better, 1 or 2, NaN where none is. Shares are 0 … 1.
     `agreement`: of couples of votes on one pair those that are equal; `kappa`, `alpha`: the same beyond chance;
-    `variance`: votes that differ from the majority of the others. These are without `extra` votes, of which the pairs
-    that annotators disagree on have more. `bias`: majorities that differ from `better`; `disputed`: pairs whose votes
-    differ; `usd_per_1000`, `seconds_per_1000`: of 1,000 votes.
+    `variance`: votes that differ from the majority of the others, half where these are even. These are without `extra`
+    votes, of which the pairs that annotators disagree on have more. `bias`: majorities that differ from `better`;
+    `disputed`: pairs whose votes differ; `usd_per_1000`, `seconds_per_1000`: of 1,000 votes.
     """
     table = matrix(votes, len(groups))[1]
     drawn = matrix([vote for vote in votes if not vote.extra], len(groups))[1]

@@ -11,7 +11,15 @@ from typing import Annotated, Any
 import numpy as np
 from pydantic import Field
 
-from stages.annotators.agreement import cohen_kappas, krippendorff_alpha, majority, matches, mean_kappa, nominal
+from stages.annotators.agreement import (
+    cohen_kappas,
+    krippendorff_alpha,
+    majority,
+    matches,
+    mean_kappa,
+    nominal,
+    variance,
+)
 from stages.annotators.client import Pair, Preference, compare, shows_b_first
 from stages.annotators.grades import EXACT, Grader
 from stages.annotators.panel import annotators
@@ -95,7 +103,6 @@ def pool_summary(
     for name in MEANS:
         known = [value for row in rows if (value := getattr(row, name)) is not None]
         means[name] = sum(known) / len(known) if known else None
-    agreement = means["agreement"]
     alpha = krippendorff_alpha(votes, [pair.prompt for pair in sample.pairs])
     return Pool(
         **means,
@@ -104,7 +111,7 @@ def pool_summary(
         alpha_low=alpha.low,
         alpha_high=alpha.high,
         bias=100 - percent(majority(votes), sample.truth),
-        variance=None if agreement is None else 100 - agreement,
+        variance=100 * variance(votes),
         usd_per_1000=usd_per_1000,
         seconds_per_1000=seconds_per_1000,
     )

@@ -1,6 +1,7 @@
 """Agreement against scikit-learn, statsmodels, published tables, and the theory of annotators that flip a coin."""
 
 import math
+from statistics import multimode
 
 import numpy as np
 import pytest
@@ -95,10 +96,26 @@ def test_votes_that_say_nothing() -> None:
 def test_what_the_others_say() -> None:
     votes = np.array([[1.0, 1, 2], [2, 2, 2], [1, NAN, 2], [2, 1, 1.5]])
     assert np.array_equal(majority(votes), [1, 2, NAN, NAN], equal_nan=True)
-    # Others of each vote, by row: (-, -, 1), (2, 2, 2), (2, ., 1), (1, 2, -); "-" where they are even.
-    assert variance(votes) == pytest.approx(5 / 8)
+    # Others of each vote, by row: (-, -, 1), (2, 2, 2), (2, ., 1), (1, 2, -); "-" where they are even: half.
+    assert variance(votes) == pytest.approx((0.5 + 0.5 + 1 + 0 + 2 + 2) / 11)
+    assert variance(np.array([[1.5, 1, 1]])) == pytest.approx((0.5 + 0 + 0) / 3)  # a tie where others name a side
+    assert variance(np.array([[1.5, 1.5]])) == 0
     assert matches(votes[:, 0], majority(votes)) == 1
     assert np.array_equal(nominal(np.array([1.2, 1.5, 1.51, NAN])), [1, 1.5, 2, NAN], equal_nan=True)
+
+
+def test_variance_is_that_of_ties_broken_at_random() -> None:
+    """AlpacaFarm takes the mode of the others; where those are even, a coin names it."""
+    rng = np.random.default_rng(5)
+    votes = rng.choice([1.0, 2.0, NAN], size=(300, 5), p=[0.4, 0.3, 0.3])
+    errors = []
+    for pair in votes:
+        said = pair[~np.isnan(pair)].tolist()
+        for k, own in enumerate(said):
+            others = said[:k] + said[k + 1 :]
+            modes = multimode(others)
+            errors += [float(own != rng.choice(modes)) for _ in range(200)] if others else []
+    assert variance(votes) == pytest.approx(np.mean(errors), abs=0.005)
 
 
 @pytest.mark.parametrize("p", [0.1, 0.25, 0.4])

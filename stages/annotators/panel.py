@@ -34,10 +34,7 @@ class VoteSettings(Section):
     @field_validator("disputed")
     @classmethod
     def _some_can_disagree(cls, disputed: int, info: ValidationInfo) -> int:
-        each = info.data.get("each", disputed)
-        if disputed < each:
-            raise ValueError(f"the first {each} votes count too: give {each} or more")
-        if each == 1 < disputed:
+        if info.data.get("each") == 1 < disputed:
             raise ValueError("one vote can't differ: set `each` to 2 or more")
         return disputed
 
@@ -57,13 +54,19 @@ def annotators(settings: AnnotatorSettings, models: Sequence[str]) -> list[str]:
 
 
 def check_seats(settings: AnnotatorSettings, votes: VoteSettings) -> None:
-    """Raises ParamError where a pair needs more annotators than there are."""
-    names = annotators(settings, votes.models)
-    if votes.disputed > len(names):
-        more = "`annotator.pool.annotators`" if settings.provider == "simulated" else "`votes.models`"
+    """Raises ParamError where a pair needs more annotators than there are, or fewer where they disagree."""
+    there, simulated = len(annotators(settings, votes.models)), settings.provider == "simulated"
+    key, asked = ("each", votes.each) if votes.each >= votes.disputed else ("disputed", votes.disputed)
+    if asked > there:
+        named = "as `annotator.pool.annotators` says" if simulated else "`annotator.model` and `votes.models`"
         raise ParamError(
-            f"`votes` asks {votes.disputed} different annotators of a pair, and there are {len(names)}: add some in "
-            f"{more}, or ask fewer"
+            f"`votes.{key}` asks {asked} different annotators of a pair, and there are {there}, {named}: add some "
+            "there, or ask fewer"
+        )
+    if votes.disputed < votes.each:
+        raise ParamError(
+            f"`votes.each` asks {votes.each} annotators of every pair, and `votes.disputed`, {votes.disputed}, counts "
+            f"those too: set `disputed` to {votes.each} or more, or `each` to {votes.disputed}"
         )
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from stages.annotators.client import Pair
-from stages.annotators.panel import VoteSettings, vote
+from stages.annotators.panel import VoteSettings, check_seats, vote
 from stages.annotators.votes import Vote, matrix, measure, one_sided, tally
 from stages.base.errors import ParamError
 from tests.annotators.flaky_server import FlakyJudge, Scripted
@@ -151,7 +151,6 @@ def test_the_bound_on_costs_holds_for_all_rounds(start) -> None:
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"each": 3, "disputed": 2}, "3 or more"),
         ({"each": 1, "disputed": 3}, "one vote can't differ"),
         ({"models": ["x", "x"]}, "twice"),
     ],
@@ -159,6 +158,19 @@ def test_the_bound_on_costs_holds_for_all_rounds(start) -> None:
 def test_settings_that_mean_nothing_are_refused(changes: dict, said: str) -> None:
     with pytest.raises(ValueError, match=said):
         VoteSettings(**({"each": 1, "disputed": 1, "max_extra": None, "models": [], "max_missing": 0.0} | changes))
+
+
+@pytest.mark.parametrize(
+    ("each", "disputed", "said"),
+    [
+        (99, 1, "`votes.each` asks 99 .* there are 5, as `annotator.pool.annotators` says"),
+        (2, 99, "`votes.disputed` asks 99 .* there are 5"),
+        (3, 2, "`votes.each` asks 3 .* set `disputed` to 3 or more, or `each` to 2"),
+    ],
+)
+def test_more_votes_than_annotators_are_refused_by_the_key_that_asks(each: int, disputed: int, said: str) -> None:
+    with pytest.raises(ParamError, match=said):
+        check_seats(settings(pool_settings(annotators=5)), of(each, disputed))
 
 
 def test_votes_are_counted_to_the_last() -> None:

@@ -20,7 +20,7 @@ from stages.alignment.answering.answers import Sampling, answer, exact
 from stages.alignment.answering.kept_answers import kept_answers
 from stages.alignment.data.inputs import read_model
 from stages.alignment.data.records import Instruction, Preference, of_split, read_instructions, read_truth, table_of
-from stages.alignment.data.votes import VOTE, by_preference, table_of_votes
+from stages.alignment.data.votes import VOTE, by_preference, showable, table_of_votes
 from stages.alignment.preferences import ANNOTATED, PreferenceSource
 from stages.annotators.client import AnnotatorSettings, Pair
 from stages.annotators.grades import Grader
@@ -97,8 +97,9 @@ def pair_up(
     fits: Fits = lambda row, text: True,
 ) -> tuple[list[Candidate], Counter[str]]:
     """Up to `pairs` pairs of each row's answers, taken in seeded order, and why the other combinations are left out:
-    `identical` answers, one that says nothing (`empty`), a pair of texts already taken (`repeated`), one that with its
-    end is longer than the model's context (`too_long`: not `fits(row, text)`), or more than asked for (`surplus`)."""
+    `identical` answers, but for white space at their ends, one that says nothing (`empty`), a pair of texts already
+    taken (`repeated`), one that with its end is longer than the model's context (`too_long`: not `fits(row, text)`), or
+    more than asked for (`surplus`)."""
     chosen: list[Candidate] = []
     drops: Counter[str] = Counter()
     for index, (row, answers) in enumerate(zip(rows, texts, strict=True)):
@@ -107,12 +108,12 @@ def pair_up(
         fitting = {text: fits(row, text) for text in answers}
         taken: set[frozenset[str]] = set()
         for a, b in (combinations[place] for place in order):
-            both = frozenset((answers[a], answers[b]))
+            both = frozenset((answers[a].strip(), answers[b].strip()))
             if len(both) == 1:
                 drops["identical"] += 1
-            elif not all(text.strip() for text in both):
+            elif not all(both):
                 drops["empty"] += 1
-            elif not all(fitting[text] for text in both):
+            elif not (fitting[answers[a]] and fitting[answers[b]]):
                 drops["too_long"] += 1
             elif both in taken:
                 drops["repeated"] += 1
@@ -183,18 +184,23 @@ def better_by_truth(rows: Sequence[Instruction], candidates: Sequence[Candidate]
     return np.array(found)
 
 
-def check_votes(votes: Sequence[Vote], settings: VoteSettings, left_out: Mapping[str, Sides]) -> dict[str, int]:
+def check_votes(votes: Sequence[Vote], params: AnnotateParams, left_out: Mapping[str, Sides]) -> dict[str, int]:
     """The commonest reasons why votes are missing. Raises DataLossError where more are than `max_missing` allows.
 
     One line names each annotator that is left out.
     """
     errors = Counter(vote.error for vote in votes if vote.error)
     missing = sum(vote.preference != vote.preference for vote in votes)
-    if missing > settings.max_missing * len(votes):
+    annotator, bound = params.annotator, params.votes.max_missing
+    if missing > bound * len(votes):
         told = "; ".join(f"{error[:120]} ({count})" for error, count in errors.most_common(3))
+        asked, remedy = "the simulated annotators", "raise the bound"
+        if annotator.provider == "openai":
+            asked = f"{annotator.model} at `alignment.annotate.annotator.base_url`, {annotator.server}"
+            remedy = "see that a model answers there that can judge, or raise the bound"
         raise DataLossError(
-            f"{missing} of {len(votes)} votes are no answers, more than `votes.max_missing`, "
-            f"{settings.max_missing:.1%}, allows: {told}"
+            f"{missing} of {len(votes)} votes are no answers, more than `alignment.annotate.votes.max_missing`, "
+            f"{bound:.1%}, allows: {told}; asked was {asked}: {remedy}"
         )
     for name, sides in left_out.items():
         print(
@@ -271,7 +277,7 @@ def annotate(run: StageRun[AnnotateParams]) -> tuple[list[Preference], list[Pair
     seed = derive(run.seed, "annotators")
     votes = vote(pairs, params.annotator, params.votes, seed=seed, grader=grader)
     left_out = one_sided(votes)
-    run.note("errors", check_votes(votes, params.votes, left_out))
+    run.note("errors", check_votes(votes, params, left_out))
     run.note("one_sided", {name: {"first": sides.first, "n": sides.n} for name, sides in left_out.items()})
     tallies = tally(votes, len(pairs), left_out)
     preferences, unlabelled = label(rows, candidates, tallies, truth)
@@ -286,10 +292,13 @@ def annotate(run: StageRun[AnnotateParams]) -> tuple[list[Preference], list[Pair
 
 
 def to_vote_on(pairs: Sequence[Pair], votes: Sequence[Vote]) -> list[dict[str, str]]:
-    """The pairs as the annotation page reads them: first those without a vote, then those whose votes are closest."""
+    """The pairs as the annotation page reads them: first those without a vote, then those whose votes are closest.
+
+    Those are left out on which votes couldn't be read back (`showable`).
+    """
     means = [counted.preference if counted.reason != "tie" else 1.5 for counted in tally(votes, len(pairs))]
     order = sorted(range(len(pairs)), key=lambda place: np.nan_to_num(abs(means[place] - 1.5), nan=-1.0))
-    return [vars(pairs[place]) for place in order]
+    return [vars(pairs[place]) for place in order if showable(pairs[place])]
 
 
 def main() -> None:
@@ -300,9 +309,10 @@ def main() -> None:
         preferences, pairs, votes, numbers = annotate(run) if asked_for else ([], [], [], agreement([], []))
         run.write_table("preferences.parquet", table_of(preferences, schemas.PREFERENCE), schemas.PREFERENCE)
         run.write_table("votes.parquet", table_of_votes(pairs, votes), VOTE)
-        run.write_jsonl("pairs.jsonl", to_vote_on(pairs, votes))
-        prompts = len({row.prompt for row in preferences})
-        run.write_json("metrics.json", {"prompts": prompts, **measure(preferences), **numbers})
+        shown = to_vote_on(pairs, votes)
+        run.write_jsonl("pairs.jsonl", shown)
+        prompts, unshown = len({row.prompt for row in preferences}), {"unshowable": len(pairs) - len(shown)}
+        run.write_json("metrics.json", {"prompts": prompts, **measure(preferences), **numbers, **unshown})
 
 
 if __name__ == "__main__":

@@ -75,8 +75,8 @@ def from_rows(rows: Sequence[Row], key: str, refused: list[str] | None = None) -
     """Preferences of a file or a dataset; the id is `<key>-<line>` unless given, and no exact score is known.
 
     Raises InputError naming the line of a row without one of the texts, with a wrong type or an unknown key, with two
-    equal answers, with another prompt than a row of the same id, or that says what another row says, unless `refused`
-    takes them (`each`).
+    answers that are equal but for white space at their ends, with another prompt than a row of the same id, or that
+    says what another row says, unless `refused` takes them (`each`).
     """
     form = format_of(rows, PREFERENCES)
     prompts: dict[str, str] = {}
@@ -86,8 +86,8 @@ def from_rows(rows: Sequence[Row], key: str, refused: list[str] | None = None) -
         name = row.name(f"{key}-{row.number}")
         pair = read_as(form, row)
         prompt = pair.exchange.prompt
-        if pair.chosen == pair.rejected:
-            raise InputError(f"{row.place}: `chosen` and `rejected` are the same")
+        if pair.chosen.strip() == pair.rejected.strip():
+            raise InputError(f"{row.place}: `chosen` and `rejected` are the same, up to white space at their ends")
         if prompts.setdefault(name, prompt) != prompt:
             raise InputError(f"{row.place}: the id `{name}` stands above with another prompt")
         if (first := places.setdefault((prompt, pair.chosen, pair.rejected), row.place)) != row.place:

@@ -74,7 +74,7 @@ def _say_refused(faults: Sequence[str]) -> int:
 
 def _say_votes(rows: Sequence["Row"], options: argparse.Namespace) -> int:
     from stages.alignment.data.formats import Comparison
-    from stages.alignment.data.votes import measure_votes, preferences_of, read_votes
+    from stages.alignment.data.votes import SKIPPED, measure_votes, preferences_of, read_votes
     from stages.base.conversation import messages_of
     from stages.base.errors import InputError
 
@@ -87,8 +87,11 @@ def _say_votes(rows: Sequence["Row"], options: argparse.Namespace) -> int:
     without = ", ".join(f"{count:,} {reason}" for reason, count in sorted(drops.items())) or "0"
     print(f"rows: {len(rows):,}; {voted.revoted:,} replaced by a later vote of the same annotator")
     print(f"pairs: {len(voted.pairs):,}, {len(found):,} with a preference; without: {without}")
-    for annotator, count in Counter(vote.annotator for vote in voted.votes).most_common():
-        print(f"  {annotator}: {count:,} votes")
+    skips = Counter(vote.annotator for vote in voted.votes if vote.error == SKIPPED)
+    cast = Counter(vote.annotator for vote in voted.votes) - skips
+    for annotator in sorted(cast | skips, key=lambda name: -cast[name]):
+        skipped = f", {skips[annotator]:,} skipped" if skips[annotator] else ""
+        print(f"  {annotator}: {cast[annotator]:,} votes{skipped}")
     numbers = measure_votes(voted)
     told = (f"{name} {value:.2f}" for name in ("agreement", "alpha") if (value := numbers.get(name)) is not None)
     print(f"between annotators: {', '.join(told) or 'no pair has two votes'}")
@@ -195,7 +198,7 @@ def _say_doubles(read: Sequence["Exchange | Comparison"]) -> None:
 
     whole = Counter((_prompt(one), *_answers(one)) for one in read)
     doubled = sum(count - 1 for count in whole.values())
-    same = sum(len(answers) == 2 and answers[0] == answers[1] for answers in map(_answers, read))
+    same = sum(len(answers) == 2 and answers[0].strip() == answers[1].strip() for answers in map(_answers, read))
     prompts = {_prompt(one) for one in read}
     alike = len(prompts) - len({tuple(words_of(prompt)) for prompt in prompts})
     print(

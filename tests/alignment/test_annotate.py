@@ -92,7 +92,9 @@ def test_all_votes_are_written_and_their_mean_is_the_preference(change: Change) 
     assert numbers["alpha_low"] < numbers["alpha"] < numbers["alpha_high"]
     assert numbers["disputed"] == sum(len(on) > 2 for on in votes.values())
     pairs = [json.loads(line) for line in (FOLDER / "pairs.jsonl").read_text().splitlines()]
-    assert sorted(pair["id"] for pair in pairs) == sorted(votes)
+    hidden = {name for name, on in votes.items() if "\0" in on[0]["output_a"] + on[0]["output_b"]}
+    assert sorted(pair["id"] for pair in pairs) == sorted(set(votes) - hidden)
+    assert numbers["unshowable"] == len(hidden)
     assert set(pairs[0]) == {"id", "prompt", "output_a", "output_b"}
     lean = [
         abs(math.fsum(row["preference"] - 1.5 for row in votes[pair["id"]]) / len(votes[pair["id"]])) for pair in pairs
@@ -126,7 +128,7 @@ def test_an_annotator_that_always_says_the_first_leaves_nothing(change: Change, 
     with pytest.raises(SystemExit, match="2"):
         annotate.main()
     told = capsys.readouterr().err
-    assert "simulated-0 names the answer shown first in 100% of" in told and "'one_sided': " in told
+    assert "simulated-0 names the answer shown first in 100% of" in told and "dropped: " in told and "one_sided " in told
     assert not FOLDER.exists()
 
 
@@ -155,7 +157,9 @@ def test_nonsense_is_counted_and_too_much_of_it_is_an_error(
     change(annotate={"votes": votes | {"max_missing": 0.1}})
     with pytest.raises(SystemExit, match="2"):
         annotate.main()
-    assert "votes.max_missing`, 10.0%, allows: the reply is neither 1 nor 2" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert "votes.max_missing`, 10.0%, allows: the reply is neither 1 nor 2" in told
+    assert f"`alignment.annotate.annotator.base_url`, {annotator['base_url']}: see that a model answers there" in told
 
 
 def test_votes_of_people_are_a_source(change: Change, capsys: pytest.CaptureFixture) -> None:
@@ -185,7 +189,8 @@ def test_votes_of_people_are_a_source(change: Change, capsys: pytest.CaptureFixt
 def test_inspect_sets_annotators_beside_people(change: Change, capsys: pytest.CaptureFixture) -> None:
     change(annotate={"votes": {"each": 2, "disputed": 2, "max_extra": None, "models": [], "max_missing": 0.0}})
     annotate.main()
-    lines = [line for line in (FOLDER / "pairs.jsonl").read_text().splitlines() if r"\u0000" not in line]
+    lines = (FOLDER / "pairs.jsonl").read_text().splitlines()
+    assert metrics()["unshowable"] == len({row["id"] for row in read("votes.parquet")}) - len(lines)
     rows = [json.loads(line) | {"annotator": name, "vote": "a"} for line in lines for name in ("Ida", "Bo")]
     Path("votes.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     capsys.readouterr()

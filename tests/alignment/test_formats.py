@@ -294,9 +294,11 @@ def test_inspect_names_the_task_whose_question_a_row_holds(capsys: pytest.Captur
 def test_inspect_reads_votes_of_people(capsys: pytest.CaptureFixture[str]) -> None:
     vote = {"prompt": "Why?", "output_a": "So.", "output_b": "Because.", "annotator": "Ida", "vote": "a"}
     rows = [vote, {**vote, "annotator": "Bo"}, {**vote, "prompt": "How?", "vote": "skip"}]
+    rows.append({**vote, "annotator": "Eve", "vote": "skip"})
     assert main(["inspect", str(written(Path("x.jsonl"), *rows))]) == 0
     shown = capsys.readouterr().out
-    assert "pairs: 2, 1 with a preference" in shown and "Ida: 2 votes" in shown and "agreement 1.00" in shown
+    assert "pairs: 2, 1 with a preference" in shown and "agreement 1.00" in shown
+    assert "Ida: 1 votes, 1 skipped\n" in shown and "Bo: 1 votes\n" in shown and "Eve: 0 votes, 1 skipped\n" in shown
     assert main(["inspect", str(written(Path("x.jsonl"), vote, {**vote, "vote": "c"}))]) == 2
     assert "x.jsonl:2" in capsys.readouterr().out
 

@@ -47,6 +47,11 @@ def test_pairs_are_counted_to_the_last() -> None:
     assert all(candidate.pair.output_a != candidate.pair.output_b for candidate in chosen)
 
 
+def test_answers_that_differ_in_white_space_at_their_ends_are_no_pair() -> None:
+    chosen, drops = pair_up([row("p")], [["a", " a", "b", "b\n"]], "all", 1)
+    assert len(chosen) == 1 and drops == {"identical": 2, "repeated": 3}
+
+
 def test_labels_and_what_they_are_measured_by() -> None:
     rows = [row(name) for name in "pqrst"] + [row("unknown", entity="Elsewhere")]
     chosen, _ = pair_up(rows, [["Anthar", "Belmor indeed"]] * 6, pairs="all", seed=1)
@@ -71,6 +76,7 @@ def test_own_pairs_are_read_or_named(tmp_path: Path) -> None:
     for bad, word in (
         ({"prompt": "p", "chosen": "yes"}, "rejected"),
         (good | {"rejected": "yes"}, "same"),
+        (good | {"rejected": "yes \n"}, "same"),
         (good | {"score": 1}, "score"),
         (good | {"id": "own-1", "prompt": "q"}, "another prompt"),
         (good | {"chosen": ["yes"]}, "chosen"),

@@ -8,7 +8,15 @@ from typing import Any
 import pytest
 
 from stages.alignment.data.formats import read_rows
-from stages.alignment.data.votes import VOTE, against_people, measure_votes, preferences_of, read_votes, table_of_votes
+from stages.alignment.data.votes import (
+    VOTE,
+    against_people,
+    measure_votes,
+    preferences_of,
+    read_votes,
+    showable,
+    table_of_votes,
+)
 from stages.annotators.client import Pair
 from stages.annotators.votes import Vote
 from stages.base.errors import InputError
@@ -92,6 +100,7 @@ def test_a_conversation_is_kept(tmp_path: Path) -> None:
         ({"seconds": "4"}, "`seconds`"),
         ({"seconds": True}, "`seconds`"),
         ({"output_b": "this"}, "the same"),
+        ({"output_b": " this\n"}, "the same"),
         ({"output_b": " "}, "`output_b` is missing or empty"),
         ({"annotator": None}, "`annotator` is missing"),
         ({"stars": 4}, "unknown key `stars`"),
@@ -108,6 +117,14 @@ def test_what_is_no_vote_is_named_by_its_line(tmp_path: Path, changes: dict[str,
     path.write_text(json.dumps(GOOD) + "\n{half\n")
     with pytest.raises(InputError, match=r"broken\.jsonl:2"):
         read_rows(path)
+
+
+@pytest.mark.parametrize("text", ["th\0is", "\u200b", " that "])
+def test_a_pair_is_showable_where_votes_on_it_can_be_read(tmp_path: Path, text: str) -> None:
+    assert showable(Pair("7", "Which?", "this", "that"))
+    assert not showable(Pair("7", "Which?", text, "that"))
+    with pytest.raises(InputError, match=r"v\.jsonl:1"):
+        read(tmp_path / "v.jsonl", GOOD | {"output_a": text})
 
 
 def test_one_who_always_says_the_first_does_not_count(tmp_path: Path) -> None:

@@ -64,11 +64,20 @@ def is_votes(values: Mapping[str, Any]) -> bool:
     return set(KEYS) <= set(values)
 
 
+def showable(pair: Pair) -> bool:
+    """Whether `read_votes` takes votes on the pair: it refuses texts with NUL, or without anything to see."""
+    try:
+        _pair(Row("", 1, vars(pair)), pair.id)
+    except InputError:
+        return False
+    return True
+
+
 def read_votes(rows: Sequence[Row], key: str) -> VotedPairs:
     """Votes of people. A pair's id is `<key>-<line of its first vote>` unless given.
 
     Raises InputError naming the line of a row without one of the texts, with an unknown key, vote or order, with two
-    equal answers, or with the id of another pair.
+    answers that are equal but for white space at their ends, or with the id of another pair.
     """
     pairs: list[Pair] = []
     messages: list[list[Message]] = []
@@ -95,8 +104,8 @@ def _pair(row: Row, name: str) -> tuple[list[Message], Pair]:
     if unknown := sorted(set(row.values) - {*KEYS, *OTHER_KEYS}):
         raise InputError(f"{row.place}: unknown key `{unknown[0]}`; known: {', '.join((*KEYS, *OTHER_KEYS))}")
     answers = [row.text(side) for side in ("output_a", "output_b")]
-    if answers[0] == answers[1]:
-        raise InputError(f"{row.place}: `output_a` and `output_b` are the same")
+    if answers[0].strip() == answers[1].strip():
+        raise InputError(f"{row.place}: `output_a` and `output_b` are the same, up to white space at their ends")
     if "messages" not in row.values:
         return [], Pair(name, row.text("prompt"), *answers)
     both = {**row.values, "messages": [*_listed(row), {"role": "assistant", "content": answers[0]}]}

@@ -1,5 +1,6 @@
 import fcntl
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +11,8 @@ ROOT = Path(__file__).resolve().parents[1]
 os.environ.setdefault("TRAINYARD_TRACK", "off")
 settings.register_profile("unhurried", deadline=None)  # a busy machine is no failure
 settings.load_profile("unhurried")
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # of a job in the background, and so of all that tests start
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

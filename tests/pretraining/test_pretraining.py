@@ -251,6 +251,9 @@ def test_rows_of_another_tokenizer_are_refused(trained: Path, tmp_path: Path) ->
     ready(tmp_path, trained)
     tokenizer = tmp_path / "data/tokens/tokenizer/tokenizer.json"
     tokenizer.write_text(tokenizer.read_text() + "\n")
+    said = stage(tmp_path, "stages.pretraining.pretrain").communicate(timeout=60)[1]
+    assert "tokenizer.json: not what tokens.tokenizer wrote" in said
+    (tokenizer.parent / "record.json").unlink()  # as of a tokenizer that was brought
     process = stage(tmp_path, "stages.pretraining.pretrain")
     said = process.communicate(timeout=60)[1]
     assert process.returncode == 2 and "another tokenizer" in said and "run tokens.pack again" in said

@@ -9,21 +9,20 @@ from typing import Any
 
 import httpx
 import pytest
-import torch
 import uvicorn
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 
 from stages.commands.serve import rate
-from stages.lm.build import LanguageModel, build_model
+from stages.lm.build import LanguageModel
 from stages.lm.chat import BOS, END, PAD, SPECIALS, TEMPLATE, ChatTokenizer, load_tokenizer, write_tokenizer
 from stages.lm.checkpoint import save_model
-from stages.lm.config import ModelConfig
 from stages.lm.device import set_threads
 from stages.publishing.serve.annotation import ANSWER, PAIR, Annotation, Annotators, Labels, read_items
 from stages.publishing.serve.app import create_app
 from stages.publishing.serve.arena import Arena
 from stages.publishing.serve.journal import Journal
 from stages.publishing.serve.models import Limits, Shelf
+from tests.evaluation.conftest import make_model as random_model
 
 TEXT = [
     "Question: In which province does Velmora lie?\nAnswer: Anthar\n\n",
@@ -47,17 +46,7 @@ def make_tokenizer(folder: Path) -> ChatTokenizer:
 
 def make_model(arch: str = "transformer", seed: int = 0, max_seq_len: int = 256) -> LanguageModel:
     """Random weights everywhere, so that answers are long and differ."""
-    config = ModelConfig(
-        arch=arch, vocab_size=448, n_layer=2, d_model=32, n_head=4, n_kv_head=2, d_ff=48, max_seq_len=max_seq_len,
-        rope_theta=10000.0, tie_embeddings=False, qk_norm=True, norm_eps=1e-6,
-    )  # fmt: skip
-    model = build_model(config, seed)
-    generator = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            if parameter.ndim == 2:
-                parameter.normal_(0.0, 0.3, generator=generator)
-    return model.eval()
+    return random_model(arch, seed, max_seq_len)
 
 
 @pytest.fixture(autouse=True)

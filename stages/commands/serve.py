@@ -121,11 +121,11 @@ def rate(battles: dict[str, list[str]]) -> "list[Rated]":
     """
     import numpy as np
 
-    from stages.judging.statistics.arena import Fit, fit_bradley_terry
+    from stages.judging.statistics.arena import Bounds, Fit, fit_bradley_terry
     from stages.publishing.serve.arena import Rated
 
     fitted = fit_bradley_terry(battles, disconnected="separate")
-    widest = {}
+    widest: dict[str, Bounds] = {}
     for fit in fitted.fits:
         # A hair beside a half counts as half a win, and Fit then takes the spread of wins and losses.
         score = np.where(fit.battles.score == 0.5, np.nextafter(0.5, 1), fit.battles.score)

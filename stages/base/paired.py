@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from itertools import combinations
 
 import numpy as np
+from scipy.special import betaincinv
 
 from stages.base.crossed import contrast, tiers
 
@@ -43,7 +44,12 @@ class Difference:
 def difference(
     a: Mapping[str, float], b: Mapping[str, float], clusters: Mapping[str, str] | None = None
 ) -> Difference | None:
-    """a − b by item, paired; None for fewer than two items in common (or all of one group)."""
+    """a − b by item, paired; None for fewer than two items in common (or all of one group).
+
+    Where the difference is the same on every item its spread is 0, and Student's interval has no width. Of scores from
+    0 to 1 the bounds are then those of a share: of n items (groups) none went another way, so at most 1 − .025^(1/n) of
+    all items do (Clopper and Pearson 1934); p is that of the sign test.
+    """
     shared = sorted(a.keys() & b.keys())
     if len(shared) < 2:
         return None
@@ -52,7 +58,9 @@ def difference(
     if groups is not None and groups.max() == 0:
         return None
     found = contrast([x, y], [1.0, -1.0], clusters=[groups, groups])
-    low, high = found.interval(LEVEL)
+    (low, high), p, visible = found.interval(LEVEL), found.p_two_sided(), found.visible()
+    if found.standard_error == 0 and min(x.min(), y.min()) >= 0 and max(x.max(), y.max()) <= 1:
+        (low, high), p, visible = _unanimous(float(found.effect), int(found.n_clusters) or len(shared))
     varies = np.ptp(x) > 0 and np.ptp(y) > 0
     return Difference(
         n=len(shared),
@@ -60,10 +68,22 @@ def difference(
         difference=float(found.effect),
         low=float(low),
         high=float(high),
-        p=float(found.p_two_sided()),
-        visible=found.visible(),
+        p=float(p),
+        visible=visible,
         correlation=float(np.corrcoef(x[0], y[0])[0, 1]) if varies else float("nan"),
     )
+
+
+def _unanimous(effect: float, n: int) -> tuple[tuple[float, float], float, float]:
+    """Interval, p and smallest visible difference where n independent items all differ by `effect`.
+
+    A difference shows once so many items go one way and none the other that the sign test calls it one.
+    """
+    others = 1 - ((1 - LEVEL) / 2) ** (1 / n)
+    needed = int(np.ceil(1 - np.log2(1 - LEVEL)))
+    visible = float(betaincinv(needed, n - needed + 1, 0.8)) if n >= needed else 1.0
+    p = 1.0 if effect == 0 else min(1.0, 2 * 0.5**n)
+    return (max(-1.0, effect - others), min(1.0, effect + others)), p, visible
 
 
 def compare(
@@ -71,13 +91,16 @@ def compare(
 ) -> tuple[dict[tuple[str, str], Difference], dict[str, int]]:
     """(Differences of all pairs of models, better one first; model → tier) of model → item → value.
 
-    Tiers go by accuracy on the items, with Holm's adjustment over all pairs (`crossed.tiers`).
+    Tiers go by accuracy on the items, with Holm's adjustment over all pairs (`crossed.tiers`). A model that shares
+    items with no other has none.
     """
     means = {model: float(np.mean(list(own.values()))) for model, own in values.items() if own}
     order = sorted(means, key=lambda model: (-means[model], model))
     found = {(a, b): difference(values[a], values[b], clusters) for a, b in combinations(order, 2)}
-    p = {pair: 1.0 if one is None else one.p for pair, one in found.items()}
-    return {pair: one for pair, one in found.items() if one is not None}, tiers(means, p, 1 - LEVEL)
+    differences = {pair: one for pair, one in found.items() if one is not None}
+    met = {model for pair in differences for model in pair}
+    p = {pair: 1.0 if one is None else one.p for pair, one in found.items() if met.issuperset(pair)}
+    return differences, tiers({model: mean for model, mean in means.items() if model in met}, p, 1 - LEVEL)
 
 
 def rank_flips(scores: Mapping[str, Mapping[str, float]]) -> list[tuple[str, str, str, str]]:

@@ -1,5 +1,6 @@
 """From rows to numbers: what a model's answers are worth, of one task under one protocol and of several tasks."""
 
+import dataclasses
 import hashlib
 import json
 import math
@@ -274,6 +275,11 @@ def _joined(parts: Mapping[str, Part], weights: Mapping[str, float], from_chance
         return Score(mean=mean, n=n, method="none: a task has one item")
     clusters = [cluster_ids(part.clusters) for part in parts.values()]
     found = contrast(tables, list(weights.values()), pair_items=len(tables) == 1, clusters=clusters)
+    unseen = sum(
+        weights[task] ** 2 * _unseen_variance(table[0], group)
+        for task, table, group in zip(parts, tables, clusters, strict=True)
+    )
+    found = dataclasses.replace(found, standard_error=math.hypot(found.standard_error, math.sqrt(unseen)))
     low, high = (float(bound) - shift for bound in found.interval(LEVEL))
     known = not math.isnan(low)
     return Score(
@@ -283,3 +289,14 @@ def _joined(parts: Mapping[str, Part], weights: Mapping[str, float], from_chance
         n=n,
         method="t, stratified by task" + ", clustered" * any(group is not None for group in clusters),
     )
+
+
+def _unseen_variance(values: np.ndarray, clusters: np.ndarray | None) -> float:
+    """Of the mean of a task whose items are all wrong, or all right: 0 by their spread, which would say that a task
+    with no right answer of ten is known exactly. Jeffreys' posterior mean (k + ½) / (n + 1) stands in for the share
+    (Brown, Cai and DasGupta 2001); a group of items counts as one."""
+    if np.ptp(values) > 0 or values[0] not in (0.0, 1.0):
+        return 0.0
+    n = len(values) if clusters is None else int(clusters.max()) + 1
+    share = 0.5 / (n + 1)
+    return share * (1 - share) / n

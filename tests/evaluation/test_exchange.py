@@ -25,7 +25,7 @@ from stages.base.paired import compare
 from stages.commands.evaluate import register
 from stages.evaluation.board import Board, Cell, Model, table
 from stages.evaluation.exchange.reading import Imported, read_harness, sample_task
-from stages.evaluation.exchange.writing import Exported, exported_name, write_harness
+from stages.evaluation.exchange.writing import Exported, exported_name, sanitized, write_harness
 from stages.evaluation.measure import Measured, Task, open_task
 from stages.evaluation.results import accuracy
 from stages.evaluation.tasks.yaml_file import read_task_file
@@ -385,6 +385,12 @@ def test_no_name_commands_the_terminal_or_makes_rows(tmp_path: Path) -> None:
     lines = table(board)
     assert all(line.isprintable() for line in lines) and "a b fake 0.99  " in "\n".join(lines)
     assert len(lines) == 1 + 3 + 1 + 3 + 1  # head, models, an empty line, pairs, the note
+
+
+@pytest.mark.parametrize("model", ["..", ".", "a/../b", "C:\\x"])
+def test_no_model_s_name_leaves_the_folder(model: str) -> None:
+    name = sanitized(model)
+    assert "/" not in name and "\\" not in name and name.strip(".")
 
 
 def test_one_is_singular(tmp_path: Path) -> None:

@@ -105,6 +105,22 @@ def test_the_interval_of_a_mean_of_tasks_is_that_of_independent_parts() -> None:
     assert (score.high - score.low) / 2 / error == pytest.approx(1.98, abs=0.02)
 
 
+@pytest.mark.parametrize("value", [0.0, 1.0])
+def test_a_task_without_a_right_answer_is_not_known_exactly(value: float) -> None:
+    """Coverage of the mean of two tasks, one of which has a right answer once in fifty."""
+    one = group_result("g", "cloze", {"a": Part([value] * 10, [""] * 10, 0.0), "b": Part([value] * 10, [""] * 10, 0.0)})
+    assert one.scores["mean"].high - one.scores["mean"].low > 0.05
+    rng, inside = np.random.default_rng(5), 0
+    for _ in range(300):
+        drawn = {name: (rng.random(20) < p).astype(float) for name, p in (("a", 0.02), ("b", 0.5))}
+        if value:
+            drawn = {name: 1 - values for name, values in drawn.items()}
+        parts = {name: Part(values.tolist(), [""] * 20, 0.0) for name, values in drawn.items()}
+        score = group_result("g", "cloze", parts).scores["mean"]
+        inside += score.low <= abs(value - 0.26) <= score.high
+    assert inside >= 275  # 95 % of 300, less two standard errors
+
+
 def test_guessing_and_always_the_same_letter() -> None:
     items = [replace(row(i, {}).item, id=str(i), answer=i % 2) for i in range(4)]
     items.append(replace(items[0], id="twice", choices=("x", "x", "z")))

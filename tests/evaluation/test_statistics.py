@@ -114,6 +114,21 @@ def test_only_items_in_common_are_compared_and_clusters_widen() -> None:
     assert difference({"x": 1.0}, {"x": 0.0}) is None and difference(a, {}) is None
 
 
+@pytest.mark.parametrize("n", [2, 6, 30, 400])
+@pytest.mark.parametrize("gap", [0.0, 1.0, -1.0])
+def test_models_that_never_differ_otherwise_have_an_interval_with_width(n: int, gap: float) -> None:
+    one, other = ({str(i): value for i in range(n)} for value in (max(gap, 0.0), max(-gap, 0.0)))
+    found = difference(one, other)
+    _, high = scipy_stats.binomtest(0, n).proportion_ci()  # Clopper–Pearson: the share that goes another way
+    assert (found.low, found.high) == pytest.approx((max(-1, gap - high), min(1, gap + high)))
+    assert found.p == pytest.approx(1.0 if gap == 0 else scipy_stats.binomtest(0, n).pvalue)
+    if n > 6:  # as many as show it: six of six by the sign test
+        assert scipy_stats.binom.sf(5, n, found.visible) == pytest.approx(0.8)
+    groups = {str(i): f"group {i % 2}" for i in range(n)}
+    assert n == 2 or difference(one, other, groups).high >= found.high
+    assert (difference({"a": -2.5, "b": -2.5}, {"a": -1.0, "b": -1.0}).high, found.n) == (-1.5, n)  # no shares
+
+
 def test_equal_models_are_called_different_about_one_time_in_twenty() -> None:
     rng = np.random.default_rng(11)
     hits = 0
@@ -155,6 +170,8 @@ def test_tiers_and_rank_flips() -> None:
     assert tiers({"a": 0.9, "b": 0.8, "c": 0.7}, {("a", "b"): 0.2, ("c", "a"): 0.001, ("b", "c"): 0.5}) == {
         "a": 1, "b": 1, "c": 2,
     }  # fmt: skip
-    assert compare({"alone": {"x": 1.0}}) == ({}, {"alone": 1})
+    assert compare({"alone": {"x": 1.0}}) == ({}, {})
+    values["elsewhere"] = {"another item": 1.0}  # compared with nobody: in no tier
+    assert compare(values)[1] == placed
     falcon = {"helm": {"falcon": 0.571, "llama": 0.637}, "harness": {"falcon": 0.527, "llama": 0.488}}
     assert rank_flips(falcon) == [("helm", "harness", "llama", "falcon")]

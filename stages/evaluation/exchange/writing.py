@@ -77,8 +77,9 @@ def write_harness(folder: Path, model: str, tasks: Mapping[str, Exported], now: 
 
 
 def sanitized(model: str) -> str:
-    """A model's name as a folder's, as the harness has it."""
-    return re.sub(r"[\"<>:/|\\?*\[\]]+", "__", model)
+    """A model's name as a folder's, as the harness has it; dots alone would name a folder that is there."""
+    name = re.sub(r"[\"<>:/|\\?*\[\]]+", "__", model)
+    return name if name.strip(".") else "__"
 
 
 def _metric(name: str) -> str:

@@ -150,6 +150,8 @@ def _line_rows(path: Path, stream: IO[bytes], field: str) -> Iterator[Row]:
             raise InputError(f"{path}:{number}: not UTF-8; save it as UTF-8") from None
         except (ValueError, RecursionError) as error:
             raise InputError(f"{path}:{number}: not valid JSON: {error}; a corpus has one object a line") from None
+        if isinstance(row, dict) and field in row and row[field] is None:
+            continue  # a document without a text, as a Parquet file's null is
         if not isinstance(row, dict) or not isinstance(row.get(field), str):
             has = ", ".join(row) if isinstance(row, dict) else type(row).__name__
             raise InputError(f"{path}:{number}: no text in `{field}` (there is: {has[:200]}); name it with --field")

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from stages.base.artifacts import TASKS
 from stages.base.errors import InputError
 from stages.base.files import read_json
-from stages.base.params import PARAMS_FILE, duplicate_keys, nearest, read_params
+from stages.base.params import PARAMS_FILE, nearest, read_params
 from stages.base.plain_yaml import read_nodes, values_of
 from stages.evaluation.tasks.declaration import TaskFile
 from stages.evaluation.tasks.groups import Group
@@ -145,8 +145,6 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Place]]:
                 )
         if key.tag not in ("tag:yaml.org,2002:str", "tag:yaml.org,2002:merge"):
             raise InputError(f"{places[str(key.value)]}: unknown key `{key.value}`: a key is a text")
-    if twice := duplicate_keys(path.read_text(encoding="utf-8")):
-        raise InputError(f"{path}: {twice[0]}")
     return values_of(node, path), places
 
 

@@ -49,6 +49,13 @@ def test_lines_of_json_packed_or_not(tmp_path: Path, name: str, packed) -> None:
     assert rows[0]["source"] == name and all(row["offset"] == 0 for row in rows)
 
 
+def test_a_document_without_a_text_is_passed_over(tmp_path: Path) -> None:
+    path = tmp_path / "corpus.jsonl"
+    path.write_text('{"id": "a", "text": null}\n{"id": "b", "text": "words"}\n')
+    tables = read_corpus(corpus_files([str(path)]), "text", lambda _: None)
+    assert [row["id"] for table in tables for row in table.to_pylist()] == ["b"]
+
+
 def test_a_url_in_the_metadata_and_another_field(tmp_path: Path) -> None:
     row = {"content": "text", "metadata": {"url": "https://example.org", "source": "web"}}
     (tmp_path / "a.jsonl").write_text(json.dumps(row))

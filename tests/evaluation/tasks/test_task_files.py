@@ -182,7 +182,7 @@ def test_what_a_file_says_wrong_is_named_with_its_line(over: dict[str, Any], pro
 def test_files_that_are_no_task(tmp_path: Path) -> None:
     for text, problem in (
         ("- a", "must be a mapping"),
-        ("a: [", "not a readable YAML file"),
+        ("a: [", "not valid YAML"),
         ("task: a\ntask: b", "stands twice"),
         ("task: a\ndoc_to_text: !function utils.text", "own.yaml:2: `doc_to_text` is code (!function utils.text)"),
         ("task: a\ninclude: own.yaml", "includes itself"),
@@ -208,13 +208,13 @@ ALIASES = "\n".join(f"{b}: &{b} [{', '.join([f'*{a}'] * 9)}]" for a, b in zip("a
         ("task: a\nmetadata: !!python/object/apply:os.system [id]", "own.yaml:2: `metadata` is code"),
         ("task: a\nmetadata: !unknown {a: 1}", "own.yaml:2: `metadata` is code (!unknown)"),
         ("task: a\nmetadata: !!set {a, b}", "own.yaml:2: `metadata` is code"),
-        ("task: a\nmetadata:\n  x: !!int z", "own.yaml:3: not a readable YAML file: invalid literal"),
-        ("task: a\nmetadata: " + "9" * 5000, "own.yaml:2: not a readable YAML file: Exceeds"),
+        ("task: a\nmetadata:\n  x: !!int z", "own.yaml:3: not valid YAML: invalid literal"),
+        ("task: a\nmetadata: " + "9" * 5000, "own.yaml:2: not valid YAML: Exceeds"),
         ("task: a\nmetadata:\n  ? [b]\n  : c", "own.yaml:3: a key must be a text"),
-        ("task: a\nmetadata: {<<: 3}", "own.yaml:2: not a readable YAML file: expected a mapping"),
-        ("task: a\nmetadata: *b", "own.yaml:2: not a readable YAML file: found undefined alias"),
+        ("task: a\nmetadata: {<<: 3}", "own.yaml:2: not valid YAML: expected a mapping"),
+        ("task: a\nmetadata: *b", "own.yaml:2: not valid YAML: found undefined alias"),
         ("task: a\n1: b", "own.yaml:2: unknown key `1`"),
-        ("task: a\nmetadata: \x07", "own.yaml: not a readable YAML file"),
+        ("task: a\nmetadata: \x07", "own.yaml: not valid YAML"),
     ],
 )
 def test_files_that_would_never_end_or_break_the_reader(text: str, problem: str, tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ from stages.base.artifacts import LADDER, MODELS
 from stages.base.closure import code_files
 from stages.base.errors import InputError, ParamError, ResourceError
 from stages.base.files import read_json, sha256_file
-from stages.base.params import PARAMS_FILE, Section, duplicate_keys, lookup, nearest, parse, read_params
+from stages.base.params import Section, lookup, nearest, parse, read_params
 from stages.base.pipeline import ITEM_KEY, Declared, folder_of, modules, read_pipeline
 from stages.base.record import stage
 from stages.pretraining import imported
@@ -248,8 +248,6 @@ def check_items(values: dict[str, Any]) -> list[Declared]:
 def check() -> list[Declared]:
     """The pipeline. Raises TrainyardError with the first group of problems."""
     values = read_params()
-    if doubled := duplicate_keys(PARAMS_FILE.read_text(encoding="utf-8")):
-        raise ParamError(f"{PARAMS_FILE}: {'; '.join(doubled)}")
     pipeline = check_values(values)
     check_paths(pipeline)
     check_machine(parse("check", values["check"], CheckParams))

@@ -8,12 +8,12 @@ import re
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
-from typing import Any, ClassVar, TypeVar, get_args, overload
+from typing import Any, TypeVar, get_args, overload
 
-import yaml
 from pydantic import BaseModel, ConfigDict, RootModel, TypeAdapter, ValidationError
 
 from stages.base.errors import ParamError
+from stages.base.plain_yaml import read_yaml
 
 PARAMS_FILE = Path("params.yaml")
 
@@ -31,57 +31,15 @@ class Section(BaseModel):
 T = TypeVar("T")
 
 
-class Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
-    """YAML 1.2's plain values, which are DVC's: `1e-3` is a number and `off` a text."""
-
-    yaml_implicit_resolvers: ClassVar[dict[str, Any]] = {}
-
-
-for _tag, _pattern, _first in (
-    ("null", r"~|null|Null|NULL|", "~nN\0"),
-    ("bool", r"true|True|TRUE|false|False|FALSE", "tTfF"),
-    ("int", r"[-+]?(0|[1-9][0-9]*)", "-+0123456789"),
-    ("float", r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.inf|\.nan", "-+0123456789."),
-    ("merge", "<<", "<"),
-):
-    _whole = re.compile(rf"^(?:{_pattern})$")
-    Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", _whole, ["" if c == "\0" else c for c in _first])
-
-
 def read_params(path: Path = PARAMS_FILE) -> dict[str, Any]:
-    """The whole of params.yaml as plain values. Raises ParamError for a missing or unparsable file."""
+    """The whole of params.yaml as plain values. Raises ParamError for a missing or unparsable file, or a key twice."""
     try:
-        values = yaml.load(path.read_text(encoding="utf-8"), Loader=Loader)
+        values = read_yaml(path, ParamError)
     except FileNotFoundError:
         raise ParamError(f"{path}: not found; run from the project's root") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ParamError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(values, dict):
         raise ParamError(f"{path}: must be a mapping of phases to stages")
     return values
-
-
-def duplicate_keys(text: str) -> list[str]:
-    """Keys that stand twice in one mapping of a YAML file, with both lines: YAML would keep the last in silence."""
-    found = []
-    seen_nodes: set[int] = set()
-    pending: list[tuple[str, yaml.Node | None]] = [("", yaml.compose(text, Loader=Loader))]
-    while pending:
-        path, node = pending.pop()
-        if id(node) in seen_nodes:
-            continue
-        seen_nodes.add(id(node))
-        if isinstance(node, yaml.SequenceNode):
-            pending += [(path, one) for one in node.value]
-        elif isinstance(node, yaml.MappingNode):
-            lines: dict[str, int] = {}
-            for key, value in node.value:
-                where, line = f"{path}.{key.value}".lstrip("."), key.start_mark.line + 1
-                if key.value in lines:
-                    found.append(f"`{where}` stands twice, on lines {lines[key.value]} and {line}")
-                lines.setdefault(key.value, line)
-                pending.append((where, value))
-    return found
 
 
 def lookup(values: dict[str, Any], section: str) -> Any:
@@ -135,7 +93,7 @@ def _explain(section: str, problem: Any, value: Any, model: Any) -> str:
             tag, known = problem["ctx"]["tag"], re.findall(r"'([^']*)'", problem["ctx"]["expected_tags"])
             field = problem["ctx"]["discriminator"].strip("'")
             return f"params.yaml: `{where}.{field}`: unknown {field} `{tag}`{nearest(tag, known)}"
-    return f"params.yaml: `{where}`: {problem['msg'][0].lower()}{problem['msg'][1:]}, got {problem['input']!r}"
+    return f"params.yaml: `{where}`: {problem['msg'][0].lower()}{problem['msg'][1:]}, got {problem['input']!r:.200}"
 
 
 def _keys(loc: tuple[int | str, ...], value: Any) -> Iterator[str]:

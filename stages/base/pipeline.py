@@ -6,10 +6,9 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from stages.base.errors import ParamError
 from stages.base.params import lookup, read_params
+from stages.base.plain_yaml import parse_yaml
 
 _REFERENCE = re.compile(r"\$\{([^}]+)\}")
 _MODULE = re.compile(r"-m\s+stages\.([\w.]+)")
@@ -92,7 +91,10 @@ def _text(root: Path) -> str:
 
 @lru_cache(maxsize=8)
 def _parsed(text: str) -> dict[str, Any]:
-    return yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))["stages"]
+    values = parse_yaml(text, "dvc.yaml", ParamError)
+    if not isinstance(values, dict) or not isinstance(values.get("stages"), dict):
+        raise ParamError("dvc.yaml: must be a mapping with the key `stages`; restore it from git")
+    return values["stages"]
 
 
 @lru_cache(maxsize=8)

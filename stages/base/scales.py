@@ -9,10 +9,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from stages.base.errors import ParamError
-from stages.base.params import PARAMS_FILE, Loader, duplicate_keys, nearest, read_params
+from stages.base.params import PARAMS_FILE, nearest, read_params
+from stages.base.plain_yaml import parse_yaml
 from stages.base.reference import Schema, child, items_of, members
 
 SCALES = Path("scales")
@@ -43,20 +42,14 @@ def compose(names: list[str], settings: list[str], schema: Schema) -> tuple[Path
 
 def read_scale(path: Path) -> Values:
     """Raises ParamError for a file that isn't YAML or has a key twice."""
-    values = read_params(path)
-    if doubled := duplicate_keys(path.read_text(encoding="utf-8")):
-        raise ParamError(f"{path}: {'; '.join(doubled)}")
-    return values
+    return read_params(path)
 
 
 def _setting(text: str) -> Values:
     key, sign, value = text.partition("=")
     if not sign or not all(key.split(".")):
         raise ParamError(f"{text}: must be key=value, as in corpus.dedup.jaccard=0.8")
-    try:
-        values: Any = yaml.load(value, Loader)
-    except yaml.YAMLError as error:
-        raise ParamError(f"{text}: the value is not valid YAML: {' '.join(str(error).split())}") from None
+    values: Any = parse_yaml(value, text, ParamError)
     for part in reversed(key.split(".")):
         values = {part: values}
     return values
@@ -123,7 +116,7 @@ def render(base: Path, values: Values) -> str:
     _unfold(document)
     text = io.StringIO()
     form.dump(document, text)
-    if yaml.load(text.getvalue(), Loader) != values:
+    if parse_yaml(text.getvalue(), base, ParamError) != values:
         raise ParamError(f"{base}: not in a form that can be written back; keep anchors and merge keys out of it")
     return text.getvalue()
 

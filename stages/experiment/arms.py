@@ -6,11 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from stages.base import scales
 from stages.base.errors import ParamError
-from stages.base.params import PARAMS_FILE, Loader
+from stages.base.params import PARAMS_FILE
+from stages.base.plain_yaml import parse_yaml
 from stages.base.reference import Schema, items_of, members
 from stages.base.scales import SCALES, Values
 from stages.experiment.declaration import Declaration, nested
@@ -78,7 +77,7 @@ def _params_at(revision: str) -> Values:
             raise ParamError(
                 f"revision `{revision}`: {' '.join(done.stderr.split()) or 'git finds no params.yaml there'}"
             )
-        _KEPT[key] = yaml.load(done.stdout, Loader)
+        _KEPT[key] = parse_yaml(done.stdout, f"{revision}:{PARAMS_FILE}", ParamError)
     return _KEPT[key]
 
 

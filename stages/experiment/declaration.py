@@ -13,11 +13,11 @@ from itertools import groupby
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Literal, Self
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, field_validator, model_validator
 
 from stages.base.errors import ParamError
-from stages.base.params import Loader, duplicate_keys, nearest
+from stages.base.params import nearest
+from stages.base.plain_yaml import read_yaml
 from stages.experiment.rule import ARM, RESERVED, Analysis, Rule, parse_rule
 
 NAME = re.compile(r"[a-z][a-z0-9_-]{0,99}")
@@ -379,22 +379,16 @@ _PARTS: dict[str, type[Part]] = {"looks": Looks, "budget": Budget}
 def read_declaration(path: Path) -> Declaration:
     """Raises ParamError naming the file, the key and the remedy."""
     try:
-        text = path.read_text(encoding="utf-8")
-        content = yaml.load(text, Loader)
+        content = read_yaml(path, ParamError)
     except FileNotFoundError:
         known = sorted(str(one) for one in path.parent.glob("*.yaml"))
         raise ParamError(f"{path}: not found{nearest(str(path), known)}") from None
-    except (OSError, yaml.YAMLError, RecursionError, ValueError, KeyError, TypeError, AttributeError) as error:
-        # The last four are what PyYAML raises for `!!int x`, `!!bool x` and the like.
-        raise ParamError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
     if not NAME.fullmatch(path.stem) or path.suffix != ".yaml":
         raise ParamError(
             f"{path}: a claim's file is named in at most 100 small letters, digits, - and _, and ends in .yaml"
         )
     if not isinstance(content, dict):
         raise ParamError(f"{path}: must be a mapping with the keys claim, arms, seeds, metric and rule")
-    if doubled := duplicate_keys(text):
-        raise ParamError(f"{path}: {'; '.join(doubled)}")
     return declare(content, path.stem, path)
 
 

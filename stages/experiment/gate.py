@@ -12,13 +12,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
-
 from stages.base.contracts import Contract, Number
 from stages.base.contracts.claim import Verdict
 from stages.base.errors import ParamError
 from stages.base.files import json_lines
-from stages.base.params import Loader
+from stages.base.plain_yaml import parse_yaml
 from stages.base.scales import read_scale
 from stages.base.store import git
 from stages.experiment.declaration import BASELINE, REVISION, Declaration, declare
@@ -77,10 +75,7 @@ def arm(change: Sequence[str]) -> dict[str, Any]:
         overlay = {}
         for one in change:
             key, _, value = one.partition("=")
-            try:
-                overlay[key] = yaml.load(value, Loader)
-            except (yaml.YAMLError, ValueError, KeyError, AttributeError, RecursionError) as error:  # of `!!int x`, too
-                raise ParamError(f"{one}: the value is not valid YAML: {' '.join(str(error).split())}") from None
+            overlay[key] = parse_yaml(value, one, ParamError)
         if len(overlay) < len(change):
             raise ParamError(f"{' '.join(change)}: a param is given twice")
         return overlay

@@ -12,7 +12,8 @@ from typing import Any
 
 from stages.base.errors import InputError
 from stages.base.files import read_json
-from stages.base.params import Loader, lookup, nearest, yaml
+from stages.base.params import lookup, nearest
+from stages.base.plain_yaml import parse_yaml, read_yaml
 from stages.base.reference import Schema
 from stages.base.store import git, project_store
 from stages.experiment.arms import compose
@@ -101,10 +102,7 @@ def _side(name: str, about: str, text: Callable[[str], str], folder: Path) -> Si
     """A project whose files `text` reads; "" for one that isn't there."""
     loaded: dict[str, Any] = {}
     for path in ("params.yaml", "dvc.lock", NUMBERS):
-        try:
-            loaded[path] = yaml.load(text(path), Loader) or {}
-        except yaml.YAMLError as error:
-            raise InputError(f"{name}: {path}: not valid YAML: {' '.join(str(error).split())}") from None
+        loaded[path] = parse_yaml(text(path), f"{name}: {path}") or {}
         if not isinstance(loaded[path], dict):
             raise InputError(f"{name}: {path}: must be a mapping")
     if not loaded["params.yaml"]:
@@ -151,7 +149,7 @@ def instances(keys: Mapping[str, str], store: Store) -> dict[str, dict[str, Any]
     """Label → cmd, deps, outs (path → md5) and params (names of sections) of the stage instances with these keys, as
     far as they are known."""
     lock = store.root / "dvc.lock"
-    content = yaml.load(lock.read_text(encoding="utf-8"), Loader) if lock.is_file() else None
+    content = read_yaml(lock) if lock.is_file() else None
     entries = [_entry(one) for one in ((content or {}).get("stages") or {}).values()]
     locked = {key_of(one["cmd"], one["deps"], one["params"]): one for one in entries}
     found = {}

@@ -9,7 +9,7 @@ from pydantic import Field, RootModel
 
 from stages.base import scales
 from stages.base.errors import ParamError
-from stages.base.params import Section, duplicate_keys, parse
+from stages.base.params import Section, parse
 from stages.base.reference import describe, find, params_schema
 from stages.base.scales import changes, compose, lay, render
 
@@ -157,14 +157,6 @@ def test_a_rendered_file_keeps_its_comments_and_dvc_changes_one_line_of_it(tmp_p
     assert len(old) == len(new)
     assert [pair for pair in zip(old, new, strict=True) if pair[0] != pair[1]] == [
         ("        lr: 0.5", "        lr: 0.25")
-    ]
-
-
-def test_keys_that_stand_twice_are_named_with_both_lines() -> None:
-    text = "a:\n  b: 1\n  c: [{d: 1, d: 2}]\n  b: 2\ne: &x {f: 1}\ng: *x\n"
-    assert sorted(duplicate_keys(text)) == [
-        "`a.b` stands twice, on lines 2 and 4",
-        "`a.c.d` stands twice, on lines 3 and 3",
     ]
 
 

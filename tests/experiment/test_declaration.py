@@ -145,30 +145,30 @@ def test_duplicate_keys_name_both_lines(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("text", ["- a\n", "", "claim: [\n", "\ta: 1\n"])
 def test_a_file_that_is_no_mapping_is_refused_by_name(tmp_path: Path, text: str) -> None:
-    with pytest.raises(ParamError, match=r"faster\.yaml: "):
+    with pytest.raises(ParamError, match=r"faster\.yaml:(\d+:)? "):
         read_declaration(write(tmp_path, text))
 
 
 @pytest.mark.parametrize(
     ("more", "said"),
     [
-        ("set: &a {recipe: *a}\n", "`set.recipe` contains itself"),
+        ("set: &a {recipe: *a}\n", r"`\*a` stands within `&a`"),
         ("set: {recipe.lr: !!binary aGVsbG8=}\n", "`set.recipe.lr` is of YAML's type bytes"),
         ("set: {recipe.lr: !!set {a: null}}\n", "`set.recipe.lr` is of YAML's type set"),
         ("margin: !!int x\n", "not valid YAML"),
         ("margin: !!bool x\n", "not valid YAML"),
         (f"margin: {'9' * 5000}\n", "not valid YAML"),
-        (f"set: {'{a: ' * 2000}1{'}' * 2000}\n", "is nested more than"),
+        (f"set: {'{a: ' * 2000}1{'}' * 2000}\n", "more than 64 lists and mappings"),
         (f"set: {'{a: ' * 60}1{'}' * 60}\n", "is nested more than"),
         (
             "set:\n  a: &a [x,x,x,x,x,x,x,x,x,x]\n"
             + "".join(f"  {b}: &{b} [{','.join([f'*{a}'] * 10)}]\n" for a, b in pairwise("abcdefghij")),
-            "more than 100,000 values",
+            "more than 200,000 values",
         ),
     ],
 )
 def test_what_yaml_can_say_and_params_can_not_is_refused_by_name(tmp_path: Path, more: str, said: str) -> None:
-    with pytest.raises(ParamError, match=rf"^{tmp_path}/faster\.yaml: .*{said}") as caught:
+    with pytest.raises(ParamError, match=rf"^{tmp_path}/faster\.yaml:(\d+:)? .*{said}") as caught:
         read_declaration(write(tmp_path, FIVE_LINES + more))
     assert len(str(caught.value)) < 500
 

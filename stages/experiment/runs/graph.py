@@ -69,12 +69,12 @@ class Run:
 def params_text(root: Path, values: dict[str, Any]) -> str:
     """`values` as a params.yaml: the project's own text if they are its own, else JSON, which every YAML reader reads
     alike."""
-    from stages.base.params import Loader, yaml
+    from stages.base.plain_yaml import parse_yaml
 
     path = root / PARAMS
     own = path.read_text(encoding="utf-8") if path.is_file() else ""
     if own not in _PARSED:
-        _PARSED[own] = yaml.load(own, Loader)
+        _PARSED[own] = parse_yaml(own, path)
     return own if _PARSED[own] == values else json.dumps(values, ensure_ascii=False) + "\n"
 
 

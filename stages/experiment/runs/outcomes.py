@@ -18,7 +18,7 @@ from pydantic import ValidationError
 from stages.base.contracts.claim import Verdict
 from stages.base.errors import InputError
 from stages.base.files import atomic_path, read_json, write_json
-from stages.base.params import Loader
+from stages.base.plain_yaml import read_yaml
 from stages.experiment.declaration import Declaration, declare
 from stages.experiment.metrics import Metric, read_outcome
 from stages.experiment.runs.graph import Run, digest, resolve
@@ -68,11 +68,11 @@ class ClaimFolder:
         is none."""
         path = self.path / name
         try:
-            content = yaml.load(path.read_text(encoding="utf-8"), Loader)
+            content = read_yaml(path)
         except FileNotFoundError:
             return None
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
-            raise InputError(f"{path}: not valid YAML: {' '.join(str(error).split())}; remove the folder") from None
+        except InputError as error:
+            raise InputError(f"{error}; remove the folder") from None
         if not isinstance(content, dict):
             raise InputError(f"{path}: no declaration; remove the folder")
         return declare(content, self.name, path)

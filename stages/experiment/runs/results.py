@@ -11,11 +11,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from stages.base.errors import InputError
 from stages.base.files import atomic_path
-from stages.base.params import Loader
+from stages.base.plain_yaml import read_yaml
 from stages.base.store import SIDE
 from stages.experiment.runs.objects import Externals, MissingObject, Objects, cache_folder
 
@@ -119,10 +117,10 @@ class Store:
         """Take the entries of `root/dvc.lock` for results."""
         path = root / "dvc.lock"
         try:
-            stages = (yaml.load(path.read_text(encoding="utf-8"), Loader) or {}).get("stages", {})
+            stages = (read_yaml(path) or {}).get("stages", {})
         except FileNotFoundError:
             return
-        except (yaml.YAMLError, UnicodeDecodeError, AttributeError) as error:
+        except AttributeError as error:
             raise InputError(f"{path}: not a lock of DVC: {' '.join(str(error).split())}") from None
         for label, entry in stages.items():
             try:

@@ -5,13 +5,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from stages.base.errors import InputError, ParamError, TrainyardError
 from stages.base.files import read_json
-from stages.base.params import Loader
 from stages.base.pipeline import Declared, read_pipeline
-from stages.base.plain_yaml import read_nodes, values_of
+from stages.base.plain_yaml import parse_yaml, read_nodes, values_of
 from stages.publishing.lineage.files import Files
 from stages.publishing.lineage.records import Record
 
@@ -103,11 +100,7 @@ def _mapping(path: Path) -> dict[str, Any] | None:
 
 def read_lock(name: str, text: str) -> dict[str, Locked]:
     """dvc.lock by label, of a text of git's. Raises InputError naming it where it isn't one."""
-    try:
-        values = yaml.load(text, Loader=Loader)
-    except yaml.YAMLError:
-        values = None
-    return _entries(name, values)
+    return _entries(name, parse_yaml(text, name))
 
 
 def _entries(name: str, values: Any) -> dict[str, Locked]:

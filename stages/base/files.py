@@ -4,13 +4,19 @@ import hashlib
 import json
 import math
 import os
+import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from stages.base.compressed import read_whole
 from stages.base.errors import InputError
+
+WRITTEN = "trainyard.written"
+"""Audit event (`sys.audit`) of a file that is whole under its temporary name. With those that Python raises of itself
+(open, os.rename, os.remove, os.mkdir, …) every write is an event, whoever writes: that of pyarrow, safetensors or torch
+too. `tests/faults/inject.py` listens, to fail or to crash there; where nobody listens an event costs nothing."""
 
 
 @contextmanager
@@ -21,11 +27,28 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     temporary = target.with_name(f".{target.name}.{os.getpid()}.partial")
     try:
         yield temporary
+        sys.audit(WRITTEN, str(temporary))
         with temporary.open("rb") as handle:
             os.fsync(handle.fileno())
         temporary.replace(target)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def sync_tree(folder: Path) -> None:
+    """Wait until all files below a folder, and their names, are on the disk: what a loss of power leaves whole."""
+    for path in [*folder.rglob("*"), folder]:
+        if not path.is_symlink():
+            sync(path)
+
+
+def sync(path: Path) -> None:
+    """Wait until a file, or the names in a folder, are on the disk."""
+    opened = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(opened)
+    finally:
+        os.close(opened)
 
 
 def sha256_file(path: str | Path) -> str:
@@ -50,11 +73,15 @@ def sha256_files(path: str | Path) -> dict[str, str]:
 def digest_of(path: str | Path, digests: Mapping[str, str]) -> str:
     """`sha256_path` of a path whose `sha256_files` are known."""
     root = Path(path)
-    if root.is_file():
-        return digests[root.as_posix()]
+    return digests[root.as_posix()] if root.is_file() else folder_digest(root.as_posix(), digests)
+
+
+def folder_digest(folder: str, digests: Mapping[str, str]) -> str:
+    """`sha256_path` of a folder, here or not, from the sha256 of its files by path."""
     digest = hashlib.sha256()
-    for file, found in digests.items():
-        digest.update(f"{Path(file).relative_to(root).as_posix()}\0{found}\n".encode())
+    for file, found in sorted((PurePosixPath(name), found) for name, found in digests.items()):
+        if file.name != "record.json":
+            digest.update(f"{file.relative_to(folder).as_posix()}\0{found}\n".encode())
     return digest.hexdigest()
 
 

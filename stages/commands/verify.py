@@ -53,9 +53,10 @@ def audit_project(project: "Project", target: str | None = None) -> "tuple[Audit
     starts = _writers(records, target or REPORTS)
     if not starts and (target or not audit.wrong):
         known = sorted({path for record in records for path in record.outputs if path.startswith(f"{REPORTS}/")})
+        reason = f"{_no_bundle(project.root / target)}, and " if target else ""
         raise InputError(
-            f"{target or REPORTS}: no record says who wrote it{nearest(target or REPORTS, known)}"
-            if records
+            f"{target or REPORTS}: {reason}no record says who wrote it{nearest(target or REPORTS, known)}"
+            if records or target
             else "no record below data/; run the pipeline (`dvc repro`), or name a bundle"
         )
     nodes, broken = walk(starts, graph)
@@ -134,7 +135,7 @@ def run(options: argparse.Namespace) -> int:
             print(one_line(f"trainyard: verify: {error}"), file=sys.stderr)
             return 1
     elif options.key is not None:
-        raise InputError(f"--key is for bundles, and `{target or REPORTS}` isn't one")
+        raise InputError(f"--key is for bundles; {target or REPORTS}: {_no_bundle(Path(target or REPORTS))}")
     elif target is not None and Path(target, "dvc.yaml").is_file():
         audit, recomputed = audit_project(Project(Path(target)))
     else:
@@ -153,8 +154,32 @@ def _inside(target: str) -> str:
     """A path as records have it. Raises InputError for one that leads elsewhere."""
     path, here = Path(target).absolute(), Path.cwd()
     if not path.is_relative_to(here):
-        raise InputError(f"{target}: not in this project, no project of its own and no bundle")
+        raise InputError(f"{target}: {_no_bundle(path)}; nor is it in this project, or a project of its own")
     return path.relative_to(here).as_posix()
+
+
+COMPRESSED = {
+    b"\x1f\x8b": "gunzip",
+    b"BZh": "bunzip2",
+    b"\xfd7zXZ\0": "unxz",
+    b"(\xb5/\xfd": "unzstd",
+    b"PK\3\4": "unzip",
+}
+
+
+def _no_bundle(path: Path) -> str:
+    """Why a path isn't one."""
+    if path.is_dir():
+        return "a folder and not a bundle"
+    if not path.exists():
+        return "no such file"
+    try:
+        with path.open("rb") as handle:
+            start = handle.read(6)
+    except OSError as error:
+        return f"can't be read: {error.strerror}"
+    remedy = next((tool for magic, tool in COMPRESSED.items() if start.startswith(magic)), None)
+    return f"compressed: a bundle is a plain tar archive (`{remedy}` it first)" if remedy else "not a bundle"
 
 
 def _lines(target: str, audit: "Audit", recomputed: list[str], signed: str | None) -> list[str]:

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from stages import cli
-from stages.base.files import sha256_file, sha256_path, write_json
+from stages.base.files import folder_digest, sha256_file, sha256_path, write_json
 from stages.publishing.lineage.chain import row_chain, row_of
-from stages.publishing.lineage.records import Graph, folder_digest, read_records
+from stages.publishing.lineage.records import Graph, read_records
 
 
 def write(path: str, text: str) -> str:

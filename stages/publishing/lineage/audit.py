@@ -5,7 +5,7 @@ Every check is of hashes or of plain values; nothing is run. A file that isn't h
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from stages.base.closure import code_files, digest_of
 from stages.base.errors import TrainyardError
@@ -21,6 +21,7 @@ from stages.publishing.lineage.records import Graph, Record, read_record, record
 
 # Of check alone: any edit changes them. What a stage computes depends on the digests that check makes of them.
 WHOLE_CODE = "stages"
+_SHOWN = 3  # names in a sentence
 
 
 @dataclass
@@ -198,12 +199,12 @@ def _locked(labels: Mapping[str, Declared], graph: Graph, project: Project, audi
     if lock is None:
         audit.unchecked.append(Finding("dvc.lock", "not here: records were compared with each other only"))
         return
+    _locked_files([lock[label] for label in labels if label in lock], graph, project, audit)
     for label, declared in labels.items():
         entry = lock.get(label)
         if entry is None:
             audit.unchecked.append(Finding(label, "dvc.lock has no entry of it: it ran without DVC"))
             continue
-        _locked_files(entry, graph, project, audit)
         if entry.cmd != declared.cmd:
             audit.add([Finding("dvc.lock", f"`{label}` ran as `{entry.cmd}`, dvc.yaml has `{declared.cmd}`")])
         for section, old in entry.params.items():
@@ -215,41 +216,67 @@ def _locked(labels: Mapping[str, Declared], graph: Graph, project: Project, audi
             audit.add(_changed_params(changes, f"dvc.lock says that `{label}` ran"))
 
 
-def _locked_files(entry: Locked, graph: Graph, project: Project, audit: Audit) -> None:
-    for path, digest in entry.outs.items():
-        found = _md5(path, digest, graph, project)
+def _locked_files(entries: Iterable[Locked], graph: Graph, project: Project, audit: Audit) -> None:
+    """What is told of a file, once, whoever read it."""
+    said: dict[tuple[str, str], tuple[list[str], list[str]]] = {}  # path and md5: who wrote it, who read it
+    for entry in entries:
+        for path, digest in entry.outs.items():
+            said.setdefault((path, digest), ([], []))[0].append(entry.label)
+        for path, digest in entry.deps.items():
+            if path != WHOLE_CODE or entry.label != CHECK:
+                said.setdefault((path, digest), ([], []))[1].append(entry.label)
+    for (path, digest), (wrote, read) in said.items():
+        known = graph.files_of(path) if digest.endswith(".dir") else []
+        found = project.files.md5(path, known)
         if found is None:
             audit.unchecked.append(
                 Finding(path, "not all of it is here, so that dvc.lock's md5 of it can't be compared")
             )
         elif found != digest:
-            audit.add([_unlocked(path, found, digest, f"`{entry.label}` wrote")])
-    for path, digest in entry.deps.items():
-        if path == WHOLE_CODE and entry.label == CHECK:
-            continue
-        found = _md5(path, digest, graph, project)
-        if found is None:
-            audit.unchecked.append(
-                Finding(path, "not all of it is here, so that dvc.lock's md5 of it can't be compared")
+            did = f"`{wrote[0]}` wrote" if wrote else f"`{read[0]}` read" if len(read) == 1 else "it had"
+            readers = f", read by {len(read)} stages" if len(read) > 1 else ""
+            folder = f"as a folder{_in_folder(path, digest, known, project)}, " if digest.endswith(".dir") else ""
+            audit.add(
+                [
+                    Finding(
+                        path,
+                        f"{folder}its md5 is {found[:12]}, but by dvc.lock {did} {digest[:12]}{readers}; `dvc status` "
+                        "and `dvc repro`",
+                    )
+                ]
             )
-        elif found != digest:
-            audit.add([_unlocked(path, found, digest, f"`{entry.label}` read")])
 
 
-def _md5(path: str, digest: str, graph: Graph, project: Project) -> str | None:
-    return project.files.md5(path, graph.files_of(path) if digest.endswith(".dir") else ())
+def _in_folder(folder: str, digest: str, known: Iterable[str], project: Project) -> str:
+    """Which of a folder's files were added, are gone or changed: by DVC's list of them, or else by the records, which
+    tell no change of a record itself."""
+    now = [str(PurePosixPath(path).relative_to(folder)) for path in project.files.below(folder, ())]
+    before = project.files.listing(digest)
+    names = list(before) or [str(PurePosixPath(path).relative_to(folder)) for path in known]
+    if not names:
+        return ""
+    kinds = {
+        "added": sorted({*now} - {*names}),
+        "missing": sorted({*names} - {*now}),
+        "changed": [
+            name for name in sorted({*before} & {*now}) if project.files.md5(f"{folder}/{name}") != before[name]
+        ],
+    }
+    told = [f"{kind}: {_some(some)}" for kind, some in kinds.items() if some]
+    return f" ({'; '.join(told)})" if told else ""
 
 
-def _unlocked(path: str, found: str, digest: str, did: str) -> Finding:
-    what = f"its md5 is {found[:12]}, but by dvc.lock {did} {digest[:12]}; `dvc status` and `dvc repro`"
-    return Finding(path, what if not digest.endswith(".dir") else f"as a folder, {what}")
+def _some(names: list[str]) -> str:
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return f"{', '.join(names[:_SHOWN])}{more}"
 
 
 def _working_code(stages: Iterable[str], project: Project, audit: Audit) -> None:
-    """Whether the code that `check` saw is the code that stands here."""
+    """Whether the code that `check` saw is the code that stands here; all that differs in one sentence."""
     if not (project.root / WHOLE_CODE / "__init__.py").is_file():
         audit.unchecked.append(Finding(WHOLE_CODE, "no code here: its digests are those of the records"))
         return
+    changed: set[str] = set()
     for stage in stages:
         try:
             seen = project.code(stage)
@@ -257,10 +284,11 @@ def _working_code(stages: Iterable[str], project: Project, audit: Audit) -> None
         except (TrainyardError, OSError, SyntaxError, ValueError) as error:
             audit.add([_told(error, f"{WHOLE_CODE}/{stage.replace('.', '/')}.py")])
             continue
-        changed = sorted(path for path in {*now, *(seen or {})} if now.get(path) != (seen or {}).get(path))
-        audit.add(
-            Finding(path, "other code than the run's; `dvc repro`, or check out its revision") for path in changed
-        )
+        changed |= {path for path in {*now, *(seen or {})} if now.get(path) != (seen or {}).get(path)}
+    if changed:
+        differ = "1 module differs" if len(changed) == 1 else f"{len(changed)} modules differ"
+        what = f"this run is of other code: {differ} ({_some(sorted(changed))}); `dvc repro`, or check out its revision"
+        audit.add([Finding(WHOLE_CODE, what)])
 
 
 def uncommitted(project: Project) -> Iterator[Finding]:

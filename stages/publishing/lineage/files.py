@@ -12,6 +12,8 @@ from fnmatch import fnmatch
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from stages.base.files import folder_digest
+
 _BLOCK = 1 << 20
 
 
@@ -58,14 +60,14 @@ class Files:
         if not (self.root / path).is_dir() and not (known := list(known)):
             found = self.digest(path)
             return found.sha256 if found else None
-        whole = hashlib.sha256()
-        for name in self._below(path, known):
+        digests: dict[str, str] = {}
+        for name in self.below(path, known):
             if PurePosixPath(name).name != "record.json":
                 found = self.digest(name)
                 if found is None:
                     return None
-                whole.update(f"{PurePosixPath(name).relative_to(path).as_posix()}\0{found.sha256}\n".encode())
-        return whole.hexdigest()
+                digests[name] = found.sha256
+        return folder_digest(path, digests)
 
     def md5(self, path: str, known: Iterable[str] = ()) -> str | None:
         """As dvc.lock has it: of a file, or of a folder (`….dir`); None where something of it is gone."""
@@ -74,7 +76,7 @@ class Files:
             found = self.digest(path)
             return found.md5 if found else None
         listed = []
-        for name in self._below(path, known):
+        for name in self.below(path, known):
             found = self.digest(name)
             if found is None:
                 return None
@@ -82,7 +84,7 @@ class Files:
         listed.sort(key=lambda one: one["relpath"])
         return f"{hashlib.md5(json.dumps(listed, sort_keys=True).encode()).hexdigest()}.dir"
 
-    def _below(self, folder: str, known: Iterable[str]) -> list[str]:
+    def below(self, folder: str, known: Iterable[str]) -> list[str]:
         """Files of a folder, sorted as `base.files` sorts them, and those that should be there."""
         place = self.root / folder
         found = {

@@ -7,11 +7,11 @@ same path with the same sha256. A folder's hash is computed from the producer's 
 import hashlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 from stages.base.errors import InputError, TrainyardError
-from stages.base.files import read_json
+from stages.base.files import folder_digest, read_json
 
 
 class LineageError(TrainyardError):
@@ -154,12 +154,3 @@ class Graph:
 def _place(record: Record) -> str:
     """Where a record lies in its project, by its stage."""
     return "/".join(["data", *record.stage.split("."), *([record.item] if record.item else []), "record.json"])
-
-
-def folder_digest(folder: str, outputs: dict[str, str]) -> str:
-    """`base.files.sha256_path` of a folder, from the hashes of its files."""
-    digest = hashlib.sha256()
-    for path in sorted(PurePosixPath(out) for out in outputs):
-        if path.name != "record.json":
-            digest.update(f"{path.relative_to(folder).as_posix()}\0{outputs[path.as_posix()]}\n".encode())
-    return digest.hexdigest()

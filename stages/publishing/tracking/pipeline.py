@@ -8,7 +8,7 @@ from typing import Any
 
 from stages.base import artifacts
 from stages.base.errors import TrainyardError
-from stages.base.files import read_json
+from stages.base.files import folder_digest, read_json
 from stages.base.params import read_params
 from stages.base.scales import COMPLETE, SCALES, leaves
 from stages.publishing.lineage.records import Record
@@ -111,8 +111,6 @@ def headline_of(records: Iterable[Record]) -> tuple[dict[str, float], float]:
 
 def digests_of(records: Sequence[Record]) -> dict[str, str]:
     """Path of each data set → sha256 of the file; of a folder, of what it holds."""
-    from stages.publishing.lineage.records import folder_digest
-
     written = {path: digest for record in records for path, digest in record.outputs.items()}
     found = {}
     for path in DATASETS:

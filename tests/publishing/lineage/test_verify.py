@@ -1,7 +1,9 @@
 """verify: an untouched project passes, one flipped bit anywhere is found, and what isn't here is told. DVC wrote the
 lock, so that its md5 of files and folders is not this code's."""
 
+import gzip
 import json
+import lzma
 import shutil
 import subprocess
 from pathlib import Path
@@ -11,8 +13,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from stages import cli
+from stages.base.closure import code_files
 from stages.base.files import sha256_file, sha256_path
 from stages.commands.verify import audit_project
+from stages.publishing.lineage.audit import Audit
+from stages.publishing.lineage.audit import _working_code as audit_code
 from stages.publishing.lineage.project import Project
 from tests.publishing.lineage.conftest import flip
 
@@ -149,9 +154,36 @@ def test_edited_seed_code_rows_and_place_are_found(project: Path) -> None:
     assert any("not a stage's record" in one for one in findings())
 
 
-def test_a_file_that_was_added_is_found(project: Path) -> None:
+def test_a_file_that_was_added_is_named(project: Path) -> None:
     Path("data/models/sft/extra.bin").write_bytes(b"x")
-    assert any("data/models/sft: as a folder" in one for one in findings())
+    assert any("data/models/sft: as a folder (added: extra.bin), its md5" in one for one in findings())
+    shutil.rmtree(".dvc/cache")  # without DVC's list of the folder's files, those of the records
+    assert any("data/models/sft: as a folder (added: extra.bin), its md5" in one for one in findings())
+
+
+def test_a_contradiction_of_the_lock_is_told_once_a_file(project: Path) -> None:
+    """All judges and respondents read the list of items."""
+    flip("data/alignment/instructions/items.json")
+    wrong = [one for one in findings() if "by dvc.lock" in one]
+    readers = Path("dvc.lock").read_text().count("path: data/alignment/instructions/items.json") - 1
+    assert readers > 4 and len([one for one in wrong if "instructions/items.json" in one]) == 1
+    assert any("by dvc.lock `check` wrote" in one and f"read by {readers} stages" in one for one in wrong)
+
+
+def test_code_of_another_version_is_one_sentence(project: Path) -> None:
+    """This project's code stands beside a run whose `check` saw other digests of two modules."""
+    shutil.copytree(Path(cli.__file__).parent, "stages", ignore=shutil.ignore_patterns("__pycache__"))
+    path, old = Path("data/check/code/judging.leaderboard.json"), Audit()
+    seen = code_files("stages.judging.leaderboard", project.resolve())
+    path.write_text(json.dumps(seen))
+    audit_code(["judging.leaderboard"], Project(), old)
+    assert not old.wrong
+    path.write_text(json.dumps(seen | {"stages/judging/leaderboard.py": "0", "stages/judging/scores.py": "0"}))
+    audit_code(["judging.leaderboard", "judging.leaderboard"], Project(), old)
+    (told,) = map(str, old.wrong)
+    assert told.startswith(
+        "stages: this run is of other code: 2 modules differ (stages/judging/leaderboard.py, stages/"
+    )
 
 
 def test_what_is_not_here_is_told_and_no_contradiction(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -211,6 +243,34 @@ def test_an_unknown_target_is_one_line(project: Path, target: str, capsys: pytes
     assert len(error.splitlines()) == 1 and "\u202e" not in error
     if target.startswith("reports"):
         assert "did you mean `reports/leaderboard.html`?" in error
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (None, "no such file"),
+        (b"", "not a bundle"),
+        (b"hello\n", "not a bundle"),
+        (gzip.compress(b"bundle.json"), "compressed: a bundle is a plain tar archive (`gunzip` it first)"),
+        (lzma.compress(b"bundle.json"), "compressed: a bundle is a plain tar archive (`unxz` it first)"),
+    ],
+)
+def test_what_is_no_bundle_is_told(
+    content: bytes | None,
+    said: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    for place in (tmp_path / "x.bundle", Path("x.bundle")):
+        if content is not None:
+            place.write_bytes(content)
+        for key in ([], ["--key", "key.pub"]):
+            assert cli.main(["verify", str(place), *key]) == 2
+            error = capsys.readouterr().err
+            assert f"{place}: {said}" in error and len(error.splitlines()) == 1
 
 
 def test_the_hash_of_a_folder_is_that_of_base_files(project: Path) -> None:

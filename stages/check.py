@@ -28,6 +28,8 @@ from stages.base.files import read_json, sha256_file
 from stages.base.params import Section, lookup, nearest, parse, read_params
 from stages.base.pipeline import ITEM_KEY, Declared, folder_of, modules, read_pipeline
 from stages.base.record import stage
+from stages.base.redaction import environment_secrets, secrets_in
+from stages.base.scales import leaves
 from stages.pretraining import imported
 
 
@@ -173,6 +175,18 @@ def check_annotators(values: dict[str, Any]) -> None:
             )
 
 
+def check_secrets(values: dict[str, Any]) -> None:
+    """No key or password in params: what stands there is kept by git, dvc.lock, records and MLflow."""
+    known = environment_secrets()
+    for name, value in leaves(values):
+        for text in value if isinstance(value, list) else [value]:
+            if isinstance(text, str) and (secrets_in(text) or any(secret == text or (secret in text and len(secret) > 11) for secret in known)):
+                raise ParamError(
+                    f"params.yaml: `{name}` holds a key or password, and git, records and MLflow keep what stands "
+                    "here; take it out, and name the environment variable that holds it where one can be named"
+                )
+
+
 def check_paths(pipeline: list[Declared]) -> None:
     """What an item reads is there and readable, or a stage writes it; a model to import is a model's folder."""
     outs = {out for one in pipeline for out in one.outs}
@@ -242,6 +256,7 @@ def check_items(values: dict[str, Any]) -> list[Declared]:
     check_names(values, pipeline)
     check_corpus_names(values)
     check_annotators(values)
+    check_secrets(values)
     return pipeline
 
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from stages.base.errors import TrainyardError
+from stages.base.redaction import for_the_eye
 from stages.base.terminal import one_line
 from stages.commands import (
     alpaca_eval,
@@ -90,7 +91,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.flush()  # here, where a closed pipe is caught, and not at the interpreter's end
         return status
     except TrainyardError as error:
-        print(one_line(f"trainyard: {options.command}: {error}"), file=sys.stderr)
+        print(one_line(for_the_eye(f"trainyard: {options.command}: {error}")), file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print(file=sys.stderr)

@@ -2,18 +2,15 @@
 
 import os
 from typing import Annotated, Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import urlsplit
 
 from pydantic import Field
 
 from stages.base.errors import InputError, ParamError
 from stages.base.params import Section
+from stages.base.redaction import redacted, secrets_in
 
 DEFAULT_PORTS = {"http": 80, "https": 443}
-# What people set where a server asks for no key: they hide nothing, and may be words of an answer.
-PLACEHOLDERS = {"none", "empty", "dummy", "ollama", "lm-studio", "local", "test", "no-key", "not-needed", "token"}
-SHORTEST_SECRET = 6  # characters; anything shorter is no secret, and would be found in any text
-REDACTED = "[key]"
 
 
 def normal_url(base_url: str) -> str:
@@ -70,14 +67,10 @@ class ServerSettings(Section):
         return key
 
     def redacted(self, value: Any) -> Any:
-        """A reply, or a text, without what must never be kept or shown and a server may echo: the key, and a user and
-        password out of base_url. Raises RecursionError for a reply that is nested to death.
+        """A reply, or a text, without what must never be kept or shown and a server may echo: the key, and a user,
+        password or key out of base_url. Raises RecursionError for a reply that is nested to death.
         """
-        parts = urlsplit(self.base_url)
-        found = {self.key, *(unquote(word) for word in (parts.username, parts.password) if word)}
-        found |= {word for word in (parts.username, parts.password) if word}
-        secrets = [word for word in found if len(word) >= SHORTEST_SECRET and word.lower() not in PLACEHOLDERS]
-        return _without(value, sorted(secrets, key=len, reverse=True)) if secrets else value
+        return redacted(value, {self.key, *secrets_in(self.base_url)})
 
     def body(self, content: str) -> dict[str, Any]:
         """The request for one user message."""
@@ -87,15 +80,3 @@ class ServerSettings(Section):
         if self.max_tokens is not None:
             body["max_tokens"] = self.max_tokens
         return body
-
-
-def _without(value: Any, secrets: list[str]) -> Any:
-    if isinstance(value, str):
-        for secret in secrets:
-            value = value.replace(secret, REDACTED)
-        return value
-    if isinstance(value, list):
-        return [_without(item, secrets) for item in value]
-    if isinstance(value, dict):
-        return {_without(name, secrets): _without(item, secrets) for name, item in value.items()}
-    return value

@@ -27,6 +27,7 @@ from stages.base.followers import followed
 from stages.base.outputs import held, hidden, remove_leftovers, swap
 from stages.base.params import lookup, parse, read_params
 from stages.base.producers import Producers
+from stages.base.redaction import for_the_eye
 from stages.base.seeds import derive
 from stages.base.signals import Stopped, stoppable
 from stages.base.store import SIDE
@@ -315,7 +316,7 @@ def stage(
 
 def _end(label: str, reason: object, status: int) -> NoReturn:
     """Reasons quote keys and ids from outside: what a terminal would obey is taken out of them."""
-    told = one_line(str(reason).removeprefix(f"{label.partition('@')[0]}: "), LONGEST)
+    told = one_line(for_the_eye(str(reason)).removeprefix(f"{label.partition('@')[0]}: "), LONGEST)
     print(f"trainyard: {label}: {told}", file=sys.stderr)
     sys.exit(status)
 

@@ -124,9 +124,9 @@ def _stages() -> Iterator[Finding]:
 
 def _mlflow() -> Iterator[Finding]:
     from stages.base.store import project_store
-    from stages.publishing.tracking.store import tracking_uri
+    from stages.publishing.tracking.store import shown_uri
 
-    uri, database = tracking_uri(), project_store() / "mlflow.db"
+    uri, database = shown_uri(), project_store() / "mlflow.db"
     if not uri.startswith("sqlite:"):
         yield Finding(None, "mlflow", f"server {uri} (from MLFLOW_TRACKING_URI)")
         return

@@ -9,7 +9,9 @@ import warnings
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
+from stages.base.redaction import without_user
 from stages.base.store import project_store
 from stages.publishing.tracking.curves import Point, batches
 from stages.publishing.tracking.shipping import BATCH, key, short
@@ -22,7 +24,7 @@ class Tracker:
     """One client of the project's database or server."""
 
     def __init__(self) -> None:
-        uri = tracking_uri()
+        uri = _without_password(tracking_uri())
         os.environ["MLFLOW_TRACKING_URI"] = uri  # MLflow's registry looks models up by it, whatever its client was told
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
@@ -113,6 +115,17 @@ class Tracker:
 
     def log_file(self, run: str, path: Path, folder: str = "") -> None:
         self.client.log_artifact(run, str(path), artifact_path=folder or None)
+
+
+def _without_password(uri: str) -> str:
+    """A server's address whose user and password are where MLflow looks for them, so that none of its messages and
+    tables repeats them (https://mlflow.org/docs/latest/self-hosting/security/basic-http-auth)."""
+    parts = urlsplit(uri)
+    if parts.scheme not in ("http", "https") or "@" not in parts.netloc:
+        return uri
+    os.environ["MLFLOW_TRACKING_USERNAME"] = unquote(parts.username or "")
+    os.environ["MLFLOW_TRACKING_PASSWORD"] = unquote(parts.password or "")
+    return without_user(uri)
 
 
 def _dataset_name(path: str) -> str:

@@ -15,6 +15,7 @@ from pathlib import Path
 from stages.base.errors import InputError
 from stages.base.files import read_json, write_json
 from stages.base.followers import ACTIVE, Active, read_active
+from stages.base.redaction import for_the_eye, without_user
 from stages.base.store import SIDE, project_store
 
 LINK = SIDE / "mlflow_run.json"  # of this work tree: which run its pipeline is, so that `where` needs no tracker
@@ -31,6 +32,12 @@ PORT = "http://127.0.0.1:5000"  # where `mlflow ui` listens
 
 def tracking_uri() -> str:
     return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{_database().as_posix()}"
+
+
+def shown_uri() -> str:
+    """`tracking_uri` without the password that it may hold."""
+    uri = tracking_uri()
+    return without_user(uri) if uri.startswith(("http://", "https://")) else for_the_eye(uri)
 
 
 def artifact_root() -> Path:
@@ -71,7 +78,7 @@ def remember_run(experiment: str, run: str, fingerprint: str) -> None:
 
 def open_line(fingerprint: str | None = None) -> str:
     """How to look at what was shipped, and, where it is known, the address of the pipeline of this fingerprint."""
-    uri = tracking_uri()
+    uri = shown_uri()
     if served := uri.startswith(("http://", "https://")):
         lines = [f"MLflow: open {uri}"]
     else:

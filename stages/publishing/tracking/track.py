@@ -20,12 +20,14 @@ from pathlib import Path
 from stages.base.errors import TrainyardError
 from stages.base.followers import Active, copies, origin
 from stages.base.params import read_params
+from stages.base.redaction import for_the_eye
 from stages.base.store import SIDE, project_store
+from stages.base.terminal import one_line
 from stages.publishing.lineage.records import read_records
 from stages.publishing.tracking import shipping
 from stages.publishing.tracking.curves import times_of
 from stages.publishing.tracking.shipper import Shipper
-from stages.publishing.tracking.store import active_stages, locked, open_line, tracking_uri
+from stages.publishing.tracking.store import active_stages, locked, open_line, shown_uri
 
 PARAMS: dict = {}
 CODE = Path(__file__).resolve().parents[2]
@@ -141,7 +143,8 @@ def follow() -> None:
                         grow(shipper)
                     shipped, running, grow_at = records, active, time.monotonic() + GROW_SECONDS
                 except Exception:
-                    traceback.print_exc()  # to the log: a tracker never stops a run
+                    # To the log: a tracker never stops a run.
+                    print(for_the_eye(traceback.format_exc()), file=sys.stderr)
                     print("track: retrying; `trainyard track` ships what is missing", file=sys.stderr, flush=True)
                     shipper, shipped, retry_at = None, None, time.monotonic() + RETRY_SECONDS
             elif now - last_active > (LONGEST_SECONDS if here and here[0].exists() else QUIET_SECONDS):
@@ -165,7 +168,7 @@ def ship_now() -> int:
             raise
         except Exception as error:  # MLflow's, a database's, a network's
             reason = " ".join(str(error).split())[:300] or type(error).__name__
-            print(f"trainyard: track: {tracking_uri()}: {reason}", file=sys.stderr)
+            print(one_line(for_the_eye(f"trainyard: track: {shown_uri()}: {reason}")), file=sys.stderr)
             return 1
     print(f"shipped {sent} stage(s)")
     for copy in copies():
@@ -189,7 +192,7 @@ def ship_claims(names: Sequence[str]) -> int:
         try:
             print(f"{name}: {ship_claim(tracker, name)}")
         except TrainyardError as error:
-            print(f"trainyard: track: {error}", file=sys.stderr)
+            print(one_line(for_the_eye(f"trainyard: track: {error}")), file=sys.stderr)
             status = 1
     return status
 
@@ -206,7 +209,7 @@ def main(arguments: list[str]) -> int:
             return 2
         return ship_now()
     except TrainyardError as error:
-        print(f"trainyard: track: {error}", file=sys.stderr)
+        print(one_line(for_the_eye(f"trainyard: track: {error}")), file=sys.stderr)
         return 2
 
 

@@ -1,9 +1,12 @@
 """What trace, verify and bundle cost on a finished run, and whether they find one flipped bit in every kind of file.
 
-python bench/publishing/lineage.py RUN [--row ROW]    RUN: a finished project; it is copied by links, never written to
+python bench/publishing/lineage.py RUN [--row ROW] [--small]
+
+RUN: a finished project; it is copied by links, never written to. --small: what they cost, nothing flipped.
 """
 
 import argparse
+import json
 import os
 import resource
 import shutil
@@ -14,7 +17,7 @@ import time
 from pathlib import Path
 
 SKIPPED = shutil.ignore_patterns(".venv", ".venv-peers", ".trainyard", ".git", "__pycache__", "cache")
-KINDS = (
+KINDS = (  # beside one file of every other suffix that a stage wrote
     "data/corpus/mix/train.parquet",
     "data/tokens/pack/train.bin",
     "data/models/{row}/model.safetensors",
@@ -31,8 +34,8 @@ KINDS = (
 )
 
 
-def run(*arguments: str, folder: Path) -> tuple[int, float, float]:
-    """Exit status, seconds and CPU seconds of a command."""
+def run(*arguments: str, folder: Path) -> tuple[subprocess.CompletedProcess[str], float, float]:
+    """The finished process, seconds and CPU seconds of a command."""
     before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
     command = [sys.executable, "-P", "-m", "stages.cli", *arguments]  # -P: this code, not the run's
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).resolve().parents[2])}
@@ -41,7 +44,24 @@ def run(*arguments: str, folder: Path) -> tuple[int, float, float]:
     if done.returncode not in (0, 1):
         print(done.stderr.strip())
     cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    return done.returncode, time.monotonic() - start, cpu
+    return done, time.monotonic() - start, cpu
+
+
+def wrong(*arguments: str, folder: Path) -> list[str]:
+    """Paths of which a command tells a contradiction."""
+    done, _, _ = run(*arguments, "--json", folder=folder)
+    return [one["path"] for one in json.loads(done.stdout)["wrong"]]
+
+
+def kinds(project: Path, row: str) -> list[Path]:
+    named = [Path(pattern.format(row=row)) for pattern in KINDS]
+    suffixes = {path.suffix for path in named}
+    written = [path.relative_to(project) for room in ("data", "reports") for path in (project / room).rglob("*")]
+    others: dict[str, Path] = {}
+    for path in sorted(written):
+        if path.suffix and path.suffix not in suffixes and (project / path).is_file() and "claims" not in path.parts:
+            others.setdefault(path.suffix, path)
+    return [*named, *others.values()]
 
 
 def flip(path: Path) -> None:
@@ -56,6 +76,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("run", type=Path)
     parser.add_argument("--row", default="dpo")
+    parser.add_argument("--small", action="store_true")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=options.run.resolve().parent) as scratch:
         project, bundle = Path(scratch, "project"), Path(scratch, "row.bundle")
@@ -66,15 +87,20 @@ def main() -> None:
             ("bundle", ("bundle", options.row, "-o", str(bundle)), project),
             ("verify bundle", ("verify", str(bundle)), project),
         ):
-            status, wall, cpu = run(*arguments, folder=folder)
-            print(f"{name}: exit {status}, {wall:.1f} s, {cpu:.1f} CPU s", flush=True)
-        for pattern in KINDS:
-            path = project / pattern.format(row=options.row)
-            kept = path.read_bytes()
-            flip(path)
-            found = [run(*arguments, folder=project)[0] for arguments in (("trace", options.row), ("verify",))]
-            path.write_bytes(kept)
-            print(f"{path.relative_to(project)}: trace {found[0]}, verify {found[1]}", flush=True)
+            done, wall, cpu = run(*arguments, folder=folder)
+            print(f"{name}: exit {done.returncode}, {wall:.1f} s, {cpu:.1f} CPU s", flush=True)
+        if options.small:
+            return
+        commands = (("trace", options.row), ("verify",))
+        before = [wrong(*arguments, folder=project) for arguments in commands]
+        for path in kinds(project, options.row):
+            place = project / path
+            kept = place.read_bytes()
+            flip(place)
+            after = [wrong(*arguments, folder=project) for arguments in commands]
+            place.write_bytes(kept)
+            told = ["found" if len(now) > len(then) else "-" for now, then in zip(after, before, strict=True)]
+            print(f"{path}: trace {told[0]}, verify {told[1]}", flush=True)
 
 
 if __name__ == "__main__":

@@ -4,11 +4,13 @@ A part is a folder with a `record.json` whose notes hold its fingerprint, the id
 """
 
 import shutil
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from stages.base.errors import InputError
-from stages.base.files import read_json, sha256_file
+from stages.base.files import read_json, sha256_file, sync_tree
+from stages.base.outputs import hidden, remove_leftovers
 from stages.base.store import project_store
 
 
@@ -19,11 +21,17 @@ def keep(folder: Path) -> bool:
         return False
     place = _place(record["stage"], record["notes"]["fingerprint"])
     if not place.exists():
-        partial = place.with_name(f".{place.name}.partial")
-        shutil.rmtree(partial, ignore_errors=True)
-        shutil.copytree(folder, partial)
-        partial.replace(place)
-    return True
+        place.parent.mkdir(parents=True, exist_ok=True)
+        remove_leftovers(place.parent)
+        partial = hidden(place)
+        try:
+            shutil.copytree(folder, partial)
+            sync_tree(partial)
+            with suppress(OSError):  # another process has kept the same part meanwhile
+                partial.rename(place)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+    return place.exists()
 
 
 def recall(stage: str, fingerprint: str, folder: Path) -> bool:

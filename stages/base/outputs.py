@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from stages.base.errors import ResourceError
+from stages.base.files import sync, sync_tree
 from stages.base.store import SIDE
 
 LOCKS = SIDE / "locks"
@@ -43,12 +44,15 @@ def hidden(folder: Path) -> Path:
 
 
 def swap(written: Path, folder: Path) -> None:
-    """Put what was written in the folder's place. Until then the old one stands; it is removed last."""
+    """Put what was written in the folder's place, on the disk when this returns: what led to it may be removed then.
+    Until then the old one stands; it is removed last."""
     folder.parent.mkdir(parents=True, exist_ok=True)
+    sync_tree(written)
     aside = _beside(folder, OLD)
     if folder.exists():
         folder.replace(aside)
     written.replace(folder)
+    sync(folder.parent)
     shutil.rmtree(aside, ignore_errors=True)
 
 
@@ -56,12 +60,22 @@ def remove_leftovers(parent: Path) -> None:
     """Of runs that were killed: what they were writing goes; the old folder comes back if none stands in its place."""
     for leftover in [*parent.glob(f".*.*.{PARTIAL}"), *parent.glob(f".*.*.{OLD}")]:
         name, process, kind = leftover.name[1:].rsplit(".", 2)
-        if process != str(os.getpid()) and Path("/proc", process).exists():
+        if process != str(os.getpid()) and process.isdecimal() and _alive(int(process)):
             continue
         if kind == OLD and not (parent / name).exists():
             leftover.replace(parent / name)
         else:
             shutil.rmtree(leftover, ignore_errors=True)
+
+
+def _alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # another user's
+        pass
+    return True
 
 
 def _beside(folder: Path, kind: str) -> Path:

@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from stages.base.errors import InputError, ResourceError
-from stages.base.files import atomic_path, write_json
+from stages.base.files import atomic_path, sync, write_json
 from stages.lm import distributed
 from stages.lm.build import LanguageModel
 from stages.lm.chat import ChatTokenizer
@@ -186,11 +186,7 @@ class TrainingState:
             handle.write(digest.sha256.hexdigest().encode())
             handle.flush()
             os.fsync(handle.fileno())
-        folder = os.open(self.folder, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        sync(self.folder)
 
     def load(self) -> dict[str, Any] | None:
         """The saved state, or None where there is none; `InputError` for a damaged file or one of another run."""

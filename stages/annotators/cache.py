@@ -38,12 +38,15 @@ def call_key(base_url: str, body: Mapping[str, Any]) -> str:
 class CallCache:
     """key → (reply, seconds it took), usable replies only; and the tokens that replies without an answer were billed.
 
-    Its files are their owner's alone. Rows are only added (a reply that no reader takes any more makes room for the
-    next one). Concurrent processes may share the file: each claims a key before it pays for it.
+    Each row carries the sha256 of what it says. One that is damaged or was edited is as good as absent: it is taken
+    out, counted in `damaged`, and asked for again. The files are their owner's alone. Rows are only added (a reply that
+    no reader takes any more makes room for the next one). Concurrent processes may share the file: each claims a key
+    before it pays for it.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.damaged = 0  # rows that were met so far
         path.parent.mkdir(parents=True, exist_ok=True)
         lock = path.with_suffix(".lock")
         try:
@@ -57,8 +60,9 @@ class CallCache:
             self._database.execute("PRAGMA synchronous = NORMAL")
             self._database.execute(
                 "CREATE TABLE IF NOT EXISTS calls "
-                "(key TEXT PRIMARY KEY, body TEXT NOT NULL, reply TEXT NOT NULL, seconds REAL NOT NULL)"
+                "(key TEXT PRIMARY KEY, body TEXT NOT NULL, reply TEXT NOT NULL, seconds REAL NOT NULL, sha256 TEXT)"
             )
+            self._add_digests()
             self._database.execute(
                 "CREATE TABLE IF NOT EXISTS unusable "
                 "(key TEXT NOT NULL, tokens_in INTEGER NOT NULL, tokens_out INTEGER NOT NULL)"
@@ -84,6 +88,17 @@ class CallCache:
                 if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > give_up:
                     raise
                 time.sleep(0.01)
+
+    def _add_digests(self) -> None:
+        """To the rows of a file of an older version: what they hold now is taken for right."""
+        if any(column[1] == "sha256" for column in self._database.execute("PRAGMA table_info(calls)")):
+            return
+        self._database.execute("BEGIN IMMEDIATE")  # another process may be doing so, too
+        if not any(column[1] == "sha256" for column in self._database.execute("PRAGMA table_info(calls)")):
+            self._database.execute("ALTER TABLE calls ADD COLUMN sha256 TEXT")
+            self._database.create_function("digest", 4, _digest, deterministic=True)
+            self._database.execute("UPDATE calls SET sha256 = digest(key, body, reply, seconds)")
+        self._database.execute("COMMIT")
 
     def __enter__(self) -> "CallCache":
         return self
@@ -130,17 +145,26 @@ class CallCache:
         return int(key[:16], 16) % _PLACES
 
     def get(self, key: str) -> tuple[dict[str, Any], float] | None:
-        row = self._database.execute("SELECT reply, seconds FROM calls WHERE key = ?", (key,)).fetchone()
-        return (json.loads(row[0]), row[1]) if row else None
+        """The reply and how long it took; None where there is none, or a damaged one."""
+        columns = (
+            "CAST(body AS BLOB), CAST(reply AS BLOB), seconds, CAST(sha256 AS BLOB)"  # damaged text may be no UTF-8
+        )
+        row = self._database.execute(f"SELECT {columns} FROM calls WHERE key = ?", (key,)).fetchone()
+        if row is None:
+            return None
+        body, reply, seconds, written = row
+        if written != _digest(key, body, reply, seconds).encode():
+            self.damaged += 1
+            self.discard(key)
+            return None
+        return json.loads(reply), seconds
 
     def add(self, key: str, body: Mapping[str, Any], reply: Mapping[str, Any], seconds: float) -> None:
-        self._database.execute(
-            "INSERT OR IGNORE INTO calls VALUES (?, ?, ?, ?)",
-            (key, json.dumps(dict(body), sort_keys=True), json.dumps(dict(reply), sort_keys=True), seconds),
-        )
+        row = (key, json.dumps(dict(body), sort_keys=True), json.dumps(dict(reply), sort_keys=True), float(seconds))
+        self._database.execute("INSERT OR IGNORE INTO calls VALUES (?, ?, ?, ?, ?)", (*row, _digest(*row)))
 
     def discard(self, key: str) -> None:
-        """Take out a reply that is no answer, as older versions kept them."""
+        """Take out a reply that is no answer, as older versions kept them, or a damaged one."""
         self._database.execute("DELETE FROM calls WHERE key = ?", (key,))
 
     def bill(self, key: str, tokens: tuple[int, int]) -> None:
@@ -155,3 +179,12 @@ class CallCache:
 
     def __len__(self) -> int:
         return int(self._database.execute("SELECT count(*) FROM calls").fetchone()[0])
+
+
+def _digest(key: str, body: str | bytes, reply: str | bytes, seconds: float) -> str:
+    """sha256 of all that a row says; of values that no row of ours has, another one."""
+    digest = hashlib.sha256()
+    for part in (key, body, reply, repr(seconds)):
+        data = part.encode("utf-8", "surrogatepass") if isinstance(part, str) else part or b""
+        digest.update(len(data).to_bytes(8, "big") + data)
+    return digest.hexdigest()

@@ -126,6 +126,8 @@ class _Run:
         """Say what it may cost. Raises ParamError above the bound, ResourceError where replies would find no room."""
         cost = estimate((self.bodies[key] for key in self.missing), self.settings)
         models = " and ".join(dict.fromkeys(self.bodies[key].get("model", self.settings.model) for key in self.missing))
+        if self.cache.damaged:
+            self._say(f"{self.cache.path}: {self.cache.damaged} kept replies are damaged and asked for again")
         self._say(f"{len(self.missing)} calls to {models} ({len(self.answers)} more are cached), estimated ${cost:.4f}")
         if cost > self.settings.max_cost_usd:
             raise ParamError(

@@ -182,6 +182,46 @@ def test_a_damaged_cache_is_named(own_cache: Path) -> None:
         CallCache(own_cache / "calls.sqlite")
 
 
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "UPDATE calls SET reply = replace(reply, '\"1\"', '\"2\"')",  # a verdict turned round
+        "UPDATE calls SET reply = 'no JSON'",
+        "UPDATE calls SET reply = '[]'",
+        "UPDATE calls SET reply = CAST(x'ff00fe' AS TEXT)",
+        "UPDATE calls SET reply = x'00'",
+        "UPDATE calls SET seconds = 'long'",
+        "UPDATE calls SET seconds = seconds + 1",
+        "UPDATE calls SET body = '{}'",
+        "UPDATE calls SET sha256 = NULL",
+    ],
+)
+def test_a_damaged_reply_is_told_of_and_asked_for_again(
+    start, damage: str, own_cache: Path, capsys: pytest.CaptureFixture
+) -> None:
+    judge = Scripted(lambda body, tries: (200, chat("1"), ""))
+    server = settings(base_url=start(judge))
+    first = ask(bodies(3), server)
+    with sqlite3.connect(own_cache / ".trainyard" / CACHE_FILE) as database:
+        database.execute(f"{damage} WHERE key = (SELECT min(key) FROM calls)")
+    assert [answer.reply for answer in ask(bodies(3), server)] == [answer.reply for answer in first]
+    assert len(judge.asked) == 4 and "1 kept replies are damaged and asked for again" in capsys.readouterr().err
+    ask(bodies(3), server)
+    assert len(judge.asked) == 4
+
+
+def test_a_cache_of_an_older_version_is_taken_over(own_cache: Path) -> None:
+    path = own_cache / "calls.sqlite"
+    with sqlite3.connect(path) as database:
+        database.execute(
+            "CREATE TABLE calls (key TEXT PRIMARY KEY, body TEXT NOT NULL, reply TEXT NOT NULL, seconds REAL NOT NULL)"
+        )
+        database.execute("INSERT INTO calls VALUES ('k', '{}', '{\"a\": \"\u00e9\"}', 2)")
+    for _ in range(2):
+        with CallCache(path) as cache:
+            assert cache.get("k") == ({"a": "\u00e9"}, 2.0) and not cache.damaged
+
+
 TWICE = """
 import sys
 from stages.annotators.calls import ask

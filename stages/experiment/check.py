@@ -19,6 +19,7 @@ from stages.experiment.declaration import Declaration
 from stages.experiment.metrics import Metric, find
 from stages.experiment.noise import Earlier, power_of
 from stages.experiment.runs.graph import Run
+from stages.experiment.runs.outcomes import ClaimFolder
 from stages.experiment.runs.plan import Planned, forecast
 from stages.experiment.runs.results import Store
 from stages.experiment.runs.suite import expand
@@ -71,7 +72,8 @@ def check(declarations: Sequence[Declaration], sections: Sections, store: Store)
         one.problems += of_runs(one.declaration, own)
         metric = find(one.declaration.metric, own[0].values)
         one.power, hidden = power_of(one.declaration, metric, earlier.of(metric.name, one.declaration))
-        one.problems += hidden
+        if not ClaimFolder(one.declaration.name, store).has_started:  # noise that was measured since takes nothing back
+            one.problems += hidden
     planned = _forecast(found, runs, store)
     prices: dict[str, float] = {}
     for run in (run for some in runs.values() for run in some):

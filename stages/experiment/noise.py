@@ -21,6 +21,9 @@ class Known(NamedTuple):
     item: float
     residual: float
     items: int
+    each: tuple[tuple[float, float, float], ...]
+    """Seed, item and residual variance of every comparison: arms that are nearly alike differ less from item to item
+    than arms that are not, so that no pooled number says what a claim can't see."""
     claims: tuple[str, ...]
     guess: str
     """Why they are no more than a guess; "" where they aren't."""
@@ -62,9 +65,10 @@ class Earlier:
         seed, item, residual = (
             sum(row["weight"] * row[part] for row in rows) / weight for part in ("seed", "item", "residual")
         )
+        each = tuple((row["seed"], row["item"], row["residual"]) for row in rows)
         items = sorted(row["items"] for row in rows)[len(rows) // 2]
         guess = "" if same and weight >= FEWEST else "from few seeds" if same else "from another scale"
-        return Known(seed, item, residual, items, tuple(same or found), guess)
+        return Known(seed, item, residual, items, each, tuple(same or found), guess)
 
 
 def _measure(path: Path) -> dict[str, Any]:
@@ -135,7 +139,13 @@ def power_of(declaration: Declaration, metric: Metric, known: Known | None) -> t
     line = f"power: {seeds} seeds{items} see a difference of {smallest:.3g}{unit} with {power} ({how})"
     if wanted is None:
         return line, []
+    plan = (known.items, declaration.alpha, declaration.power)
+    quietest = min((Noise(*one) for one in known.each), key=lambda one: visible_effect(one, seeds, *plan))
+    least = visible_effect(quietest, seeds, *plan)
     line += f"; {'half-width' if rule.analysis == 'equivalence' else 'margin'} {wanted:g} asked"
-    why = "" if known.guess else hidden(noise, wanted, seeds, known.items, declaration.alpha, declaration.power)
+    if least < wanted < smallest:
+        line += f", which the least noisy of {len(known.each)} comparisons shows ({least:.3g})"
+    why = "" if known.guess else hidden(quietest, wanted, seeds, *plan)
     key = "rule" if rule.analysis == "equivalence" else "margin"
-    return line, [f"`{key}`: {why}"] if why else []
+    several = f" (by the least noisy of {len(known.each)} comparisons)" if len(known.each) > 1 else ""
+    return line, [f"`{key}`: {why}{several}"] if why else []

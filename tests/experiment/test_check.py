@@ -171,6 +171,29 @@ def test_a_margin_below_the_noise_is_refused_unless_the_noise_is_a_guess(project
     assert found.admissible and "a guess, from another scale: before" in found.power
 
 
+def test_only_a_margin_that_every_comparison_hides_is_refused(project: Path) -> None:
+    """Arms that are nearly alike differ less from item to item than those that the noise was measured on."""
+    earlier(project, "loud", [], seed_sd=6.0)
+    earlier(project, "quiet", [], seed_sd=0.5)
+    known = Earlier(project / ".trainyard/experiments").of("dpo/right", declare(CLAIM))
+    assert known is not None and len(known.each) == 2
+    quiet, loud = sorted(visible_effect(Noise(*one), 3, 30) for one in known.each)
+    between = admitted(margin=(quiet + loud) / 2)
+    assert between.admissible and f"the least noisy of 2 comparisons shows ({quiet:.3g})" in between.power
+    below = admitted(margin=0.5 * quiet)
+    assert any(f"differences from {quiet:.3g} on" in problem for problem in below.problems)
+
+
+def test_a_claim_that_has_started_stays_admitted(project: Path) -> None:
+    earlier(project, "before", [], seed_sd=2.0)
+    assert not admitted(margin=0.5).admissible
+    started = project / ".trainyard/experiments/claims/claim"
+    started.mkdir(parents=True)
+    (started / "declaration.yaml").write_text(yaml.safe_dump({**CLAIM, "margin": 0.5}))
+    found = admitted(margin=0.5)
+    assert found.admissible and "margin 0.5 asked" in found.power
+
+
 def test_noise_of_few_seeds_refuses_nothing(project: Path) -> None:
     earlier(project, "before", [], seed_sd=2.0, seeds=3)
     found = admitted(margin=0.5)

@@ -56,6 +56,10 @@ class ClaimFolder:
             (self.path / EDITED).unlink(missing_ok=True)
         return edited
 
+    @property
+    def has_started(self) -> bool:
+        return (self.path / DECLARED).exists()
+
     def edited(self, declaration: Declaration) -> str:
         """What of a declaration was changed after its first run; "" for nothing, or no run yet."""
         kept = self.declared()

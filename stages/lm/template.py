@@ -7,18 +7,20 @@ import resource
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from jinja2 import TemplateError, nodes
+from jinja2 import Template, TemplateError, nodes
 from jinja2.ext import Extension, loopcontrols
 from jinja2.parser import Parser
 from jinja2.runtime import Context
 from jinja2.sandbox import ImmutableSandboxedEnvironment, SecurityError
 
 from stages.base.errors import InputError
+from stages.lm.renderer import RenderError, rendered
 
 LONGEST = 1 << 20  # characters of a template
 SECONDS = 10  # of wall clock for one conversation; the last guard
@@ -59,37 +61,51 @@ class ChatTemplate:
 
     def __init__(self, source: str, tokens: dict[str, str], where: Path) -> None:
         self.source, self.tokens, self.where = source, tokens, where
-        environment = Sandbox(trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, loopcontrols])
-        environment.filters["tojson"] = _to_json
-        environment.globals["raise_exception"] = _raise
         with self._guarded():
-            if len(source) > LONGEST:
-                raise TemplateError(f"{len(source):,} characters; at most {LONGEST:,} are read")
-            self._compiled = environment.from_string(source)
+            self._ask({"source": source, "compile": True})
 
     def render(self, messages: list[Message], add_generation_prompt: bool) -> str:
         """The conversation as text; thinking is switched off where a template knows of it. InputError if it fails."""
+        names = {"messages": messages, "add_generation_prompt": add_generation_prompt, "enable_thinking": False}
         with self._guarded():
-            text = self._compiled.render(
-                **self.tokens,
-                messages=messages,
-                add_generation_prompt=add_generation_prompt,
-                enable_thinking=False,
-            )
-            if not is_unicode(text):
-                raise TemplateError("it writes half of a surrogate pair")
-            return text
+            return self._ask({"source": self.source, "names": self.tokens | names})
+
+    def _ask(self, request: dict[str, Any]) -> str:
+        """By this process, or by a child where other threads would share its bounds."""
+        if threading.active_count() > 1:
+            return rendered(request, SECONDS)
+        with bounded():
+            return answer(request)
 
     @contextmanager
     def _guarded(self) -> Iterator[None]:
         try:
-            with bounded():
-                yield
+            yield
         except Exception as error:  # whatever a stranger's program raises
             reason = " ".join(str(error).split())[:200]
-            raise InputError(
-                f"{self.where}: the chat template fails ({type(error).__name__}: {reason}); mend it there"
-            ) from None
+            told = reason if isinstance(error, RenderError) else f"{type(error).__name__}: {reason}"
+            raise InputError(f"{self.where}: the chat template fails ({told}); mend it there") from None
+
+
+@lru_cache(maxsize=16)
+def _compiled(source: str) -> Template:
+    if len(source) > LONGEST:
+        raise TemplateError(f"{len(source):,} characters; at most {LONGEST:,} are read")
+    environment = Sandbox(trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, loopcontrols])
+    environment.filters["tojson"] = _to_json
+    environment.globals["raise_exception"] = _raise
+    return environment.from_string(source)
+
+
+def answer(request: Mapping[str, Any]) -> str:
+    """The text that a template, `source`, makes of `names`; "" where it is only to compile. Raises whatever it does."""
+    template = _compiled(request["source"])
+    if request.get("compile"):
+        return ""
+    text = template.render(request["names"])
+    if not is_unicode(text):
+        raise TemplateError("it writes half of a surrogate pair")
+    return text
 
 
 def is_unicode(text: str) -> bool:

@@ -47,8 +47,7 @@ class Shelf:
 
     def __init__(self, folders: dict[str, Path], limits: Limits) -> None:
         self.folders, self.limits, self.created = folders, limits, int(time.time())
-        # One thread for what reads texts and weights: while it renders a chat template, the whole process has the
-        # template's bounds on memory (`lm.template`).
+        # One thread for what reads texts and weights: neither holds up the event loop.
         self._encoder = ThreadPoolExecutor(1, thread_name_prefix="encoder")
         self._served: dict[str, Served] = {}
         self._locks = {name: asyncio.Lock() for name in folders}

@@ -1,5 +1,6 @@
 """Supervised fine-tuning of a model on instructions: loss on the answers only, in its own chat format."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Literal
 
@@ -104,6 +105,7 @@ def fine_tune(
         validations=validations,
         on_checkpoint=on_checkpoint,
         carried=carried,
+        uniform=math.log(model.config.vocab_size),
     )
 
 

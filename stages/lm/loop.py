@@ -32,6 +32,10 @@ class DivergedError(TrainyardError):
     """The loss or the gradient is no longer a number."""
 
 
+class NothingLearnedError(TrainyardError):
+    """A loss or a gradient that only damaged weights or rows without targets give."""
+
+
 class StopTraining(Exception):
     """A loss function raises it, before it has changed anything, to end training after the steps that are done."""
 
@@ -77,6 +81,8 @@ def train(
     processes: int = 1,
     shown: Sequence[str] = (),
     silent: bool = False,
+    rests: bool = False,
+    uniform: float | None = None,
 ) -> TrainResult:
     """Train from step `first` (0) up to `steps`, resuming a matching checkpoint first.
 
@@ -91,15 +97,18 @@ def train(
     training runs. on_step(done) is called after every step, before any checkpoint; it is not called again for steps
     that a resumed run skips. flops_per_token: of the model, for the MFU of the progress line and the timings. dtype: of
     matrix products (`lm.device.training_dtype`); by default bf16 on CUDA and fp32 on a CPU. processes: those that
-    compute the loss here, for the MFU. silent: no progress line.
+    compute the loss here, for the MFU. silent: no progress line. rests: a step may have a gradient of exactly zero, as
+    where all rewards are alike. uniform: the loss of a model that holds all tokens equally likely, ln V, where training
+    begins with one that has learned something.
 
     In several processes (`distributed.processes`) the loss and the gradient are the means over them; a loss function
     that weights its rows by world / count of the whole batch (`next_token_loss`) thus gives what one process gives. The
     log, the checkpoints and the progress line are rank 0's.
 
     SIGTERM and SIGINT are heeded at the end of a step, after a checkpoint; a second one at once. Raises Stopped then;
-    DivergedError naming the step and the param; ResourceError if another process trains this very run; PeerError if one
-    of those that train it together is lost.
+    DivergedError naming the step and the param; NothingLearnedError for a gradient of exactly zero, or a loss of
+    exactly `uniform`; ResourceError if another process trains this very run; PeerError if one of those that train it
+    together is lost.
     """
     set_threads()
     state = TrainingState(name, fingerprint) if fingerprint and checkpoint_every > 0 else None
@@ -137,6 +146,13 @@ def train(
                 raise DivergedError(
                     f"{name}: loss {value:.4g}, gradient norm {norm:.4g} at step {step} of {steps}; lower the "
                     f"learning rate ({rate:.3g} here) or lengthen the warm-up{_last_good(state)}"
+                )
+            uninformed = uniform is not None and math.isclose(value, uniform, rel_tol=1e-6)
+            if uninformed or (norm == 0.0 and not rests):
+                told = f"the loss is exactly ln V, {value:.4f}" if uninformed else "the gradient is exactly 0"
+                raise NothingLearnedError(
+                    f"{name}: {told} at step {step} of {steps}: the weights that it starts with are damaged, or its "
+                    "rows have no targets; `trainyard verify` names damaged files: remove them and run `dvc repro`"
                 )
             with autocast(dtype):  # of Muon's products
                 optimizer.step()

@@ -1,5 +1,6 @@
 """A training run on packed rows: what the ladder, pretraining, its finishes and the contamination probe share."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -105,10 +106,11 @@ class PackedTraining:
         label: str | None = None,
         log: Path | None = None,
         on_step: Callable[[int], None] | None = None,
+        trained: bool = False,
     ) -> TrainResult:
         """Steps `first` to `until` − 1, at schedule(step) of the peak rate. facts: what the run is a function of,
-        beside the machine (`StageRun.facts`); a checkpoint of other facts is another run's. The rest is
-        `lm.loop.train`'s.
+        beside the machine (`StageRun.facts`); a checkpoint of other facts is another run's. trained: the model has
+        learned something before. The rest is `lm.loop.train`'s.
         """
         return train(
             self.model,
@@ -128,6 +130,7 @@ class PackedTraining:
             dtype=self.dtype,
             processes=self.processes,
             silent=self.silent,
+            uniform=math.log(self.model.config.vocab_size) if trained else None,
         )
 
     def _loss(self, model: LanguageModel, step: int) -> tuple[Tensor | None, dict[str, float]]:

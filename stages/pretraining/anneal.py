@@ -66,6 +66,7 @@ def cool_down(run: StageRun[Any], params: AnnealParams, key: str, label: str) ->
             facts=run.facts(),
             checkpoint_every=material.params.checkpoint_every,
             label=label,
+            trained=True,
         )
     written = write_model(run, key, model, tokenizer)
     if written is None:

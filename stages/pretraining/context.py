@@ -126,6 +126,7 @@ def main() -> None:
                 facts=run.facts(),
                 checkpoint_every=material.params.checkpoint_every,
                 label="extending the context",
+                trained=True,
             )
         written = write_model(run, "context", model, tokenizer)
         if written is None:

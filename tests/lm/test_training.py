@@ -1,4 +1,5 @@
 import json
+import math
 import os
 import signal
 import subprocess
@@ -22,7 +23,7 @@ from stages.lm.checkpoint import (
     save_optimizer,
 )
 from stages.lm.data import PackedRows, batch_rows
-from stages.lm.loop import DivergedError, StopTraining, between_checkpoints, train
+from stages.lm.loop import DivergedError, NothingLearnedError, StopTraining, between_checkpoints, train
 from stages.lm.loss import next_token_loss
 from stages.lm.optim import MuonAdamW, build_optimizer, orthogonalise
 from stages.lm.rates import cosine, wsd
@@ -271,6 +272,36 @@ def test_divergence_names_the_step() -> None:
     model = build_model(tiny(), 0)
     with pytest.raises(DivergedError, match="step 3 of 5; lower the learning rate"):
         train(model, build_optimizer(model, 0.02), lambda step: 1.0, loss, 5, name="test")
+
+
+@pytest.mark.parametrize("damage", ["gradient", "head"])
+def test_damaged_weights_are_found_by_what_they_give(damage: str) -> None:
+    """No gradient at all, as saturated logits give. A head of zeros: all tokens are equally likely, and though its own
+    gradient isn't zero, no trained model has that loss."""
+    model, _ = run(STEPS)
+    weights = dict(model.named_parameters())
+    before = {name: value.detach().clone() for name, value in weights.items()}
+    uniform = math.log(model.config.vocab_size)
+
+    def go_on(**how: bool | float) -> None:
+        train(
+            model, build_optimizer(model, 0.001), lambda step: 1.0, lossy, 3,
+            name="test", **how,
+        )  # fmt: skip
+
+    def lossy(model: torch.nn.Module, step: int) -> tuple[torch.Tensor, dict[str, float]]:
+        loss, report = counting(model, step)
+        return (loss * 0.0, report) if damage == "gradient" else (loss, report)
+
+    if damage == "head":
+        with torch.no_grad():
+            model.head_weight.zero_()
+    words = "gradient is exactly 0" if damage == "gradient" else "loss is exactly ln V"
+    with pytest.raises(NothingLearnedError, match=rf"test: the {words}.* at step 0 of 3: .*`trainyard verify`"):
+        go_on(uniform=uniform)
+    changed = [name for name, value in weights.items() if not torch.equal(value, before[name])]
+    assert damage == "head" or not changed  # nothing was learned from it
+    go_on(rests=True)
 
 
 @pytest.mark.parametrize("arch", ["transformer", "lstm"])

@@ -68,6 +68,7 @@ class Improvement:
                 on_checkpoint=on_checkpoint,
                 carried=carried,
                 every=self.updates,
+                rests=True,
             )
         finally:
             self._close()

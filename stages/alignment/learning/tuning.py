@@ -78,11 +78,13 @@ def tune(
     validations: int = 0,
     on_checkpoint: Callable[[int], None] | None = None,
     carried: Mapping[str, Stateful] | None = None,
+    uniform: float | None = None,
 ) -> list[Report]:
     """Train `model` in place on examples of these lengths, every example once an epoch; one row a step.
 
     weights: how much of a batch's mean each example is. `on_checkpoint(step)` is called `validations` times at equal
     distances, the last step included. carried: what else a run that goes on after a kill must have as it was.
+    uniform: see `lm.loop.train`.
     """
     params = tuning.params
     batches = [
@@ -101,6 +103,7 @@ def tune(
             checkpoints=evenly(steps, validations),
             on_checkpoint=on_checkpoint,
             carried=carried,
+            uniform=uniform,
         ).rows
 
 
@@ -140,12 +143,14 @@ def optimise(
     on_checkpoint: Callable[[int], None] | None,
     carried: Mapping[str, Stateful] | None = None,
     every: int = 1,
+    rests: bool = False,
+    uniform: float | None = None,
 ) -> TrainResult:
     """Train `model` in place and leave it in eval mode; one row a step.
 
     `gradient(step)` leaves a step's gradient on the parameters. `on_checkpoint(step)` is called when as many steps are
     done as `checkpoints` says, the model in eval mode. A run that was killed goes on where its state was last saved:
-    after a multiple of `every` steps, some seconds to a minute ago (`lm.loop`).
+    after a multiple of `every` steps, some seconds to a minute ago (`lm.loop`). rests, uniform: see there.
     """
 
     def pause(done: int) -> None:
@@ -169,6 +174,8 @@ def optimise(
         clip=clip,
         on_step=pause,
         shown=SHOWN,
+        rests=rests,
+        uniform=uniform,
     )
     if run is not None:
         run.when_done(result.discard)

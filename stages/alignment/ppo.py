@@ -27,7 +27,7 @@ from stages.alignment.learning.rollout import Rollout, collect, spread_logprobs
 from stages.alignment.learning.selection import MEAN_REWARD, Selection, chosen_by, validated
 from stages.alignment.learning.tuning import Report, Tuning, tuning_of
 from stages.alignment.losses import masked_mean, ppo_policy_loss, ppo_value_loss
-from stages.alignment.rewards.scalar import ScalarModel, read_reward, read_reward_model
+from stages.alignment.rewards.scalar import ScalarModel, read_reward, read_value_function
 from stages.base.conversation import Asked
 from stages.base.params import Section
 from stages.base.recipe import Run
@@ -242,7 +242,7 @@ def main() -> None:
         instructions = read_instructions(run)
         (reference, tokenizer), (policy, _) = read_model(run, "sft"), read_model(run, "sft")
         judged = read_reward(run)
-        model = ActorCritic(policy, read_reward_model(run))
+        model = ActorCritic(policy, read_value_function(run))
         keep = kept_answers(run)
         validation = Validation(
             tokenizer, read_truth(run), instructions, params.max_new_tokens, policy.config.max_seq_len, keep

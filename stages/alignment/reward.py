@@ -5,7 +5,7 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from statistics import fmean
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import Field
 from torch import Tensor
@@ -21,6 +21,7 @@ from stages.alignment.rewards.scalar import (
     ENSEMBLE,
     Combine,
     Ensemble,
+    Pooling,
     ScalarModel,
     member_folder,
     rewards_of,
@@ -34,8 +35,9 @@ from stages.lm.loop import DivergedError
 
 
 class RewardParams(TuningParams):
-    pooling: Literal["last", "mean"]
-    """What the reward reads: the answer's last position, or all of them."""
+    pooling: Pooling
+    """What the reward reads: the state at the answer's last position, the mean of those at all of them, or the
+    likelihood, the mean log-probability of the answer's tokens."""
     centring: Annotated[float, Field(ge=0)]
     """Weight of mean (r_chosen + r_rejected)^2."""
     held_out: Annotated[float, Field(gt=0, lt=1)]

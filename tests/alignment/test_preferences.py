@@ -19,7 +19,7 @@ from stages.alignment.learning.tuning import Tuning
 from stages.alignment.preferences import from_file
 from stages.alignment.reference import logprobs_of, read_reference
 from stages.alignment.reward import RewardParams, fit, margins_of
-from stages.alignment.rewards.scalar import Ensemble, ScalarModel, load_scalar, rewards_of, save_scalar
+from stages.alignment.rewards.scalar import Ensemble, Pooling, ScalarModel, load_scalar, rewards_of, save_scalar
 from stages.annotators.truth import Truth
 from stages.annotators.votes import Vote, tally
 from stages.base.errors import InputError
@@ -108,14 +108,19 @@ def test_held_out_is_by_prompt_and_near_its_share() -> None:
         hold_out(prompts[:1], 0.2, 7)
 
 
-@pytest.mark.parametrize("pooling", ["last", "mean"])
+@pytest.mark.parametrize("pooling", ["last", "mean", "likelihood"])
 def test_reward_model_learns_a_planted_rule(
-    pooling: str, tokenizer: ChatTokenizer, make_model: Callable[..., LanguageModel], tmp_path: Path
+    pooling: Pooling, tokenizer: ChatTokenizer, make_model: Callable[..., LanguageModel], tmp_path: Path
 ) -> None:
     model = ScalarModel(make_model(), pooling)
     params = RewardParams(pooling=pooling, epochs=4, lr=3e-3, centring=0.01, held_out=0.2, **ONE, **TUNING)
     unseen = encode_pairs(tokenizer, planted(60, seed=1), 64)
-    assert set(margins_of(Ensemble([model]), unseen)) == {0.0}  # a zero head: all rewards are equal
+    before = margins_of(Ensemble([model]), unseen)
+    if pooling == "likelihood":
+        sure = [[mean_logprob(model.decoder, side) for side in pair.sides] for pair in unseen]
+        assert before == pytest.approx([chosen - rejected for chosen, rejected in sure], abs=1e-5)
+    else:
+        assert set(before) == {0.0}  # a zero head: all rewards are equal
     training = encode_pairs(tokenizer, planted(160, seed=0), 64)
     fit(model, training, Tuning(params, 3, 2, "test"))
     assert accuracy(margins_of(Ensemble([model]), unseen)) > 0.95
@@ -124,18 +129,29 @@ def test_reward_model_learns_a_planted_rule(
     assert rewards_of(load_scalar(tmp_path / "reward"), exchanges) == rewards_of(model, exchanges)
 
 
-@pytest.mark.parametrize("pooling", ["last", "mean"])
+def mean_logprob(model: LanguageModel, exchange: Exchange) -> float:
+    """Of an answer's tokens, in nats, by one softmax over the vocabulary a position."""
+    with torch.no_grad():
+        logits = model(torch.tensor([exchange.ids]))[0].double()
+    picked = logits.log_softmax(dim=-1)[:-1].gather(1, torch.tensor(exchange.ids)[1:, None])[:, 0]
+    return float(picked[exchange.start - 1 :].mean())
+
+
+@pytest.mark.parametrize("pooling", ["last", "mean", "likelihood"])
 def test_reward_does_not_depend_on_the_batch(
-    pooling: str, tokenizer: ChatTokenizer, make_model: Callable[..., LanguageModel]
+    pooling: Pooling, tokenizer: ChatTokenizer, make_model: Callable[..., LanguageModel]
 ) -> None:
     model = ScalarModel(make_model(), pooling)
     torch.nn.init.normal_(model.head.weight, generator=torch.Generator().manual_seed(0))
     exchanges = [encode_exchange(tokenizer, "p", "a" * length, 64) for length in (9, 1, 30)]
     exchanges.append(Exchange(exchanges[0].ids[:-1], exchanges[0].start))  # cut off: no <|end|>
     together = rewards_of(model, exchanges)
-    with torch.no_grad():
-        answers = [model(torch.tensor([exchange.ids]))[0, exchange.start :] for exchange in exchanges]
-    alone = [float(values[-1] if pooling == "last" else values.mean()) for values in answers]
+    if pooling == "likelihood":
+        alone = [model.head.weight.item() * mean_logprob(model.decoder, exchange) for exchange in exchanges]
+    else:
+        with torch.no_grad():
+            answers = [model(torch.tensor([exchange.ids]))[0, exchange.start :] for exchange in exchanges]
+        alone = [float(values[-1] if pooling == "last" else values.mean()) for values in answers]
     assert together == pytest.approx(alone, rel=1e-4, abs=1e-5)
 
 

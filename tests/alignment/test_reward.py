@@ -4,6 +4,7 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -35,10 +36,12 @@ from stages.alignment.rewards.scalar import (
     ENSEMBLE,
     HEAD,
     Ensemble,
+    Pooling,
     ScalarModel,
     load_ensemble,
     load_scalar,
     member_folder,
+    read_value_function,
     rewards_of,
     save_scalar,
 )
@@ -214,6 +217,22 @@ def test_a_head_that_does_not_say_its_pooling(
     said = "first" if metadata and "pooling" in metadata else "none"
     with pytest.raises(InputError, match=rf"head\.safetensors: its metadata has to say `pooling`.* says {said}; run"):
         load_scalar(tmp_path)
+
+
+@pytest.mark.parametrize("pooling", ["mean", "likelihood"])
+def test_a_value_function_starts_from_the_reward_model(
+    pooling: Pooling, make_model: Callable[..., LanguageModel], tokenizer: ChatTokenizer, tmp_path: Path
+) -> None:
+    model = ScalarModel(make_model(), pooling, head_seed=3)
+    save_scalar(tmp_path, model, tokenizer)
+    critic = read_value_function(SimpleNamespace(input=lambda _: tmp_path))  # type: ignore[arg-type]
+    tokens = torch.tensor([encode_exchange(tokenizer, "p", "ab", 64).ids])
+    with torch.no_grad():
+        found = critic(tokens)
+        wanted = torch.zeros(tokens.shape) if pooling == "likelihood" else model.eval()(tokens)
+    assert torch.equal(found, wanted) and not critic.training
+    pairs = zip(critic.decoder.parameters(), model.decoder.parameters(), strict=True)
+    assert all(torch.equal(own, of) for own, of in pairs)
 
 
 def test_answers_to_other_instructions_are_named(

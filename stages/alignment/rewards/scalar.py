@@ -1,12 +1,12 @@
 """A language model with a scalar head: the reward model, alone or several together, and PPO's value function, which
-starts as a copy of it."""
+starts from it."""
 
 import json
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -14,7 +14,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from stages.alignment.learning.batches import Exchange, Rows, lay_out
+from stages.alignment.learning.batches import Exchange, Rows, answer_logprobs, lay_out
 from stages.base.errors import InputError
 from stages.base.files import atomic_path
 from stages.base.record import StageRun
@@ -29,36 +29,49 @@ REWARD = "data/alignment/reward"
 HEAD = "head.safetensors"
 ENSEMBLE = "ensemble.json"
 Combine = Literal["mean", "worst", "uncertainty"]
+Pooling = Literal["last", "mean", "likelihood"]
 
 
 class ScalarModel(nn.Module):
-    """Token ids (B, T) → one number a position (B, T). The head starts at zero, so that all rewards start equal.
+    """A language model that gives a whole answer one number, its reward.
 
-    pooling: what a reward reads, the answer's `last` position (Ouyang et al. 2022) or the `mean` over its positions.
-    head_seed: the head starts as N(0, 1 / (d_model + 1)) instead (Stiennon et al. 2020), by which members of an
-    ensemble differ.
+    pooling: what the head reads. Of the hidden states, the one at the answer's `last` position (Ouyang et al. 2022) or
+    their `mean` over its positions; the head starts at zero, so that all rewards start equal. Or the `likelihood` of
+    the answer: the mean log-probability of its tokens by the model itself, times a weight, plus a level (the reward of
+    Meng et al. 2024, SimPO, eq. 4); weight 1 and level 0 at the start, so that before any training it prefers the
+    answers of which the SFT model is surest (Huang et al. 2024, "Self-Improvement in Language Models: The Sharpening
+    Mechanism").
+    head_seed: a head on hidden states starts as N(0, 1 / (d_model + 1)) instead (Stiennon et al. 2020), by which
+    members of an ensemble differ.
     """
 
-    def __init__(self, decoder: LanguageModel, pooling: str, head_seed: int | None = None) -> None:
+    def __init__(self, decoder: LanguageModel, pooling: Pooling, head_seed: int | None = None) -> None:
         super().__init__()
         self.decoder, self.pooling = decoder, pooling
-        self.head = nn.Linear(decoder.config.d_model, 1).to(decoder.head_weight.device)
-        if head_seed is None:
+        reads_states = pooling != "likelihood"
+        self.head = nn.Linear(decoder.config.d_model if reads_states else 1, 1).to(decoder.head_weight.device)
+        if not reads_states:
+            nn.init.ones_(self.head.weight)
+        elif head_seed is None:
             nn.init.zeros_(self.head.weight)
         else:
             drawn = torch.randn(self.head.weight.shape, generator=torch.Generator().manual_seed(head_seed))
             self.head.weight.data.copy_(drawn / (decoder.config.d_model + 1) ** 0.5)
         nn.init.zeros_(self.head.bias)
-        if not decoder.config.tie_embeddings:
+        if reads_states and not decoder.config.tie_embeddings:
             decoder.head_weight.requires_grad_(False)  # the vocabulary head has no part in a scalar
 
     def forward(self, tokens: Tensor, layout: Layout | None = None) -> Tensor:
+        """Token ids (B, T) → the head on the hidden state of each position (B, T), where it reads these."""
         with autocast():
             hidden = self.decoder.hidden(tokens, layout=layout)
         return self.head(hidden.float()).squeeze(-1)
 
     def reward(self, rows: Rows) -> Tensor:
         """The reward of each whole answer, [exchanges]; the rows have the ends of their exchanges."""
+        if self.pooling == "likelihood":
+            means = answer_logprobs(self.decoder, rows) / rows.lengths
+            return self.head(means[:, None]).squeeze(-1)
         values = self(rows.tokens, rows.layout)[0]
         if self.pooling == "mean":
             return rows.sums(values[rows.places]) / rows.lengths
@@ -66,7 +79,8 @@ class ScalarModel(nn.Module):
 
 
 def save_scalar(folder: Path, model: ScalarModel, tokenizer: ChatTokenizer) -> None:
-    """A model folder plus `head.safetensors` (weight [1, C], bias [1]; the pooling in its metadata)."""
+    """A model folder plus `head.safetensors`: weight [1, C], of a likelihood [1, 1], bias [1], the pooling in its
+    metadata."""
     save_model(folder, model.decoder, tokenizer)
     tensors = {
         name: value.detach().float().cpu().contiguous() for name, value in sorted(model.head.state_dict().items())
@@ -80,11 +94,12 @@ def load_scalar(folder: Path) -> ScalarModel:
     decoder = load_model(folder)
     try:
         with safe_open(folder / HEAD, framework="pt") as file:
-            pooling = (file.metadata() or {}).get("pooling")
-            if pooling not in ("last", "mean"):
+            said = (file.metadata() or {}).get("pooling")
+            pooling = next((known for known in get_args(Pooling) if known == said), None)
+            if pooling is None:
                 raise InputError(
-                    f"{folder / HEAD}: its metadata has to say `pooling`, last or mean, and says {pooling or 'none'}; "
-                    "run alignment.reward again"
+                    f"{folder / HEAD}: its metadata has to say `pooling`, {', '.join(get_args(Pooling))}, and says "
+                    f"{said or 'none'}; run alignment.reward again"
                 )
             model = ScalarModel(decoder, pooling)
             model.head.load_state_dict({name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118
@@ -96,9 +111,11 @@ def load_scalar(folder: Path) -> ScalarModel:
     return model.eval()
 
 
-def read_reward_model(run: StageRun[Any]) -> ScalarModel:
-    """The reward model, of several the first, registered in the run's record."""
-    return load_scalar(run.input(REWARD))
+def read_value_function(run: StageRun[Any]) -> ScalarModel:
+    """PPO's value function as it starts: a copy of the reward model, of several the first; of one that reads the
+    likelihood, its decoder with a head at zero. Registered in the run's record."""
+    model = load_scalar(run.input(REWARD))
+    return ScalarModel(model.decoder, "last").eval() if model.pooling == "likelihood" else model
 
 
 @torch.inference_mode()

@@ -16,6 +16,7 @@ from stages.base.contracts.claim import (
     Comparison,
     Cost,
     Deviation,
+    Outlook,
     Run,
     SignalToNoise,
     Size,
@@ -40,6 +41,7 @@ from stages.experiment.sides import instances
 from stages.experiment.verdict import decide
 
 FLOPS = "scaling.plan.budget.flops"
+CONTRASTS = ("difference", "ordering", "trend")  # analyses whose effect is a weighted sum of the arms' means
 KEY = 16  # hex digits of a stage instance's key on a page
 
 
@@ -85,6 +87,7 @@ def summarise(path: Path, schema: Schema, store: Store) -> Claim:
         runs=runs,
         verdict=verdict,
         changes=changes(asked, verdict),
+        outlook=outlook(asked, verdict),
         signal=signals(runs),
         sizes=sizes_of(runs),
         cost=Cost(
@@ -184,34 +187,53 @@ def summary(values: Sequence[float], level: float) -> Summary:
     return Summary(n=len(values), mean=found.mean, sd=sd, low=found.low, high=found.high)
 
 
-def changes(declaration: Declaration, verdict: Verdict) -> list[str]:
-    """What would change a verdict about differences of two arms, by the noise of these very runs; sentences."""
+def outlook(declaration: Declaration, verdict: Verdict) -> Outlook | None:
+    """What more seeds would show, by the noise of these very runs."""
     first: Comparison | None = next(iter(verdict.comparisons), None)
     noise = noise_of([first]) if first is not None else None
-    if first is None or first.effect is None or noise is None or verdict.analysis not in ("difference", "ordering"):
-        return []
-    items = max(first.n_items, 1)
-    plan: dict[str, Any] = {"items": items, "alpha": declaration.alpha, "power": declaration.power}
+    if first is None or first.effect is None or noise is None or verdict.analysis not in CONTRASTS:
+        return None
+    plan = _plan(declaration, first)
     smallest = visible_effect(noise, first.n_seeds, **plan)
     if not smallest or not math.isfinite(smallest):
+        return None
+    gap = abs(first.effect - verdict.null)
+    return Outlook(visible=smallest, gap=gap, seeds=seeds_needed(noise, gap, **plan) if gap else None)
+
+
+def _plan(declaration: Declaration, first: Comparison) -> dict[str, Any]:
+    return {"items": max(first.n_items, 1), "alpha": declaration.alpha, "power": declaration.power}
+
+
+def changes(declaration: Declaration, verdict: Verdict) -> list[str]:
+    """What would change a verdict about differences of two arms or a slope, by the noise of these very runs;
+    sentences."""
+    known = outlook(declaration, verdict)
+    if known is None:
         return []
+    first = verdict.comparisons[0]
+    noise, plan = noise_of([first]), _plan(declaration, first)
+    assert noise is not None and first.effect is not None
+    what = "slope" if verdict.analysis == "trend" else "difference"
     power = f"with {100 * declaration.power:g} % power"
     told = []
-    if verdict.verdict != "undecided":  # whose notes say it
+    if verdict.verdict != "undecided" or verdict.analysis == "trend":  # of the others the notes say it
         told.append(
-            f"With these variances {first.n_seeds} seeds see a difference of {smallest:.3g} {power}; a smaller one may "
-            "well have come out as undecided."
+            f"With these variances {first.n_seeds} seeds see a {what} of {known.visible:.3g} {power}; a smaller one "
+            "may well come out as undecided."
         )
-    gap = abs(first.effect - verdict.null)
-    wanted = [(f"the difference seen, {first.effect:.3g}," if not verdict.null else f"a gap of {gap:.3g}", gap)]
-    wanted += [(f"the margin, {declaration.margin:g},", declaration.margin)] if declaration.margin else []
-    for words, effect in wanted:
-        if effect and effect < smallest:
-            needed = seeds_needed(noise, effect, **plan)
+    wanted = [(f"the {what} seen, {first.effect:.3g},", known.gap, known.seeds)]
+    if verdict.null:
+        wanted = [(f"a gap of {known.gap:.3g}", known.gap, known.seeds)]
+    if declaration.margin and verdict.analysis != "trend":
+        margin = declaration.margin
+        wanted.append((f"the margin, {margin:g},", margin, seeds_needed(noise, margin, **plan)))
+    for words, effect, needed in wanted:
+        if effect and effect < known.visible:
             told.append(
                 f"If it is real, {words} would be seen {power} by {needed} seeds."
                 if needed
-                else f"No number of seeds would see {words} {power}: it takes more items than {items}."
+                else f"No number of seeds would see {words} {power}: it takes more items than {plan['items']}."
             )
     return told
 

@@ -7,10 +7,12 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 from scipy import stats
+from statsmodels.stats.power import TTestPower
 
 from stages.base.contracts.claim import Verdict
 from stages.base.errors import InputError, ParamError
 from stages.experiment.declaration import declare
+from stages.experiment.summary import changes, outlook
 from stages.experiment.verdict import decide, over_suite
 
 ARMS = {"a": {}, "b": {}}
@@ -292,3 +294,27 @@ def test_a_suite_adjusts_p_and_keeps_the_rules_word() -> None:
     found = over_suite({f"c{i}": one for i in range(5)} | {"waits": decide(CLAIM, [], waits=["arm b, seed 1"])})
     assert found["c0"].verdict == "supported" and found["c0"].adjusted_p == pytest.approx(5 * one.p)
     assert "Among 5 claims" in found["c0"].notes[-1] and found["waits"].adjusted_p is None
+
+
+@pytest.mark.parametrize("rule", ["increasing", "c > a"])
+def test_seeds_that_would_show_what_was_seen_are_statsmodels(rule: str) -> None:
+    """One number a run, paired by seed: a slope or a difference is a one-sample t test of each seed's own."""
+    values = {arm: np.random.default_rng(place).normal(0.25 * place, 1, 6).tolist() for place, arm in enumerate("abc")}
+    claim = declare({**CLAIM, "arms": {key: {} for key in "abc"}, "seeds": 6, "rule": rule})
+    verdict = decide(claim, runs(values))
+    known = outlook(claim, verdict)
+    own = (np.array(values["c"]) - values["a"]) / (2 if rule == "increasing" else 1)
+    sd, test = float(own.std(ddof=1)), TTestPower()
+    assert verdict.verdict == "undecided" and known is not None and known.seeds is not None
+    assert known.gap == pytest.approx(abs(own.mean()))
+    assert known.visible == pytest.approx(sd * test.solve_power(nobs=6, alpha=0.05, power=0.8), rel=1e-5)
+    enough, few = (test.power(known.gap / sd, n, 0.05) for n in (known.seeds, known.seeds - 1))
+    assert few < 0.8 <= enough
+    assert any(f"by {known.seeds} seeds" in line for line in changes(claim, verdict))
+
+
+def test_there_is_no_outlook_without_spread_or_numbers() -> None:
+    claim = declare(CLAIM)
+    assert outlook(claim, decide(claim, None, waits=["arm a, seed 1"])) is None
+    exact = decide(claim, runs({"a": [1.0, 2.0, 3.0], "b": [2.0, 3.0, 4.0]}))
+    assert exact.verdict == "supported" and outlook(claim, exact) is None

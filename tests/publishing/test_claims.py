@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stages.base.contracts.claim import Claim
+from stages.base.contracts.claim import Claim, Outlook
 from stages.base.errors import InputError
 from stages.publishing import board, report
 from stages.publishing.claims.charts import Strip, runs_chart, seed_effects, strip_chart
@@ -87,6 +87,21 @@ def test_the_suite_groups_by_topic_and_counts_under_holm() -> None:
     shapes = Path("reports/claims.html").read_text().split('class="mark-of ')[1:]
     drawn = {one.split('"')[0]: one.split("aria-hidden")[1].split("</svg>")[0] for one in shapes}
     assert len(set(drawn.values())) == len(drawn) == 2, "each verdict has a shape of its own"
+
+
+def test_what_is_open_says_how_many_seeds_it_takes() -> None:
+    asked = claims.claim().verdict.model_copy(update={"verdict": "undecided"})
+    outlooks = {"few": Outlook(visible=2.25, gap=2.16, seeds=1200), "items": Outlook(visible=2.25, gap=0.3, seeds=None)}
+    suite = [claims.claim(name, verdict=asked, outlook=one) for name, one in outlooks.items()]
+    write_suite([*suite, claims.claim("decided", outlook=outlooks["few"])], {}, [], SITE)
+    page = Page(Path("reports/claims.html").read_text(encoding="utf-8"))
+    assert not page.open and "few 5 seeds × 360 items 2.2 2.2 1 200 seeds" in " ".join(page.text.split())
+    text = Path("reports/claims.md").read_text(encoding="utf-8")
+    assert "| items | 5 seeds × 360 items | 0.3 | 2.2 | more items |" in text
+    assert "decided |" not in text.partition("What is open")[2].partition("##")[0]
+    assert "21 min of CPU time in all" in text
+    write_suite([claims.claim()], {}, [], SITE)
+    assert "What is open" not in Path("reports/claims.html").read_text(encoding="utf-8")
 
 
 def test_the_front_page_links_to_claims_where_params_say_so(project: Path, set_param: Callable[..., None]) -> None:

@@ -183,6 +183,19 @@ class Across(Contract):
     accuracy: Accuracy
 
 
+class Outlook(Contract):
+    """What the noise of a claim's own runs says of more of them, of a rule about differences or a slope; in the unit of
+    the effect."""
+
+    visible: float
+    """The smallest effect that as many seeds and items show with the declared power."""
+    gap: float
+    """How far the effect that was seen is from the rule's value."""
+    seeds: int | None
+    """An arm, by which an effect of this size would be shown; null where no number would do, as items differ too much
+    among themselves."""
+
+
 class Deviation(Contract):
     """What the declaration says now, if it isn't what the runs were started with."""
 
@@ -218,6 +231,8 @@ class Claim(Contract):
     verdict: Verdict
     changes: list[str]
     """What would change the verdict; sentences."""
+    outlook: Outlook | None = None
+    """Null where nothing has been measured, or where the effect isn't one of seeds and items."""
     signal: dict[str, SignalToNoise] = Field(default_factory=dict)
     """Metric → how well it tells these arms apart; those with two arms and two seeds of an arm."""
     sizes: list[Size] = Field(default_factory=list)

@@ -18,7 +18,7 @@ from stages.publishing.claims.page import (
     params_table,
     seeds_table,
 )
-from stages.publishing.claims.suite import counted, headline, holm_line
+from stages.publishing.claims.suite import cost_line, counted, headline, holm_line, open_table
 from stages.publishing.claims.transfer import transfer_view
 
 SPECIAL = re.compile(r"[|\[\]<>`*_\\]")
@@ -76,6 +76,7 @@ def claim_markdown(claim: Claim) -> str:
 
 def suite_markdown(claims: Sequence[Claim], adjusted: Mapping[str, float], across: Sequence[Across]) -> str:
     lines = [f"# {headline(claims)}", "", ", ".join(f"{n} {word}" for word, n in counted(claims)), ""]
+    lines += [cost_line(claims), ""]
     if line := holm_line(claims, adjusted):
         lines += [line, ""]
     for topic, name in TOPICS.items():
@@ -94,6 +95,7 @@ def suite_markdown(claims: Sequence[Claim], adjusted: Mapping[str, float], acros
                 *rows,
                 "",
             ]
+    lines += _section("What is open", open_table(claims))
     told = transfer_view(claims, across)
     lines += ["## Does small predict large?", "", told["pooled"], ""]
     for content in (told["scales"], told["ladders"], told["signals"]):

@@ -12,6 +12,7 @@ from stages.publishing.claims.figures import (
     effect_unit,
     effect_value,
     probability,
+    shown,
     sizes,
 )
 from stages.publishing.claims.page import MEANINGS, TOPICS
@@ -37,9 +38,11 @@ def suite_view(
         "groups": groups,
         "headline": headline(claims),
         "holm": holm_line(claims, adjusted),
+        "open": open_table(claims),
         "transfer": transfer_view(claims, across),
     }
     sections = [(str(group["id"]), str(group["name"])) for group in groups]
+    sections += [("open", "What is open")] if view["open"] else []
     return view, [*sections, ("transfer", "Small and large"), ("reading", "How to read it")]
 
 
@@ -64,6 +67,28 @@ def suite_tiles(claims: Sequence[Claim]) -> list[dict[str, str]]:
     ]
     usd = sum(claim.cost.judge_usd for claim in claims)
     return [*tiles, {"value": f"{usd:.2f} USD", "label": "for judges"}] if usd else tiles
+
+
+def open_table(claims: Sequence[Claim]) -> dict[str, Any] | None:
+    """Undecided claims: what was seen, what the runs can show, and how many seeds would show what was seen. None where
+    there are none with numbers."""
+    rows = []
+    for claim in claims:
+        known = claim.outlook
+        if claim.verdict.verdict != "undecided" or known is None:
+            continue
+        decimals = effect_places(claim.verdict)
+        needed = f"{count(known.seeds)} seeds" if known.seeds else "more items" if known.gap else "no effect was seen"
+        rows.append(
+            [claim.name, sizes(claim), shown(known.gap, decimals), shown(known.visible, decimals), needed]
+        )  # fmt: skip
+    head = ["Undecided claim", "Runs an arm", "Effect seen", "Smallest that these show", "To show the one seen"]
+    return {"head": head, "rows": rows, "numeric": [1, 2, 3, 4]} if rows else None
+
+
+def cost_line(claims: Sequence[Claim]) -> str:
+    """What all of it took."""
+    return "; ".join(f"{tile['value']} {tile['label']}" for tile in suite_tiles(claims)) + "."
 
 
 def holm_line(claims: Sequence[Claim], adjusted: Mapping[str, float]) -> str:

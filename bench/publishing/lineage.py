@@ -47,10 +47,12 @@ def run(*arguments: str, folder: Path) -> tuple[subprocess.CompletedProcess[str]
     return done, time.monotonic() - start, cpu
 
 
-def wrong(*arguments: str, folder: Path) -> list[str]:
-    """Paths of which a command tells a contradiction."""
+def wrong(*arguments: str, folder: Path) -> set[str]:
+    """The contradictions that a command tells."""
     done, _, _ = run(*arguments, "--json", folder=folder)
-    return [one["path"] for one in json.loads(done.stdout)["wrong"]]
+    if done.returncode and not done.stdout:  # a chain without one of its records
+        return {done.stderr}
+    return {str(one) for one in json.loads(done.stdout)["wrong"]}
 
 
 def kinds(project: Path, row: str) -> list[Path]:
@@ -99,7 +101,7 @@ def main() -> None:
             flip(place)
             after = [wrong(*arguments, folder=project) for arguments in commands]
             place.write_bytes(kept)
-            told = ["found" if len(now) > len(then) else "-" for now, then in zip(after, before, strict=True)]
+            told = ["found" if now - then else "-" for now, then in zip(after, before, strict=True)]
             print(f"{path}: trace {told[0]}, verify {told[1]}", flush=True)
 
 

@@ -5,7 +5,6 @@ import os
 import re
 import secrets
 import socket
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -113,27 +112,13 @@ def _listener(host: str, port: int) -> socket.socket:
 
 
 def rate(battles: dict[str, list[str]]) -> "list[Rated]":
-    """Bradley–Terry ratings of the arena's votes, with 95 % intervals.
-
-    Where there are ties, the spread of scores is estimated, and with few votes Student's t makes that interval wider
-    than any scores from 0 to 1 allow: their variance is at most that of wins and losses of the same mean. Of the two
-    intervals each end is the nearer one.
-    """
-    import numpy as np
-
-    from stages.judging.statistics.arena import Bounds, Fit, fit_bradley_terry
+    """Bradley–Terry ratings of the arena's votes, with 95 % intervals."""
+    from stages.judging.statistics.arena import fit_bradley_terry
     from stages.publishing.serve.arena import Rated
 
     fitted = fit_bradley_terry(battles, disconnected="separate")
-    widest: dict[str, Bounds] = {}
-    for fit in fitted.fits:
-        # A hair beside a half counts as half a win, and Fit then takes the spread of wins and losses.
-        score = np.where(fit.battles.score == 0.5, np.nextafter(0.5, 1), fit.battles.score)
-        widest |= Fit(replace(fit.battles, score=score)).intervals()
     return [
-        Rated(name, rating, max(low, widest[name].low), min(high, widest[name].high), fitted.groups[name])
-        for name, rating in fitted.ratings.items()
-        for low, high in [fitted.intervals[name]]
+        Rated(name, rating, *fitted.intervals[name], fitted.groups[name]) for name, rating in fitted.ratings.items()
     ]
 
 

@@ -182,14 +182,13 @@ def ratings_note(fitted: Ratings | None, where: str) -> list[str]:
     if not fitted or not fitted.regularised:
         return []
     return [
-        f"Bradley–Terry{where}: some models won or lost everything against the others, so one tie per pair was added "
-        "to rate them; intervals go without, and have no end on that side."
+        f"Bradley–Terry{where}: some models never lost to the others, so that verdicts alone don't say how far apart "
+        "they are: rated by penalised likelihood (Firth), which also ends the intervals on that side."
     ]
 
 
 def strength_columns(fitted: Ratings | None, model: str) -> Row:
-    """Bradley–Terry's log-strength with its interval, and the same on the scale of arenas; None without a fit, and for
-    an end that is infinite."""
+    """Bradley–Terry's log-strength with its interval, and the same on the scale of arenas; None without a fit."""
     strength = fitted.ratings.get(model) if fitted else None
     low, high = fitted.intervals[model] if fitted and strength is not None else (None, None)
     row: Row = {}

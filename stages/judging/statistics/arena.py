@@ -2,21 +2,27 @@
 
 P(a beats b) = σ(θ_a - θ_b), ratings with mean 0; a tie is half a win for each (Bradley and Terry 1952; Chatbot Arena,
 arXiv:2403.04132). Battles are compressed to win counts per pair, so that a fit's cost doesn't grow with them.
+
+Where battles are separated (a model, or several, never lost to the rest) the likelihood has no finite maximum. Ratings
+are then those of the likelihood penalised by Jeffreys' prior (Firth 1993), and an end that the likelihood leaves open
+is where the penalised profile likelihood ends (Heinze and Schemper 2002). Both are finite.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
 from scipy import sparse
+from scipy.stats import chi2
 
 from stages.base.errors import InputError
 from stages.judging.statistics.battles import Battles, groups, has_maximum, read
 from stages.judging.statistics.intervals import Bounds, exact_deviance, likelihood_end, shrunk
 from stages.judging.statistics.logistic import log1pexp, sigmoid
 
-PRIOR_TIES = 1.0  # ties added to each compared pair where a model has won or lost everything
+WITHIN = float(chi2.ppf(0.95, 1))  # twice the penalised log-likelihood within which a 95 % interval lies
 _END = 15.0  # log-strength beyond which nothing is left to learn
 
 
@@ -27,13 +33,13 @@ class Ratings:
     ratings: dict[str, float]
     standard_errors: dict[str, float]
     n_battles: int
-    regularised: bool  # PRIOR_TIES were added, as the likelihood has no finite maximum without
+    regularised: bool  # the likelihood has no finite maximum without Firth's penalty
     groups: dict[str, int]  # models of different groups never met: their ratings can't be compared
     fits: "list[Fit]" = field(repr=False, compare=False)  # one a group
 
     @cached_property
     def intervals(self) -> dict[str, Bounds]:
-        """95 %; infinite above (below) for a model that won (lost) everything. Some milliseconds a model."""
+        """95 %. Some milliseconds a model."""
         found = {name: bounds for fitted in self.fits for name, bounds in fitted.intervals().items()}
         return {name: found[name] for name in self.ratings}
 
@@ -46,9 +52,9 @@ def fit_bradley_terry(battles: Any, *, disconnected: Literal["refuse", "separate
     disconnected: where groups of models never met, "separate" rates each group by itself (mean 0 in each).
 
     A finite maximum exists where every model has, through a chain of others, both beaten and lost to every other
-    (Ford 1957). Where models are connected but that fails, PRIOR_TIES ties per compared pair are added and
-    `regularised` is true. Raises InputError for no battles, an unknown winner, a model against itself, or, by default,
-    models in groups that never met.
+    (Ford 1957). Where models are connected but that fails, the likelihood is penalised and `regularised` is true.
+    Raises InputError for no battles, an unknown winner, a model against itself, or, by default, models in groups that
+    never met.
     """
     parsed = read(battles)
     label = groups(parsed.wins())
@@ -79,8 +85,12 @@ class Fit:
     def __init__(self, battles: Battles) -> None:
         self.battles, self.wins = battles, battles.wins()
         self.regularised = not has_maximum(self.wins)
-        met = (self.wins + self.wins.T) > 0
-        self.theta, hessian = maximum(self.wins + PRIOR_TIES / 2 * met if self.regularised else self.wins)
+        if self.regularised:
+            n = len(self.wins)
+            self.theta = _descend(self.wins, np.zeros(n), np.ones(n, bool), penalised=True)[1]
+            hessian = information(self.wins + self.wins.T, self.theta)
+        else:
+            self.theta, hessian = maximum(self.wins)
         n = len(self.theta)
         self.naive = np.linalg.inv(hessian) - 1.0 / n  # hessian has eigenvalue 1 in the direction of equal shifts
         share = self._shares()
@@ -99,9 +109,9 @@ class Fit:
         return sparse.csr_array((np.ones(count), (battles.cluster, at))) @ share
 
     def intervals(self) -> dict[str, Bounds]:
-        """By profile likelihood, against what the exact bounds of each model's own record would have. Nothing is
-        added to the battles here: where some models beat all others and never lose to them, the mean that ratings are
-        measured from has no bound, and the ends that depend on it are infinite.
+        """By profile likelihood, against what the exact bounds of each model's own record would have. Where some models
+        beat all others and never lose to them, the mean that ratings are measured from has no bound in the likelihood:
+        the ends that depend on it are those of the penalised one.
         """
         best = _descend(self.wins, self.theta, np.ones(len(self.theta), bool))[0]
         reach = _reachable(self.wins)
@@ -114,13 +124,33 @@ class Fit:
         """beats_all, loses_to_all: through whatever chain of others."""
         won, lost = float(self.wins[i].sum()), float(self.wins[:, i].sum())
         games, clusters = won + lost, self._clusters(i)
+        widest = games / clusters  # the spread of wins and losses, battles of a cluster as one
         spread, degrees = 1.0, np.inf
         if not won or not lost:
-            spread = games / clusters  # nothing shows how battles of a cluster hang together: as one
+            spread = widest  # nothing shows how battles of a cluster hang together
         elif self.battles.cluster is not None or (self.battles.score == 0.5).any():
             found = float(self.errors[i] ** 2 / self.naive[i, i]) * clusters / max(clusters - 1, 1)
-            spread, degrees = min(shrunk(found, clusters), games / clusters), clusters - 1.0
-        below, above = exact_deviance(won, games, spread, degrees)
+            spread, degrees = min(shrunk(found, clusters), widest), clusters - 1.0
+        # However few clusters the spread is estimated from: scores from 0 to 1 have none that is wider.
+        ends = (exact_deviance(won, games, spread, degrees), exact_deviance(won, games, widest))
+        below, above = (min(pair) for pair in zip(*ends, strict=True))
+        step = float(np.sqrt(self.naive[i, i]))
+        low, high = -np.inf, np.inf
+        if beats_all:
+            low = likelihood_end(self._profile(i), float(self.theta[i]), best, -step, below, _END)
+        if loses_to_all:
+            high = likelihood_end(self._profile(i), float(self.theta[i]), best, step, above, _END)
+        if np.isinf([low, high]).any():
+            share = self.wins / spread  # as many battles as are independent
+            best, theta = _descend(share, self.theta, np.ones(len(self.theta), bool), penalised=True)
+            if np.isinf(low):
+                low = likelihood_end(self._profile(i, share), float(theta[i]), best, -step, WITHIN, _END)
+            if np.isinf(high):
+                high = likelihood_end(self._profile(i, share), float(theta[i]), best, step, WITHIN, _END)
+        return Bounds(low, high)
+
+    def _profile(self, i: int, share: np.ndarray | None = None) -> Callable[[float], float]:
+        """The least negative log-likelihood with a rating of model i; the penalised one of `share` [n, n] of wins."""
         n, rest = len(self.theta), np.arange(len(self.theta)) != i
         last = self.theta
 
@@ -128,16 +158,11 @@ class Fit:
             nonlocal last
             start = last - last[rest].mean()
             start[i] = at * n / (n - 1)  # beside others of mean 0
-            least, last = _descend(self.wins, start, rest)
+            wins = self.wins if share is None else share
+            least, last = _descend(wins, start, rest, penalised=share is not None)
             return least
 
-        low, high, here, step = -np.inf, np.inf, float(self.theta[i]), float(np.sqrt(self.naive[i, i]))
-        if beats_all:
-            low = likelihood_end(loss, here, best, -step, below, _END)
-        if loses_to_all:
-            last = self.theta
-            high = likelihood_end(loss, here, best, step, above, _END)
-        return Bounds(low, high)
+        return loss
 
     def _clusters(self, i: int) -> int:
         """Independent things that the model's record is made of."""
@@ -155,15 +180,12 @@ def _reachable(wins: np.ndarray) -> np.ndarray:
 
 def maximum(wins: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """(θ [n] with mean 0; Hessian of the negative log-likelihood, its null direction filled); wins [n, n]."""
-    n = len(wins)
     games, total = wins + wins.T, wins.sum(1)
-    w = np.zeros(n)
+    w = np.zeros(len(wins))
     here = _loss(wins, w)
     for _ in range(200):
-        p = sigmoid(w[:, None] - w)
-        between = games * p * (1 - p)
-        hessian = np.diag(between.sum(1)) - between + 1.0 / n
-        step = np.linalg.solve(hessian, total - (games * p).sum(1))
+        hessian = information(games, w)
+        step = np.linalg.solve(hessian, total - (games * sigmoid(w[:, None] - w)).sum(1))
         step -= step.mean()
         if np.abs(step).max() < 1e-11:
             return w + step, hessian
@@ -174,16 +196,34 @@ def maximum(wins: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     raise InputError("battles: the Bradley–Terry fit doesn't converge; some models are all but unbeaten")
 
 
-def _descend(wins: np.ndarray, start: np.ndarray, free: np.ndarray) -> tuple[float, np.ndarray]:
-    """(The least negative log-likelihood, where), over the free models at their common mean; start: θ [n]."""
+def information(games: np.ndarray, w: np.ndarray) -> np.ndarray:
+    """Fisher's, [n, n], with eigenvalue 1 in the direction of equal shifts, of which battles say nothing."""
+    p = sigmoid(w[:, None] - w)
+    between = games * p * (1 - p)
+    return np.diag(between.sum(1)) - between + 1.0 / len(w)
+
+
+def leverage(games: np.ndarray, w: np.ndarray) -> np.ndarray:
+    """[n, n]: of each pair's battles. Firth's correction of the score is that of so many ties more."""
+    inverse, p = np.linalg.inv(information(games, w)), sigmoid(w[:, None] - w)
+    at = np.diag(inverse)
+    return games * p * (1 - p) * (at[:, None] + at - 2 * inverse)
+
+
+def _descend(
+    wins: np.ndarray, start: np.ndarray, free: np.ndarray, penalised: bool = False
+) -> tuple[float, np.ndarray]:
+    """(The least negative log-likelihood, where), over the free models at their common mean; start: θ [n].
+    penalised: less half the log-determinant of the information."""
     games, total = wins + wins.T, wins.sum(1)
-    w, here = start, _loss(wins, start)
+    loss = _penalised_loss if penalised else _loss
+    w, here = start, loss(wins, start)
     count = int(free.sum())
     for _ in range(200 if count > 1 else 0):
+        ties = leverage(games, w) if penalised else np.zeros_like(wins)
         p = sigmoid(w[:, None] - w)
-        between = games * p * (1 - p)
-        hessian = (np.diag(between.sum(1)) - between)[np.ix_(free, free)]
-        gradient = (total - (games * p).sum(1))[free]
+        hessian = (information(games + ties, w) - 1.0 / len(w))[np.ix_(free, free)]
+        gradient = (total + ties.sum(1) / 2 - ((games + ties) * p).sum(1))[free]
         step = np.linalg.solve(hessian + 1.0 / count + 1e-9 * np.eye(count), gradient - gradient.mean())
         step -= step.mean()
         step *= min(1.0, 5 / max(float(np.abs(step).max()), 1e-300))
@@ -191,7 +231,7 @@ def _descend(wins: np.ndarray, start: np.ndarray, free: np.ndarray) -> tuple[flo
         while scale > 1e-6:
             moved = w.copy()
             moved[free] += scale * step
-            if (there := _loss(wins, moved)) <= here:
+            if (there := loss(wins, moved)) <= here:
                 break
             scale /= 2
         else:
@@ -204,3 +244,7 @@ def _descend(wins: np.ndarray, start: np.ndarray, free: np.ndarray) -> tuple[flo
 
 def _loss(wins: np.ndarray, w: np.ndarray) -> float:
     return float((wins * log1pexp(w - w[:, None])).sum())
+
+
+def _penalised_loss(wins: np.ndarray, w: np.ndarray) -> float:
+    return _loss(wins, w) - float(np.linalg.slogdet(information(wins + wins.T, w))[1]) / 2

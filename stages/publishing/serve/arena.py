@@ -31,8 +31,8 @@ WINNERS = {"a": "model_a", "b": "model_b", "tie": "tie", "bad": "tie"}  # both b
 
 @dataclass(frozen=True)
 class Rated:
-    """One model's log-strength with its 95 % interval, whose ends may be infinite. Models of different groups never
-    met, so that theirs can't be compared.
+    """One model's log-strength with its 95 % interval. Models of different groups never met, so that theirs can't be
+    compared.
     """
 
     model: str
@@ -207,8 +207,8 @@ class Arena:
             {
                 "model": one.model,
                 "rating": one.rating,
-                "low": one.low if np.isfinite(one.low) else None,
-                "high": one.high if np.isfinite(one.high) else None,
+                "low": one.low,
+                "high": one.high,
                 "group": one.group,
                 "battles": met.count(one.model),
             }

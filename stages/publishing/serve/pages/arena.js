@@ -4,7 +4,7 @@ import { $, ask, element, report } from "/api.js";
 const ELO = 400 / Math.LN10;
 let battle = null, shownAt = 0, asking = false;
 
-const elo = (value, infinite) => (value === null ? infinite : (1000 + ELO * value).toFixed(0));
+const elo = (value) => (1000 + ELO * value).toFixed(0);
 
 async function ratings() {
   const { battles, ratings } = await ask("/api/arena/ratings");
@@ -17,7 +17,7 @@ async function ratings() {
     line.append(
       element("td", "", parted ? `${one.model} (group ${one.group + 1})` : one.model),
       element("td", "n", elo(one.rating)),
-      element("td", "n", `${elo(one.low, "−∞")} to ${elo(one.high, "∞")}`),
+      element("td", "n", `${elo(one.low)} to ${elo(one.high)}`),
       element("td", "n", String(one.battles)),
     );
     return line;

@@ -4,7 +4,8 @@ from html.parser import HTMLParser
 
 
 class Page(HTMLParser):
-    """Tags with attributes, words outside styles, and what was not closed. A tag that closes another fails at once."""
+    """Tags with attributes, words outside styles and scripts, the scripts, and what was not closed. A tag that closes
+    another fails at once."""
 
     VOID = frozenset({"meta", "link", "img", "br", "line", "circle", "rect", "path", "input"})
 
@@ -13,6 +14,7 @@ class Page(HTMLParser):
         self.tags: list[tuple[str, dict[str, str | None]]] = []
         self.open: list[str] = []
         self.words: list[str] = []
+        self.scripts: list[str] = []
         self.feed(text)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
@@ -27,7 +29,9 @@ class Page(HTMLParser):
         assert tag in self.VOID or (self.open and self.open.pop() == tag), f"</{tag}> closes nothing"
 
     def handle_data(self, data: str) -> None:
-        if "style" not in self.open:
+        if "script" in self.open:
+            self.scripts.append(data)
+        elif "style" not in self.open:
             self.words.append(data)
 
     @property

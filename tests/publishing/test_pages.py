@@ -1,5 +1,6 @@
 """The pages: they say what the files say, list what the files list, and trust nothing from a model."""
 
+import base64
 import csv
 import hashlib
 import json
@@ -30,7 +31,8 @@ from tests.publishing.html_page import Page
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = ("index", "leaderboard", "alignment", "training", "evaluation", "scaling", "corpus", "tokenizer")
-SITE = {f"{name}.html" for name in PAGES}
+SITE = {f"{name}.html" for name in PAGES} | {f"leaderboard.{kind}" for kind in ("csv", "json", "md")}
+TABLES = ROOT / "stages/publishing/html/templates/tables.js"
 SetParam = Callable[[str, Any], None]
 
 
@@ -48,7 +50,13 @@ def test_a_page_is_well_formed_and_loads_nothing(project: Path, name: str) -> No
     make_all()
     page, text = made(name), Path(f"reports/{name}.html").read_text()
     assert not page.open  # and no tag closed another: `Page` asserts it
-    assert not [tag for tag, _ in page.tags if tag in ("script", "iframe", "object", "embed", "img")]
+    assert not [tag for tag, _ in page.tags if tag in ("iframe", "object", "embed", "img")]
+    (policy,) = [found["content"] for tag, found in page.tags if found.get("http-equiv") == "Content-Security-Policy"]
+    digests = [base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in page.scripts]
+    assert policy and policy.startswith(
+        "default-src 'none'; script-src" + "".join(f" 'sha256-{one}'" for one in digests)
+    )
+    assert "'unsafe-inline'" not in policy.split("style-src")[0] and page.scripts == [TABLES.read_text()]
     identifiers = {attributes.get("id") for _, attributes in page.tags}
     for tag, attributes in page.tags:
         for kind in ("src", "href", "srcset", "data"):
@@ -74,7 +82,7 @@ def test_words_of_models_and_prompts_stay_words(judged: Path, set_param: SetPara
     board.main()
     assert 'dpo says <script>alert("x")</script>' in made("leaderboard").text
     text = Path("reports/leaderboard.html").read_text()
-    assert "<script" not in text and "onerror=alert(1)>" not in text
+    assert text.count("<script") == 1 and "onerror=alert(1)>" not in text, "one script, ours"
     assert text.count("A correct answer:") == 7, "none is shown where none is known"
 
 

@@ -64,7 +64,7 @@ def cost_view(plan: Plan) -> dict[str, Any]:
         between = f"{compact(low)} – {compact(high)}" if low != high else ""
         rows.append([label, f"{compact(quantity['value'] * factor)} {unit}".rstrip(), between, quantity["assumption"]])
     return {
-        "table": {"head": ["", "Estimate", "Range", "Assumption"], "rows": rows, "numeric": [1, 2]},
+        "table": {"head": ["Quantity", "Estimate", "Range", "Assumption"], "rows": rows, "numeric": [1, 2]},
         "thresholds": list(cost.get("thresholds", [])),
         "alternatives": alternatives_table(plan.alternatives),
     }
@@ -72,7 +72,10 @@ def cost_view(plan: Plan) -> dict[str, Any]:
 
 def alternatives_table(rows: Sequence[Alternative]) -> dict[str, Any]:
     """The same budget spent otherwise, training and serving side by side."""
-    head = ["", "Parameters", "Tokens", "Passes", "Tokens a parameter", "Training FLOPs", "with serving", "Loss", ""]
+    head = [
+        "Model", "Parameters", "Tokens", "Passes", "Tokens a parameter", "Training FLOPs", "with serving", "Loss",
+        "Loss between",
+    ]  # fmt: skip
     shown = []
     for row in rows:
         low, high = row.interval

@@ -213,7 +213,12 @@ def comparisons_view(comparisons: Sequence[Comparison]) -> dict[str, Any] | None
     what = " and ".join(
         {"right": "exactly right answers", "win_rate": "win rate"}[metric] for metric in sorted(metrics)
     )
-    return {"head": ["Difference", "Points", "95 % interval", ""], "rows": table, "what": what}
+    return {
+        "head": ["Difference", "Points", "95 % interval", "Which is"],
+        "rows": table,
+        "what": what,
+        "numeric": [1, 2],
+    }
 
 
 NAMES = {

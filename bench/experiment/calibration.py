@@ -1,7 +1,7 @@
 """Error rates of verdicts: how often arms that are equal are called different, and how often intervals hold the truth.
 
     python bench/experiment/calibration.py [--nulls 2000] [--planted 2000]         # simulated, about a minute
-    python bench/experiment/calibration.py --real [--data data] [--nulls 200]      # trainings, about 10 CPU minutes
+    python bench/experiment/calibration.py --real [--data data] [--nulls 200]      # trainings, about 25 CPU minutes
 
 Simulated: values of arms over seeds and items, with variances of seeds, items (in clusters) and what is left in several
 ratios, through the functions that verdicts are made with. --real: models of the project's own packed tokens, trained by
@@ -255,10 +255,12 @@ SIMULATED: list[Callable[[np.random.Generator, int, int], Iterator[Rate]]] = [
 # ------------------------------------------------------------------------------------------------ real trainings
 
 SEQUENCES, STEPS, WIDTH, HELD_OUT, TOKENS = 2, 10, 32, 40, 64
+SIZES = (8, 16, 32)  # steps of a ladder's points
 
 
-def trained(folder: Path) -> Callable[[int], np.ndarray]:
-    """A function that trains a tiny model with one seed on packed tokens, and gives its loss on each held-out row."""
+def trained(folder: Path) -> Callable[..., np.ndarray]:
+    """A function that trains a tiny model with one seed on packed tokens, and gives its loss on each held-out row; with
+    numbers of steps, after each of them, [sizes, rows]."""
     import torch
 
     from stages.base.contracts.pack import Pack
@@ -283,18 +285,33 @@ def trained(folder: Path) -> Callable[[int], np.ndarray]:
     places = np.linspace(0, len(held_out) - 1, HELD_OUT).astype(int)
     ids = torch.from_numpy(held_out.rows[places, : TOKENS + 1].astype(np.int64))
 
-    def train(seed: int) -> np.ndarray:
+    def train(seed: int, sizes: Sequence[int] = (STEPS,)) -> np.ndarray:
         model = build_model(config, seed)
         batches = Batches(
             lambda step: rows.rows[batch_rows(seed, step, SEQUENCES, len(rows))], SEQUENCES, pack.seq_len, pack.pad_id,
             pack.bos_id,
         )  # fmt: skip
-        with PackedTraining(model, recipe, batches, STEPS, silent=True) as training:
+        found: list[np.ndarray] = []
+        steps, cooldown = sizes[-1], sizes[-1] // 4 if len(sizes) == 1 else 0
+
+        def look(step: int) -> None:
+            if step in sizes:
+                found.append(held_out_loss(model))
+
+        with PackedTraining(model, recipe, batches, steps, silent=True) as training:
             training.train(
-                lambda step: wsd(step, STEPS, 4, STEPS // 4), STEPS, name="calibration", facts={"seed": seed}
+                lambda step: wsd(step, steps, 4, cooldown),
+                steps,
+                name="calibration",
+                facts={"seed": seed},
+                on_step=look,
             )
+        return found[0] if len(sizes) == 1 else np.stack(found)
+
+    def held_out_loss(model: torch.nn.Module) -> np.ndarray:
         with torch.no_grad():
             logits = model.eval()(ids[:, :-1])
+        model.train()
         targets = ids[:, 1:]
         loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="none")
         loss, known = loss.view(targets.shape), targets != pack.pad_id
@@ -349,6 +366,24 @@ def real(data: Path, nulls: int) -> Iterator[Rate]:
         yield Rate(name, "three arms; real", 2, percent([word != "undecided" for word in words]), None)
 
 
+def real_ladders(data: Path, nulls: int) -> Iterator[Rate]:
+    """Each null experiment has two arms of three seeds; a seed's ladder is one training, looked at three times."""
+    train = trained(data / "tokens" / "pack")
+    found = [[train(6 * null + i, SIZES).mean(1) for i in range(6)] for null in range(nulls)]
+    rows = [
+        [
+            {"arm": "ab"[i // 3], "seed": i % 3, "item": str(steps), "value": value, "compute": float(steps)}
+            for i, ladder in enumerate(six)
+            for steps, value in zip(SIZES, ladder, strict=True)
+        ]
+        for six in found
+    ]
+    for pair, design in (([], "own seeds"), (["seed"], "same seeds")):
+        for rule in ("multiplier(a, b) > 1", "slope(a) < slope(b)"):
+            words = [decide({"rule": rule, "pair": pair}, one).verdict for one in rows]
+            yield Rate("scaling", f"{rule}, {design}; real", 3, percent([word != "undecided" for word in words]), None)
+
+
 def show(rates: Iterator[Rate]) -> list[Rate]:
     missed = []
     for rate in rates:
@@ -371,7 +406,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print(f"{'analysis':12} {'design; variances seed:item:left[:cluster]':55} seeds called, % covered, %")
     missed: list[Rate] = []
     if options.real:
-        missed += show(real(options.data, options.nulls or 200))
+        for trainings in (real, real_ladders):
+            missed += show(trainings(options.data, options.nulls or 200))
     else:
         for analysis in SIMULATED:
             missed += show(analysis(np.random.default_rng(options.seed), options.nulls or 2000, options.planted))

@@ -1,8 +1,9 @@
-"""publishing.board: the leaderboard as a page, CSV, JSON and Markdown, with answers side by side.
+"""publishing.board: the leaderboard as a page, CSV, JSON and Markdown, and the judged answers to browse.
 
 Reads what judging wrote and the questions, nothing of corpus, ladder or pretraining.
 """
 
+from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import Field
@@ -16,6 +17,7 @@ from stages.base.params import Section, nearest
 from stages.base.record import StageRun, stage
 from stages.publishing.html.numbers import count
 from stages.publishing.html.site import SiteParams, Summary, figures, finite, publish_page
+from stages.publishing.leaderboard.answers import Entrant, answers_view
 from stages.publishing.leaderboard.files import as_csv, as_json, as_markdown, published_rows
 from stages.publishing.leaderboard.headline import headline
 from stages.publishing.leaderboard.samples import samples_view
@@ -32,6 +34,21 @@ class BoardParams(Section):
 
 
 PARAMS: dict[str, Any] = {"publishing.board": BoardParams, "publishing.site": SiteParams}
+
+
+def entrants(run: StageRun[BoardParams], board: Leaderboard) -> dict[str, Entrant]:
+    """What every model of the board answered, and how it was judged; without those that have no such files."""
+    found = {}
+    for model in [row.model for row in board.rows]:
+        tables = (
+            (f"{RESPONSES}/{model}/outputs.parquet", schemas.OUTPUT),
+            (f"{JUDGED}/{model}/annotations.parquet", schemas.ANNOTATION),
+            (f"{JUDGED}/{model}/exact.parquet", schemas.EXACT),
+        )
+        rows = [run.read_table(path, schema).to_pylist() if Path(path).is_file() else [] for path, schema in tables]
+        if rows[0]:
+            found[model] = Entrant.of(*rows)
+    return found
 
 
 def samples_section(run: StageRun[BoardParams], board: Leaderboard) -> dict[str, Any]:
@@ -88,6 +105,8 @@ def publish_board(run: StageRun[BoardParams]) -> None:
     }
     sections = [("leaderboard", "Models"), ("samples", "Side by side")]
     publish_page(run, "leaderboard", view, sections, site)
+    answers = answers_view(read_instructions(run), entrants(run, board), board.baseline, run.seed)
+    publish_page(run, "answers", {"answers": answers}, [], site)
     rows = published_rows(board)
     run.publish("reports/leaderboard.csv", as_csv(rows))
     run.publish("reports/leaderboard.json", as_json(rows, board))

@@ -1,6 +1,7 @@
 """A small project with every file that the pages read, built from the contracts."""
 
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from tests.contracts import evaluation, judging, plan
 from tests.publishing.crawl import make_crawl
 
 HOSTILE = '<script>alert("x")</script><img src=x onerror=alert(1)> & "quoted"'
+RIGHT_TO_LEFT = "\u202eمرحبا\u202c بالعالم"
 EVALUATED = ("base", "sft", "dpo", "ppo")
 PARAMS = {
     "run": {"seed": 1},
@@ -41,6 +43,22 @@ def rows_of(path: str, rows: list[dict[str, Any]], schema: pa.Schema) -> None:
     write_table(path, pa.Table.from_pylist(rows, schema=schema), schema)
 
 
+def verdicts_of(model: str, outputs: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Odd questions are won and even ones lost, q2 in one of two orders; of dpo, q1 by one annotator of two; q3 has
+    no verdict."""
+    rows = [
+        {
+            "instruction_index": i, "id": row["id"], "split": "test", "model": model, "baseline": "sft",
+            "annotator": "" if i == 3 else "simulated-1", "preference": math.nan if i == 3 else 1.2 + 0.6 * (i % 2),
+            "baseline_first": 1.8 if i == 2 else math.nan, "output_first": 1.1 if i == 2 else math.nan,
+            "weighted": True, "usd": 0.0, "seconds": math.nan, "len_output": len(row["output"]), "len_baseline": 16,
+            "error": "it said nothing" if i == 3 else "",
+        }
+        for i, row in enumerate(outputs)
+    ]  # fmt: skip
+    return rows + [rows[1] | {"annotator": HOSTILE, "preference": 1.3}] * (model == "dpo")
+
+
 def write_judging() -> None:
     """Eight test questions, each model's answers, and the leaderboard."""
     questions = [
@@ -55,6 +73,8 @@ def write_judging() -> None:
     rows_of("data/alignment/instructions/atlas/instructions.parquet", questions, schemas.INSTRUCTION)
     for model in judging.MODELS:
         said = [f"{model} says {HOSTILE}" if i == 0 else f"Answer {i} of {model}." for i in range(8)]
+        said[5] = RIGHT_TO_LEFT
+        said[6] = "long " * 20_000 if model == "dpo" else said[6]
         outputs = [{"id": f"q{i}", "split": "test", "prompt": "", "output": said[i], "tokens": 5} for i in range(8)]
         exact = [
             {
@@ -64,6 +84,7 @@ def write_judging() -> None:
             for i in range(8)
         ]  # fmt: skip
         rows_of(f"data/judging/respond/{model}/outputs.parquet", outputs, schemas.OUTPUT)
+        rows_of(f"data/judging/judge/{model}/annotations.parquet", verdicts_of(model, outputs), schemas.ANNOTATION)
         rows_of(f"data/judging/judge/{model}/exact.parquet", exact, schemas.EXACT)
     write_json("data/judging/leaderboard/leaderboard.json", judging.leaderboard().model_dump(mode="json"))
     write_json("data/judging/agreement/agreement.json", judging.agreement().model_dump(mode="json"))

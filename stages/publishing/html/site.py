@@ -58,15 +58,18 @@ def finite(**numbers: float | None) -> dict[str, float]:
 
 def publish_page(
     run: StageRun[Any],
-    page: Name | Literal["index"],
+    page: Name | Literal["index", "answers"],
     view: Mapping[str, Any],
     sections: Sequence[tuple[str, str]],
     site: SiteParams,
 ) -> None:
-    """Write reports/<page>.html. `sections`: (id, name) of each that the page has, for the second line of the bar."""
+    """Write reports/<page>.html. `sections`: (id, name) of each that the page has, for the second line of the bar.
+
+    The answers are a page of the leaderboard's, without a place of their own in the bar.
+    """
     bar = {
         "title": site.title,
-        "page": page,
+        "page": "leaderboard" if page == "answers" else page,
         "pages": ["index", *site.pages] if len(site.pages) > 1 else site.pages,
         "sections": list(sections),
     }

@@ -51,7 +51,7 @@ def samples_view(
                     {
                         "model": model,
                         "text": _cut(rows[identifier]["output"].strip()),
-                        "mark": _mark(marks.get(model, {}).get(identifier)),
+                        "mark": mark(marks.get(model, {}).get(identifier)),
                     }
                     for model, rows in answers.items()
                 ],
@@ -64,7 +64,7 @@ def _cut(text: str) -> str:
     return text if len(text) <= LONGEST else text[:LONGEST].rstrip() + " …"
 
 
-def _mark(row: Mapping[str, Any] | None) -> dict[str, str] | None:
+def mark(row: Mapping[str, Any] | None) -> dict[str, str] | None:
     if row is None:
         return None
     if row["right"]:

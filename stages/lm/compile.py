@@ -7,7 +7,7 @@ by `compiled`, before the fingerprint is made.
 import contextlib
 import signal
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import torch
@@ -15,20 +15,38 @@ from torch import Tensor
 
 from stages.lm.build import LanguageModel
 from stages.lm.device import autocast
-from stages.lm.loss import Kernel, chunk_kernel, linear_cross_entropy
+from stages.lm.loss import Kernel, chunk_kernel
 
 MIN_FLOPS = 1e17  # minutes on one H100: a shorter run doesn't win back the minute or more that compiling takes
 TIMEOUT = 600.0  # seconds
 
 
 class CompiledModel:
-    """What a loss function needs of a model, `hidden`, `head_weight` and cross-entropy's kernel, compiled."""
+    """What a loss function needs of a model, `hidden`, `head_weight` and cross-entropy's kernel, with its blocks
+    compiled.
+
+    Block by block: all blocks share one graph, so a deep model compiles as fast as a shallow one, and what DDP and FSDP
+    do between blocks (reducing gradients, gathering weights) stays there. The model itself, which is measured and
+    generates in other shapes, computes eagerly as before.
+    """
 
     def __init__(self, model: LanguageModel) -> None:
         self.model = model
         # A shape of its own for every kernel: the last, smaller micro-batch of a step compiles once more.
-        self.hidden: Callable[..., Tensor] = torch.compile(model.hidden, dynamic=False)
+        self._forwards = [
+            (block, torch.compile(block.forward, dynamic=False, fullgraph=True))
+            for block in getattr(model, "layers", ())
+        ]
         self.chunk_kernel: Kernel = torch.compile(chunk_kernel, dynamic=False)
+
+    def hidden(self, *arguments: Any, **options: Any) -> Tensor:
+        for block, forward in self._forwards:
+            block.forward = forward
+        try:
+            return self.model.hidden(*arguments, **options)
+        finally:
+            for block, _ in self._forwards:
+                del block.forward
 
     @property
     def head_weight(self) -> Tensor:
@@ -46,31 +64,28 @@ def wanted(choice: str, device: str, flops: float) -> bool:
 
 def compiled(
     model: LanguageModel,
-    tokens: Tensor,
-    documents: Tensor | None = None,
+    losses: Callable[[CompiledModel], Iterable[Tensor]],
     dtype: torch.dtype | None = None,
     timeout: float = TIMEOUT,
 ) -> CompiledModel | None:
-    """The model with its forward and backward pass compiled for tokens [B, T] (and `documents`, as `hidden` takes
-    them), with matrix products in `dtype`, as `train` takes it. None, with a warning that says why, where there is no
-    compiler, or it fails or takes longer than `timeout` seconds. Leaves gradients as they were.
+    """The model with its forward and backward pass compiled for what `losses` computes with it: examples of all that a
+    step computes, in its shapes and as they stand in memory. Matrix products are in `dtype`, as `train` takes it.
+
+    None, with a warning that says why, where there is no compiler, or it fails or takes longer than `timeout` seconds.
+    Of a model without gradients, and leaves none.
     """
     candidate = CompiledModel(model)
-    weights = [parameter for parameter in model.parameters() if parameter.requires_grad]
     try:
-        with _limited(timeout):
-            arguments = {} if documents is None else {"documents": documents}
-            with autocast(dtype):
-                hidden = candidate.hidden(tokens, **arguments).flatten(0, 1)
-                total = linear_cross_entropy(
-                    hidden, candidate.head_weight, tokens.flatten(), kernel=candidate.chunk_kernel
-                )
-            torch.autograd.grad(total, weights, allow_unused=True)
+        with _limited(timeout), autocast(dtype):
+            for loss in losses(candidate):
+                loss.backward()  # under FSDP gradients reach the sharded weights by this way only
     except Exception as error:  # torch names no common base of what a compiler can fail with
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         warnings.warn(f"torch.compile failed, training goes on without it: {reason}", stacklevel=2)
         torch.compiler.reset()
         return None
+    finally:
+        model.zero_grad(set_to_none=True)
     return candidate
 
 

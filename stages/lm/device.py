@@ -52,6 +52,16 @@ def compute_dtype(weight: torch.Tensor) -> torch.dtype:
     return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else weight.dtype
 
 
+def stream_dtype(weight: torch.Tensor) -> torch.dtype:
+    """In what dtype a decoder carries its states from block to block, given its embedding.
+
+    On CUDA that of the matrix products: autocast would carry fp32 and norm in fp32, a quarter more traffic of what is
+    not a product once compiled, and the step of a small model is half that. On a CPU fp32, where products take nearly
+    all of the time.
+    """
+    return compute_dtype(weight) if weight.is_cuda else weight.dtype
+
+
 def set_threads() -> None:
     """On a CPU, compute in one thread: sums are split over threads, and a result must not depend on how many cores a
     machine has. Cores are used by processes, over parts of the work that don't depend on their number either.

@@ -19,7 +19,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from stages.base.errors import ParamError, TrainyardError
-from stages.base.workers import process_count
+from stages.base.workers import die_with_parent, process_count
 from stages.lm.device import device
 
 STRATEGIES = ("ddp", "fsdp")
@@ -65,11 +65,13 @@ def launch(module: str) -> None:
 def processes() -> Iterator[None]:
     """Join the other processes that torchrun has started (gloo on CPUs, NCCL on CUDA); alone, do nothing.
 
-    A collective that waits longer than TRAINYARD_PEER_TIMEOUT seconds (600) for a peer fails as PeerError.
+    A collective that waits longer than TRAINYARD_PEER_TIMEOUT seconds (600) for a peer fails as PeerError. They end
+    with the torchrun that started them, however that ends (on Linux).
     """
     if process_count() == 1:
         yield
         return
+    die_with_parent()
     seconds = os.environ.get("TRAINYARD_PEER_TIMEOUT", "600")
     if not seconds.isdigit() or int(seconds) < 1:
         raise ParamError(f"TRAINYARD_PEER_TIMEOUT must be a whole number of seconds, got {seconds!r}")
@@ -144,18 +146,30 @@ def share_rows(rows: np.ndarray, pad_id: int) -> np.ndarray:
     return np.concatenate([mine, np.full((missing, rows.shape[1]), pad_id, rows.dtype)]) if missing else mine
 
 
-def shard(model: nn.Module) -> None:
-    """Under `fsdp`, leave each process its rows of every parameter, in place; build the optimizer after it."""
+def gathers_narrow(dtype: torch.dtype) -> bool:
+    """Whether FSDP gathers weights in the dtype of matrix products: on CUDA, half the bytes of fp32 through the links
+    and in memory. On a CPU autocast casts what was gathered."""
+    return dtype != torch.float32 and device().type == "cuda"
+
+
+def shard(model: nn.Module, dtype: torch.dtype = torch.float32) -> None:
+    """Under `fsdp`, leave each process its rows of every parameter, in place; build the optimizer after it.
+
+    dtype: of matrix products (`gathers_narrow`); gradients are summed, and weights kept, in fp32 whatever it is.
+    """
     if strategy() != "fsdp":
         return
     from torch.distributed.device_mesh import init_device_mesh
-    from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
+    from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard, register_fsdp_forward_method
 
+    policy = MixedPrecisionPolicy()
+    if gathers_narrow(dtype):
+        policy = MixedPrecisionPolicy(param_dtype=dtype, reduce_dtype=torch.float32, cast_forward_inputs=False)
     mesh = init_device_mesh(device().type, (world(),))
     splits = {name: vars(value)["splits"] for name, value in model.named_parameters() if "splits" in vars(value)}
     for block in getattr(model, "layers", ()):
-        fully_shard(block, mesh=mesh)
-    fully_shard(model, mesh=mesh)
+        fully_shard(block, mesh=mesh, mp_policy=policy)
+    fully_shard(model, mesh=mesh, mp_policy=policy)
     register_fsdp_forward_method(model, "hidden")
     for name, value in model.named_parameters():  # new objects
         if name in splits:

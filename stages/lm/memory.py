@@ -47,6 +47,7 @@ def step_memory(
     processes: int = 1,
     shards: int = 1,
     computing: int = 1,
+    compiled: bool = False,
 ) -> StepMemory:
     """Estimate for micro-batches of `micro_tokens` tokens; weights, gradients and optimizer state are fp32.
 
@@ -54,10 +55,10 @@ def step_memory(
     processes: over which FSDP shards what the model holds (1 for none). shards, computing: of a batch, and how many of
     them are computed at once (`lm.shards`).
 
-    A decoder's block keeps, for each token, 6·C (of both norms the input, the quotient and the output; in fp32 under
-    autocast on CUDA), 4·Q + 4·K (queries and keys before and after norm and rotation, values, mixed values) and 4·F
-    (gate, up, SiLU, product); an LSTM's layer 8·C (gates, states, outputs). Attention keeps no [T, T] on CUDA, and on a
-    CPU the lower half of it for each head (`lm.attention`).
+    On a CPU a decoder's block keeps, for each token, 6·C (of both norms the input, the quotient and the output), 4·Q +
+    4·K (queries and keys before and after norm and rotation, values, mixed values) and 4·F (gate, up, SiLU, product);
+    an LSTM's layer 8·C (gates, states, outputs). Attention keeps no [T, T] on CUDA (`_narrow_block`), and on a CPU the
+    lower half of it for each head (`lm.attention`). compiled: its blocks are (`lm.compile`).
     """
     everything, width = config.param_count(), config.d_model
     head = config.vocab_size * width
@@ -76,7 +77,7 @@ def step_memory(
     size, narrow = dtype.itemsize, dtype != torch.float32
     kept = micro_tokens * ((config.n_layer + 1) * layer + 5 * width) * size
     if home == "cuda" and narrow and config.arch == "transformer":
-        kept += micro_tokens * (config.n_layer + 1) * 6 * width * (4 - size)
+        kept = micro_tokens * ((config.n_layer + 1) * _narrow_block(config, compiled) + 5 * width * size)
     chunk = min(CHUNK[home], micro_tokens) * config.vocab_size
     # Of shards, the sum and the one at hand; of those that helpers compute, all.
     gradients = 1 if shards == 1 else max(2, shards - shards // computing + 1)
@@ -88,6 +89,21 @@ def step_memory(
         logits=computing * (4 * chunk + (2 * chunk if narrow else 0) + 4 * head),
         overhead=computing * (CODE + int(HOLES * kept)) if home == "cpu" else 0,
     )
+
+
+def _narrow_block(config: ModelConfig, compiled: bool) -> int:
+    """Bytes a token that a block in bf16 keeps on CUDA for the backward pass.
+
+    Eager: of both norms input and output, of queries and keys the norm's output in bf16, its product with the scale in
+    fp32 and what was rotated; qkv, mixed values, and gate, up, SiLU, product. Compiled, what is cheap to compute again
+    is: 36.5·C at F = 2.75·C where eager keeps 54·C.
+    """
+    width, feed_forward = config.d_model, config.d_ff
+    queries, keys = config.n_head * config.head_dim, config.n_kv_head * config.head_dim
+    attention = 2 * (queries + 2 * keys) + 2 * (queries + keys) + 2 * queries
+    if compiled:
+        return attention + 2 * queries + 6 * width + 6 * feed_forward
+    return attention + 6 * (queries + keys) + 8 * width + 8 * feed_forward
 
 
 def available(home: torch.device) -> int:

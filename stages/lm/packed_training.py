@@ -1,7 +1,7 @@
 """A training run on packed rows: what the ladder, pretraining, its finishes and the contamination probe share."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -19,7 +19,7 @@ from stages.lm.compile import CompiledModel, compiled, wanted
 from stages.lm.config import ModelConfig
 from stages.lm.device import autocast, device, set_threads, training_dtype
 from stages.lm.loop import TrainResult, train
-from stages.lm.loss import document_ids, next_token_loss
+from stages.lm.loss import next_token_loss
 from stages.lm.memory import StepMemory, require_memory, step_memory
 from stages.lm.optim import optimizer_for
 from stages.lm.shards import ShardedGradient, possible_processes
@@ -66,17 +66,21 @@ class PackedTraining:
         silent: bool = False,
     ) -> None:
         set_threads()
-        distributed.shard(model)
+        self.dtype = training_dtype(recipe.precision)
+        distributed.shard(model, self.dtype)
         self.model, self.recipe, self.batches, self.silent = model.train(), recipe, batches, silent
         self.micro_rows = micro_rows or recipe.micro_rows
-        self.dtype = training_dtype(recipe.precision)
         self.flops_per_token = model.config.flops_per_token(batches.seq_len)
         self._bos_id = batches.bos_id if recipe.document_mask else None
         self._shards = min(shards, batches.rows) if distributed.world() == 1 else 1
         self.processes = possible_processes(min(self._shards, worker_count()))
-        needed = memory_of(model.config, recipe, batches.seq_len, self.micro_rows, self._shards, self.processes)
+        flops = steps * batches.rows * batches.seq_len * self.flops_per_token
+        to_compile = wanted(recipe.compile, device().type, flops)
+        needed = memory_of(
+            model.config, recipe, batches.seq_len, self.micro_rows, self._shards, self.processes, to_compile
+        )
         require_memory(needed, device(), at_fault, "lower it, or plan a smaller model")
-        self._compiled = self._compile(steps)
+        self._compiled = self._compile() if to_compile else None
         if self._compiled is not None:
             self.processes = 1
         self.optimizer = optimizer_for(model, recipe, recipe.lr if lr is None else lr)
@@ -158,24 +162,28 @@ class PackedTraining:
             model, ids, mask, self.micro_rows, bos_id=self._bos_id, z_loss=self.recipe.z_loss, targets=targets
         )
 
-    def _compile(self, steps: int) -> CompiledModel | None:
+    def _compile(self) -> CompiledModel | None:
         """Whether a run is compiled belongs to its identity, so it is settled before the first step."""
-        home, tokens = device(), self.batches.rows * self.batches.seq_len
-        # FSDP gathers weights around the eager `hidden`; a compiled one would meet this process's rows only.
-        if distributed.strategy() == "fsdp" or not wanted(
-            self.recipe.compile, home.type, steps * tokens * self.flops_per_token
-        ):
-            return None
-        # As a micro-batch stands in memory: the inputs are all but the last column.
-        example = torch.zeros((self.micro_rows, self.batches.seq_len + 1), dtype=torch.int64, device=home)[:, :-1]
-        documents = None if self._bos_id is None else document_ids(example, self._bos_id)
-        view = compiled(self.model, example, documents, self.dtype)
+        view = compiled(self.model, self._example_losses, self.dtype)
         distributed.require_same("whether the model is compiled", view is not None)
         return view
 
+    def _example_losses(self, view: CompiledModel) -> Iterator[Tensor]:
+        """Of steps on padding: of every number of rows that this process, or one of its shards, has of a batch."""
+        parts = distributed.world() * self._shards
+        for rows in {-(-(self.batches.rows - part) // parts) for part in range(self._shards)}:
+            example = np.full((rows, self.batches.seq_len + 1), self.batches.pad_id)
+            yield self._next_token_loss(view, example, rows * self.batches.seq_len)[0]
+
 
 def memory_of(
-    config: ModelConfig, recipe: "Recipe", seq_len: int, micro_rows: int, shards: int = 1, computing: int = 1
+    config: ModelConfig,
+    recipe: "Recipe",
+    seq_len: int,
+    micro_rows: int,
+    shards: int = 1,
+    computing: int = 1,
+    compiled: bool = False,
 ) -> StepMemory:
     """Estimate for this process and its helpers."""
     return step_memory(
@@ -187,4 +195,5 @@ def memory_of(
         processes=distributed.world() if distributed.strategy() == "fsdp" else 1,
         shards=shards,
         computing=computing,
+        compiled=compiled,
     )

@@ -6,6 +6,7 @@ Query, key and value share one matrix, as gate and up do: fewer, wider GEMMs. `h
 treat a matrix as an operator (Muon).
 """
 
+import contextlib
 from collections.abc import Callable
 from functools import partial
 
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 from stages.base.errors import InputError
 from stages.lm.attention import causal_attention
 from stages.lm.config import ModelConfig
+from stages.lm.device import stream_dtype
 from stages.lm.layout import Layout, Segment
 from stages.lm.rotary import tables
 
@@ -37,6 +39,11 @@ class Linear(nn.Linear):
     def reset_parameters(self) -> None:
         pass
 
+    def forward(self, x: Tensor) -> Tensor:
+        if torch.is_autocast_enabled(x.device.type):
+            return super().forward(x)
+        return F.linear(x, self.weight.to(x.dtype), None if self.bias is None else self.bias.to(x.dtype))
+
 
 class RMSNorm(nn.Module):
     """Zhang & Sennrich 2019, with a learned scale."""
@@ -47,7 +54,7 @@ class RMSNorm(nn.Module):
         self.eps = eps
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.rms_norm(x, self.weight.shape, self.weight, self.eps)
+        return F.rms_norm(x, self.weight.shape, self.weight.to(x.dtype), self.eps)
 
 
 class Attention(nn.Module):
@@ -160,10 +167,14 @@ class Decoder(nn.Module):
             mask = same & torch.ones((length, length), dtype=torch.bool, device=tokens.device).tril()
         places = slice(length) if layout is None else layout.positions
         cos, sin = self.cos[places], self.sin[places]  # type: ignore[index]
-        x, segments = self.embed_tokens(tokens), None if layout is None else layout.segments
-        for block in self.layers:
-            x = block(x, cos, sin, mask, segments)
-        return self.norm(x)
+        segments = None if layout is None else layout.segments
+        dtype = stream_dtype(self.embed_tokens.weight)
+        narrow = dtype != torch.float32
+        with torch.autocast(tokens.device.type, enabled=False) if narrow else contextlib.nullcontext():
+            x = self.embed_tokens(tokens).to(dtype)
+            for block in self.layers:
+                x = block(x, cos, sin, mask, segments)
+            return self.norm(x)
 
     def logits(self, hidden: Tensor) -> Tensor:
         return F.linear(hidden, self.head_weight)

@@ -87,6 +87,24 @@ def test_two_processes_give_the_losses_and_weights_of_one(alone: Path, together:
         torch.testing.assert_close(value, theirs[name], atol=2e-5, rtol=0, msg=name)
 
 
+@pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
+def test_every_block_has_one_graph_that_is_compiled_before_the_first_step(strategy: str, tmp_path: Path) -> None:
+    """DDP would cut a graph of the whole model where its buckets of gradients end, and FSDP gathers weights block by
+    block: the blocks' graph stays whole, and the cross-entropy's is the other one."""
+    finish(start(tmp_path, strategy, "muon", "graphs=1"))
+    graphs = json.loads((tmp_path / "muon/graphs.json").read_text())
+    assert len(graphs) == 3 and graphs[-1] == -1
+
+
+def test_weights_gathered_in_bf16_train_as_fp32_ones_but_for_rounding(alone: Path, tmp_path: Path) -> None:
+    finish(start(tmp_path, "fsdp", "muon", "narrow=1"))
+    exact, narrow = rows(alone / "muon"), rows(tmp_path / "muon")
+    assert narrow != exact
+    for one, other in zip(exact, narrow, strict=True):
+        assert other["loss"] == pytest.approx(one["loss"], rel=0.02)
+    assert all(value.dtype == torch.float32 for value in load_file(tmp_path / "muon/model.safetensors").values())
+
+
 def test_a_killed_process_ends_the_other_and_both_resume_bitwise(together: tuple[str, Path], tmp_path: Path) -> None:
     strategy, whole = together
     leader, follower = start(tmp_path / "run", strategy, "muon", "every=2", "at=5", "signal=SIGKILL")

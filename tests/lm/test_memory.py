@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import subprocess
 import sys
@@ -7,7 +8,10 @@ import pytest
 import torch
 
 from stages.base.errors import ResourceError
-from stages.lm import memory
+from stages.lm import attention, memory, transformer
+from stages.lm.build import build_model
+from stages.lm.config import ModelConfig
+from stages.lm.device import autocast, compute_dtype
 from stages.lm.memory import require_memory, step_memory
 from tests.lm.conftest import tiny
 
@@ -62,6 +66,49 @@ def test_the_estimate_is_near_the_measured_peak(shape: dict[str, object], rows: 
     measured = int(found.stdout)
     estimated = step_memory(config, rows * config.max_seq_len, kind, getattr(torch, dtype)).total
     assert measured / 1.5 < estimated < 1.5 * measured, (measured / 2**20, estimated / 2**20)
+
+
+def kept_bytes(layers: int, backend: str | None) -> int:
+    """What a model of bf16 states keeps for the backward pass of 512 tokens, beside weights."""
+    width, tokens = 256, 512
+    config = ModelConfig("transformer", 512, layers, width, 4, 2, 704, 256, 1e4, True, True, 1e-6)
+    model = build_model(config, 0)
+    if backend:
+        torch.compiler.reset()
+        for block in model.layers:
+            block.forward = torch.compile(block.forward, dynamic=False, fullgraph=True, backend=backend)
+    found: dict[int, tuple[int, torch.Tensor]] = {}
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        # Activations have a dimension of all tokens, or of rows and their tokens; weights and tables of angles don't.
+        if tensor.shape[0] in (2, tokens):
+            found[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes(), tensor
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor), autocast(torch.bfloat16):
+        model.hidden(torch.zeros((2, 256), dtype=torch.int64))
+    return sum(size for size, _ in found.values())
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_a_block_on_cuda_keeps_what_is_estimated(compiled: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Counted on a CPU with the attention of CUDA, which keeps no matrix of tokens by tokens, and with the partitioner
+    that torch.compile has there too. Eagerly torch's norm for CPUs keeps its input and the quotient in fp32 where
+    CUDA's keeps the input in bf16: 2 · (8 − 2) bytes a width."""
+    monkeypatch.setattr(transformer, "stream_dtype", compute_dtype)
+    monkeypatch.setattr(attention, "LONGEST", 0)
+    backend = "aot_eager_decomp_partition" if compiled else None
+    measured = (kept_bytes(3, backend) - kept_bytes(2, backend)) / 512
+    if not compiled:
+        measured -= 2 * (8 - 2) * 256
+    config = ModelConfig("transformer", 512, 1, 256, 4, 2, 704, 256, 1e4, True, True, 1e-6)
+    estimated = [
+        step_memory(dataclasses.replace(config, n_layer=layers), 512, "muon", torch.bfloat16, "cuda", compiled=compiled)
+        for layers in (2, 3)
+    ]
+    block = (estimated[1].activations - estimated[0].activations) / 512
+    assert block == pytest.approx(measured, rel=0.1)
+    assert not compiled or block <= 40 * 256
 
 
 def test_too_little_memory_names_the_param_and_the_remedy(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

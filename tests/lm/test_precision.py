@@ -1,13 +1,15 @@
+import copy
+
 import pytest
 import torch
 
-from stages.lm import device
+from stages.lm import device, transformer
 from stages.lm.build import build_model
-from stages.lm.device import autocast, multiplies_bf16, training_dtype
+from stages.lm.device import autocast, compute_dtype, multiplies_bf16, training_dtype
 from stages.lm.loop import TrainResult, train
 from stages.lm.loss import Kernel, chunk_kernel, linear_cross_entropy, next_token_loss
 from stages.lm.optim import build_optimizer, orthogonalise
-from tests.lm.conftest import tiny
+from tests.lm.conftest import shaken, tiny
 
 
 @pytest.mark.parametrize("z_loss", [0.0, 1e-2])
@@ -53,6 +55,29 @@ def test_training_in_bf16_follows_fp32_and_repeats_bitwise(tmp_path: object, mon
     assert full.rows[-1]["loss"] < 0.5 * full.rows[0]["loss"]
     for one, other in zip(full.rows, half.rows, strict=True):
         assert one["loss"] == pytest.approx(other["loss"], rel=0.05)
+
+
+def flat_gradient(model: torch.nn.Module, rows: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    model.zero_grad()
+    with autocast(dtype):
+        next_token_loss(model, rows, None)[0].backward()
+    assert all(parameter.grad.dtype == parameter.dtype for parameter in model.parameters())
+    return torch.cat([parameter.grad.double().flatten() for parameter in model.parameters()])
+
+
+def test_a_stream_in_bf16_errs_no_more_than_autocast(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on CUDA: states go from block to block in bf16, and autocast is off inside the model."""
+    model = shaken(build_model(tiny(n_layer=4), 0))
+    rows = torch.randint(0, 128, (4, 49), generator=torch.Generator().manual_seed(1))
+    exact = flat_gradient(copy.deepcopy(model).double(), rows, torch.float64)
+    cast = flat_gradient(model, rows, torch.bfloat16)
+    monkeypatch.setattr(transformer, "stream_dtype", compute_dtype)
+    with autocast(torch.bfloat16):
+        hidden = model.hidden(rows[:, :-1])
+    assert hidden.dtype == torch.bfloat16
+    streamed = flat_gradient(model, rows, torch.bfloat16)
+    assert 0 < (streamed - exact).norm() < 1.5 * (cast - exact).norm() < 0.1 * exact.norm()
+    assert torch.equal(flat_gradient(model, rows, torch.float32), flat_gradient(model, rows, torch.float32))
 
 
 def test_newton_schulz_computes_as_training_does() -> None:

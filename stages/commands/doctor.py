@@ -2,6 +2,7 @@
 
 import argparse
 import importlib.metadata
+import json
 import os
 import platform
 import shutil
@@ -37,6 +38,7 @@ def examine() -> Iterator[Finding]:
         _compute,
         _machine,
         _git,
+        _dvc_lock,
         _params,
         _stages,
         _mlflow,
@@ -99,6 +101,17 @@ def _git() -> Iterator[Finding]:
     yield Finding(found.returncode == 0, "git", found.stdout.strip() or "no commit here: DVC and the tracker need one")
     for path, remedy in ((".dvc/config", "`dvc init`"), ("dvc.yaml", "run from the project's root")):
         yield Finding(Path(path).exists(), path, "there" if Path(path).exists() else f"missing: {remedy}")
+
+
+def _dvc_lock() -> Iterator[Finding]:
+    """DVC rewrites this file in place: where it is killed meanwhile, every later `dvc repro` fails with status 255."""
+    path = Path(".dvc/tmp/rwlock")
+    try:
+        whole = not path.exists() or isinstance(json.loads(path.read_text(encoding="utf-8")), dict)
+    except ValueError:
+        whole = False
+    if not whole:
+        yield Finding(False, str(path), f"left empty or cut short by a `dvc` that was killed: `rm {path}`")
 
 
 def _params() -> Iterator[Finding]:

@@ -1,5 +1,5 @@
-"""Faults at write points: where a process opens, makes, renames or removes a file of its project, it can be made to crash,
-to find the disk full, or to leave half a file.
+"""Faults at write points: where a process opens, makes, renames or removes a file of its project, it can be made to
+crash, to find the disk full, or to leave half a file.
 
 The points are Python's audit events (`sys.addaudithook`), which nothing that runs in the process gets around, and
 `base.files.WRITTEN`, which stands for what libraries write by themselves. Only tests and benchmarks install the hook;
@@ -109,7 +109,7 @@ def forked(work: Callable[[], object], output: Path) -> int:
             work()
             status = 0
         except SystemExit as end:
-            status = end.code if isinstance(end.code, int) else 1
+            status = end.code if isinstance(end.code, int) else int(end.code is not None)
         except BaseException:
             traceback.print_exc()
         threading._shutdown()  # type: ignore[attr-defined]  # as the interpreter's end does

@@ -143,7 +143,8 @@ def test_a_kill_loses_only_unfinished_points(project: Path, monkeypatch: pytest.
     environment = os.environ | {"PYTHONPATH": str(ROOT), "TRAINYARD_WORKERS": "2", "OMP_NUM_THREADS": "1"}
     process = subprocess.Popen([sys.executable, "-m", "stages.scaling.ladder"], env=environment)
     kept_points, states = Path(".trainyard/kept/scaling.ladder"), Path(".trainyard/checkpoints/scaling.ladder@long")
-    while process.poll() is None and not (list(kept_points.glob("[!.]*/record.json")) and list(states.rglob("state.bin"))):
+    finished = "[!.]*/record.json"  # not one that is being copied
+    while process.poll() is None and not (list(kept_points.glob(finished)) and list(states.rglob("state.bin"))):
         time.sleep(0.005)
     process.send_signal(signal.SIGKILL)
     process.wait()

@@ -71,7 +71,7 @@ def test_the_whole_command(command: list[str], tmp_path: Path, monkeypatch: pyte
         {name: facts["rows"] for name, facts in report["pieces"][f"tiny {mode}"]["contenders"].items()}
         for mode in ("eager", "compiled")
     ]
-    assert rows[0] == rows[1], "what the eager trial found"
+    assert rows[0] == rows[1], "what the first trial found"
     assert "| tiny nanoGPT | compiled |" in path.with_suffix(".md").read_text()
 
     monkeypatch.setattr(gpu.Bench, "run", lambda *_: pytest.fail("a finished piece ran again"))

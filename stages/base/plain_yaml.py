@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 import yaml
 
 from stages.base.errors import InputError, TrainyardError
+from stages.base.terminal import one_line
 
 DEEPEST = 64  # levels of lists and mappings
 MOST = 200_000  # values, each alias counted as all that it stands for
@@ -136,7 +137,7 @@ def _check_keys(node: yaml.Node | None, where: str | Path, error: type[Trainyard
                     raise error(f"{where}:{line}: a key must be a text, not a list or mapping")
                 name = f"{path}.{key.value}".lstrip(".")
                 if key.value in lines:
-                    found.append(f"`{name[:200]}` stands twice, on lines {lines[key.value]} and {line}")
+                    found.append(f"`{one_line(name, 200)}` stands twice, on lines {lines[key.value]} and {line}")
                 lines.setdefault(key.value, line)
                 pending.append((name, value))
     return found
@@ -151,7 +152,8 @@ def _bound(text: str, where: str | Path, error: type[TrainyardError]) -> None:
         if isinstance(event, yaml.AliasEvent):
             size = sizes.get(event.anchor, 0)  # an unknown one is the composer's to tell
             if size is None:
-                raise error(f"{where}:{line}: `*{event.anchor}` stands within `&{event.anchor}`: it would never end")
+                name = f"{event.anchor:.80}"
+                raise error(f"{where}:{line}: `*{name}` stands within `&{name}`: it would never end")
             total += size
         elif isinstance(event, yaml.CollectionEndEvent):
             anchor, before = opened.pop()

@@ -356,6 +356,7 @@ _SHAPES = {
 
 def _explain(problem: Any) -> str:
     loc = [part for part in problem["loc"] if isinstance(part, int) or _KEY.fullmatch(str(part))]
+    loc = loc or list(problem["loc"][-1:])  # an unknown key that looks like no key
     where = ".".join(map(str, loc))
     match problem["type"]:
         case "extra_forbidden":
@@ -381,7 +382,7 @@ def read_declaration(path: Path) -> Declaration:
     try:
         content = read_yaml(path, ParamError)
     except FileNotFoundError:
-        known = sorted(str(one) for one in path.parent.glob("*.yaml"))
+        known = sorted(str(one) for one in path.parent.glob("*.yaml") if one != path)
         raise ParamError(f"{path}: not found{nearest(str(path), known)}") from None
     if not NAME.fullmatch(path.stem) or path.suffix != ".yaml":
         raise ParamError(

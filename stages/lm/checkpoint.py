@@ -201,7 +201,15 @@ class TrainingState:
                 f"{self.path}: the state of another run ({bytes(data[len(_MAGIC) : start]).decode(errors='replace')}); "
                 f"delete {self.folder} to start afresh"
             )
-        return torch.load(io.BytesIO(data[start:end]), map_location="cpu", weights_only=True)
+        try:
+            return torch.load(io.BytesIO(data[start:end]), map_location="cpu", weights_only=True)
+        except MemoryError:
+            raise
+        except Exception as error:  # of many kinds; the checksum fits, so it was written so
+            raise InputError(
+                f"{self.path}: not a state that this version of torch reads ({type(error).__name__}); delete "
+                f"{self.folder} to start afresh"
+            ) from None
 
     def close(self) -> None:
         self._lock.close()

@@ -7,6 +7,7 @@ stream, which goes on from the bytes on disk (RFC 9110: Range with If-Range) if 
 import fcntl
 import hashlib
 import os
+import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,15 +17,19 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from stages.base.errors import InputError
+from stages.base.errors import InputError, ResourceError
 from stages.base.files import read_json, sha256_file, write_json
 from stages.base.progress import Progress
+from stages.corpus.sources.web_request import opened
 
 FOLDER = Path(".trainyard/downloads")  # outside DVC's outputs: a rerun of the stage keeps what was fetched
 CHUNK = 8 * 2**20
 PARALLEL_FROM = 64 * 2**20  # bytes; smaller files aren't worth eight connections
 LONGEST_NAME = 100  # bytes, of a file; 255 are allowed, and temporary names are longer
 TIMEOUT = 60.0  # seconds without a byte
+WINDOW, SLOWEST = 300.0, 1024.0  # seconds, and bytes a second over them: what is slower would never end
+LARGEST = 256 * 2**30  # bytes of a file: no archive or dump is larger
+LEAST_FREE = 2**30  # bytes on the disk: a stream without an end stops before it is full
 ATTEMPTS = 5  # in a row that bring no new byte
 BACKOFF, LONGEST_WAIT = 1.0, 60.0  # seconds: before the second attempt, doubled each time; the most
 BUSY = frozenset((408, 425, 429, 500, 502, 503, 504))  # statuses worth another attempt
@@ -85,8 +90,8 @@ def fetch(url: str, sha256: str | None = None, folder: Path = FOLDER) -> Path:
         if target.exists() and sha256 in (None, sha256_file(target)):
             return target
         partial = target.with_name(f".{target.name}.partial")
-        found = _head(url)
-        if partial.exists() or not _in_ranges(url, found, target.with_name(f".{target.name}.ranges"), partial):
+        found, there = _head(url)
+        if partial.exists() or not _in_ranges(there, found, target.with_name(f".{target.name}.ranges"), partial):
             _as_stream(url, partial)
         _check(url, partial, sha256, (found[0].length or None) if found else None)
         with partial.open("rb") as handle:
@@ -121,13 +126,14 @@ def _version(reply: httpx.Response) -> Version:
     return Version(length, reply.headers.get("etag", ""), reply.headers.get("last-modified", ""))
 
 
-def _head(url: str) -> tuple[Version, bool] | None:
-    """(Version, whether ranges are served); None where the server doesn't say."""
+def _head(url: str) -> tuple[tuple[Version, bool] | None, str]:
+    """(Version, whether ranges are served), None where the server doesn't say; and the address behind all redirects."""
     try:
-        reply = httpx.head(url, follow_redirects=True, timeout=TIMEOUT, headers=PLAIN)
+        with opened("HEAD", url, PLAIN, TIMEOUT) as reply:
+            ranges = reply.headers.get("accept-ranges") == "bytes"
+            return ((_version(reply), ranges) if reply.is_success else None), str(reply.url)
     except httpx.HTTPError:
-        return None
-    return (_version(reply), reply.headers.get("accept-ranges") == "bytes") if reply.is_success else None
+        return None, url
 
 
 def _in_ranges(url: str, found: tuple[Version, bool] | None, ranges: Path, partial: Path) -> bool:
@@ -150,7 +156,7 @@ def _in_ranges(url: str, found: tuple[Version, bool] | None, ranges: Path, parti
             ranges.unlink(missing_ok=True)
             return False
     # Its requests carry no validator: a file that changed meanwhile would be a mixture.
-    if _head(url) != found or ranges.stat().st_size != found[0].length:
+    if _head(url)[0] != found or ranges.stat().st_size != found[0].length:
         ranges.unlink()
         return False
     ranges.replace(partial)
@@ -181,7 +187,7 @@ def _attempt(url: str, partial: Path) -> None:
     resume = have > 0 and known is not None and known.validator != ""
     asked = PLAIN | ({"Range": f"bytes={have}-", "If-Range": known.validator} if resume and known else {})
     try:
-        with httpx.stream("GET", url, follow_redirects=True, timeout=TIMEOUT, headers=asked) as reply:
+        with opened("GET", url, asked, TIMEOUT) as reply:
             if reply.status_code == 416:
                 if resume and reply.headers.get("content-range", "") == f"bytes */{have}":
                     return  # all of it was here
@@ -201,14 +207,17 @@ def _attempt(url: str, partial: Path) -> None:
             if not part:
                 _restart(partial)  # first: notes of this version beside bytes of another would be gone on with
                 write_json(_notes(partial), version._asdict())
-            _store(reply, partial, have if part else 0, version.length)
+            _store(url, reply, partial, have if part else 0, version.length)
     except httpx.HTTPError as error:
         raise BrokenOffError(str(error) or type(error).__name__) from None
     if version.length is not None and _size(partial) != version.length:
         raise BrokenOffError(f"{_size(partial):,} of {version.length:,} bytes came")
 
 
-def _store(reply: httpx.Response, partial: Path, have: int, length: int | None) -> None:
+def _store(url: str, reply: httpx.Response, partial: Path, have: int, length: int | None) -> None:
+    """Raises InputError for a file without an end, or that comes too slowly for one; ResourceError on a full disk."""
+    _check_size(url, partial, max(have, length or 0), (length or have) - have)
+    size, window = have, (time.monotonic(), have)
     name = partial.name[1:].removesuffix(".partial")
     with (
         partial.open("ab" if have else "wb") as handle,
@@ -218,6 +227,26 @@ def _store(reply: httpx.Response, partial: Path, have: int, length: int | None) 
         for block in reply.iter_raw():  # as they come: what waits for more would be lost when the stream breaks off
             handle.write(block)
             bar.advance(len(block))
+            if (size + len(block)) // CHUNK > size // CHUNK:
+                _check_size(url, partial, size, len(block))
+            size += len(block)
+            if time.monotonic() > window[0] + WINDOW:
+                if size - window[1] < WINDOW * SLOWEST:
+                    raise InputError(
+                        f"{url}: {size - window[1]:,} bytes came in {WINDOW:.0f} s; fetch it otherwise, or rerun later"
+                    )
+                window = (time.monotonic(), size)
+
+
+def _check_size(url: str, partial: Path, size: int, more: int) -> None:
+    if size > LARGEST:
+        _restart(partial)
+        raise InputError(f"{url}: more than {LARGEST >> 30} GiB, or without an end; fetch what you need of it yourself")
+    if (free := shutil.disk_usage(partial.parent).free) < LEAST_FREE + more:
+        raise ResourceError(
+            f"{url}: {free >> 20} MiB are free for {more >> 20} MiB more and {LEAST_FREE >> 20} MiB of reserve; free "
+            "some space and rerun: what has come is gone on with"
+        )
 
 
 def _size(path: Path) -> int:

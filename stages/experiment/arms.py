@@ -74,9 +74,8 @@ def _params_at(revision: str) -> Values:
             ["git", "show", f"{revision}:./{PARAMS_FILE}"], capture_output=True, text=True, check=False, timeout=30
         )
         if done.returncode:
-            raise ParamError(
-                f"revision `{revision}`: {' '.join(done.stderr.split()) or 'git finds no params.yaml there'}"
-            )
+            told = " ".join(done.stderr.split()).removeprefix("fatal: ") or "git finds no params.yaml there"
+            raise ParamError(f"revision `{revision}`: {told}; `git log` shows the revisions there are")
         _KEPT[key] = parse_yaml(done.stdout, f"{revision}:{PARAMS_FILE}", ParamError)
     return _KEPT[key]
 

@@ -15,11 +15,11 @@ from stages.base.reference import Schema
 from stages.base.scales import leaves
 from stages.experiment.arms import compose
 from stages.experiment.bill import Bill, bill, price
-from stages.experiment.declaration import Declaration
+from stages.experiment.declaration import Declaration, MetricFile
 from stages.experiment.metrics import Metric, find
 from stages.experiment.noise import Earlier, power_of
-from stages.experiment.runs.graph import Run
-from stages.experiment.runs.outcomes import ClaimFolder
+from stages.experiment.runs.graph import Run, resolve
+from stages.experiment.runs.outcomes import ClaimFolder, read_run, seed_label
 from stages.experiment.runs.plan import Planned, forecast
 from stages.experiment.runs.results import Store
 from stages.experiment.runs.suite import expand
@@ -70,6 +70,7 @@ def check(declarations: Sequence[Declaration], sections: Sections, store: Store)
             continue
         own = runs[one.declaration.name]
         one.problems += of_runs(one.declaration, own)
+        one.problems += of_files(one.declaration, own, store)
         metric = find(one.declaration.metric, own[0].values)
         one.power, hidden = power_of(one.declaration, metric, earlier.of(metric.name, one.declaration))
         if not ClaimFolder(one.declaration.name, store).has_started:  # noise that was measured since takes nothing back
@@ -264,6 +265,20 @@ def of_runs(declaration: Declaration, runs: Sequence[Run]) -> Iterator[str]:
             remedy = f"use `seeds: {{{read[0]}: {len(declaration.seed_values())}}}`"
         axes = " and ".join(declaration.axes)
         yield f"`seeds`: no stage behind `{asked}` reads {axes}, so all seeds would be identical; {remedy}"
+
+
+def of_files(declaration: Declaration, runs: Sequence[Run], store: Store) -> Iterator[str]:
+    """A file, key or column that the declaration names itself and that a run which is known doesn't have."""
+    asked = [one for one in (declaration.metric, *declaration.metrics) if isinstance(one, MetricFile)]
+    known = next((run for run in runs if resolve(run, store).done), None) if asked else None
+    if known is None:
+        return
+    for one in asked:
+        try:
+            read_run(known, [find(one, known.values)], store)
+        except InputError as error:
+            key = "metric" if one == declaration.metric else "metrics"
+            yield f"`{key}`: {error} (so it is in the run of arm `{known.arm}`, seed {seed_label(known.seed)})"
 
 
 def _same(one: Run, other: Run) -> bool:

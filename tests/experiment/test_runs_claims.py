@@ -13,6 +13,7 @@ import pytest
 from stages.base.errors import InputError, ParamError
 from stages.base.reference import Schema
 from stages.base.workers import can_fork
+from stages.experiment.check import of_files
 from stages.experiment.declaration import read_declaration
 from stages.experiment.runs.lock import check_out
 from stages.experiment.runs.outcomes import DECLARED, EDITED, ClaimFolder
@@ -194,6 +195,23 @@ def test_a_killed_cache_is_told_of_and_made_anew(toy: Toy) -> None:
 def test_runs_need_a_metrics_file_that_a_stage_writes(toy: Toy) -> None:
     with pytest.raises(ParamError, match=r"rate.yaml: arm `baseline`: data/evaluates/metrics.json: no stage"):
         expand([read_declaration(_written(CLAIM.replace("data/evaluate/", "data/evaluates/")))], ANYTHING, toy.store())
+
+
+def test_what_a_known_run_lacks_is_refused_before_the_others_run(toy: Toy) -> None:
+    store, text = toy.store(), CLAIM.replace("lower: {train.lr: 0.1}", "lower: {train.lr: 0.3}")
+
+    def problems(text: str) -> list[str]:
+        declared = read_declaration(_written(text))
+        return list(of_files(declared, expand([declared], ANYTHING, store), store))
+
+    unknown = text.replace("key: right", "key: rihgt")
+    assert problems(unknown) == [], "nothing has run"
+    conclude(toy, "rate")
+    assert problems(text) == []
+    (said,) = problems(unknown)
+    assert said.startswith("`metric`: data/evaluate/metrics.json:") and "arm `baseline`, seed 1" in said
+    (said,) = problems(text.replace("metrics.json", "nothere.json"))
+    assert "stage `evaluate` ended without writing it" in said
 
 
 def _written(text: str) -> Path:

@@ -26,7 +26,7 @@ KNOBS = (  # asked for so often that every pipeline says them, default or not
     "alignment.dpo.lr",
     "alignment.ppo.kl",
 )
-SHOWN = (  # columns of the saved view
+SHOWN = (  # columns of the saved view, those of them that the pipelines have
     "pretrain/loss",
     "pretrain/bpb",
     "sft/right",
@@ -36,6 +36,8 @@ SHOWN = (  # columns of the saved view
     "dpo/lc_high",
     "ppo/right",
     "ppo/lc",
+    "grpo/right",
+    "grpo/lc",
 )
 DATASETS = {  # file that the pipeline made → what it is used for
     artifacts.TRAIN: "training",

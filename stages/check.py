@@ -13,13 +13,15 @@ import os
 import platform
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import Field
 
 from stages import kernels
+from stages.annotators.client import load_template
 from stages.base import kept
 from stages.base.artifacts import LADDER, MODELS
 from stages.base.closure import code_files
@@ -27,10 +29,17 @@ from stages.base.errors import InputError, ParamError, ResourceError
 from stages.base.files import read_json, sha256_file
 from stages.base.params import Section, lookup, nearest, parse, read_params
 from stages.base.pipeline import ITEM_KEY, Declared, folder_of, modules, read_pipeline
+from stages.base.recipe import Recipe, Shape
 from stages.base.record import stage
 from stages.base.redaction import environment_secrets, secrets_in
 from stages.base.scales import leaves
+from stages.lm import accelerators
+from stages.lm.config import ModelConfig
 from stages.pretraining import imported
+from stages.scaling.ladder import steps_of
+from stages.scaling.study.study import FEWEST
+from stages.tokens.pretokenizers import find_pre_tokenizer
+from stages.tokens.vocabulary import SMALLEST
 
 
 class CheckParams(Section):
@@ -160,14 +169,66 @@ def check_corpus_names(values: dict[str, Any]) -> None:
         raise ParamError("; ".join(problems))
 
 
+def check_training(values: dict[str, Any]) -> None:
+    """What the ladder, the plan and what is trained by it would meet only after the corpus, or after the ladder."""
+    problems = []
+
+    def tried(place: str, attempt: Callable[[], object]) -> None:
+        try:
+            attempt()
+        except ParamError as error:
+            told = str(error).removeprefix("params.yaml: ").removeprefix("model config: ")
+            problems.append(f"params.yaml: {told}" if place in told else f"params.yaml: `{place}`: {told}")
+
+    recipe = parse("recipe", lookup(values, "recipe"), Recipe)
+    vocabulary, length = lookup(values, "tokens.tokenizer.vocab_size"), lookup(values, "tokens.pack.seq_len")
+    tried("tokens.tokenizer.pretokenizer", lambda: find_pre_tokenizer(lookup(values, "tokens.tokenizer.pretokenizer")))
+    if vocabulary % 64 or vocabulary < SMALLEST:
+        problems.append(
+            f"params.yaml: `tokens.tokenizer.vocab_size`: a multiple of 64 from {SMALLEST}, got {vocabulary}"
+        )
+    if problems:
+        raise ParamError("; ".join(problems))
+    points, shapes = lookup(values, "scaling.points"), lookup(values, "scaling.plan.shapes")
+    for key, shape in [*((f"scaling.points.{k}", v) for k, v in points.items()),
+                       *((f"scaling.plan.shapes.{k}", v) for k, v in shapes.items())]:  # fmt: skip
+        own, tokens = dict(shape), shape.get("tokens")
+        kind = own.pop("arch", "transformer")
+        own.pop("tokens", None)
+        of = parse(key, own, Shape)
+        tried(key, partial(ModelConfig.of, kind, of, recipe, vocabulary, length))
+        if tokens is not None:
+            tried(key, partial(steps_of, recipe, tokens, length))
+        if kind == "lstm" and recipe.document_mask:
+            problems.append(f"params.yaml: `{key}`: an LSTM needs `recipe.document_mask: false`")
+    law = sum(point["arch"] == "transformer" for point in points.values())
+    if points and law < FEWEST:
+        problems.append(f"params.yaml: `scaling.points` has {law} Transformers, a law needs {FEWEST}; add points")
+    if lookup(values, "pretraining.context.seq_len") <= length:
+        problems.append("params.yaml: `pretraining.context.seq_len` must be more than `tokens.pack.seq_len`")
+    budget = lookup(values, "scaling.plan.budget")
+    for place, device in (
+        ("cost_device", lookup(values, "scaling.plan.cost_device")),
+        ("budget.device", budget["device"]),
+    ):
+        if device is not None:
+            tried(f"scaling.plan.{place}", partial(accelerators.named, device))
+    if problems:
+        raise ParamError("; ".join(problems))
+
+
 def check_annotators(values: dict[str, Any]) -> None:
     """What judging and annotating need and would miss only after all training."""
     for section in ("alignment.annotate.annotator", "judging.judge.annotator"):
         settings = lookup(values, section)
         if not Path(settings["prompt"]).is_file():
             raise ParamError(f"params.yaml: `{section}.prompt`: no file {settings['prompt']}")
+        load_template(settings["prompt"])
         if settings["provider"] == "openai" and not re.match(r"https?://[^\s/]", settings["base_url"]):
             raise ParamError(f"params.yaml: `{section}.base_url` must begin with http:// or https://")
+    teacher = lookup(values, "alignment.self_instruct.teacher")
+    if teacher is not None and not Path(teacher["prompt"]).is_file():
+        raise ParamError(f"params.yaml: `alignment.self_instruct.teacher.prompt`: no file {teacher['prompt']}")
     for section in ("alignment.instructions.sources", "alignment.preferences.sources"):
         if not lookup(values, section):
             raise ParamError(
@@ -180,7 +241,9 @@ def check_secrets(values: dict[str, Any]) -> None:
     known = environment_secrets()
     for name, value in leaves(values):
         for text in value if isinstance(value, list) else [value]:
-            if isinstance(text, str) and (secrets_in(text) or any(secret == text or (secret in text and len(secret) > 11) for secret in known)):
+            if isinstance(text, str) and (
+                secrets_in(text) or any(secret == text or (secret in text and len(secret) > 11) for secret in known)
+            ):
                 raise ParamError(
                     f"params.yaml: `{name}` holds a key or password, and git, records and MLflow keep what stands "
                     "here; take it out, and name the environment variable that holds it where one can be named"
@@ -255,6 +318,7 @@ def check_items(values: dict[str, Any]) -> list[Declared]:
     pipeline = read_pipeline(values=values)
     check_names(values, pipeline)
     check_corpus_names(values)
+    check_training(values)
     check_annotators(values)
     check_secrets(values)
     return pipeline

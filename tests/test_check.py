@@ -112,6 +112,11 @@ def model_folder(folder: Path, *names: str) -> str:
     return str(folder)
 
 
+def text(path: Path, content: str) -> str:
+    path.write_text(content)
+    return str(path)
+
+
 def empty(folder: Path) -> str:
     folder.mkdir()
     return str(folder)
@@ -137,6 +142,37 @@ BAD: dict[str, tuple[str, Callable[[Path], Any], str]] = {
     "a task without its questions": (
         "evaluation.tasks.mmlu", lambda at: {"kind": "mmlu", "path": str(at / "mmlu")},
         "`evaluation.tasks.mmlu`",
+    ),
+    "a point that can't be built": (
+        "scaling.points.w24_c1.n_head", lambda at: 5, "`scaling.points.w24_c1`: n_head is 5; it must be a divisor",
+    ),
+    "a shape that can't be built": (
+        "scaling.plan.shapes.d96_l4.n_kv_head", lambda at: 2, "`scaling.plan.shapes.d96_l4`: n_kv_head is 2",
+    ),
+    "a point too short for its schedule": (
+        "recipe.warmup_steps", lambda at: 10**6, "fewer than 1000000 of warm-up",
+    ),
+    "a ladder without a law": (
+        "scaling.points", lambda at: {"a": {"arch": "lstm", "n_layer": 1, "d_model": 64, "n_head": 1, "n_kv_head": 1,
+        "d_ff": 64, "tokens": 10**6}}, "`scaling.points` has 0 Transformers, a law needs",
+    ),
+    "an LSTM and a mask": ("recipe.document_mask", lambda at: True, "an LSTM needs `recipe.document_mask: false`"),
+    "an unknown device": (
+        "scaling.plan.cost_device", lambda at: "h1000", "`scaling.plan.cost_device`: unknown device 'h1000'",
+    ),
+    "an unknown pre-tokenizer": ("tokens.tokenizer.pretokenizer", lambda at: "gpt9", "`tokens.tokenizer.pretokenizer`"),
+    "an odd vocabulary": ("tokens.tokenizer.vocab_size", lambda at: 4097, "a multiple of 64"),
+    "a context that isn't longer": ("pretraining.context.seq_len", lambda at: 256, "`pretraining.context.seq_len`"),
+    "a number that is none": ("corpus.extract.max_page_bytes", lambda at: 10**400, "no parameter is as large as that"),
+    "seconds without an end": ("corpus.extract.max_page_seconds", lambda at: 1e29, "less than or equal to 1000000"),
+    "a pattern that is none": (
+        "corpus.domains.seeds", lambda at: {"a": ["("]}, "`corpus.domains.seeds.a.0`",
+    ),
+    "a prompt with other words": (
+        "judging.judge.annotator.prompt", lambda at: text(at / "p.txt", "%(instruction)s %(answer)s"), "may use only",
+    ),
+    "a password in an address": (
+        "judging.judge.annotator.base_url", lambda at: "https://me:hunter2hunter2@host/v1", "holds a key or password",
     ),
     "an import without config": (
         "models.import.theirs", lambda at: {"path": model_folder(at / "m", "model.safetensors", "tokenizer.json")},

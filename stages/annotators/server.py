@@ -44,7 +44,7 @@ class ServerSettings(Section):
     """Calls under way at a time."""
     max_retries: Annotated[int, Field(ge=0, le=20)]
     """Of one call; being told to wait (429) is no failure."""
-    timeout_s: Annotated[float, Field(gt=0)]
+    timeout_s: Annotated[float, Field(gt=0, le=1e6)]
     """For a whole reply."""
     max_cost_usd: Annotated[float, Field(ge=0)]
     """Of one stage instance: above it nothing is called."""

@@ -16,6 +16,7 @@ from stages.base.errors import ParamError
 from stages.base.plain_yaml import read_yaml
 
 PARAMS_FILE = Path("params.yaml")
+LARGEST = 1e30  # of any number: FLOPs of a budget are at most some 1e28
 
 
 class Section(BaseModel):
@@ -63,10 +64,22 @@ def parse(section: str, value: Any, model: Any) -> Any:
 
     Raises ParamError with one line a problem, joined by `; `.
     """
+    for place, number in _numbers(section, value):
+        if abs(number) > LARGEST:
+            raise ParamError(f"params.yaml: `{place}`: no parameter is as large as that; use at most {LARGEST:.0e}")
     try:
         return _adapter(model).validate_python({} if value is None and sections_of(model) else value, strict=True)
     except ValidationError as error:
         raise ParamError("; ".join(_explain(section, problem, value, model) for problem in error.errors())) from None
+
+
+def _numbers(place: str, value: Any) -> Iterator[tuple[str, int | float]]:
+    if isinstance(value, dict | list):
+        inner = value.items() if isinstance(value, dict) else enumerate(value)
+        for key, one in inner:
+            yield from _numbers(f"{place}.{key}", one)
+    elif isinstance(value, int | float):
+        yield place, value
 
 
 @cache

@@ -34,7 +34,7 @@ class ExtractParams(Section):
     """Pages whose elements stand deeper are dropped."""
     max_memory_mib: Annotated[int, Field(ge=512)]
     """Of the process that extracts."""
-    max_page_seconds: Annotated[float, Field(gt=0)]
+    max_page_seconds: Annotated[float, Field(gt=0, le=1e6)]
     """Wall clock: the last guard, and the one that isn't reproducible."""
     max_drop: Annotated[float, Field(ge=0, le=1)]
 

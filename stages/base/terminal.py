@@ -1,8 +1,10 @@
 """Words of others on a terminal: a name out of a corpus, a task or a model can hold what moves the cursor or reorders
 what stands beside it."""
 
+import io
 import json
 import re
+import sys
 from typing import Any
 
 # Bidirectional overrides and isolates; joiners and soft hyphens belong to words.
@@ -25,3 +27,10 @@ def shown_json(value: Any) -> str:
 
 def _escaped(found: re.Match[str]) -> str:
     return f"\\u{ord(found[0]):04x}" if _UNSHOWN.match(found[0]) else found[0]
+
+
+def print_in_any_encoding() -> None:
+    """A terminal of ASCII or Latin-1 gets what it can't show as `\\u2082`, not an error amid a table."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")

@@ -120,7 +120,9 @@ class Segment:
         """Raises InputError for a damaged one."""
         try:
             # Copy-on-write: nothing is ever written, and one compiled kernel serves memory and disk.
-            arrays = {name: np.asarray(np.load(folder / f"{name}.npy", mmap_mode="c")) for name in NAMES}
+            arrays = {
+                name: np.asarray(np.load(folder / f"{name}.npy", mmap_mode="c", allow_pickle=False)) for name in NAMES
+            }
             return cls(arrays, Texts.open(folder / "documents.parquet"), shortest)
         except (OSError, ValueError, pa.ArrowInvalid) as error:
             raise InputError(f"{folder}: damaged ({error}); build the index again") from None

@@ -247,7 +247,7 @@ def _shown(cell: str) -> str:
 
 
 def _quoted(head: Sequence[str]) -> str:
-    return ", ".join(map(repr, head)) or "none"
+    return (some(map(repr, head)) if head else "none")[:1000]
 
 
 def unit_remarks(N: np.ndarray, D: np.ndarray, C: np.ndarray, loss: np.ndarray, lines: Sequence[int]) -> list[str]:

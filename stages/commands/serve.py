@@ -1,12 +1,15 @@
-"""`trainyard serve`: talk to models in a browser or through OpenAI's protocol, vote in an arena, label pairs."""
+"""`trainyard serve`: talk to models in a browser or through OpenAI's protocol, vote in an arena, label pairs, compare
+experiments."""
 
 import argparse
+import functools
 import os
 import re
 import secrets
 import socket
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from stages.base.errors import InputError, ParamError, ResourceError
 from stages.commands.chat import MODELS, model_folder
@@ -15,21 +18,21 @@ if TYPE_CHECKING:
     from stages.publishing.serve.annotation import Annotation
     from stages.publishing.serve.arena import Rated
 
-FOLDER = Path(".trainyard/serve")
+FOLDER, CLAIMS = Path(".trainyard/serve"), Path("reports/claims")
 TOKEN = "TRAINYARD_SERVE_TOKEN"
 EXAMPLE = """\
-trainyard serve                                all models of data/models, at http://127.0.0.1:8000
-trainyard serve dpo sft --port 8080            these two: chat side by side, or vote between them blindly
-trainyard serve --pairs pairs.jsonl            a page to label pairs: rows {id, prompt, output_a, output_b}
+examples:
+  trainyard serve  # all models of data/models, at http://127.0.0.1:8000
+  trainyard serve dpo sft --port 8080  # these two: chat side by side, or vote between them blindly
+  trainyard serve --pairs pairs.jsonl  # a page to label pairs: rows {id, prompt, output_a, output_b}
 """
 
 
 def register(subparsers: argparse._SubParsersAction) -> None:
     command = subparsers.add_parser(
         "serve",
-        help="chat, an OpenAI-compatible endpoint, a blind arena and a page to annotate, in one server",
+        help="chat, an OpenAI-compatible endpoint, a blind arena, annotation, experiments compared: one server",
         epilog=EXAMPLE,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = command.add_argument
     add("models", nargs="*", metavar="MODEL", help="keys of data/models or model folders (default: all of data/models)")
@@ -54,6 +57,7 @@ def run(options: argparse.Namespace) -> int:
 
     from stages.publishing.serve.app import create_app
     from stages.publishing.serve.arena import Arena
+    from stages.publishing.serve.experiments import Experiments
     from stages.publishing.serve.guard import is_loopback
     from stages.publishing.serve.journal import Journal, only_writer
     from stages.publishing.serve.models import Limits, Shelf
@@ -64,7 +68,8 @@ def run(options: argparse.Namespace) -> int:
         raise ParamError(f"--port {options.port}: a port is 0 to 65535")
     if options.each is not None and options.each < 1:
         raise ParamError("--each must be 1 or more")
-    folders = model_folders(options.models, needed=not (options.pairs or options.answers))
+    others = options.pairs or options.answers or any(CLAIMS.glob("*.json"))
+    folders = model_folders(options.models, needed=not others)
     token = None if is_loopback(options.host) else _token()
     with only_writer(options.folder):
         annotation = _annotation(options)
@@ -75,7 +80,7 @@ def run(options: argparse.Namespace) -> int:
             place = f"http://{f'[{host}]' if ':' in host else host}:{port}"
             print(f"models: {', '.join(folders) or 'none'}; the endpoint is {place}/v1")
             print(f"open {place}/{f'?token={token}' if token else ''} (ctrl-c ends)", flush=True)
-            app = create_app(shelf, arena, annotation, token)
+            app = create_app(shelf, arena, annotation, Experiments(compare_arms), token)
             config = uvicorn.Config(app, log_level="warning", server_header=False, timeout_graceful_shutdown=2)
             asyncio.run(uvicorn.Server(config).serve([listener]))
     return 0
@@ -120,6 +125,21 @@ def rate(battles: dict[str, list[str]]) -> "list[Rated]":
     return [
         Rated(name, rating, *fitted.intervals[name], fitted.groups[name]) for name, rating in fitted.ratings.items()
     ]
+
+
+def compare_arms(a: str, b: str) -> Mapping[str, Any]:
+    """As `trainyard compare A B --json`. Raises TrainyardError where a side can't be read."""
+    from stages.commands.compare import compare
+    from stages.experiment.sides import read_side
+
+    return compare(read_side(a, _schema), read_side(b, _schema))
+
+
+@functools.cache
+def _schema() -> dict[str, Any]:
+    from stages.sections import Sections
+
+    return Sections().schema
 
 
 def _token() -> str:

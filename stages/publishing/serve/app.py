@@ -1,4 +1,4 @@
-"""The web application: pages, the endpoint, the arena and annotation behind one guard."""
+"""The web application: pages, the endpoint, the arena, annotation and experiments behind one guard."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -14,6 +14,7 @@ from stages.base.errors import ResourceError
 from stages.publishing.serve.annotation import Annotation
 from stages.publishing.serve.arena import Arena
 from stages.publishing.serve.endpoint import Endpoint
+from stages.publishing.serve.experiments import Experiments
 from stages.publishing.serve.guard import Guard
 from stages.publishing.serve.models import Shelf
 from stages.publishing.serve.protocol import ApiError
@@ -26,11 +27,14 @@ TYPES = {
 }
 
 
-def create_app(shelf: Shelf, arena: Arena, annotation: Annotation, token: str | None = None) -> Guard:
+def create_app(
+    shelf: Shelf, arena: Arena, annotation: Annotation, experiments: Experiments, token: str | None = None
+) -> Guard:
     """token: see `guard.Guard`."""
 
     async def home(http: HttpRequest) -> Response:
-        return RedirectResponse("/chat" if shelf.folders else "/annotate")
+        labels = annotation.pairs is not None or annotation.answers is not None
+        return RedirectResponse("/chat" if shelf.folders else "/annotate" if labels else "/compare")
 
     async def health(http: HttpRequest) -> Response:
         load = {name: {"answering": live, "waiting": waiting} for name, (live, waiting) in shelf.load.items()}
@@ -48,6 +52,7 @@ def create_app(shelf: Shelf, arena: Arena, annotation: Annotation, token: str | 
         *Endpoint(shelf).routes,
         *arena.routes,
         *annotation.routes,
+        *experiments.routes,
         *(_page(path) for path in sorted(PAGES.iterdir()) if path.suffix in TYPES),
     ]
     handlers = {ApiError: _refuse, HTTPException: _refuse, ResourceError: _refuse, Exception: _refuse}

@@ -12,6 +12,7 @@ import pytest
 import uvicorn
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 
+from stages.base.errors import InputError
 from stages.commands.serve import rate
 from stages.lm.build import LanguageModel
 from stages.lm.chat import BOS, END, PAD, SPECIALS, TEMPLATE, ChatTokenizer, load_tokenizer, write_tokenizer
@@ -20,6 +21,7 @@ from stages.lm.device import set_threads
 from stages.publishing.serve.annotation import ANSWER, PAIR, Annotation, Annotators, Labels, read_items
 from stages.publishing.serve.app import create_app
 from stages.publishing.serve.arena import Arena
+from stages.publishing.serve.experiments import Compare, Experiments
 from stages.publishing.serve.journal import Journal
 from stages.publishing.serve.models import Limits, Shelf
 from tests.evaluation.conftest import make_model as random_model
@@ -78,6 +80,11 @@ class Running:
 Start = Callable[..., Running]
 
 
+def no_runs(a: str, b: str) -> dict[str, Any]:
+    """Of a clone in which no claim has run."""
+    raise InputError(f"{a}: no runs here")
+
+
 @pytest.fixture
 def start(tmp_path: Path, folders: dict[str, Path]) -> Iterator[Start]:
     """Start servers, as `trainyard serve` does."""
@@ -92,6 +99,7 @@ def start(tmp_path: Path, folders: dict[str, Path]) -> Iterator[Start]:
         token: str | None = None,
         limits: Limits | None = None,
         guideline: str = "Prefer what is true.",
+        compare: Compare = no_runs,
     ) -> Running:
         def labels(name: str, rows: list[dict[str, Any]] | None, fields: Any, who: str, said: str) -> Labels | None:
             if rows is None:
@@ -107,7 +115,8 @@ def start(tmp_path: Path, folders: dict[str, Path]) -> Iterator[Start]:
             labels("answers", answers, ANSWER, "reviewer", "verdict"),
             guideline,
         )
-        app = create_app(shelf, Arena(shelf, Journal(tmp_path / "arena.jsonl"), rate), annotation, token)
+        arena = Arena(shelf, Journal(tmp_path / "arena.jsonl"), rate)
+        app = create_app(shelf, arena, annotation, Experiments(compare), token)
         listener = socket.create_server(("127.0.0.1", 0), backlog=512)
         server = uvicorn.Server(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=1))
         thread = threading.Thread(target=server.run, args=([listener],))

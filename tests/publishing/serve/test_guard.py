@@ -61,7 +61,7 @@ def test_beyond_loopback_everybody_shows_the_token(start: Start) -> None:
 
 def test_no_page_runs_or_loads_anything_from_elsewhere(start: Start) -> None:
     server = start()
-    for path in ("/chat", "/arena", "/annotate", "/api.js", "/nowhere", "/v1/models"):
+    for path in ("/chat", "/arena", "/annotate", "/compare", "/compare.js", "/api.js", "/nowhere", "/v1/models"):
         reply = httpx.get(server.url + path)
         policy = reply.headers["content-security-policy"]
         assert "default-src 'none'" in policy and "unsafe" not in policy and "http" not in policy

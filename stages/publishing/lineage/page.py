@@ -23,14 +23,18 @@ DIGITS = 16
 
 def write_page(row: str, nodes: Mapping[str, Node], audit: Audit, project: Project) -> Path:
     """Raises ParamError where params.yaml has no site."""
+    path = project.root / FOLDER / f"{row}.html"
+    with atomic_path(path) as temporary:
+        temporary.write_text(page_text(row, nodes, audit, project), encoding="utf-8")
+    return path
+
+
+def page_text(row: str, nodes: Mapping[str, Node], audit: Audit, project: Project) -> str:
+    """The page, for a folder below the site's. Raises ParamError where params.yaml has no site."""
     site = parse("publishing.site", (project.params or {}).get("publishing", {}).get("site"), SiteParams)
     bar = {"title": site.title, "page": "leaderboard", "pages": ["index", *site.pages], "root": "../"}
     sections = [("checked", "Checked"), ("chain", "Chain"), ("stages", "Stages")]
-    path = project.root / FOLDER / f"{row}.html"
-    with atomic_path(path) as temporary:
-        text = render(bar | {"sections": sections} | page_view(row, nodes, audit), "lineage.html")
-        temporary.write_text(text, encoding="utf-8")
-    return path
+    return render(bar | {"sections": sections} | page_view(row, nodes, audit), "lineage.html")
 
 
 def page_view(row: str, nodes: Mapping[str, Node], audit: Audit) -> dict[str, Any]:

@@ -29,17 +29,28 @@ def write_page(row: str, nodes: Mapping[str, Node], audit: Audit, project: Proje
     return path
 
 
-def page_text(row: str, nodes: Mapping[str, Node], audit: Audit, project: Project) -> str:
-    """The page, for a folder below the site's. Raises ParamError where params.yaml has no site."""
+def page_text(
+    row: str, nodes: Mapping[str, Node], audit: Audit, project: Project, elsewhere: Mapping[str, str] | None = None
+) -> str:
+    """The page, for a folder below the site's. `elsewhere`: stage → the link under which another row's page tells the
+    same of it. Raises ParamError where params.yaml has no site."""
     site = parse("publishing.site", (project.params or {}).get("publishing", {}).get("site"), SiteParams)
     bar = {"title": site.title, "page": "leaderboard", "pages": ["index", *site.pages], "root": "../"}
     sections = [("checked", "Checked"), ("chain", "Chain"), ("stages", "Stages")]
-    return render(bar | {"sections": sections} | page_view(row, nodes, audit), "lineage.html")
+    return render(bar | {"sections": sections} | page_view(row, nodes, audit, elsewhere), "lineage.html")
 
 
-def page_view(row: str, nodes: Mapping[str, Node], audit: Audit) -> dict[str, Any]:
+def stage_ids(nodes: Mapping[str, Node]) -> dict[str, str]:
+    """Of each stage's place on the page."""
+    return {name: f"stage-{number}-{re.sub('[^a-z0-9]+', '-', name)}" for number, name in enumerate(nodes)}
+
+
+def page_view(
+    row: str, nodes: Mapping[str, Node], audit: Audit, elsewhere: Mapping[str, str] | None = None
+) -> dict[str, Any]:
     """Plain values for the template; `nodes`: nearest first, as `chain.walk` gives them."""
-    ids = {name: f"stage-{number}-{re.sub('[^a-z0-9]+', '-', name)}" for number, name in enumerate(nodes)}
+    ids, elsewhere = stage_ids(nodes), elsewhere or {}
+    own = [name for name in nodes if name not in elsewhere]
     readers: dict[str, list[str]] = {}
     for name, node in nodes.items():
         for path in node.record.inputs:
@@ -53,8 +64,11 @@ def page_view(row: str, nodes: Mapping[str, Node], audit: Audit) -> dict[str, An
         "wrong": [str(one) for one in audit.wrong],
         "unchecked": [line.removeprefix("not checked: ") for line in audit.unchecked_lines()],
         "tree": _branch(next(iter(nodes.values())), set()),
-        "ids": ids,
-        "stages": [_stage(ids[name], node, readers) for name, node in nodes.items()],
+        "links": {name: elsewhere.get(name, f"#{ids[name]}") for name in nodes},
+        "stages": [_stage(ids[name], nodes[name], readers) for name in own],
+        "elsewhere": f"{count(len(nodes) - len(own))} more are another row's too; their links lead to its page."
+        if elsewhere
+        else "",
     }
 
 

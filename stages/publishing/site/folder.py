@@ -11,7 +11,7 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from stages.base.errors import InputError, TrainyardError
-from stages.base.files import read_json, sync_tree
+from stages.base.files import read_json
 
 MARKER = "provenance.json"
 MADE_BY = "trainyard publish"
@@ -32,7 +32,6 @@ def published(folder: Path) -> Iterator[Path]:
     try:
         new.mkdir()
         yield new
-        sync_tree(new)
         if place.exists():
             os.replace(place, old)
         try:

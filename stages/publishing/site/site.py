@@ -12,7 +12,7 @@ from typing import Any
 from urllib.parse import quote
 
 from stages.base.errors import InputError
-from stages.base.files import atomic_path, sha256_file, write_json
+from stages.base.files import sha256_file, write_json
 from stages.base.params import parse
 from stages.base.store import git
 from stages.publishing.cards.card import Card, markdown, view
@@ -25,13 +25,14 @@ from stages.publishing.html.numbers import count
 from stages.publishing.html.page import render
 from stages.publishing.html.site import SiteParams
 from stages.publishing.lineage.audit import Audit, audit_chain, readable_records
-from stages.publishing.lineage.chain import judged_models, row_chain
-from stages.publishing.lineage.page import page_text
+from stages.publishing.lineage.chain import AGREEMENT, BOARD, LEADERBOARD, judged_models, row_chain
+from stages.publishing.lineage.page import page_text, stage_ids
 from stages.publishing.lineage.project import Project
 from stages.publishing.lineage.records import Graph
 from stages.publishing.site.folder import MADE_BY, MARKER, broken_links, published
 
-REPORTS, LEADERBOARD = "reports", "judging.leaderboard"
+REPORTS = "reports"
+OF_A_ROW = (BOARD, LEADERBOARD, AGREEMENT)  # read every row; a row's page tells of what they read of it alone
 KINDS = (".html", ".csv", ".json", ".md")
 COUNTED = 3_000_000  # bytes; GitHub Pages takes 1 GB, a reader's patience less
 WEB = re.compile(r"(?:https://(?:[^/@]*@)?|git@|ssh://git@)(?P<host>[\w.-]+)[:/](?P<path>[\w./~-]+?)(?:\.git)?/?")
@@ -186,12 +187,22 @@ def _copy(source: Path, target: Path, name: str, rows: Sequence[str], revision: 
 def _lineage(new: Path, rows: Sequence[str], graph: Graph, project: Project, audit: Audit) -> None:
     """lineage/<row>.html of each row; what the chains have in common is checked once."""
     seen: set[str] = set()
+    told: dict[str, str] = {}  # stages that the first row's page tells of
     for row in rows:
         nodes, broken = row_chain(row, graph)
         own = Audit()
         own.add(broken)
         audit_chain(nodes, graph, project, own)
-        _write(new / "lineage" / f"{row}.html", page_text(row, nodes, own, project))
+        _write(
+            new / "lineage" / f"{row}.html",
+            page_text(row, nodes, own, project, {k: link for k, link in told.items() if k in nodes}),
+        )
+        if not told:
+            page = f"{quote(row)}.html"
+            shared = {
+                name: place for name, place in stage_ids(nodes).items() if nodes[name].record.stage not in OF_A_ROW
+            }
+            told = {name: f"{page}#{place}" for name, place in shared.items()}
         audit.add(own.wrong)
         audit.unchecked += own.unchecked
         fresh = [node for name, node in nodes.items() if name not in seen]
@@ -288,5 +299,5 @@ def _cell(cell: str) -> str:
 
 
 def _write(path: Path, text: str) -> None:
-    with atomic_path(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")

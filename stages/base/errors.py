@@ -1,8 +1,16 @@
 """Errors that a user can act on: one line, naming the place and the remedy."""
 
+from stages.base.terminal import harmless
+
 
 class TrainyardError(Exception):
-    """Base of all expected failures; `base.record.stage` and the CLI print it as one line and exit with 2."""
+    """Base of all expected failures; `base.record.stage` and the CLI print it as one line and exit with 2.
+
+    It quotes names from outside: what would break the line, or a terminal would obey, is U+FFFD.
+    """
+
+    def __str__(self) -> str:
+        return harmless(super().__str__())
 
 
 class ParamError(TrainyardError):

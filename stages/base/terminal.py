@@ -12,10 +12,15 @@ _REORDERING = "\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069\ufeff"
 _UNSHOWN = re.compile(f"[\x00-\x1f\x7f-\x9f\ud800-\udfff{_REORDERING}]")
 
 
+def harmless(text: str) -> str:
+    """With U+FFFD for control and reordering characters, line breaks and halves of surrogate pairs."""
+    return _UNSHOWN.sub("\ufffd", text)
+
+
 def one_line(text: str, limit: int | None = None) -> str:
     """On one line, white space as single spaces, of at most `limit` characters; control and reordering characters and
     halves of surrogate pairs are U+FFFD."""
-    shown = " ".join(_UNSHOWN.sub("\ufffd", word) for word in text.split())
+    shown = " ".join(map(harmless, text.split()))
     return shown if limit is None or len(shown) <= limit else shown[: limit - 1] + "…"
 
 

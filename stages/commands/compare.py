@@ -22,6 +22,11 @@ if TYPE_CHECKING:
     from stages.experiment.sides import Side
 
 CODE = "data/check/code/"
+EXAMPLE = """\
+examples:
+  trainyard compare HEAD~1 .
+  trainyard compare dedup:with dedup:without --json
+"""
 PARAMS_SHOWN, NAMES_SHOWN, MOST_MODELS, LEVEL = 12, 8, 5, 0.95
 # Names of reports/metrics.json that are numbers of the catalogue, and what makes them so
 TRANSLATED = (
@@ -40,10 +45,12 @@ def register(subparsers: argparse._SubParsersAction) -> None:
         help="what two revisions, experiments or arms differ in: params, numbers, stages",
         description="Each side is a git revision, a DVC experiment, CLAIM:ARM or CLAIM:ARM@SEED, or a project's folder "
         "(`.` is this one).",
+        epilog=EXAMPLE,
     )
     command.add_argument("a", metavar="A")
     command.add_argument("b", metavar="B")
     command.add_argument("--json", action="store_true", help="everything, as JSON")
+    command.add_argument("--page", type=Path, metavar="FILE", help="write it as an HTML page too")
     command.set_defaults(run=run)
 
 
@@ -55,6 +62,12 @@ def run(options: argparse.Namespace) -> int:
         return Sections().schema
 
     compared = compare(read_side(options.a, schema), read_side(options.b, schema))
+    if options.page is not None:
+        from stages.base.files import atomic_path
+        from stages.publishing.site.comparison import comparison_page
+
+        with atomic_path(options.page) as temporary:
+            temporary.write_text(comparison_page(compared, "Trainyard"), encoding="utf-8")
     if options.json:
         print(json.dumps(compared, indent=2, sort_keys=True, ensure_ascii=False))
     else:

@@ -29,6 +29,7 @@ KINDS = (  # beside one file of every other suffix that a stage wrote
     "data/check/code/alignment.sft.json",
     "reports/leaderboard.html",
     "reports/leaderboard.csv",
+    "reports/leaderboard.md",
     "params.yaml",
     "dvc.lock",
 )
@@ -61,7 +62,7 @@ def kinds(project: Path, row: str) -> list[Path]:
     written = [path.relative_to(project) for room in ("data", "reports") for path in (project / room).rglob("*")]
     others: dict[str, Path] = {}
     for path in sorted(written):
-        if path.suffix and path.suffix not in suffixes and (project / path).is_file() and "claims" not in path.parts:
+        if path.suffix and path.suffix not in suffixes and (project / path).is_file():
             others.setdefault(path.suffix, path)
     return [*named, *others.values()]
 

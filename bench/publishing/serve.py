@@ -3,6 +3,7 @@
 python bench/publishing/serve.py FOLDER                         1, 16 and 50 clients; time to the first token
 python bench/publishing/serve.py FOLDER --beside llama          llama.cpp's server after it, on its own 4-bit weights
 python bench/publishing/serve.py FOLDER --beside transformers   its `generate`, one by one and 16 at a time
+python bench/publishing/serve.py FOLDER --beside llama transformers --clients 1 16    both in one run
 
 Peers run in the peers' environment (TRAINYARD_PEERS_PYTHON, or .venv-peers), on one thread, as ours. Prints one JSON
 line a measurement; tokens are counted by the servers' own usage.
@@ -168,7 +169,8 @@ def measure(who: str, place: tuple[str, str], options: argparse.Namespace) -> No
     url, model = place
     asyncio.run(ready(url, model))
     alone = None
-    for clients, count in ((1, options.alone), (16, options.alone * 8), (50, 50)):
+    for clients in options.clients:
+        count = {1: options.alone, 16: options.alone * 8}.get(clients, clients)
         found = asyncio.run(load(url, model, clients, questions(count, clients), options.tokens))
         alone = alone or found["tokens_per_second"]
         print(json.dumps({"who": who, **found, "times_one": round(found["tokens_per_second"] / alone, 2)}), flush=True)
@@ -181,14 +183,15 @@ def main() -> None:
     parser.add_argument(
         "--alone", type=int, default=8, help="questions of the one client; 16 clients ask eight times as many"
     )
-    parser.add_argument("--beside", choices=["llama", "transformers"])
+    parser.add_argument("--beside", choices=["llama", "transformers"], nargs="*", default=[])
+    parser.add_argument("--clients", type=int, nargs="+", default=[1, 16, 50])
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch, ours(options.folder, Path(scratch)) as place:
         measure("trainyard", place, options)
-    if options.beside == "llama":
+    if "llama" in options.beside:
         with llama() as place:
             measure("llama.cpp", place, options)
-    elif options.beside == "transformers":
+    if "transformers" in options.beside:
         asked = json.dumps(questions(16, 16))
         subprocess.run([PEERS, "-c", TRANSFORMERS, str(options.folder), asked, str(options.tokens)], check=True)
 

@@ -28,11 +28,12 @@ lint: .venv/.installed
 
 # Peers and oracles of tests and benchmarks never enter the project's environment.
 peers: .venv-peers/.litgpt
-.venv-peers/.installed: bench/requirements.lock requirements-torch.txt
+.venv-peers/.installed: bench/requirements.lock bench/requirements-axe.txt requirements-torch.txt
 	test -x .venv-peers/bin/python || $(PYTHON) -m venv .venv-peers
 	.venv-peers/bin/python -m pip install --quiet --requirement $(TORCH_REQUIREMENTS)
 	.venv-peers/bin/python -m pip install --quiet --require-hashes \
 		--requirement bench/requirements.lock --constraint bench/requirements.lock
+	.venv-peers/bin/python -m pip install --quiet --no-deps --require-hashes --requirement bench/requirements-axe.txt
 	@touch $@
 .venv-peers/.litgpt: bench/requirements-litgpt.txt .venv-peers/.installed
 	.venv-peers/bin/python -m pip install --quiet --no-deps --require-hashes --requirement $<

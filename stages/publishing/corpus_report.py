@@ -4,6 +4,8 @@ Reads the steps in the order of the pipeline, an explicit list. Words of the cra
 hostile: bounded in length, stripped of what reorders a line, escaped by the template, and never a link.
 """
 
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import Field
@@ -62,9 +64,12 @@ Run = StageRun[CorpusReportParams]
 
 
 def read_steps(run: Run) -> tuple[list[Step], dict[str, Sampler]]:
-    """Every step with its drops counted, and the samples of its drops; one pass over each table of drops."""
+    """Every step that the pipeline has, with its drops counted, and the samples of its drops; one pass over each table
+    of drops."""
     steps, samplers = [], {}
     for name in STEPS:
+        if not Path(f"{CORPUS}/{name}").is_dir():
+            continue
         sampler = samplers[name] = Sampler(run.params.samples_per_reason)
         counted = tally(
             sampler.watch(run.batches(f"{CORPUS}/{name}/drops.parquet", schemas.DROP, COLUMNS)),
@@ -72,8 +77,39 @@ def read_steps(run: Run) -> tuple[list[Step], dict[str, Sampler]]:
         has_text = STEPS.index(name) >= STEPS.index(FIRST_TEXT)
         metrics = run.read_json(f"{CORPUS}/{name}/metrics.json") if has_text else {}
         steps.append(make_step(name, run.read_json(f"{CORPUS}/{name}/record.json"), metrics, counted))
+    if not steps:
+        raise InputError(f"{CORPUS}: no step of the corpus is there; take the page out of `publishing.site.pages`")
     check_chain(steps)
     return steps, samplers
+
+
+@dataclass(frozen=True)
+class Packed:
+    """Bytes per token, of the packed text where it is packed, else as the tokenizer was measured; tokens of the packed
+    text, each document once, where they were counted."""
+
+    ratio: float
+    counted: int | None
+
+    @property
+    def source(self) -> str:
+        return "of the packed text" if self.counted is not None else "that the tokenizer was measured at"
+
+    def left(self, size: float) -> str:
+        return tokens(size, self.ratio) if self.counted is None else count(self.counted)
+
+
+def packed_of(run: Run, pack: Pack | None) -> Packed:
+    """Raises InputError where neither says how long a token is."""
+    if pack and pack.train.sources:
+        sources, held = pack.train.sources.values(), pack.validation
+        counted = sum(source.unique_tokens for source in sources) + held.tokens
+        if counted > 0:
+            return Packed((sum(source.unique_bytes for source in sources) + held.bytes) / counted, counted)
+    ratio = number(need(run.read_json(TOKENIZER), "bytes_per_token", TOKENIZER))
+    if ratio is None or ratio <= 0:
+        raise InputError(f"{TOKENIZER}: bytes_per_token is no positive number; rerun tokens.tokenizer (`dvc repro`)")
+    return Packed(ratio, None)
 
 
 def twin_urls(run: Run, samplers: dict[str, Sampler]) -> dict[str, str]:
@@ -83,9 +119,12 @@ def twin_urls(run: Run, samplers: dict[str, Sampler]) -> dict[str, str]:
     return find_urls(run.batches(path, schemas.DOCUMENT, ["id", "url"]), wanted)
 
 
-def scores_section(run: Run, metrics: dict[str, Any], parsed: dict[str, list], colours: dict[str, str]) -> dict:
+def scores_section(run: Run, steps: dict[str, Step], colours: dict[str, str], parsed: dict[str, list]) -> dict | None:
+    """None where no step that scores is there."""
+    if not parsed:
+        return None
     path = f"{CORPUS}/quality/histograms.json"
-    value = run.read_json(path)
+    value = run.read_json(path) if "quality" in steps else {}
     return {
         "groups": [
             {"name": name, "charts": [histograms.chart(one, colours) for one in found]}
@@ -93,11 +132,14 @@ def scores_section(run: Run, metrics: dict[str, Any], parsed: dict[str, list], c
             if found
         ],
         "calibration": histograms.calibration_view(value.get(histograms.CALIBRATION), path, colours),
-        "classifiers": classifier_rows(metrics),
+        "classifiers": classifier_rows(steps["quality"].metrics if "quality" in steps else {}),
     }
 
 
-def domains_section(run: Run, steps: dict[str, Step]) -> dict[str, Any]:
+def domains_section(run: Run, steps: dict[str, Step]) -> dict[str, Any] | None:
+    """None where the pipeline names no domains."""
+    if not {"domains", "mix"} <= steps.keys():
+        return None
     before, after = (f"{CORPUS}/{name}/histograms.json" for name in ("domains", "mix"))
     return domains_view(
         sizes(run.read_json(before), before, "documents", "bytes"),
@@ -107,66 +149,68 @@ def domains_section(run: Run, steps: dict[str, Step]) -> dict[str, Any]:
     )
 
 
-def planted_section(run: Run) -> tuple[list[Caught], str]:
+def planted_section(run: Run, steps: list[Step]) -> tuple[list[Caught], str]:
     """What became of planted defects by the end of the corpus, and of pages without any; nothing where none are."""
+    texts = [step.name for step in steps if step.bytes_out is not None and step.name != "mix"]
+    if not texts or not Path(PLANTED).is_file():
+        return [], ""
     planted = run.read_table(PLANTED, schemas.PLANTED)
     if not planted.num_rows:
         return [], ""
-    documents = run.batches(f"{CORPUS}/{STEPS[-2]}/documents.parquet", schemas.DOCUMENT, ["url", "source", "text"])
+    documents = run.batches(f"{CORPUS}/{texts[-1]}/documents.parquet", schemas.DOCUMENT, ["url", "source", "text"])
     outcome = follow(planted, run.batches(PAGES, schemas.PAGE, ["url", "source"]), documents)
     return caught(planted, outcome), innocent_line(planted, outcome)
 
 
 def build(run: Run) -> tuple[dict[str, Any], Summary]:
-    """Everything on the page, and what it says of itself."""
+    """Everything on the page, and what it says of itself. A section is None or empty where its step isn't there."""
     steps, samplers = read_steps(run)
     by_name = {step.name: step for step in steps}
-    ratio = number(need(run.read_json(TOKENIZER), "bytes_per_token", TOKENIZER))
-    if ratio is None or ratio <= 0:
-        raise InputError(f"{TOKENIZER}: bytes_per_token is no positive number; rerun tokens.tokenizer (`dvc repro`)")
+    pack = run.read_contract(PACK, Pack) if Path(PACK).is_file() else None
+    packed = packed_of(run, pack) if pack or Path(TOKENIZER).is_file() else None
     parsed = {}
     for name in SCORED:
-        path = f"{CORPUS}/{name}/histograms.json"
-        parsed[name] = histograms.parse(run.read_json(path), path)
+        if name in by_name:
+            path = f"{CORPUS}/{name}/histograms.json"
+            parsed[name] = histograms.parse(run.read_json(path), path)
     colours = colours_of(steps, [source for found in parsed.values() for one in found for source in one.counts])
     legality = f"{CORPUS}/screen/legality.json"
     truth = measured(steps)
     samples = {name: sampler.samples() for name, sampler in samplers.items()}
     first, last = steps[0], steps[-1]
-    dealt, innocent = planted_section(run)
+    dealt, innocent = planted_section(run, steps)
+    screened = by_name.get("screen")
     view = {
         "headline": {
             "claim": f"Of {count(first.rows_in)} pages, {count(last.rows_out)} are left to train on.",
-            "lead": (
-                f"What each of {len(steps)} steps dropped, and why. Left are "
-                f"{count(last.bytes_out or 0)} bytes of text, {tokens(last.bytes_out or 0, ratio)} tokens at the "
-                f"{ratio:.2f} bytes per token that the tokenizer was measured at."
-            ),
+            "lead": f"What each of {len(steps)} steps dropped, and why. Left are {count(last.bytes_out or 0)} bytes of "
+            f"text" + (f", {packed.left(last.bytes_out or 0)} tokens." if packed else "."),
         },
-        "tiles": tiles(steps, truth, ratio),
+        "tiles": tiles(steps, truth, packed, dealt),
         "sources": [{"label": label(name), "colour": colour} for name, colour in colours.items()],
         "fall": {
             "documents": documents_fall(steps),
-            "tokens": tokens_fall(steps, ratio),
-            "table": steps_table(steps, ratio),
-            "ratio": f"{ratio:.3f}",
+            "tokens": tokens_fall(steps, packed.ratio) if packed else None,
+            "table": steps_table(steps, packed.ratio if packed else None),
+            "ratio": f"{packed.ratio:.3f} bytes per token {packed.source}" if packed else "",
         },
         "reasons": reasons_view(steps, colours),
         "drops": {
-            "groups": samples_view(steps, samples, twin_urls(run, samplers)),
+            "groups": samples_view(steps, samples, twin_urls(run, samplers)) if FIRST_TEXT in by_name else [],
             "size": run.params.samples_per_reason,
         },
-        "scores": scores_section(run, dict(by_name["quality"].metrics), parsed, colours),
+        "scores": scores_section(run, by_name, colours, parsed),
         "domains": domains_section(run, by_name),
-        "legality": legality_view(run.read_json(legality), legality),
-        "personal": personal_view(by_name["screen"].metrics),
-        "mixture": mixture_view(run.read_contract(PACK, Pack)),
+        "legality": legality_view(run.read_json(legality), legality) if screened else None,
+        "personal": personal_view(screened.metrics) if screened else None,
+        "mixture": mixture_view(pack) if pack else None,
+        "tokenizer": Path(TOKENIZER).is_file(),
         "dealt": caught_view(dealt),
         "innocent": innocent,
         "planted": planted_view(truth),
-        "problems": problems_view(by_name["ingest"], by_name["extract"]),
+        "problems": problems_view(by_name.get("ingest"), by_name.get("extract")),
     }
-    return view, summary(by_name["decontaminate"], steps, dealt)
+    return view, summary([step for step in steps if step.name != "mix"][-1], steps, dealt)
 
 
 def summary(cleaned: Step, steps: list[Step], dealt: list[Caught]) -> Summary:
@@ -181,19 +225,23 @@ def summary(cleaned: Step, steps: list[Step], dealt: list[Caught]) -> Summary:
     )
 
 
-def tiles(steps: list[Step], truth: list[Measured], ratio: float) -> list[dict[str, str]]:
+def tiles(steps: list[Step], truth: list[Measured], packed: Packed | None, dealt: list[Caught]) -> list[dict[str, str]]:
     first, last = steps[0], steps[-1]
     reasons, lowest = sum(len(step.dropped) for step in steps), worst(truth)
+    total = sum(row.planted for row in dealt)
+    told = f"; in the end {percent(sum(row.caught for row in dealt), total)} of all are dealt with" if dealt else ""
+    by_step = f"lowest recall of one step alone: {lowest.what}, {lowest.step}{told}" if lowest else ""
+    size = last.bytes_out or 0
     return [
         {"value": percent(last.rows_out, first.rows_in), "label": f"of {count(first.rows_in)} pages are left"},
-        {"value": tokens(last.bytes_out or 0, ratio), "label": "tokens of text, each document once"},
+        *([{"value": packed.left(size), "label": "tokens of text, each document once"}] if packed else []),
         {
             "value": count(sum(step.lost for step in steps)),
             "label": f"pages dropped, for {count(reasons)} different reasons",
         },
         {
             "value": percent(lowest.share or 0.0, 1) if lowest else "–",
-            "label": f"lowest recall of planted cases: {lowest.what}" if lowest else "nothing was planted",
+            "label": by_step or "nothing was planted",
         },
     ]
 
@@ -214,7 +262,9 @@ SECTIONS = [
 def main() -> None:
     with stage("publishing.corpus_report", CorpusReportParams) as run:
         view, told = build(run)
-        publish_page(run, "corpus", view, SECTIONS, run.section("publishing.site", SiteParams))
+        there = {**view, "steps": True, "samples": True, "planted": True, "domains": view["domains"] or view["mixture"]}
+        sections = [(id, name) for id, name in SECTIONS if there[id] is not None]
+        publish_page(run, "corpus", view, sections, run.section("publishing.site", SiteParams))
         run.write_contract("summary.json", told)
 
 

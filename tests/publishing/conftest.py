@@ -206,15 +206,20 @@ def crawl(workspace: Path) -> Path:
     return workspace
 
 
-@pytest.fixture
-def project(judged: Path) -> Path:
+def write_project() -> None:
     """Everything that the front page and the pages below it read."""
+    write_judging()
     write_training()
     write_evaluation()
     make_crawl()
     write_json("data/scaling/plan/plan.json", plan.plan().model_dump(mode="json"))
     write_json("data/scaling/ladder/points.json", {"points": [f"w{i}" for i in range(10)]})
-    return judged
+
+
+@pytest.fixture
+def project(workspace: Path) -> Path:
+    write_project()
+    return workspace
 
 
 @pytest.fixture

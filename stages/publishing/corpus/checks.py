@@ -107,22 +107,25 @@ def planted_view(rows: Sequence[Measured]) -> list[dict[str, str]]:
     ]
 
 
-def problems_view(ingest: Step, extract: Step) -> list[dict[str, Any]]:
+def problems_view(ingest: Step | None, extract: Step | None) -> list[dict[str, Any]]:
     """What was wrong with the input: ingest's `problems` by source and kind, with the first places as file@offset; and
-    extract's `wall_clock_drops`, apart, as they alone need not happen again.
+    extract's `wall_clock_drops`, apart, as they alone need not happen again. A step that isn't there has none.
 
     Raises InputError where a record lacks its note or it has another shape.
     """
-    path = f"{CORPUS}/{ingest.name}/record.json"
     view = []
-    try:
-        for source, kinds in sorted(need(ingest.notes, "problems", path).items()):
-            for kind, told in sorted(kinds.items()):
-                view.append(_problem(kind, f"{ingest.name}, {source}", int(told["count"]), told["first"]))
-    except (AttributeError, KeyError, TypeError, ValueError):
-        raise InputError(f"{path}: `problems` must map sources and kinds to `count` and `first`") from None
-    stopped = need(extract.notes, "wall_clock_drops", f"{CORPUS}/{extract.name}/record.json")
-    return [*view, _problem("stopped by the clock", extract.name, len(stopped), stopped)]
+    if ingest:
+        path = f"{CORPUS}/{ingest.name}/record.json"
+        try:
+            for source, kinds in sorted(need(ingest.notes, "problems", path).items()):
+                for kind, told in sorted(kinds.items()):
+                    view.append(_problem(kind, f"{ingest.name}, {source}", int(told["count"]), told["first"]))
+        except (AttributeError, KeyError, TypeError, ValueError):
+            raise InputError(f"{path}: `problems` must map sources and kinds to `count` and `first`") from None
+    if extract:
+        stopped = need(extract.notes, "wall_clock_drops", f"{CORPUS}/{extract.name}/record.json")
+        view.append(_problem("stopped by the clock", extract.name, len(stopped), stopped))
+    return view
 
 
 def _problem(what: str, where: str, total: int, places: Sequence[str]) -> dict[str, Any]:

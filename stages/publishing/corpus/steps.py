@@ -147,8 +147,8 @@ def _bar(
     }
 
 
-def steps_table(steps: Sequence[Step], bytes_per_token: float) -> dict[str, Any]:
-    """Both waterfalls as numbers."""
+def steps_table(steps: Sequence[Step], bytes_per_token: float | None) -> dict[str, Any]:
+    """Both waterfalls as numbers; without tokens where nothing says how long one is."""
     rows = []
     for one in steps:
         size = one.bytes_out
@@ -160,7 +160,7 @@ def steps_table(steps: Sequence[Step], bytes_per_token: float) -> dict[str, Any]
                 percent(one.lost, one.rows_in),
                 count(one.rows_out),
                 "–" if size is None else count(size),
-                "–" if size is None else tokens(size, bytes_per_token),
+                "–" if size is None or bytes_per_token is None else tokens(size, bytes_per_token),
             ]
         )
     head = ["Step", "In", "Dropped", "Share", "Out", "Bytes of text", "Tokens"]

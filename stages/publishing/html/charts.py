@@ -8,7 +8,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from html import escape
-from typing import Literal
+from typing import Any, Literal
 
 MARGIN_LEFT, MARGIN_RIGHT, MARGIN_TOP, MARGIN_BOTTOM = 52.0, 14.0, 28.0, 38.0
 
@@ -137,6 +137,27 @@ class Plot:
         self.x.take(xs)
         self.y.take(ys)
         self._marks.append((kind, list(xs), list(ys), *rest))
+
+    def figure(self) -> dict[str, Any]:
+        """`svg`, and what it shows as a table."""
+        return {"svg": self.svg(), "table": self.table()}
+
+    def table(self, rows: int = 40, points: int = 300) -> dict[str, Any]:
+        """What is drawn, as numbers: of every line with a label and of all points with notes, in the order of drawing.
+
+        A line of more than `rows` points is given by means over equal runs, as `thin` makes them; of more than `points`
+        points together the rest is counted.
+        """
+        found: list[tuple[str, float, float]] = []
+        marked: list[tuple[str, float, float]] = []
+        for kind, xs, ys, _, *rest in self._marks:
+            if kind == "line" and rest[0]:
+                found += [(rest[0], x, y) for x, y in zip(*thin(xs, ys, rows), strict=True)]
+            elif kind == "points" and rest[1]:
+                marked += zip(rest[1], xs, ys, strict=True)
+        shown = [[what, *(compact(one, 5).replace("-", "−") for one in at)] for what, *at in found + marked[:points]]
+        shown += [[f"{len(marked) - points} more", "–", "–"]] if len(marked) > points else []
+        return {"head": ["What", self.x.label, self.y.label], "rows": shown, "numeric": [1, 2]}
 
     def svg(self) -> str:
         x_low, x_high = self.x.padded(self.pad)

@@ -1,6 +1,7 @@
 """The site: its pages, and what each of them says of itself on the front page."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
@@ -54,6 +55,11 @@ def figures(*pairs: tuple[str, str]) -> list[Figure]:
 def finite(**numbers: float | None) -> dict[str, float]:
     """The metrics that there are."""
     return {name: value for name, value in numbers.items() if value is not None}
+
+
+def read_if_there(run: StageRun[Any], path: str | Path) -> Any:
+    """A JSON file, or None where the pipeline lacks the stage that writes it: the page goes without."""
+    return run.read_json(path) if Path(path).is_file() else None
 
 
 def publish_page(

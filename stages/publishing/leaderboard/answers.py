@@ -134,10 +134,17 @@ def _entry(
     identifier = rows[0]["id"]
     known = [row["preference"] for row in rows if not math.isnan(row["preference"])]
     verdict = _winner(sum(known) / len(known)) if known else "n"
-    scores = [one.exact[identifier]["score"] if one and identifier in one.exact else None for one in (entrant, own)]
+    ours, theirs = (
+        one.exact[identifier]["score"] if one and identifier in one.exact else None for one in (entrant, own)
+    )
     told = "a" if {"w", "l"} <= {_winner(one) for one in known} else ""
     told += "o" if any(_orders_differ(row) for row in rows) else ""
-    if None not in scores and verdict in "wl" and _winner(1.5 + scores[0] - scores[1]) not in ("t", verdict):
+    if (
+        verdict in "wl"
+        and ours is not None
+        and theirs is not None
+        and _winner(1.5 + ours - theirs) not in ("t", verdict)
+    ):
         told += "t"
     said, lengths = _said(entrant, identifier, texts), (rows[0]["len_output"], rows[0]["len_baseline"])
     same = said >= 0 and said == _said(own, identifier, texts)

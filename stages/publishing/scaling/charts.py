@@ -4,6 +4,7 @@ import math
 import random
 from collections import Counter
 from collections.abc import Sequence
+from typing import Any
 
 from stages.base.contracts.study import Interval, Isoflop, Minimum, Run, Study, Withheld
 from stages.publishing.html.charts import (
@@ -44,7 +45,7 @@ def sample(runs: Sequence[Run]) -> list[Run]:
     return [runs[place] for place in drawn([run.recipe for run in runs])]
 
 
-def compute_chart(study: Study, target: Target | None) -> str:
+def compute_chart(study: Study, target: Target | None) -> dict[str, Any]:
     """Loss against 6·N·D, which laws count: runs, each law's least loss with its band, and the planned run."""
     plot = Plot(
         Axis("compute as 6·N·D, FLOPs", log=True),
@@ -68,7 +69,7 @@ def compute_chart(study: Study, target: Target | None) -> str:
         )
     if target:
         target.draw(plot)
-    return plot.svg()
+    return plot.figure()
 
 
 def drawn_budgets(minima: Sequence[Minimum]) -> list[Minimum]:
@@ -126,7 +127,7 @@ def isoflop_chart(view: Isoflop) -> str:
     return plot.svg()
 
 
-def residual_chart(study: Study, x: str, label: str) -> str:
+def residual_chart(study: Study, x: str, label: str) -> dict[str, Any]:
     """How far runs lie above their law, in percent of the loss, against N, D or C."""
     plot = Plot(
         Axis(label, log=True), Axis("above the law, % of the loss"), f"Residuals against {label}", width=380, height=250
@@ -135,14 +136,14 @@ def residual_chart(study: Study, x: str, label: str) -> str:
     shown = sample(fitted)
     if fitted:
         ends = [min(getattr(run, x) for run in fitted), max(getattr(run, x) for run in fitted)]
-        plot.line(ends, [0.0, 0.0], "c0 dashed", "the law")
+        plot.line(ends, [0.0, 0.0], "c0 dashed")
     for view in study.recipes:
         colour, shape = style(study, view.name)
         members = [run for run in shown if run.recipe == view.name]
         xs, ys = [getattr(run, x) for run in members], [100 * math.expm1(run.residual or 0.0) for run in members]
         words = [note(run.run, run.N, run.D, run.loss) for run in members]
         plot.points(xs, ys, colour, shape, words, radius=radius(len(fitted)) * 0.8)
-    return plot.svg()
+    return plot.figure()
 
 
 def withheld_chart(held: Withheld, target: Target | None) -> str:

@@ -54,7 +54,7 @@ def scaling_view(
     target = Target.of(plan, reached) if plan and reached is not None else None
     law, isoflop = first.law, first.isoflop[0]
     residuals = [
-        {"svg": charts.residual_chart(study, x, label)}
+        charts.residual_chart(study, x, label)
         for x, label in (("N", "parameters"), ("D", "tokens"), ("C", "compute, FLOPs"))
     ]
     view = {
@@ -63,7 +63,7 @@ def scaling_view(
         "warnings": study.warnings,
         "level": f"{100 * study.level:g}",
         "compute": {
-            "svg": charts.compute_chart(study, target),
+            **charts.compute_chart(study, target),
             "key": key(study, target),
             "caption": "Runs above their dashed line are models too small or too large for their compute."
             + drawn_words(len(study.runs)),
@@ -82,6 +82,7 @@ def scaling_view(
             "table": isoflop_table(isoflop),
         },
         "residuals": residuals if law else [],
+        "recipes": [*recipe_key(study), {"mark": "dash", "colour": "c0", "label": "the law"}],
         "residuals_caption": drawn_words(sum(run.fitted is not None for run in study.runs)),
         "withheld": withheld_view(first.withheld, target) if first.withheld else None,
         "sensitivity": sensitivity_table(first.sensitivity) if law else None,
@@ -155,12 +156,17 @@ def tiles(study: Study, target: Target | None) -> list[dict[str, str]]:
     return shown
 
 
-def key(study: Study, target: Target | None) -> list[dict[str, str]]:
+def recipe_key(study: Study) -> list[dict[str, str]]:
     shown = []
     for view in study.recipes:
         colour, shape = charts.style(study, view.name)
         mark = "sq" if shape == "square" else ""
         shown.append({"mark": mark, "colour": colour, "label": view.name or "runs"})
+    return shown
+
+
+def key(study: Study, target: Target | None) -> list[dict[str, str]]:
+    shown = recipe_key(study)
     shown.append({"mark": "dash", "colour": "c0", "label": "least loss at that compute, by the law"})
     if target:
         shown.append({"mark": "sq", "colour": "c3", "label": "predicted, with interval"})
@@ -181,7 +187,7 @@ def laws_table(views: Iterable[Recipe]) -> dict[str, Any]:
     """Recipes side by side."""
     laws = {view.name: law_facts(view.law) for view in views if view.law}
     rows = [[facts[0][0], *(value for _, value in facts)] for facts in zip(*laws.values(), strict=True)]
-    return {"head": ["", *laws], "rows": rows, "numeric": list(range(1, len(laws) + 1))}
+    return {"head": ["Number", *laws], "rows": rows, "numeric": list(range(1, len(laws) + 1))}
 
 
 def prior_words(law: Law | None) -> str:

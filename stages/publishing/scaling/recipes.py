@@ -8,12 +8,13 @@ from stages.publishing.html.charts import Axis, Plot, compact
 from stages.publishing.html.numbers import count
 from stages.publishing.scaling.charts import between, drawn, drawn_words, radius, signed
 
+EMPTY: dict[str, Any] = {"svg": "", "table": None}  # no chart
 EXPONENT_DIGITS = 4  # after the point: smaller is a slope of nothing, and what is left of adding floats
 
 
 def rival_view(rival: Rival, level: float) -> dict[str, Any]:
     """One recipe against the first: the verdict in words, the numbers, and how the multiplier moves with compute."""
-    first, second, chart = rival.first, rival.second, ""
+    first, second, chart = rival.first, rival.second, EMPTY
     facts: list[tuple[str, str]] = []
     if joint := rival.joint:
         differ, pair = joint.exponents_differ, joint.chosen
@@ -28,7 +29,7 @@ def rival_view(rival: Rival, level: float) -> dict[str, Any]:
             )
         )
         facts = _joint_facts(joint, first, second)
-        chart = multiplier_chart(joint, pair, second) if differ else ""  # else a flat line
+        chart = multiplier_chart(joint, pair, second) if differ else EMPTY  # else a flat line
     elif factor := rival.factor:
         why = f"No second law, as {rival.reason}" if rival.reason else "Too few runs to tell two laws apart"
         verdict = (
@@ -43,7 +44,7 @@ def rival_view(rival: Rival, level: float) -> dict[str, Any]:
     if rival.cells:
         mean, low, high = (signed(100 * value) if value is not None else "–" for value in rival.cells.difference)
         facts.append((f"loss at equal N and D ({rival.cells.n} cells)", f"{mean} %  ({low} – {high})"))
-    return {"name": second, "verdict": verdict, "facts": facts, "svg": chart, "level": f"{100 * level:g}"}
+    return {"name": second, "verdict": verdict, "facts": facts, **chart, "level": f"{100 * level:g}"}
 
 
 def _shown(found: Measured) -> str:
@@ -87,7 +88,7 @@ def _joint_facts(joint: Joint, first: str, second: str) -> list[tuple[str, str]]
     return facts
 
 
-def multiplier_chart(joint: Joint, pair: Hypothesis, name: str) -> str:
+def multiplier_chart(joint: Joint, pair: Hypothesis, name: str) -> dict[str, Any]:
     """How many times the compute the second recipe needs, against the compute of the first."""
     plot = Plot(
         Axis("compute of the first recipe, FLOPs", log=True),
@@ -103,7 +104,7 @@ def multiplier_chart(joint: Joint, pair: Hypothesis, name: str) -> str:
     plot.line([grid[0], grid[-1]], [1.0, 1.0], "c0 dashed", "no difference")
     plot.rule(joint.high, "vrule", "")
     plot.text(joint.high, max(high), "both were run up to here", "c0", dx=-6, anchor="end")
-    return plot.svg()
+    return plot.figure()
 
 
 def knob_view(view: Knob) -> dict[str, Any]:
@@ -121,8 +122,8 @@ def knob_view(view: Knob) -> dict[str, Any]:
     if any(cell.tried > 1 for cell in view.cells):
         said += f"{len(found)} of {len(view.cells)} cells of equal N and D have a best value inside those tried."
     title = f"Best {name}" if found else name.capitalize()
-    svg = knob_chart(view) if found else ""
-    return {"title": title + _whose(view.recipe), "said": said.strip(), "svg": svg}
+    chart = knob_chart(view) if found else EMPTY
+    return {"title": title + _whose(view.recipe), "said": said.strip(), **chart}
 
 
 def aspect_view(view: Aspect) -> dict[str, Any]:
@@ -136,7 +137,7 @@ def aspect_view(view: Aspect) -> dict[str, Any]:
             f"is {100 * view.cost.value:.2f} % higher{between(ends)}. {view.shapes} shapes."
         )
     said += drawn_words(len(view.ratios))
-    return {"title": f"Width over depth{_whose(view.recipe)}", "said": said, "svg": aspect_chart(view)}
+    return {"title": f"Width over depth{_whose(view.recipe)}", "said": said, **aspect_chart(view)}
 
 
 def _whose(recipe: str) -> str:
@@ -148,7 +149,7 @@ def _exponent(value: Number) -> float:
     return math.nan if value is None else round(value, EXPONENT_DIGITS) + 0.0
 
 
-def knob_chart(view: Knob) -> str:
+def knob_chart(view: Knob) -> dict[str, Any]:
     """The best value of a knob at each scale, against parameters."""
     plot = Plot(
         Axis("parameters", log=True), Axis(f"best {view.knob}", log=True), f"Best {view.knob} against parameters",
@@ -157,10 +158,10 @@ def knob_chart(view: Knob) -> str:
     best = [(cell, cell.value) for cell in view.cells if not cell.reason and cell.value is not None]
     words = [f"{compact(cell.D)} tokens: {value:.3g}" for cell, value in best]
     plot.points([cell.N for cell, _ in best], [value for _, value in best], "c2", "circle", words)
-    return plot.svg()
+    return plot.figure()
 
 
-def aspect_chart(view: Aspect) -> str:
+def aspect_chart(view: Aspect) -> dict[str, Any]:
     """Residuals of the law against width over depth."""
     plot = Plot(
         Axis("width / depth", log=True), Axis("above the law, % of the loss"), "Residuals against width over depth",
@@ -169,8 +170,9 @@ def aspect_chart(view: Aspect) -> str:
     places = drawn([""] * len(view.ratios))
     residuals = [100 * math.expm1(view.residuals[place]) for place in places]
     ratios = [view.ratios[place] for place in places]
-    plot.points(ratios, residuals, "c2", "circle", radius=radius(len(view.ratios)) * 0.8)
+    words = [f"ratio {ratio:.3g}" for ratio in ratios]
+    plot.points(ratios, residuals, "c2", "circle", words, radius=radius(len(view.ratios)) * 0.8)
     plot.line([min(view.ratios), max(view.ratios)], [0.0, 0.0], "c0 dashed", "the law")
     if view.best and view.best.value is not None:
         plot.rule(view.best.value, "vrule c1", f"best: {view.best.value:.3g}")
-    return plot.svg()
+    return plot.figure()

@@ -2,7 +2,7 @@
 // Tables sort by a column's heading and show the rows that hold some words. What was chosen stands in the address behind
 // the #, as `sort.<table>=<column><a or d>` and `find.<table>=<words>`, so that a link shows the same again.
 {
-  const FEW = 4, MANY = 9, UNITS = { k: 1e3, M: 1e6, G: 1e9, T: 1e12 };
+  const FEW = 4, MANY = 8, UNITS = { k: 1e3, M: 1e6, G: 1e9, T: 1e12 };
   const chosen = () => new URLSearchParams(location.hash.includes("=") ? location.hash.slice(1) : "");
   const keep = (name, value) => {
     const all = chosen();
@@ -19,17 +19,17 @@
     const body = table.tBodies[0], rows = [...body.rows], heads = [...table.tHead.rows[0].cells];
     const name = table.closest("[aria-label]")?.getAttribute("aria-label") || "this table";
     const made = heads.findIndex((head) => head.matches(".sorted"));
-    const sort = (column, down) => {
-      const cell = (row) => row.cells[column];
-      const words = rows.map((row) => cell(row).textContent.trim()).filter((text) => text && text !== "–");
-      const numeric = words.length && rows.filter((row) => !Number.isNaN(number(cell(row)))).length >= words.length;
-      const order = (a, b) => {
-        if (!numeric) return cell(a).textContent.localeCompare(cell(b).textContent) * (down ? -1 : 1);
-        const [x, y] = [number(cell(a)), number(cell(b))];
+    const order = (column, down) => {
+      const filled = rows.filter((row) => !["", "–"].includes(row.cells[column].textContent.trim()));
+      if (!filled.some((row) => Number.isNaN(number(row.cells[column])))) return (a, b) => {
+        const [x, y] = [number(a.cells[column]), number(b.cells[column])];
         if (Number.isNaN(x) || Number.isNaN(y)) return Number.isNaN(x) - Number.isNaN(y); // unknown: last either way
         return down ? y - x : x - y;
       };
-      body.append(...(column < 0 ? rows : [...rows].sort(order)));
+      return (a, b) => a.cells[column].textContent.localeCompare(b.cells[column].textContent) * (down ? -1 : 1);
+    };
+    const sort = (column, down) => {
+      body.append(...(column < 0 ? rows : [...rows].sort(order(column, down))));
       heads.forEach((head, at) => {
         if (at === column) head.setAttribute("aria-sort", down ? "descending" : "ascending");
         else head.removeAttribute("aria-sort");

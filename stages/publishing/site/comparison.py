@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from stages.publishing.cards.card import marked
@@ -28,8 +29,8 @@ def comparison_page(compared: Mapping[str, Any], title: str) -> str:
         "pages": [],
         "page": "",
         "sections": [("numbers", "Numbers"), ("params", "Params"), ("stages", "Stages")],
-        "a": compared["a"],
-        "b": compared["b"],
+        "a": _side(compared["a"]),
+        "b": _side(compared["b"]),
         "lead": _lead(compared),
         "covers": _covers(compared),
         "numbers": numbers,
@@ -44,7 +45,12 @@ def comparison_page(compared: Mapping[str, Any], title: str) -> str:
 
 def summary_markdown(compared: Mapping[str, Any], tiers: Tiers) -> str:
     """For a comment on a pull request: numbers with intervals, tiers, params, stages."""
-    lines = [f"### {marked(compared['b']['name'])} against {marked(compared['a']['name'])}", "", _lead(compared), ""]
+    lines = [
+        f"### {marked(_side(compared['b'])['name'])} against {marked(_side(compared['a'])['name'])}",
+        "",
+        _lead(compared),
+        "",
+    ]
     rows = [_shown(row) for row in _both(compared)]
     if rows:
         lines += ["| Number | A | B | B − A | 95 % interval | over |", "|---|--:|--:|--:|--:|---|"]
@@ -97,6 +103,13 @@ def _shown(row: Mapping[str, Any]) -> dict[str, Any]:
         "value": value(row["difference"], row["low"], row["high"], digits=decimals) if reach else None,
         "scale": Scale(-reach, reach),
     }
+
+
+def _side(side: Mapping[str, str]) -> dict[str, str]:
+    """Name and kind of a side; where a folder lies on this machine is nobody else's business."""
+    folder = side["about"].startswith("folder ")
+    name = Path(side["name"]).name or "this folder" if folder else side["name"]
+    return {"name": name, "about": "a folder" if folder else side["about"]}
 
 
 def _lead(compared: Mapping[str, Any]) -> str:

@@ -214,7 +214,10 @@ def _lineage(new: Path, rows: Sequence[str], graph: Graph, project: Project, aud
 def _card_view(card: Card) -> dict[str, Any]:
     told = view(card)
     return told | {
-        "sections": [("metadata", "Metadata"), *((part["id"], part["title"]) for part in told["parts_of_card"])]
+        "sections": [
+            ("metadata", "Metadata"),
+            *((part["id"], part["title"].split(": ")[-1]) for part in told["parts_of_card"]),
+        ]
     }
 
 

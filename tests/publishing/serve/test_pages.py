@@ -15,8 +15,13 @@ from stages.lm.checkpoint import save_model
 from stages.publishing.serve.models import Limits
 from tests.publishing.serve.browser import Browser, executable
 from tests.publishing.serve.conftest import Running, Start, make_model
+from tests.publishing.serve.test_experiments import claim
 
 pytestmark = pytest.mark.skipif(executable() is None, reason="no Chromium here")
+ROOT = Path(__file__).resolve().parents[3]
+AXE = next(ROOT.glob(".venv-peers/lib/python*/site-packages/axe_playwright_python/axe.min.js"), None)
+FAULTS = """axe.run(document, {resultTypes: ['violations']}).then((found) => JSON.stringify(found.violations.map(
+  (one) => [one.id, one.impact, one.nodes.slice(0, 3).map((node) => node.html.slice(0, 200))])))"""
 HOSTILE = (
     "<script>document.title = 'mine'</script><img src=x onerror=\"document.title = 'mine'\"> \u202eمرحبا\u202c \u0000"
 )
@@ -162,3 +167,46 @@ def test_an_answer_is_edited_by_the_keyboard_alone(start: Start) -> None:
         rows = written(server.folder / "answers.labels.jsonl")
         assert [row["verdict"] for row in rows] == ["keep", "edit", "drop"]
         assert rows[1]["response"] == "R1 better" and "instruction" not in rows[1]
+
+
+@pytest.mark.skipif(AXE is None, reason="no axe-core: `make .venv-peers`")
+def test_no_page_has_an_accessibility_fault(
+    start: Start, tmp_path: Path, folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """axe-core on each page as it is used, in both schemes, wide and on a phone."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "reports/claims").mkdir(parents=True)
+    for name in ("first", "second"):
+        (tmp_path / f"reports/claims/{name}.json").write_text(json.dumps(claim(name).model_dump(mode="json")))
+    vote = {"id": "1", "model_a": "red", "model_b": "blue", "vote": "a"}
+    (tmp_path / "arena.jsonl").write_text(json.dumps(vote) + "\n")
+    server = start(pairs=PAIRS, models={name: folders[name] for name in ("red", "blue")})
+    ready = {
+        "/chat": "document.querySelectorAll('.card').length === 1",
+        "/arena": "!document.getElementById('table').hidden",
+        "/annotate": "document.activeElement.id === 'name'",
+        "/compare": "document.querySelector('svg circle')",
+    }
+    assert AXE is not None
+    with Browser(server.url) as browser:
+        for path, condition in ready.items():
+            browser.open(path)
+            browser.until(condition)
+            if path == "/annotate":
+                browser.type("Ann")
+                browser.press("Enter")
+                browser.until("!document.getElementById('pair').hidden")
+            browser.value(AXE.read_text() + ";0")
+            for scheme, width in (("light", 1200), ("dark", 1200), ("light", 390)):
+                browser.send("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
+                browser.send(
+                    "Emulation.setDeviceMetricsOverride",
+                    width=width,
+                    height=900,
+                    deviceScaleFactor=1,
+                    mobile=width < 600,
+                )
+                assert browser.value("document.documentElement.scrollWidth") <= width, (path, width)
+                found = json.loads(browser.value(FAULTS))
+                assert found == [], (path, scheme, width)
+        assert browser.problems == []

@@ -6,6 +6,7 @@ Validation numbers stand beside them, because the choice among tuned models is m
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from itertools import combinations
 from typing import Any, Literal
 
 from stages.annotators.client import AnnotatorSettings
@@ -215,6 +216,8 @@ def standings(
     compared = [(params.subject, other) for other in params.against]
     if best and best != params.subject:
         compared.append((best, params.subject))
+    tuned = [row.model for row in rows if not row.control and row.model not in params.against]
+    compared += [pair for pair in combinations(tuned, 2) if pair not in compared and pair[::-1] not in compared]
     every = [row for models in judged.values() for one in models.values() for row in one.annotations]
     return Leaderboard(
         baseline=baseline,

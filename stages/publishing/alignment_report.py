@@ -12,23 +12,29 @@ from stages.publishing.alignment.methods import LEARNS_FROM, Measured, methods_v
 from stages.publishing.alignment.over_optimisation import over_optimisation_view, points_of
 from stages.publishing.alignment.reward_model import reward_view
 from stages.publishing.html.numbers import count
-from stages.publishing.html.site import SiteParams, Summary, figures, publish_page
+from stages.publishing.html.site import SiteParams, Summary, figures, publish_page, read_if_there
 
 PARAMS: dict[str, Any] = {"publishing.site": SiteParams}
 ALIGNMENT = Path("data/alignment")
+LEARNED = (  # method, what it learned from, its key in metrics.json
+    ("sft", "instructions", "examples"),
+    ("sft", "of them machine-written", "machine_examples"),
+    ("rft", "sampled answers", "sampled"),
+    ("rft", "right ones, each once", "kept"),
+    ("reward", "pairs", "training_pairs"),
+    ("dpo", "pairs", "pairs"),
+    ("grpo", "prompts", "prompts"),
+    ("best_of_n", "answers of each prompt", "n"),
+)
 
 
 def data_view(tuned: dict[str, Any], reward: dict[str, Any]) -> dict[str, Any]:
     """What was learned from, and how much of it."""
+    learned = {**tuned, "reward": reward}
     rows = [
-        ["sft", "instructions", count(tuned["sft"]["examples"])],
-        ["sft", "of them machine-written", count(tuned["sft"]["machine_examples"])],
-        ["rft", "sampled answers", count(tuned["rft"]["sampled"])],
-        ["rft", "right ones, each once", count(tuned["rft"]["kept"])],
-        ["reward", "pairs", count(reward["training_pairs"])],
-        ["dpo", "pairs", count(tuned["dpo"]["pairs"])],
-        ["grpo", "prompts", count(tuned["grpo"]["prompts"])],
-        ["best_of_n", "answers of each prompt", count(tuned["best_of_n"]["n"])],
+        [method, what, count(learned[method][key])]
+        for method, what, key in LEARNED
+        if key in learned.get(method, {})  # else the pipeline lacks the method
     ]
     return {"head": ["Method", "What", "How many"], "rows": rows, "numeric": (2,)}
 
@@ -37,22 +43,24 @@ def main() -> None:
     with stage("publishing.alignment_report", SiteParams, section="publishing.site") as run:
         board = run.read_contract(LEADERBOARD, Leaderboard)
         base = run.section("alignment.base", str)
-        tuned = {name: run.read_json(ALIGNMENT / name / "metrics.json") for name in LEARNS_FROM}
+        every = {name: read_if_there(run, ALIGNMENT / name / "metrics.json") for name in LEARNS_FROM}
+        tuned = {name: found for name, found in every.items() if found}
         evaluations = {
             model: run.read_contract(f"{EVALUATED}/{model}/evaluation.json", Evaluation)
             for model in run.items(EVALUATED)
         }
-        picked = run.read_json(ALIGNMENT / "best_of_n/over_optimisation.json")
-        trained = list(read_jsonl(run.input(ALIGNMENT / "ppo/steps.jsonl")))
-        rewards = run.read_json(ALIGNMENT / "proxy_rewards/proxy_rewards.json")
-        reward, held_out = (run.read_json(ALIGNMENT / f"reward/{name}.json") for name in ("metrics", "held_out"))
-        annotated = run.read_json(ALIGNMENT / "annotate/metrics.json")
+        picked = read_if_there(run, ALIGNMENT / "best_of_n/over_optimisation.json") or []
+        steps = ALIGNMENT / "ppo/steps.jsonl"
+        trained = list(read_jsonl(run.input(steps))) if steps.is_file() else []
+        rewards = read_if_there(run, ALIGNMENT / "proxy_rewards/proxy_rewards.json") or {}
+        reward, held_out = (read_if_there(run, ALIGNMENT / f"reward/{name}.json") for name in ("metrics", "held_out"))
+        annotated = read_if_there(run, ALIGNMENT / "annotate/metrics.json") or {}
         view = {
             "base": base,
             "methods": methods_view(Measured(board, tuned, evaluations, rewards, base)),
-            "reward": reward_view(reward, held_out, annotated),
-            "over": over_optimisation_view(points_of(picked, trained, tuned["ppo"])),
-            "data": data_view(tuned, reward),
+            "reward": reward_view(reward, held_out, annotated) if reward and held_out else None,
+            "over": over_optimisation_view(points_of(picked, trained, tuned.get("ppo", {}))),
+            "data": data_view(tuned, reward or {}),
         }
         sections = [
             ("methods", "Methods"),

@@ -145,7 +145,7 @@ def _against_sft(board: Leaderboard) -> list[str]:
                 word = "more" if low > 0 else "fewer" if high < 0 else "not distinguishably more or fewer"
                 said.append(
                     f"{other} gives {word} exactly right answers than sft: {difference:+.1f} points "
-                    f"({low:+.1f} to {high:+.1f})."
+                    f"({low:+.1f} to {high:+.1f}).".replace("-", "−")
                 )
     return said
 

@@ -126,7 +126,8 @@ def over_optimisation_view(found: Mapping[Method, Sequence[Point]]) -> dict[str,
             "rows": [
                 [
                     name, "reward" if what == "reward" else "exact score", FORMS[name],
-                    f"{one.alpha:.3f}", f"{one.beta:.3f}", str(one.points), f"{one.r_squared:.2f}",
+                    *(f"{number:.3f}".replace("-", "−") for number in (one.alpha, one.beta)), str(one.points),
+                    f"{one.r_squared:.2f}",
                 ]
                 for (name, what), one in fits.items()
             ],

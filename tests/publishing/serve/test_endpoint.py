@@ -290,6 +290,28 @@ def test_lm_eval_scores_through_the_server_as_our_engine_does(server: Running, f
     assert found["generated"] == [one.text for one in own_texts]
 
 
+def test_alpaca_eval_decodes_through_the_server(client: openai.OpenAI, server: Running) -> None:
+    python = os.environ.get("TRAINYARD_PEERS_PYTHON") or str(ROOT / ".venv-peers" / "bin" / "python")
+    if (
+        not Path(python).exists()
+        or subprocess.run([python, "-c", "import alpaca_eval"], capture_output=True).returncode
+    ):
+        pytest.skip("no alpaca_eval: set TRAINYARD_PEERS_PYTHON to a Python that has it")
+    questions = ["In which province does Velmora lie?", "What do its people trade in?"]
+    script = Path(__file__).with_name("alpaca_eval_peer.py")
+    offline = dict.fromkeys(("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE"), "1")
+    given = [server.url, json.dumps(questions)]
+    done = subprocess.run([python, script, *given], env=os.environ | offline, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+    replies = [
+        client.chat.completions.create(
+            model="red", messages=[{"role": "user", "content": question}], max_tokens=12, temperature=0
+        )
+        for question in questions
+    ]
+    assert json.loads(done.stdout.splitlines()[-1]) == [reply.choices[0].message.content for reply in replies]
+
+
 def test_our_engine_over_the_server_is_our_engine_over_the_folder(
     server: Running, folders: dict[str, Path], tmp_path: Path
 ) -> None:

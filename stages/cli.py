@@ -8,7 +8,7 @@ from typing import Any
 
 from stages.base.errors import TrainyardError
 from stages.base.redaction import for_the_eye
-from stages.base.terminal import one_line
+from stages.base.terminal import one_line, print_in_any_encoding
 from stages.commands import (
     alpaca_eval,
     bundle,
@@ -87,6 +87,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
+    print_in_any_encoding()
     options = parser().parse_args(arguments)
     try:
         status = options.run(options)

@@ -4,6 +4,7 @@ import base64
 import csv
 import hashlib
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,7 @@ from tests.contracts import evaluation, judging, plan, scaling
 from tests.publishing.html_page import Page
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGES = ("index", "leaderboard", "alignment", "training", "evaluation", "scaling", "corpus", "tokenizer")
+PAGES = ("index", "leaderboard", "answers", "alignment", "training", "evaluation", "scaling", "corpus", "tokenizer")
 SITE = {f"{name}.html" for name in PAGES} | {f"leaderboard.{kind}" for kind in ("csv", "json", "md")}
 TABLES = ROOT / "stages/publishing/html/templates/tables.js"
 SetParam = Callable[[str, Any], None]
@@ -265,7 +266,9 @@ def test_pages_that_params_leave_out_are_nowhere(project: Path, set_param: SetPa
     set_param("publishing.site.pages", ["leaderboard"])
     board.main()
     links = {attributes.get("href") or "" for _, attributes in made("leaderboard").tags}
-    assert not [link for link in links if link.endswith(".html") and link != "leaderboard.html"], "no front page"
+    assert not [
+        link for link in links if link.endswith(".html") and link not in ("leaderboard.html", "answers.html")
+    ], "no front page"
 
 
 def test_twice_gives_the_same_bytes_and_the_record_says_so(project: Path) -> None:
@@ -292,6 +295,29 @@ def test_plots_of_dvc_yaml_are_columns_that_the_pages_write(project: Path) -> No
             columns = Path(path).read_text().splitlines()[0].split(",")
             ends = [f"{plot['x']}_{end}" for end in ("low", "high")] if plot["template"] == "intervals" else []
             assert {plot["x"], column, *ends} <= set(columns), path
+
+
+@pytest.mark.parametrize(
+    "gone",
+    ["pretraining/pretrain", "pretraining/anneal", "pretraining/context", "scaling/plan", "scaling/ladder"]
+    + [f"alignment/{name}" for name in ("sft", "reward", "rft", "dpo", "ppo", "grpo", "best_of_n", "proxy_rewards")]
+    + ["evaluation/contamination", "alignment/annotate", "publishing/corpus_report"],
+)
+def test_a_pipeline_that_lacks_a_phase_has_pages_without_its_section(project: Path, gone: str) -> None:
+    shutil.rmtree(f"data/{gone}", ignore_errors=True)
+    for page in (board, alignment_report, training_report, evaluation_report, report):
+        page.main()
+    words = {
+        "pretraining/context": ("training", "A longer context"),
+        "alignment/reward": ("alignment", "Whether the reward model can be believed"),
+        "alignment/grpo": ("training", "GRPO: reward"),
+        "evaluation/contamination": ("evaluation", "Were the tests in the training data?"),
+        "scaling/plan": ("index", "What it costs"),
+    }
+    if gone in words:
+        page_name, heading = words[gone]
+        assert heading not in made(page_name).text
+    assert all(not made(name).open for name in ("training", "alignment", "index"))
 
 
 def test_a_run_outside_the_interval_is_told_so() -> None:

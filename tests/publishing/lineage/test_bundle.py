@@ -57,7 +57,7 @@ def test_a_bundle_is_verified_without_the_project(
     capsys.readouterr()
     assert cli.main(["verify", str(path), "--key", str(key.with_suffix(".pub")), "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
-    assert told["recomputed"] == ["judging.leaderboard (its file agrees)", "publishing.board (5 files agree)"]
+    assert told["recomputed"] == ["judging.leaderboard (its file agrees)", "publishing.board (6 files agree)"]
     assert told["signature"].startswith("signed by ") and told["wrong"] == []
     missing = {one["path"] for one in told["unchecked"]}
     assert "data/models/sft/model.safetensors" in missing and "data/corpus/mix/train.parquet" in missing

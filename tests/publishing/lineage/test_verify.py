@@ -32,7 +32,7 @@ def test_an_untouched_project_passes(project: Path, capsys: pytest.CaptureFixtur
     assert cli.main(["verify", "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
     assert told["wrong"] == [] and told["stages"] == 17 and told["files"] > 40
-    assert told["recomputed"] == ["judging.leaderboard (its file agrees)", "publishing.board (5 files agree)"]
+    assert told["recomputed"] == ["judging.leaderboard (its file agrees)", "publishing.board (6 files agree)"]
     assert cli.main(["trace", "sft"]) == 0
     assert cli.main(["verify", "reports/leaderboard.html"]) == 0 and cli.main(["verify", "data/models/sft"]) == 0
     assert cli.main(["verify", str(project)]) == 0

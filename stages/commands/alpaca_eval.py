@@ -4,19 +4,33 @@ import argparse
 import sys
 from pathlib import Path
 
+from stages.base.terminal import shown_json
+
 SHOWN = 5
+JUDGE = """\
+example:
+  trainyard judge mine.json --baseline gpt4.json --out annotations.json --max-cost 5
+exit status 3: no comparison got a verdict
+"""
+BOARD = """\
+example:
+  trainyard leaderboard results/ --out board --human alice
+"""
 
 
 def register(subparsers: argparse._SubParsersAction) -> None:
-    command = subparsers.add_parser("judge", help="have one file of AlpacaEval outputs judged against another")
+    command = subparsers.add_parser(
+        "judge", help="have one file of AlpacaEval outputs judged against another", epilog=JUDGE
+    )
     add = command.add_argument
     add("outputs", type=Path, help="JSON list of {instruction, output, generator}")
     add("--baseline", type=Path, required=True, metavar="FILE", help="outputs to compare with, in the same format")
     add("--out", type=Path, required=True, metavar="FILE", help="annotations to write, in AlpacaEval's format")
     add("--max-cost", type=float, metavar="USD", help="instead of judging.judge.annotator.max_cost_usd")
+    add("--json", action="store_true", help="what was judged and what it cost, as JSON")
     command.set_defaults(run=judge)
 
-    command = subparsers.add_parser("leaderboard", help="rank models by AlpacaEval annotation files")
+    command = subparsers.add_parser("leaderboard", help="rank models by AlpacaEval annotation files", epilog=BOARD)
     add = command.add_argument
     add("annotations", type=Path, nargs="+", help="annotations.json files, or folders that hold some")
     add("--out", type=Path, required=True, metavar="FOLDER", help="for leaderboard.html, .csv, .json, .md")
@@ -34,11 +48,12 @@ def register(subparsers: argparse._SubParsersAction) -> None:
     add("--human", metavar="NAME", help="an annotator whose verdicts are right: they correct the judge's win rates")
     add("--arena", action="store_true", help="ratings over implied battles: slow for many models")
     add("--title", default="Leaderboard")
+    add("--json", action="store_true", help="print leaderboard.json in place of a line")
     command.set_defaults(run=leaderboard)
 
 
 def judge(options: argparse.Namespace) -> int:
-    """Write AlpacaEval annotations, by the judge of `judging.judge.annotator`."""
+    """Write AlpacaEval annotations, by `judging.judge.annotator`. Exit status 3 where no verdict came."""
     from stages.base.files import write_json
     from stages.base.params import lookup, parse, read_params
     from stages.judging.alpaca_eval.pairs import judge_files
@@ -53,8 +68,16 @@ def judge(options: argparse.Namespace) -> int:
     write_json(options.out, rows)
     _tell(problems)
     spent = sum(row["price_per_example"] for row in rows)
-    print(f"{options.out}: {len(rows)} comparisons by {settings.model}, ${spent:.4f} by its token counts")
-    return 0
+    verdicts = sum(row["preference"] is not None for row in rows)
+    if options.json:
+        told = {"file": str(options.out), "comparisons": len(rows), "verdicts": verdicts, "judge": settings.model}
+        print(shown_json({**told, "usd": spent, "problems": problems}))
+    else:
+        found = f"{len(rows)} comparisons by {settings.model}, {verdicts} with a verdict"
+        print(f"{options.out}: {found}, ${spent:.4f} by its token counts")
+    if verdicts == 0:
+        print("trainyard: judge: no comparison got a verdict; the reasons are above", file=sys.stderr)
+    return 0 if verdicts else 3
 
 
 def leaderboard(options: argparse.Namespace) -> int:
@@ -93,6 +116,9 @@ def leaderboard(options: argparse.Namespace) -> int:
         if note == COVERAGE:  # true of every table
             continue
         print(f"trainyard: {note}", file=sys.stderr)
+    if options.json:
+        print(texts["leaderboard.json"], end="")
+        return 0
     told = f"{len(rows)} models against {board.baseline}, judged by {board.judge.label}"
     print(f"{options.out}/leaderboard.html: {told}")
     return 0

@@ -9,13 +9,17 @@ from pathlib import Path
 
 from stages.base.terminal import one_line, shown_json
 
+EXAMPLE = """\
+example, with a key that `openssl genpkey -algorithm ed25519 -out key.pem` makes:
+  trainyard bundle dpo --key key.pem -o dpo.bundle
+"""
+
 
 def register(subparsers: argparse._SubParsersAction) -> None:
     command = subparsers.add_parser(
         "bundle",
         help="write a row's records, hashes and verdicts to one file, with which anyone can verify it",
-        epilog="example: trainyard bundle dpo --key key.pem -o dpo.bundle "
-        "(openssl genpkey -algorithm ed25519 -out key.pem makes a key)",
+        epilog=EXAMPLE,
     )
     add = command.add_argument
     add("row", help="a model's name or lineage id on the leaderboard")

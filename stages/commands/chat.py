@@ -1,6 +1,7 @@
 """`trainyard chat`: talk to a model in the terminal, or pipe prompts in, one a line."""
 
 import argparse
+import difflib
 import io
 import sys
 from collections.abc import Callable, Iterator
@@ -9,11 +10,16 @@ from pathlib import Path
 from stages.base.errors import InputError, ParamError
 
 MODELS = Path("data/models")
+EXAMPLE = """\
+examples:
+  trainyard chat dpo --temperature 0.7
+  trainyard chat sft --max-new-tokens 64 < prompts.txt
+"""
 HELP = "/quit ends · /help shows this · anything else is a question; each one starts a new conversation"
 
 
 def register(subparsers: argparse._SubParsersAction) -> None:
-    command = subparsers.add_parser("chat", help="talk to a model, or pipe prompts in")
+    command = subparsers.add_parser("chat", help="talk to a model, or pipe prompts in", epilog=EXAMPLE)
     add = command.add_argument
     add("model", nargs="?", default="dpo", help="a key of data/models, or any model folder (default: dpo)")
     add("--temperature", type=float, default=0.0, help="0 is greedy (default)")
@@ -35,7 +41,12 @@ def model_folder(name: str) -> Path:
             return folder
     there = sorted(path.parent.name for path in MODELS.glob("*/config.json"))
     known = f"in {MODELS}: {', '.join(there)}" if there else f"{MODELS} holds none yet: run `dvc repro`"
-    raise InputError(f"no model `{name}`; {known}")
+    raise InputError(f"no model `{name}`{_close(name, there)}; {known}")
+
+
+def _close(name: str, known: list[str]) -> str:
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    return f", did you mean `{close[0]}`?" if close else ""
 
 
 def answerer(

@@ -2,13 +2,23 @@
 
 import argparse
 from pathlib import Path
+from typing import Any
+
+from stages.base.terminal import shown_json
+
+EXAMPLE = """\
+examples:
+  trainyard configure tiny  # shows what would change
+  trainyard configure laptop corpus.dedup.jaccard=0.7 run.seed=3 --write
+"""
 
 
 def register(subparsers: argparse._SubParsersAction) -> None:
     command = subparsers.add_parser(
         "configure",
         help="compose params.yaml for a scale and show what would change",
-        usage="trainyard configure [SCALE ...] [KEY=VALUE ...] [--write]",
+        usage="trainyard configure [SCALE ...] [KEY=VALUE ...] [--write] [--json]",
+        epilog=EXAMPLE,
     )
     scales = ", ".join(sorted(path.stem for path in Path("scales").glob("*.yaml")))
     command.add_argument(
@@ -19,6 +29,7 @@ def register(subparsers: argparse._SubParsersAction) -> None:
         "is), and values: corpus.dedup.jaccard=0.8; KEY=null removes an item",
     )
     command.add_argument("--write", action="store_true", help="write params.yaml")
+    command.add_argument("--json", action="store_true", help="old and new value of each that changes, as JSON")
     command.set_defaults(run=run)
 
 
@@ -45,13 +56,28 @@ def run(options: argparse.Namespace) -> int:
         if PARAMS_FILE.exists():
             raise
         old = {}
+    if options.write:
+        with atomic_path(PARAMS_FILE) as temporary:
+            temporary.write_text(text, encoding="utf-8")
     lines = changes(old, values)
-    print("\n".join(lines) if lines else f"{PARAMS_FILE}: the same values")
-    if not options.write:
-        if lines:
-            print(f"{PARAMS_FILE} is as it was: {len(lines)} values would change; write it with --write")
+    if options.json:
+        print(shown_json({"changes": _changed(old, values), "written": options.write}))
         return 0
-    with atomic_path(PARAMS_FILE) as temporary:
-        temporary.write_text(text, encoding="utf-8")
-    print(f"{PARAMS_FILE}: written")
+    print("\n".join(lines) if lines else f"{PARAMS_FILE}: the same values")
+    if options.write:
+        print(f"{PARAMS_FILE}: written")
+    elif lines:
+        print(f"{PARAMS_FILE} is as it was: {len(lines)} values would change; write it with --write")
     return 0
+
+
+def _changed(old: dict[str, Any], new: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Dotted name → `old` and `new`; an added value has no `old`, a removed one no `new`."""
+    from stages.base.scales import leaves
+
+    before, after = dict(leaves(old)), dict(leaves(new))
+    pairs = {
+        name: {when: values[name] for when, values in (("old", before), ("new", after)) if name in values}
+        for name in dict.fromkeys([*before, *after])
+    }
+    return {name: pair for name, pair in pairs.items() if len(pair) == 1 or pair["old"] != pair["new"]}

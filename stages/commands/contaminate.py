@@ -22,6 +22,11 @@ if TYPE_CHECKING:
     from stages.evaluation.overlap.search import Match
 
 OWN = Path("data/evaluation/corpus_index")  # of the pipeline that we stand in
+EXAMPLE = """\
+examples:
+  trainyard contaminate --tasks arc_easy --corpus "crawl/*.jsonl.zst" --data arc --json
+  trainyard contaminate --tasks atlas_facts --model data/models/sft
+"""
 SHORTEST = 5  # words that an index knows
 SHOWN = 5  # places that are printed
 NAME = 200  # characters of a name or address of others that are printed
@@ -34,6 +39,7 @@ def register(subparsers: argparse._SubParsersAction) -> None:
         help="look for a task's items in a corpus",
         description="By three rules (13-grams, the share of 8-grams, spans with skips) over normalised words, and "
         "where; in bounded memory.",
+        epilog=EXAMPLE,
     )
     add = command.add_argument
     add("--tasks", nargs="+", required=True, metavar="TASK", help="keys of evaluation.tasks, shipped tasks, or files")

@@ -4,11 +4,19 @@ import argparse
 import json
 
 from stages.base.errors import ParamError
-from stages.lm.accelerators import ACCELERATORS
+from stages.lm.accelerators import ACCELERATORS, named
+
+EXAMPLE = """\
+examples:
+  trainyard cost --params 405e9 --tokens 15.6e12 --gpus 16e3 --tflops 400 --usd-per-gpu-hour 2
+  trainyard cost --params 1.1e9 --tokens 22e9 --device h200 --gpus 8 --json
+"""
 
 
 def register(subparsers: argparse._SubParsersAction) -> None:
-    command = subparsers.add_parser("cost", help="what a training run costs: GPU-hours, days, dollars, CO2")
+    command = subparsers.add_parser(
+        "cost", help="what a training run costs: GPU-hours, days, dollars, CO2", epilog=EXAMPLE
+    )
     add = command.add_argument
     add("--params", type=float, required=True, metavar="N", help="parameters, e.g. 405e9")
     add("--tokens", type=float, required=True, metavar="D", help="training tokens, e.g. 15.6e12")
@@ -41,8 +49,14 @@ def _whole(text: str) -> int:
 
 
 def run(options: argparse.Namespace) -> int:
+    from stages.base.params import nearest
     from stages.scaling.budget.cost import Assumptions, Attention, estimate, render
 
+    try:
+        named(options.device)
+    except ParamError:
+        close = nearest(options.device.lower(), list(ACCELERATORS))
+        raise ParamError(f"--device: no device `{options.device}`{close}") from None
     shape = [part for part in (options.layers, options.width, options.context) if part is not None]
     if len(shape) not in (0, 3):
         raise ParamError("give --layers, --width and --context together, or none of them")

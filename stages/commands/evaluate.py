@@ -23,6 +23,12 @@ if TYPE_CHECKING:
 
 ADDRESS = ("http://", "https://")
 ADDRESS_FORM = "an address begins with http:// or https://, such as http://localhost:8000/v1"
+EXAMPLE = """\
+examples:
+  trainyard evaluate sft dpo --tasks atlas_facts,minimal_pairs
+  trainyard evaluate --server http://localhost:8000/v1 --model mine --tasks arc_easy --data arc --json
+  trainyard evaluate sft1,sft2,sft3 --tasks atlas_facts  # one model, trained from three seeds
+"""
 WEIGHTS = ("*.json", "*.safetensors", "*.jinja", "*.model")  # files of a folder that make its answers
 
 
@@ -31,6 +37,7 @@ def register(subparsers: argparse._SubParsersAction) -> None:
         "evaluate",
         help="score models on tasks",
         description="Answers are kept below --out as they come: a rerun asks only for what is missing.",
+        epilog=EXAMPLE,
     )
     add = command.add_argument
     add(

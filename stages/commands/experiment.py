@@ -41,7 +41,11 @@ def _files(action: argparse.ArgumentParser) -> None:
 
 
 def _register_check(actions: argparse._SubParsersAction) -> None:
-    action = actions.add_parser("check", help="what is wrong with claims, what they can see and cost; runs nothing")
+    action = actions.add_parser(
+        "check",
+        help="what is wrong with claims, what they can see and cost; runs nothing",
+        epilog="example:\n  trainyard experiment check experiments/dedup.yaml\n",
+    )
     _files(action)
     action.set_defaults(run=check)
 
@@ -86,7 +90,11 @@ def check(options: argparse.Namespace) -> int:
 
 
 def _register_run(actions: argparse._SubParsersAction) -> None:
-    action = actions.add_parser("run", help="run claims to their verdicts; what is known is not run again")
+    action = actions.add_parser(
+        "run",
+        help="run claims to their verdicts; what is known is not run again",
+        epilog="example:\n  trainyard experiment run experiments/dedup.yaml\n",
+    )
     _files(action)
     action.set_defaults(run=run)
 
@@ -132,7 +140,11 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _register_checkout(actions: argparse._SubParsersAction) -> None:
-    action = actions.add_parser("checkout", help="params.yaml and dvc.lock of an arm's run, for the work tree")
+    action = actions.add_parser(
+        "checkout",
+        help="params.yaml and dvc.lock of an arm's run, for the work tree",
+        epilog="example:\n  trainyard experiment checkout experiments/dedup.yaml without 1\n",
+    )
     action.add_argument("claim", type=Path, metavar="FILE", help="declaration")
     action.add_argument("arm")
     action.add_argument("seed", nargs="?", help="as the pages name it; without it, the first")
@@ -167,7 +179,11 @@ def checkout(options: argparse.Namespace) -> int:
 
 
 def _register_report(actions: argparse._SubParsersAction) -> None:
-    action = actions.add_parser("report", help=f"the pages of claims that have run: reports/claims.html and {CLAIMS}/")
+    action = actions.add_parser(
+        "report",
+        help=f"the pages of claims that have run: reports/claims.html and {CLAIMS}/",
+        epilog="example:\n  trainyard experiment report dedup\n",
+    )
     action.add_argument("names", nargs="*", metavar="NAME", help=f"claims of {FOLDER}/; without any, all that have run")
     action.set_defaults(run=report)
 
@@ -232,7 +248,9 @@ def mlflow_runs(path: Path) -> dict[str, str]:
 
 def _register_gate(actions: argparse._SubParsersAction) -> None:
     action = actions.add_parser(
-        "gate", help="keep (exit status 0) or discard (1) a change, with a stated error rate; 3: undecided, 2: error"
+        "gate",
+        help="keep (exit status 0) or discard (1) a change, with a stated error rate; 3: undecided, 2: error",
+        epilog="example:\n  trainyard experiment gate alignment.dpo.beta=0.05 --metric dpo/right --seeds 3,5 --json\n",
     )
     add = action.add_argument
     add(
@@ -294,7 +312,11 @@ def gate(options: argparse.Namespace) -> int:
 
 
 def _register_reruns(actions: argparse._SubParsersAction) -> None:
-    action = actions.add_parser("reruns", help="hand a claim's trainings to the leaderboard, which then covers reruns")
+    action = actions.add_parser(
+        "reruns",
+        help="hand a claim's trainings to the leaderboard, which then covers reruns",
+        epilog="example:\n  trainyard experiment reruns experiments/dedup.yaml --arm with\n",
+    )
     add = action.add_argument
     add("file", type=Path, metavar="FILE", help="a declaration that has run; its seeds must be of run.seed")
     add("--arm", help="whose runs (default: the baseline)")
@@ -323,7 +345,9 @@ def reruns(options: argparse.Namespace) -> int:
 
 
 def _register_list(actions: argparse._SubParsersAction) -> None:
-    action = actions.add_parser("list", help="the claims and where each stands")
+    action = actions.add_parser(
+        "list", help="the claims and where each stands", epilog="example:\n  trainyard experiment list\n"
+    )
     _files(action)
     action.set_defaults(run=list_claims)
 
@@ -361,7 +385,9 @@ def _standing(declaration: "Declaration", store: "Store") -> str:
 
 
 def _register_metrics(actions: argparse._SubParsersAction) -> None:
-    action = actions.add_parser("metrics", help="what a claim may be about")
+    action = actions.add_parser(
+        "metrics", help="what a claim may be about", epilog="example:\n  trainyard experiment metrics dpo\n"
+    )
     action.add_argument("name", nargs="?", help="part of a name: only those")
     action.set_defaults(run=metrics)
 

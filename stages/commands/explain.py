@@ -4,12 +4,21 @@ import argparse
 import json
 from typing import Any
 
+from stages.base.terminal import shown_json
+
+EXAMPLE = """\
+examples:
+  trainyard explain corpus.dedup.jaccard
+  trainyard explain alignment.dpo --json
+"""
+
 
 def register(subparsers: argparse._SubParsersAction) -> None:
-    command = subparsers.add_parser("explain", help="what a parameter of params.yaml means and may be")
+    command = subparsers.add_parser("explain", help="what a parameter of params.yaml means and may be", epilog=EXAMPLE)
     command.add_argument(
         "name", nargs="?", default="", help="corpus.dedup.jaccard, a section, or nothing for all phases"
     )
+    command.add_argument("--json", action="store_true", help="its JSON Schema and value, as JSON")
     command.set_defaults(run=run)
 
 
@@ -19,6 +28,9 @@ def run(options: argparse.Namespace) -> int:
     from stages.check import declared_sections
 
     schema, value = find(params_schema(declared_sections()), options.name, read_params())
+    if options.json:
+        print(shown_json({"name": options.name, "schema": schema, "value": value}))
+        return 0
     inside = _inside(schema, value)
     if inside is None:
         print(f"{options.name}: {_short(value)}\n  {describe(schema)}")

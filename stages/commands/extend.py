@@ -5,17 +5,24 @@ import shutil
 from pathlib import Path
 
 from stages.base.errors import InputError
+from stages.base.terminal import shown_json
 from stages.commands.chat import model_folder
+
+EXAMPLE = """\
+example:
+  trainyard extend sft --tokens words.txt --out larger
+"""
 
 
 def register(subparsers: argparse._SubParsersAction) -> None:
-    command = subparsers.add_parser("extend", help="add tokens to a model's vocabulary")
+    command = subparsers.add_parser("extend", help="add tokens to a model's vocabulary", epilog=EXAMPLE)
     add = command.add_argument
     add("model", help="a key of data/models, or a model folder")
     add("--tokens", type=Path, metavar="FILE", help="new ordinary tokens, one a line, blanks included")
     add("--special", type=Path, metavar="FILE", help="new special tokens, never found in a text, one a line")
     add("--out", type=Path, required=True, metavar="FOLDER", help="a new folder for the larger model")
     add("--seed", type=int, default=0, help="of the noise in rows that no text belongs to")
+    add("--json", action="store_true", help="what was written, as JSON")
     command.set_defaults(run=run)
 
 
@@ -55,6 +62,10 @@ def run(options: argparse.Namespace) -> int:
     finally:
         shutil.rmtree(made, ignore_errors=True)
     old, new = before.vocab_size, after.vocab_size
+    if options.json:
+        told = {"folder": str(out), "tokens": new - old, "first_id": old, "vocabulary": larger.config.vocab_size}
+        print(shown_json(told))
+        return 0
     print(
         f"{out}: {new - old} new tokens, ids {old} to {new - 1}; the model's vocabulary is {larger.config.vocab_size}"
     )

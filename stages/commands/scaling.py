@@ -4,24 +4,31 @@ import argparse
 import math
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stages.base.errors import InputError, ParamError
 from stages.base.files import atomic_path, write_json
+from stages.base.terminal import shown_json
 
 if TYPE_CHECKING:
     from stages.scaling.laws.parametric import Options
     from stages.scaling.tables.table import RunTable
 
+EXAMPLE = """\
+examples:
+  trainyard scaling fit runs.csv --out laws --column loss=c4_val
+  trainyard scaling fit mine=data/scaling/ladder theirs=../theirs/data/scaling/ladder --out both --json
+"""
 NUMBERS, PAGE = "scaling.json", "scaling.html"
 
 
 def register(subparsers: argparse._SubParsersAction) -> None:
     command = subparsers.add_parser("scaling", help="scaling laws of anyone's table of runs")
     actions = command.add_subparsers(dest="action", required=True, metavar="action")
-    action = actions.add_parser("fit", help="fit the laws and write their page")
+    action = actions.add_parser("fit", help="fit the laws and write their page", epilog=EXAMPLE)
     add = action.add_argument
     add(
         "runs", nargs="+",
@@ -36,6 +43,7 @@ def register(subparsers: argparse._SubParsersAction) -> None:
     add("--huber-delta", type=float, default=1e-3, help="of log residuals (default: 1e-3)")
     add("--level", type=float, default=0.9, help="of intervals (default: 0.9)")
     add("--seed", type=int, default=0)
+    add("--json", action="store_true", help="print scaling.json in place of the summary")
     action.set_defaults(run=run)
 
 
@@ -43,10 +51,10 @@ def run(options: argparse.Namespace) -> int:
     from stages.scaling.laws.parametric import Options
 
     chosen = Options(huber_delta=options.huber_delta, level=options.level, seed=options.seed)
-    return fit(options.runs, options.out, options.column, chosen)
+    return fit(options.runs, options.out, options.column, chosen, options.json)
 
 
-def fit(runs: Sequence[str], folder: Path, columns: Sequence[str], options: "Options") -> int:
+def fit(runs: Sequence[str], folder: Path, columns: Sequence[str], options: "Options", as_json: bool = False) -> int:
     """Write `scaling.json` and `scaling.html`. `runs`: a CSV, or folders of ladders, each with NAME= before it or not.
     `columns`: NAME=COLUMN, which column of the CSV holds what.
     """
@@ -57,15 +65,18 @@ def fit(runs: Sequence[str], folder: Path, columns: Sequence[str], options: "Opt
     table, title = _read(runs, _named(columns))
     for warning in table.warnings:
         print(f"trainyard: warning: {title}: {warning}", file=sys.stderr)
-    _prepare(folder)  # before minutes are spent on fits
-    result = study(table, fit_recipes(table, options), options)
-    page = scaling_page(result, title)
-    try:
-        write_json(folder / NUMBERS, result.model_dump(mode="json"))
-        with atomic_path(folder / PAGE) as temporary:
-            temporary.write_text(page, encoding="utf-8")
-    except OSError as error:
-        raise InputError(f"--out {folder}: {error.strerror or error}") from None
+    with _prepared(folder):  # before minutes are spent on fits
+        result = study(table, fit_recipes(table, options), options)
+        page = scaling_page(result, title)
+        try:
+            write_json(folder / NUMBERS, result.model_dump(mode="json"))
+            with atomic_path(folder / PAGE) as temporary:
+                temporary.write_text(page, encoding="utf-8")
+        except OSError as error:
+            raise InputError(f"--out {folder}: {error.strerror or error}") from None
+    if as_json:
+        print(shown_json(result.model_dump(mode="json")))
+        return 0
     for line in summary(result):
         print(line)
     print(f"page: {folder / PAGE}")
@@ -123,8 +134,10 @@ def _named(columns: Sequence[str]) -> dict[str, str]:
     return found
 
 
-def _prepare(folder: Path) -> None:
-    """Raises InputError for a folder that the files couldn't be written to."""
+@contextmanager
+def _prepared(folder: Path) -> Iterator[None]:
+    """The folder, which goes again where no page comes. Raises InputError for one that files can't be written to."""
+    missing = [path for path in (folder, *folder.parents) if not path.exists()]
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -134,3 +147,10 @@ def _prepare(folder: Path) -> None:
     for name in (NUMBERS, PAGE):
         if (folder / name).is_dir():
             raise InputError(f"--out {folder}: {name} is a folder there; remove it or name another folder")
+    try:
+        yield
+    except BaseException:
+        with suppress(OSError):  # not empty: it holds what others wrote meanwhile
+            for path in missing:
+                path.rmdir()
+        raise

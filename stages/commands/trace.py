@@ -9,10 +9,18 @@ import sys
 from dataclasses import asdict
 from typing import Any
 
+EXAMPLE = """\
+examples:
+  trainyard trace dpo --page
+  trainyard trace train:0:17  # a packed token
+"""
+
 
 def register(subparsers: argparse._SubParsersAction) -> None:
     command = subparsers.add_parser(
-        "trace", help="follow a leaderboard row back to the source documents, verifying every hash"
+        "trace",
+        help="follow a leaderboard row back to the source documents, verifying every hash",
+        epilog=EXAMPLE,
     )
     add = command.add_argument
     add("row", help="a model's name or lineage id on the leaderboard, or a packed token: train:ROW:COLUMN")

@@ -4,7 +4,7 @@ import argparse
 
 
 def register(subparsers: argparse._SubParsersAction) -> None:
-    command = subparsers.add_parser("track", help="ship what MLflow lacks")
+    command = subparsers.add_parser("track", help="ship what MLflow lacks", epilog="example:\n  trainyard track\n")
     command.set_defaults(run=run)
 
 

@@ -21,14 +21,18 @@ if TYPE_CHECKING:
     from stages.publishing.lineage.records import Record
 
 REPORTS = "reports"
+EXAMPLE = """\
+examples:
+  trainyard verify reports/leaderboard.html
+  trainyard verify sft.bundle --key their_key.pub  # of a file from elsewhere
+"""
 
 
 def register(subparsers: argparse._SubParsersAction) -> None:
     command = subparsers.add_parser(
         "verify",
         help="hash again everything that a published page claims, and recompute its numbers",
-        epilog="example: trainyard verify reports/leaderboard.html; of a file from elsewhere: "
-        "trainyard verify sft.bundle --key their_key.pub",
+        epilog=EXAMPLE,
     )
     add = command.add_argument
     add("target", nargs="?", help="a page of reports/, a folder of a stage or a project, or a bundle; all of reports/")

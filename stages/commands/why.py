@@ -9,7 +9,7 @@ def register(subparsers: argparse._SubParsersAction) -> None:
     command = subparsers.add_parser(
         "why",
         help="what changed since a stage last ran: params, code, what it reads, its command",
-        epilog="example: trainyard why judge@dpo",
+        epilog="examples:\n  trainyard why judge@dpo\n  trainyard why sft --json\n",
     )
     add = command.add_argument
     add("stage", help="as `dvc stage list` names it: sft, judge@dpo, judge (all its items), or judging.judge@dpo")

@@ -57,15 +57,18 @@ def swap(written: Path, folder: Path) -> None:
 
 
 def remove_leftovers(parent: Path) -> None:
-    """Of runs that were killed: what they were writing goes; the old folder comes back if none stands in its place."""
+    """Of runs that were killed: files and folders that they were writing go; the old folder comes back if none stands
+    in its place."""
     for leftover in [*parent.glob(f".*.*.{PARTIAL}"), *parent.glob(f".*.*.{OLD}")]:
         name, process, kind = leftover.name[1:].rsplit(".", 2)
         if process != str(os.getpid()) and process.isdecimal() and _alive(int(process)):
             continue
         if kind == OLD and not (parent / name).exists():
             leftover.replace(parent / name)
-        else:
+        elif leftover.is_dir():
             shutil.rmtree(leftover, ignore_errors=True)
+        else:
+            leftover.unlink(missing_ok=True)
 
 
 def _alive(process: int) -> bool:

@@ -249,6 +249,8 @@ class StageRun(Generic[P]):
 
     def appear(self, folder: Path) -> None:
         """Put what was written in its place."""
+        for parent in {path.parent for path in self._published}:
+            remove_leftovers(parent)
         for path, text in self._published.items():
             with files.atomic_path(path) as temporary:
                 temporary.write_text(text, encoding="utf-8")

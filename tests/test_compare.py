@@ -220,7 +220,10 @@ def test_what_is_none_of_the_four_is_refused(project: Path, name: str) -> None:
 
 @pytest.mark.parametrize(
     ("file", "text", "words"),
-    [("dvc.lock", "stages: [", r"dvc.lock:2: not valid YAML"), ("params.yaml", "[1]", "params.yaml: must be a mapping")],
+    [
+        ("dvc.lock", "stages: [", r"dvc.lock:2: not valid YAML"),
+        ("params.yaml", "[1]", "params.yaml: must be a mapping"),
+    ],
 )
 def test_broken_files_are_named(project: Path, file: str, text: str, words: str) -> None:
     Path(file).write_text(text)

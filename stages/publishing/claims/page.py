@@ -222,19 +222,24 @@ def missing(claim: Claim) -> list[str]:
 
 
 def instances_table(claim: Claim) -> dict[str, Any]:
-    """A row a stage, a column an arm: keys of its instances, one where all seeds share it."""
+    """Keys of the stages' instances, one where all seeds share it: a row a stage whose keys differ between arms, a
+    column an arm; and what all arms share."""
     labels = list(dict.fromkeys(label for run in claim.runs for label in run.stages))
-    rows = []
+    rows, shared = [], []
     for label in labels:
         cells = []
         for arm in claim.arms:
             keys = dict.fromkeys(run.stages[label] for run in claim.runs if run.arm == arm.name and label in run.stages)
             cells.append(" ".join(key[:SHOWN_KEY] for key in keys) or "–")
-        rows.append([label, *cells])
+        if len(set(cells)) > 1 or len(cells) == 1:
+            rows.append([label, *cells])
+        else:
+            shared.append(f"{label} {cells[0]}")
     distinct = {(label, key) for run in claim.runs for label, key in run.stages.items()}
     return {
         "head": ["Stage", *(arm.name for arm in claim.arms)],
         "rows": rows,
+        "shared": shared,
         "distinct": count(len(distinct)),
         "all": count(sum(len(run.stages) for run in claim.runs)),
     }

@@ -19,6 +19,7 @@ from stages.publishing.lineage.records import Record
 
 FOLDER = Path("reports", "lineage")
 DIGITS = 16
+ANOTHER = "of another row"  # what is said of a file that a stage of all rows read, and this row doesn't stand on
 
 
 def write_page(row: str, nodes: Mapping[str, Node], audit: Audit, project: Project) -> Path:
@@ -63,27 +64,31 @@ def page_view(
         "checked": f"{audit.summary}, {agree}.",
         "wrong": [str(one) for one in audit.wrong],
         "unchecked": [line.removeprefix("not checked: ") for line in audit.unchecked_lines()],
-        "tree": _branch(next(iter(nodes.values())), set()),
+        "tree": _branch(next(iter(nodes.values())), set(), elsewhere),
         "links": {name: elsewhere.get(name, f"#{ids[name]}") for name in nodes},
-        "stages": [_stage(ids[name], nodes[name], readers) for name in own],
-        "elsewhere": f"{count(len(nodes) - len(own))} more are another row's too; their links lead to its page."
+        "stages": [_stage(ids[name], nodes[name], readers, bool(elsewhere)) for name in own],
+        "elsewhere": f"{count(len(nodes) - len(own))} more are another row's too; their links lead to its page, where "
+        "the chain goes on and the files of all rows are listed."
         if elsewhere
         else "",
     }
 
 
-def _branch(node: Node, shown: set[str]) -> dict[str, Any]:
+def _branch(node: Node, shown: set[str], elsewhere: Mapping[str, str]) -> dict[str, Any]:
+    """The chain from a stage on; what comes before a stage that another page tells of stands there."""
     label = node.record.label
     if label in shown:
         return {"name": label, "again": True}
     shown.add(label)
     outside = [path for path, _ in node.outside]
-    parents = [_branch(parent, shown) for parent in node.parents]
+    parents = [] if label in elsewhere else [_branch(parent, shown, elsewhere) for parent in node.parents]
     return {"name": label, "again": False, "outside": outside, "parents": parents}
 
 
-def _stage(identifier: str, node: Node, readers: Mapping[str, list[str]]) -> dict[str, Any]:
+def _stage(identifier: str, node: Node, readers: Mapping[str, list[str]], brief: bool) -> dict[str, Any]:
+    """`brief`: without the files that are of another row."""
     record = node.record
+    inputs = [_input(path, digest, node) for path, digest in sorted(record.inputs.items())]
     return {
         "id": identifier,
         "name": record.label,
@@ -92,7 +97,7 @@ def _stage(identifier: str, node: Node, readers: Mapping[str, list[str]]) -> dic
         "seed": None if record.seed is None else str(record.seed),
         "rows": _rows(record),
         "params": [[name, said(value)] for name, value in _leaves(record.params)],
-        "inputs": [_input(path, digest, node) for path, digest in sorted(record.inputs.items())],
+        "inputs": [one for one in inputs if not brief or one["remark"] != ANOTHER or one["stages"]],
         "outputs": [
             {
                 "path": path,
@@ -113,7 +118,7 @@ def _input(path: str, digest: str, node: Node) -> dict[str, Any]:
         or (path.endswith("/record.json") and parent.record.path.as_posix().endswith(path))
     ]
     outside = any(path == name for name, _ in node.outside)
-    remark = "from outside the pipeline" if outside else "of another row"
+    remark = "from outside the pipeline" if outside else ANOTHER
     return {"path": path, "digest": digest[:DIGITS], "stages": writers, "remark": remark}
 
 

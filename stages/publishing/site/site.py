@@ -30,6 +30,7 @@ from stages.publishing.lineage.page import page_text, stage_ids
 from stages.publishing.lineage.project import Project
 from stages.publishing.lineage.records import Graph
 from stages.publishing.site.folder import MADE_BY, MARKER, broken_links, published
+from stages.publishing.site.repeated import CLAIMS, STYLE, claims_archive, linked, of_a_claim, stylesheet
 
 REPORTS = "reports"
 OF_A_ROW = (BOARD, LEADERBOARD, AGREEMENT)  # read every row; a row's page tells of what they read of it alone
@@ -74,7 +75,14 @@ def publish(project: Project, folder: Path, owner: str = "") -> Site:
     revision = git("rev-parse", "HEAD", folder=project.root)
     edited = git("status", "--porcelain", "--", ".", folder=project.root)
     with published(folder) as new:
-        origins = {name: _copy(path, new / name, name, rows, revision) for name, path in reports.items()}
+        origins = {
+            name: _copy(path, new / name, name, rows, revision)
+            for name, path in reports.items()
+            if not of_a_claim(name)
+        }
+        if archive := claims_archive(reports):
+            (new / CLAIMS).write_bytes(archive)
+            origins[CLAIMS] = {"made_from": f"{REPORTS}/claims/*.json"}
         _lineage(new, rows, graph, project, audit)
         if audit.wrong:
             more = f" (and {len(audit.wrong) - 1} more)" if len(audit.wrong) > 1 else ""
@@ -91,10 +99,12 @@ def publish(project: Project, folder: Path, owner: str = "") -> Site:
             bar["pages"] = ["index", *bar["pages"]]
         for card in cards:
             _write(new / "cards" / f"{card.name}.md", markdown(card))
-            _write(new / "cards" / f"{card.name}.html", render(_card_view(card) | bar | {"root": "../"}, "card.html"))
+            page = render(_card_view(card) | bar | {"root": "../"}, "card.html")
+            _write(new / "cards" / f"{card.name}.html", linked(page, "../"))
         if legal.terms:
             table = licence_table(legal)
             _write(new / "legal.csv", _csv(table.head, table.rows))
+        _write(new / STYLE, stylesheet())
         _write(new / ".nojekyll", "")
         files = {path.relative_to(new).as_posix(): path for path in sorted(new.rglob("*")) if path.is_file()}
         facts: dict[str, dict[str, Any]] = {
@@ -117,7 +127,7 @@ def publish(project: Project, folder: Path, owner: str = "") -> Site:
             ],
             **_cost_view(project, graph),
         }
-        text = render(told | bar | {"sections": SECTIONS}, "provenance.html")
+        text = linked(render(told | bar | {"sections": SECTIONS}, "provenance.html"), "")
         for name in ("provenance.html", *(["index.html"] if "index.html" not in reports else [])):
             _write(new / name, text)
             facts[name] = {"bytes": len(text.encode()), "sha256": sha256_file(new / name)}
@@ -167,11 +177,13 @@ def _copy(source: Path, target: Path, name: str, rows: Sequence[str], revision: 
     """Copy a file; a page gets a line that leads to its provenance, and the leaderboard links to the rows' chains."""
     content = source.read_bytes()
     if name.endswith(".html"):
-        text = content.decode("utf-8")
         root = "../" * name.count("/")
+        text = linked(content.decode("utf-8"), root)
         at = escape(revision[:12]) or "unknown"
         link = f'<a href="{root}provenance.html">cards, lineage, cost and files</a>'
         line = f"<br>Published from revision {at}: {link}."
+        if name == "claims.html" or name.startswith("claims/"):
+            line += f' Every number, a line a claim: <a href="{root}{CLAIMS}">{CLAIMS}</a>.'
         text = text.replace("</footer>", f"{line}</footer>", 1)
         if name == "leaderboard.html":
             for row in rows:
@@ -193,16 +205,14 @@ def _lineage(new: Path, rows: Sequence[str], graph: Graph, project: Project, aud
         own = Audit()
         own.add(broken)
         audit_chain(nodes, graph, project, own)
-        _write(
-            new / "lineage" / f"{row}.html",
-            page_text(row, nodes, own, project, {k: link for k, link in told.items() if k in nodes}),
-        )
+        page = page_text(row, nodes, own, project, {k: link for k, link in told.items() if k in nodes})
+        _write(new / "lineage" / f"{row}.html", linked(page, "../"))
         if not told:
-            page = f"{quote(row)}.html"
+            first = f"{quote(row)}.html"
             shared = {
                 name: place for name, place in stage_ids(nodes).items() if nodes[name].record.stage not in OF_A_ROW
             }
-            told = {name: f"{page}#{place}" for name, place in shared.items()}
+            told = {name: f"{first}#{place}" for name, place in shared.items()}
         audit.add(own.wrong)
         audit.unchecked += own.unchecked
         fresh = [node for name, node in nodes.items() if name not in seen]

@@ -2,6 +2,7 @@
 cards that the Hub's own reader takes."""
 
 import csv
+import gzip
 import hashlib
 import json
 import re
@@ -13,9 +14,13 @@ from huggingface_hub import ModelCard
 
 from stages import cli
 from stages.publishing.cards.card import Card, Part, Table, markdown, marked
+from stages.publishing.claims.publish import write_claim, write_suite
+from stages.publishing.html.site import SiteParams
 from stages.publishing.leaderboard.files import COLUMNS
 from stages.publishing.site.comparison import comparison_page, summary_markdown
 from stages.publishing.site.folder import broken_links
+from stages.publishing.site.repeated import linked
+from tests.contracts import claims
 
 HOSTILE = '<script>alert(1)</script> | `x` @ % " \u202e [a](javascript:b) ---'
 SCHEMA = (  # of leaderboard.csv, as docs/publishing.md promises it: columns are only ever added at the end of a group
@@ -60,6 +65,31 @@ def test_the_site_is_whole(project: Path, capsys: pytest.CaptureFixture[str]) ->
     judged = {row["model"]: row for row in rows}["sft"]
     values = {one.metric_type: one.metric_value for one in card.data.eval_results or []}
     assert values["right"] == pytest.approx(float(judged["right"]), rel=1e-5)
+
+
+def test_what_many_pages_repeat_is_there_once(project: Path) -> None:
+    site, examples = SiteParams(title="T", pages=["leaderboard", "claims"]), [one() for one in claims.EXAMPLES]
+    for claim in examples:
+        write_claim(claim, site)
+    write_suite(examples, {}, [], site)
+    assert publish("out") == 0
+    pages = {path: path.read_text() for path in Path("out").rglob("*.html")}
+    for path, text in pages.items():
+        assert "<style>" not in text, path
+        (target,) = re.findall(r'<link rel="stylesheet" href="([^"]*)">', text)
+        assert (path.parent / target).resolve() == Path("out/style.css").resolve()
+        assert "style-src &#39;self&#39; file: &#39;unsafe-inline&#39;" in text
+    told = gzip.decompress(Path("out/claims.jsonl.gz").read_bytes()).decode().splitlines()
+    files = sorted(Path("reports/claims").glob("*.json"))
+    assert [json.loads(line) for line in told] == [json.loads(file.read_text()) for file in files]
+    assert len(told) == len(examples) and "claims.jsonl.gz" in pages[Path("out/claims.html")]
+    first = Path("out/claims.jsonl.gz").read_bytes()
+    assert publish("out") == 0 and Path("out/claims.jsonl.gz").read_bytes() == first
+
+
+def test_a_page_of_another_version_keeps_its_style() -> None:
+    page = '<meta content="style-src &#39;unsafe-inline&#39;"><style>\nb { color: red; }\n</style><b>x</b>'
+    assert linked(page, "../") == page
 
 
 def test_published_again_it_is_the_same_and_nothing_of_before_is_left(project: Path) -> None:

@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from shutil import copy, copytree
+from shutil import copy, copytree, rmtree
 from typing import Any
 
 import numpy as np
@@ -176,6 +176,25 @@ def test_reports_are_a_function_of_the_folders(project: Path, schema: dict[str, 
     first = written()
     noted.write_text(json.dumps({"baseline": "0123abcd"}))
     assert written() == first, "run ids of MLflow are on no page"
+
+
+def test_a_page_whose_runs_are_elsewhere_is_made_anew_from_its_json(
+    project: Path, schema: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_claim("faster", 2.0, schema)
+    assert main(["experiment", "report"]) == 0
+    pages = {path: path.read_bytes() for path in sorted(Path("reports").rglob("*.*"))}
+    assert main(["verify", "reports/claims.html"]) == 0
+    rmtree(".trainyard")
+    Path("reports/claims/faster.html").write_text("of an older version")
+    assert main(["experiment", "report"]) == 0
+    assert {path: path.read_bytes() for path in sorted(Path("reports").rglob("*.*"))} == pages
+    capsys.readouterr()
+    assert main(["verify", "reports/claims.html"]) == 0
+    assert "not here: claims' runs are where they ran" in capsys.readouterr().out
+    Path("reports/claims/faster.json").write_text(Path("reports/claims/faster.json").read_text() + " ")
+    assert main(["experiment", "report"]) == 2
+    assert "git checkout reports/claims/faster.json" in capsys.readouterr().err
 
 
 def test_runs_of_mlflow_are_told_on_the_terminal(

@@ -197,18 +197,25 @@ def report(options: argparse.Namespace) -> int:
     from stages.experiment.summary import across_scales, summarise
     from stages.experiment.verdict import over_suite
     from stages.publishing.claims.publish import claim_file, read_claim, write_claim, write_suite
+    from stages.publishing.claims.record import read_record, unedited, write_record
     from stages.publishing.html.site import SiteParams
     from stages.sections import Sections
 
     site, store, schema = load("publishing.site", SiteParams), open_store(), Sections().schema
     declared = {path.stem: path for path in sorted(FOLDER.glob("*.yaml"))}
-    waiting, told = [], []
+    waiting, told, folders, record = [], [], {}, read_record()
     for name in dict.fromkeys(path.removesuffix(".yaml").rpartition("/")[2] for path in options.names or declared):
         if name not in declared:
             raise InputError(f"{FOLDER}/{name}.yaml: not found{nearest(name, list(declared))}")
-        if not ClaimFolder(name, store).has_verdict:  # runs of a killed runner are kept; the rest is still to run
+        folder = ClaimFolder(name, store)
+        if not folder.has_verdict and not options.names and claim_file(name).exists():  # it ran elsewhere
+            unedited(name, record)
+            write_claim(read_claim(name), site)
+            continue
+        if not folder.has_verdict:  # runs of a killed runner are kept; the rest is still to run
             waiting.append(name)
             continue
+        folders[name] = (declared[name], folder.path)
         claim = summarise(declared[name], schema, store)
         write_claim(claim, site)
         told.append(name)
@@ -217,6 +224,7 @@ def report(options: argparse.Namespace) -> int:
     suite = over_suite({claim.name: claim.verdict for claim in claims})
     adjusted = {name: one.adjusted_p for name, one in suite.items() if one.adjusted_p is not None}
     write_suite(claims, adjusted, across_scales(claims), site)
+    write_record(folders, [claim.name for claim in claims])
     if waiting:
         more = f" and {len(waiting) - NAMES_SHOWN} more" if len(waiting) > NAMES_SHOWN else ""
         print(f"not run yet: {', '.join(waiting[:NAMES_SHOWN])}{more}")

@@ -47,11 +47,15 @@ def audit_project(project: "Project", target: str | None = None) -> "tuple[Audit
     target: a path of the project that a stage wrote, or a folder with such. Raises InputError for any other.
     """
     from stages.base.params import nearest
+    from stages.publishing.claims.record import audit_claims, of_claims
     from stages.publishing.lineage.audit import Audit, audit_chain, readable_records, uncommitted
     from stages.publishing.lineage.chain import walk
     from stages.publishing.lineage.records import Graph
 
     audit = Audit()
+    if target is not None and of_claims(target):
+        audit_claims(project, audit, target)
+        return audit, []
     records = readable_records(project, audit)
     graph = Graph(records)
     starts = _writers(records, target or REPORTS)
@@ -70,7 +74,8 @@ def audit_project(project: "Project", target: str | None = None) -> "tuple[Audit
     if not project.sealed:
         audit.unchecked += uncommitted(project)
     if target is None:
-        audit.unchecked += _unrecorded(records, project)
+        of_a_claim = set() if project.sealed else audit_claims(project, audit)
+        audit.unchecked += _unrecorded(records, of_a_claim, project)
     return audit, recomputed
 
 
@@ -84,10 +89,10 @@ def _writers(records: "list[Record]", target: str) -> "list[Record]":
     ]
 
 
-def _unrecorded(records: "list[Record]", project: "Project") -> "list[Finding]":
+def _unrecorded(records: "list[Record]", known: set[str], project: "Project") -> "list[Finding]":
     from stages.publishing.lineage.chain import Finding
 
-    written = {path for record in records for path in record.outputs}
+    written = known | {path for record in records for path in record.outputs}
     found = sorted(
         file.relative_to(project.root).as_posix() for file in (project.root / REPORTS).rglob("*") if file.is_file()
     )

@@ -17,6 +17,7 @@ import io
 import json
 import os
 import random
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -102,10 +103,9 @@ def judge_cache(data_of: Callable[[bytes], bytes], scratch: Path) -> str:
     def reply(number: int) -> dict[str, object]:
         return {"choices": [{"message": {"content": f"Output ({'ab'[number % 2]})", "number": number}}]}
 
-    path = scratch / "calls.sqlite"
+    path = scratch / "cache/calls.sqlite"
     keys = [f"{number:064x}" for number in range(100)]
-    for old in scratch.iterdir():
-        old.unlink()
+    shutil.rmtree(path.parent, ignore_errors=True)
     with CallCache(path) as cache:
         for number, key in enumerate(keys):
             cache.add(key, {"n": number}, reply(number), 0.5)
@@ -166,7 +166,37 @@ def producer_record(data_of: Callable[[bytes], bytes], scratch: Path) -> str:
     return "harmless"
 
 
-OTHERS = {"record.json": producer_record, "judge cache": judge_cache, "training checkpoint": training_checkpoint}
+def mlflow_database(data_of: Callable[[bytes], bytes], scratch: Path) -> str:
+    """A tracker's database of 40 runs, damaged, before `trainyard doctor`."""
+    from stages.commands import doctor
+
+    path, whole = scratch / ".trainyard/mlflow.db", scratch / "whole.db"
+    if not whole.exists():
+        from mlflow.tracking import MlflowClient
+
+        client = MlflowClient(tracking_uri=f"sqlite:///{whole}")
+        for number in range(40):
+            run = client.create_run("0", tags={"fingerprint": f"{number:064x}"}).info.run_id
+            client.log_metric(run, "loss", 1.0 / (1 + number))
+        path.parent.mkdir()
+    path.write_bytes(data_of(whole.read_bytes()))
+    os.environ["GIT_CEILING_DIRECTORIES"] = str(scratch.parent)
+    os.environ.pop("MLFLOW_TRACKING_URI", None)
+    with contextlib.chdir(scratch):
+        if [found.ok for found in doctor._mlflow()] == [False]:
+            return "found"
+    with contextlib.closing(sqlite3.connect(whole)) as one, contextlib.closing(sqlite3.connect(path)) as other:
+        for opened in (one, other):
+            opened.text_factory = lambda text: text.decode(errors="replace")
+        return "harmless" if list(one.iterdump()) == list(other.iterdump()) else "wrong"
+
+
+OTHERS = {
+    "MLflow database": mlflow_database,
+    "record.json": producer_record,
+    "judge cache": judge_cache,
+    "training checkpoint": training_checkpoint,
+}
 
 
 def dvc_cache(tries: int) -> Iterator[str]:

@@ -6,9 +6,11 @@ import json
 import os
 import platform
 import shutil
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -143,10 +145,19 @@ def _mlflow() -> Iterator[Finding]:
     if not uri.startswith("sqlite:"):
         yield Finding(None, "mlflow", f"server {uri} (from MLFLOW_TRACKING_URI)")
         return
-    there = database.exists()
-    yield Finding(
-        True if there else None, "mlflow", uri if there else f"{uri}: made by the first stage that is tracked"
-    )
+    if not database.exists():
+        yield Finding(None, "mlflow", f"{uri}: made by the first stage that is tracked")
+        return
+    try:
+        with closing(sqlite3.connect(f"{database.resolve().as_uri()}?mode=ro", uri=True, timeout=10)) as opened:
+            said = str(opened.execute("PRAGMA integrity_check(1)").fetchone()[0])
+    except sqlite3.DatabaseError as error:
+        said = str(error)
+    if said == "ok":
+        yield Finding(True, "mlflow", uri)
+    else:
+        words = f"{uri}: {' '.join(said.split())}; move it away, and `trainyard track` ships what has finished again"
+        yield Finding(False, "mlflow", words)
 
 
 def run(_: argparse.Namespace) -> int:

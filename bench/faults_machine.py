@@ -142,11 +142,14 @@ class Machine:
     def signals(self, tries: int = 10) -> Iterator[str]:
         for count in range(tries):
             number = (signal.SIGTERM, signal.SIGINT)[count % 2]
-            sent = 0.0
+            sent, said = 0.0, self.campaign.notes / "said.txt"
 
-            def meanwhile(child: int, number: int = number, count: int = count) -> None:
+            def meanwhile(child: int, number: int = number, count: int = count, said: Path = said) -> None:
                 nonlocal sent
-                time.sleep(random.Random(count).uniform(3.0, 9.0))
+                give_up = time.monotonic() + 120
+                while "tok/s" not in said.read_text(errors="replace") and time.monotonic() < give_up:
+                    time.sleep(0.1)
+                time.sleep(random.Random(count).uniform(0.0, 3.0))
                 sent = time.monotonic()
                 os.kill(child, number)
 

@@ -32,7 +32,7 @@ from stages.base.plain_yaml import read_yaml  # noqa: E402  (the path is the pro
 def judge(share: float) -> dict[str, object]:
     from bench.judging import client
 
-    settings = argparse.Namespace(calls=round(10_000 * share), concurrency=32, latency=0.05)
+    settings = argparse.Namespace(calls=round(10_000 * share), concurrency=64, latency=0.25)
     return {"calls": settings.calls, **client.measure(client.ours, settings)}
 
 

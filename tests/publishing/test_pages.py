@@ -195,6 +195,13 @@ def test_alignment_shows_methods_over_their_distance_and_controls_below(project:
     )
 
 
+def test_the_reliability_chart_has_its_numbers_as_a_table(project: Path) -> None:
+    alignment_report.main()
+    text = " ".join(made("alignment").text.split())
+    for row in ("0.550 0.500 0.300 to 0.600 40", "0.800 0.600 0.400 to 0.800 35"):
+        assert row in text
+
+
 def test_alignment_without_truth_or_probabilities(project: Path) -> None:
     board = judging.leaderboard(rows=[judging.row("sft", right=None, right_low=None, right_high=None)], comparisons=[])
     write_json("data/judging/leaderboard/leaderboard.json", board.model_dump(mode="json"))

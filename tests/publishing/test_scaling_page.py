@@ -222,3 +222,18 @@ def test_the_stage_shows_the_planned_run_beside_its_prediction(
     assert f"2.741 was predicted, {reached:.3f} was reached." in html and where in html
     assert plan().reasons[0] in html and 'href="leaderboard.html"' in html
     assert read_json("data/publishing/scaling_report/record.json")["outputs"]
+
+
+@pytest.mark.parametrize("planned", [True, False])
+def test_a_pipeline_that_trains_nothing_by_its_ladder_has_a_page(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, planned: bool
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.argv", ["scaling_report"])
+    Path("params.yaml").write_text("publishing:\n  site: {title: Trainyard, pages: [scaling]}\n")
+    write_json("data/scaling/fit/study.json", scaling.study().model_dump(mode="json"))
+    if planned:
+        write_json("data/scaling/plan/plan.json", plan().model_dump(mode="json"))
+    scaling_report.main()
+    html = Path("reports/scaling.html").read_text(encoding="utf-8")
+    assert "was reached" not in html and ('id="plan"' in html) == planned

@@ -29,6 +29,7 @@ def reward_view(
     return {
         "sentences": [*_accuracy(metrics, annotated), *_calibration(held_out["calibration"]), *_members(metrics)],
         "chart": _reliability(held_out["calibration"]["bins"]),
+        "behind": _bins(held_out["calibration"]["bins"]),
         "head": HEAD,
         "rows": [_group(row) for row in groups],
         "numeric": (1, 2, 3),
@@ -92,3 +93,18 @@ def _reliability(bins: list[dict[str, float]]) -> str:
         plot.interval(row["confidence"], row["low"], row["high"], "c2", f"{row['n']:.0f} pairs")
     plot.points([row["confidence"] for row in bins], [row["accuracy"] for row in bins], "c2")
     return plot.svg()
+
+
+def _bins(bins: list[dict[str, float]]) -> dict[str, Any]:
+    """What the chart of `_reliability` draws, as a table."""
+    head = ["Probability of its favourite", "Share chosen", "95 % interval", "Pairs"]
+    rows = [
+        [
+            f"{row['confidence']:.3f}",
+            f"{row['accuracy']:.3f}",
+            f"{row['low']:.3f} to {row['high']:.3f}",
+            f"{row['n']:.0f}",
+        ]
+        for row in bins
+    ]
+    return {"head": head, "rows": rows, "numeric": [0, 1, 2, 3]}

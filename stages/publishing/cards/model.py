@@ -2,12 +2,14 @@
 
 import json
 import math
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from stages.base.errors import InputError
+from stages.base.errors import InputError, TrainyardError
 from stages.base.params import nearest
+from stages.base.plain_yaml import parse_yaml
 from stages.publishing.cards.card import Card, Part, Table, known, listed, table_place, value_text
 from stages.publishing.cards.costs import assumptions, costs, grid, span, together
 from stages.publishing.claims.figures import duration
@@ -19,6 +21,9 @@ from stages.publishing.lineage.records import Graph
 
 MODELS = "data/models"
 ANY_LICENCE = "unknown"  # the Hub's word for a licence that nobody stated
+LICENCE = re.compile(r"[a-z0-9][a-z0-9.+-]{0,39}")  # the Hub's identifiers
+README = "README.md"
+FRONT = re.compile(r"\A---\r?\n(?P<yaml>.{0,20000}?)\r?\n---\s*(?:\n|\Z)", re.DOTALL)
 BOARD_METRICS = (  # name → field, its ends, words
     ("right", "right_low", "right_high", "exactly right answers, %"),
     ("win_rate", "win_rate_low", "win_rate_high", "win rate, %"),
@@ -76,14 +81,15 @@ def model_card(
     results = _results(board, evaluation)
     config = known(project, f"{folder}/config.json") or {}
     parameters = _parameters(project, folder)
+    licence = ANY_LICENCE if trained else stated_licence(project, key, folder)
     metadata: dict[str, Any] = {
-        "license": ANY_LICENCE,
+        "license": licence,
         "language": languages if trained else [],
         "library_name": "transformers" if config.get("architectures") else "",
         "pipeline_tag": "text-generation",
         "tags": ["trainyard", *(record.stage.rpartition(".")[2] for record in writers)],
-        "base_model": _named(base, owner) if base else "",
-        "base_model_relation": "finetune" if base else "",
+        "base_model": f"{owner}/{base}" if base and owner else "",  # without an owner it would name a stranger's
+        "base_model_relation": "finetune" if base and owner else "",
         "datasets": _hub_datasets(project) if trained else [],
         "metrics": sorted({metric["type"] for one in results for metric in one["metrics"]}),
         "model-index": [{"name": key, "results": results}] if results else [],
@@ -97,7 +103,7 @@ def model_card(
             else f"Tuned by Trainyard from {base or 'a model'}."
         )
     parts = [
-        _what(config, parameters, folder, base, trained),
+        _what(config, parameters, folder, base, trained, licence),
         _load(project, folder, config),
         *_training(project, nodes, writers[0].label if writers else ""),
         *_evaluation(board, evaluation),
@@ -108,8 +114,22 @@ def model_card(
     return Card(key, "model", key, lead, {name: one for name, one in metadata.items() if one}, parts)
 
 
-def _named(key: str, owner: str) -> str:
-    return f"{owner}/{key}" if owner else key
+def stated_licence(project: Project, key: str, folder: str) -> str:
+    """The `license` that the README of an imported model states in its metadata, in its folder or where it was brought
+    from; "unknown" where it states none, or what is no name of a licence."""
+    models = (project.params or {}).get("models") or {}
+    brought = ((models.get("import") or {}).get(key) or {}).get("path")
+    for place in (folder, brought):
+        path = table_place(project, f"{place}/{README}") if place else None
+        front = FRONT.match(path.read_text(encoding="utf-8", errors="replace")) if path is not None else None
+        try:
+            told = parse_yaml(front["yaml"], f"{place}/{README}") if front else None
+        except TrainyardError:  # of another's file: nothing here depends on it
+            told = None
+        named = told.get("license") if isinstance(told, dict) else None
+        if isinstance(named, str) and LICENCE.fullmatch(named):
+            return named
+    return ANY_LICENCE
 
 
 def _row(project: Project, key: str) -> dict[str, Any]:
@@ -205,7 +225,8 @@ def _metric(kind: str, mean: float, low: float | None, high: float | None, words
     return {"type": kind, "value": round(float(mean), 6), "name": f"{words}{interval}"}
 
 
-def _what(config: Mapping[str, Any], parameters: int, folder: str, base: str, trained: bool) -> Part:
+def _what(config: Mapping[str, Any], parameters: int, folder: str, base: str, trained: bool, licence: str) -> Part:
+    unstated = "not stated" + "; licences of the training pages stand in the data card" * trained
     facts = [
         ("Architecture", ", ".join(config.get("architectures") or []) or str(config.get("model_type", "unknown"))),
         ("Parameters", f"{parameters:,}" if parameters else "unknown"),
@@ -215,7 +236,7 @@ def _what(config: Mapping[str, Any], parameters: int, folder: str, base: str, tr
         ("Vocabulary, tokens", str(config.get("vocab_size", "unknown"))),
         ("Tuned from", base or ("nothing: pretrained from scratch" if trained else "unknown")),
         ("Folder", folder),
-        ("Licence of the weights", "not stated; licences of the training pages stand in the data card"),
+        ("Licence of the weights", unstated if licence == ANY_LICENCE else f"{licence}, by its own README"),
     ]
     return Part("What it is", facts=facts)
 

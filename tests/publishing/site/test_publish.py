@@ -6,6 +6,9 @@ import gzip
 import hashlib
 import json
 import re
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -18,10 +21,11 @@ from stages.publishing.claims.publish import write_claim, write_suite
 from stages.publishing.html.site import SiteParams
 from stages.publishing.leaderboard.files import COLUMNS
 from stages.publishing.site.comparison import comparison_page, summary_markdown
-from stages.publishing.site.folder import broken_links
+from stages.publishing.site.folder import MADE_BY, MARKER, broken_links, published
 from stages.publishing.site.repeated import linked
 from tests.contracts import claims
 
+ROOT = Path(cli.__file__).parents[1]
 HOSTILE = '<script>alert(1)</script> | `x` @ % " \u202e [a](javascript:b) ---'
 SCHEMA = (  # of leaderboard.csv, as docs/publishing.md promises it: columns are only ever added at the end of a group
     "rank,tier,model,kind,control,baseline,chosen,win_rate,standard_error,n_wins,n_wins_base,n_draws,n_total,"
@@ -159,3 +163,25 @@ def test_a_comparison_has_its_numbers_and_no_markup_of_others(low: float | None)
     assert "<script>alert" not in page and "/home/me" not in page + text
     assert "+2.5" in page and "+2.5" in text and "dpo 2 → 1" in text
     assert ("1.0 to 4.0" in page) == (low is not None)
+
+
+def test_a_publish_that_is_killed_leaves_the_former_site(tmp_path: Path) -> None:
+    """SIGKILL while the new folder is being filled: nothing of it is in the site, and the next one goes through."""
+    site = tmp_path / "out"
+    with published(site) as new:
+        (new / "index.html").write_text("first")
+        (new / MARKER).write_text(json.dumps({"made_by": MADE_BY, "files": {"index.html": {}}}))
+    code = (
+        "import os, pathlib, signal, sys\n"
+        "from stages.publishing.site.folder import published\n"
+        "with published(pathlib.Path(sys.argv[1])) as new:\n"
+        "    (new / 'index.html').write_text('second')\n"
+        "    os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(site)], cwd=ROOT, check=False)
+    assert done.returncode == -signal.SIGKILL
+    assert sorted(path.name for path in site.iterdir()) == ["index.html", MARKER]
+    assert (site / "index.html").read_text() == "first"
+    with published(site) as new:
+        (new / "index.html").write_text("third")
+    assert (site / "index.html").read_text() == "third"

@@ -280,7 +280,7 @@ def _ends(one: Cost, factor: float) -> str:
 
 def _edited(status: str) -> str:
     """git's status in one sentence; "" where nothing differs."""
-    paths = [line[3:] for line in status.splitlines()]
+    paths = [line.split(maxsplit=1)[-1] for line in status.splitlines()]  # `git` strips the first line
     more = f" and {len(paths) - 3} more" if len(paths) > 3 else ""
     return f"{', '.join(paths[:3])}{more}" if paths else ""
 

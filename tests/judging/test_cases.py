@@ -211,11 +211,14 @@ def test_an_unbeaten_model_of_the_arena_says_how_it_was_rated(tmp_path: Path) ->
     rows = [row | {"preference": 2.0} for row in entries(30, model="all")]
     found = published([write(tmp_path / "m.json", rows), "--arena"], tmp_path / "out")
     ends = {row["model"]: (row["bradley_terry_low"], row["bradley_terry_high"]) for row in found}
-    assert ends["all"][1] == "" and ends["base"][0] == ""
     exact = beta.ppf(0.025, 30, 1)
-    assert float(ends["all"][0]) == pytest.approx(np.log(exact / (1 - exact)) / 2, abs=2e-3)
+    low, high = map(float, ends["all"])
+    assert low == pytest.approx(np.log(exact / (1 - exact)) / 2, abs=2e-3)
+    rated = next(float(row["bradley_terry"]) for row in found if row["model"] == "all")
+    assert rated == pytest.approx(np.log(30.5 / 0.5) / 2, abs=1e-3), "Firth's: half a win and half a loss more"
+    assert high > rated and tuple(map(float, ends["base"])) == pytest.approx((-high, -low))
     page = (tmp_path / "out" / "leaderboard.html").read_text(encoding="utf-8")
-    assert "one tie per pair was added" in page and "≥ " in page and "≤ " in page
+    assert "rated by penalised likelihood (Firth)" in page
 
 
 def test_people_correct_a_judge_that_goes_by_length(tmp_path: Path) -> None:

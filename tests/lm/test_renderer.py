@@ -41,9 +41,10 @@ def asked(number: int) -> list[dict[str, str]]:
     return [{"role": "user", "content": f"{number} Größe </s> \u2028 {'x' * number}"}]
 
 
-def test_threads_get_the_text_that_a_process_alone_gets() -> None:
-    assert threading.active_count() == 1
-    alone = [template(SOURCE).render(asked(number), True) for number in range(40)]
+def test_threads_get_the_text_that_a_process_alone_gets(monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:  # other tests may have left threads of libraries
+        patch.setattr(threading, "active_count", lambda: 1)
+        alone = [template(SOURCE).render(asked(number), True) for number in range(40)]
 
     def together() -> list[str]:
         one = template(SOURCE)

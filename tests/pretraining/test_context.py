@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Callable, Iterable
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -192,11 +193,15 @@ def test_the_longer_rows_are_checked_for_memory_and_compiled(
     monkeypatch.setenv("TRAINYARD_TRACK", "off")
     shapes = []
 
-    def compiler(_: object, example: torch.Tensor, documents: torch.Tensor, dtype: torch.dtype) -> None:
+    class View:
+        def hidden(self, example: torch.Tensor, documents: torch.Tensor) -> None:
+            assert example.stride(0) == example.shape[1] + 1  # as the rows of a batch stand in memory
+            shapes.append((tuple(example.shape), documents.shape == example.shape))
+            raise InputError("far enough")
+
+    def compiler(_: object, losses: Callable[[View], Iterable[torch.Tensor]], dtype: torch.dtype) -> None:
         assert dtype == torch.float32  # the recipe's precision
-        assert example.stride(0) == example.shape[1] + 1  # as the rows of a batch stand in memory
-        shapes.append((tuple(example.shape), documents.shape == example.shape))
-        raise InputError("far enough")
+        list(losses(View()))
 
     monkeypatch.setattr(packed_training, "compiled", compiler)
     for seq_len in (48, 96):

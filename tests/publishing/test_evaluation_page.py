@@ -171,10 +171,11 @@ def test_a_model_alone_and_one_without_any_score(workspace: Path) -> None:
 def test_hostile_words_stay_words(workspace: Path) -> None:
     write_full(HOSTILE + "\u202e\x07</style></pre>")
     page = made()
-    assert not page.open and "script" not in {tag for tag, _ in page.tags} and "\u202e" not in page.text
+    assert not page.open and "\u202e" not in page.text
+    assert [tag for tag, _ in page.tags].count("script") == 1, "the one that sorts tables"
     assert not [kind for _, attributes in page.tags for kind in attributes if kind.startswith("on")]
     text = Path("reports/evaluation.html").read_text()
-    assert "<script" not in text and page.text.count('<script>alert("x")</script>') > 20
+    assert "<script>alert" not in text and page.text.count('<script>alert("x")</script>') > 20
     styles = re.findall(r"<style>(.*?)</style>", text, re.DOTALL)
     assert len(styles) == 2 and not re.search(r"[<>]script|alert|\\", styles[1])
 

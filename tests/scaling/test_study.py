@@ -179,8 +179,9 @@ def test_a_walk_of_the_command_enters_few_files(tmp_path: Path, capsys: pytest.C
     rows = [row.rpartition(",")[0] for row in table()]
     (tmp_path / "runs.csv").write_text("N,D,loss\n" + "\n".join(rows) + "\n")
     arguments = argparse.Namespace(
-        runs=[str(tmp_path / "runs.csv")], out=tmp_path / "out", column=[], huber_delta=1e-3, level=0.9, seed=0
-    )
+        runs=[str(tmp_path / "runs.csv")], out=tmp_path / "out", column=[], huber_delta=1e-3, level=0.9, seed=0,
+        json=False,
+    )  # fmt: skip
     entered = files_entered(lambda: command.run(arguments))
     assert "page: " in capsys.readouterr().out
     assert len(entered) <= 12, sorted(entered)

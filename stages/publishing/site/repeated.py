@@ -1,7 +1,7 @@
 """What many pages repeat, once in the published folder: the stylesheet of all pages, and the numbers of all claims."""
 
-import gzip
 import json
+import lzma
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,7 +10,7 @@ from stages.base.files import read_json
 from stages.publishing.html.page import TEMPLATES, used
 
 STYLE = "style.css"
-CLAIMS = "claims.jsonl.gz"
+CLAIMS = "claims.jsonl.xz"
 _INLINE = re.compile(r"<style>\n(?P<css>.*?)\n?</style>", re.DOTALL)
 _POLICY = "style-src &#39;unsafe-inline&#39;"  # of a page alone
 _LINKED = (
@@ -45,10 +45,11 @@ def of_a_claim(name: str) -> bool:
 
 
 def claims_archive(reports: Mapping[str, Path]) -> bytes:
-    """Every `claims/<name>.json` as a line of JSON Lines, gzipped; b"" for none. The same files give the same bytes.
+    """Every `claims/<name>.json` as a line of JSON Lines, packed by xz; b"" for none. The same files give the same
+    bytes.
 
     Raises InputError naming a file that is no JSON.
     """
     files = [path for name, path in sorted(reports.items()) if of_a_claim(name) and name.endswith(".json")]
     lines = [json.dumps(read_json(path), sort_keys=True, ensure_ascii=False, separators=(",", ":")) for path in files]
-    return gzip.compress("".join(f"{line}\n" for line in lines).encode(), mtime=0) if lines else b""
+    return lzma.compress("".join(f"{line}\n" for line in lines).encode()) if lines else b""

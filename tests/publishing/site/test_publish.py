@@ -2,9 +2,9 @@
 cards that the Hub's own reader takes."""
 
 import csv
-import gzip
 import hashlib
 import json
+import lzma
 import re
 import signal
 import subprocess
@@ -83,12 +83,12 @@ def test_what_many_pages_repeat_is_there_once(project: Path) -> None:
         (target,) = re.findall(r'<link rel="stylesheet" href="([^"]*)">', text)
         assert (path.parent / target).resolve() == Path("out/style.css").resolve()
         assert "style-src &#39;self&#39; file: &#39;unsafe-inline&#39;" in text
-    told = gzip.decompress(Path("out/claims.jsonl.gz").read_bytes()).decode().splitlines()
+    told = lzma.decompress(Path("out/claims.jsonl.xz").read_bytes()).decode().splitlines()
     files = sorted(Path("reports/claims").glob("*.json"))
     assert [json.loads(line) for line in told] == [json.loads(file.read_text()) for file in files]
-    assert len(told) == len(examples) and "claims.jsonl.gz" in pages[Path("out/claims.html")]
-    first = Path("out/claims.jsonl.gz").read_bytes()
-    assert publish("out") == 0 and Path("out/claims.jsonl.gz").read_bytes() == first
+    assert len(told) == len(examples) and "claims.jsonl.xz" in pages[Path("out/claims.html")]
+    first = Path("out/claims.jsonl.xz").read_bytes()
+    assert publish("out") == 0 and Path("out/claims.jsonl.xz").read_bytes() == first
 
 
 def test_a_page_of_another_version_keeps_its_style() -> None:

@@ -335,22 +335,15 @@ def _plain(value: Any) -> str:
 
 
 def _metric_lines(rows: Sequence[Mapping[str, Any]], width: int) -> list[str]:
-    from stages.publishing.claims.figures import between, places, shown, signed
+    from stages.publishing.claims.figures import side_by_side
 
     differing = [row for row in rows if not row["same"]]
     table = [("", "A", "B", "B − A", "95 % interval", "")]
     for row in differing:
         if row["a"] is None or row["b"] is None:
             continue
-        known = row["low"] is not None
-        whole = not known and float(row["a"]).is_integer() and float(row["b"]).is_integer()
-        decimals = 0 if whole else places([(row["high"] - row["low"]) / 2 if known else (row["difference"] or 0) / 5])
-        over = [f"{row['seeds']} seeds"] * bool(row["seeds"])
-        over += [f"{row['items']} {row['item']}s"] * bool(row["items"] and known)
-        over += [f"{row['clusters']} groups"] * bool(row["clusters"])
-        cells = [shown(row["a"], decimals), shown(row["b"], decimals), signed(row["difference"], decimals)]
-        interval = between(row["low"], row["high"], decimals) if known else ""
-        table.append((row["name"], *cells, interval, ", ".join(over)))
+        cells = side_by_side(row)
+        table.append((row["name"], cells.a, cells.b, cells.difference, cells.interval, cells.over))
     widths = [max(len(row[i]) for row in table) for i in range(6)]
     lines = [
         f"  {row[0]:{widths[0]}}  "

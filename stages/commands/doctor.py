@@ -16,7 +16,11 @@ from pathlib import Path
 
 
 def register(subparsers: argparse._SubParsersAction) -> None:
-    command = subparsers.add_parser("doctor", help="is this machine fit for the run, and how far has it run?")
+    command = subparsers.add_parser(
+        "doctor",
+        help="is this machine fit for the run, and how far has it run?",
+        epilog="example:\n  trainyard doctor\n",
+    )
     command.set_defaults(run=run)
 
 

@@ -1,7 +1,8 @@
 """Numbers of a claim as its pages show them: as many digits as the spread between runs tells apart."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
 
 from stages.base.contracts.claim import Claim, Run, Summary, Verdict
 from stages.publishing.html.charts import compact
@@ -108,3 +109,32 @@ def sizes(claim: Claim) -> str:
 
 def finished(claim: Claim) -> list[Run]:
     return [run for run in claim.runs if run.status == "finished"]
+
+
+class SideBySide(NamedTuple):
+    """A number of two sides as texts, with as many decimals as its interval, or its difference, calls for."""
+
+    a: str
+    b: str
+    difference: str
+    interval: str
+    over: str  # what the interval is over
+    decimals: int
+
+
+def side_by_side(row: Mapping[str, Any]) -> SideBySide:
+    """row: of what `trainyard compare` finds, with a number on both sides."""
+    known = row["low"] is not None
+    whole = not known and float(row["a"]).is_integer() and float(row["b"]).is_integer()
+    decimals = 0 if whole else places([(row["high"] - row["low"]) / 2 if known else (row["difference"] or 0) / 5])
+    over = [f"{row['seeds']} seeds"] * bool(row["seeds"])
+    over += [f"{row['items']} {row['item']}s"] * bool(row["items"] and known)
+    over += [f"{row['clusters']} groups"] * bool(row["clusters"])
+    return SideBySide(
+        a=shown(row["a"], decimals),
+        b=shown(row["b"], decimals),
+        difference=signed(row["difference"], decimals),
+        interval=between(row["low"], row["high"], decimals) if known else "",
+        over=", ".join(over),
+        decimals=decimals,
+    )

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from stages.publishing.cards.card import marked
-from stages.publishing.claims.figures import between, places, shown, signed
+from stages.publishing.claims.figures import side_by_side
 from stages.publishing.html.numbers import Scale, value
 from stages.publishing.html.page import render
 
@@ -85,22 +85,17 @@ def _both(compared: Mapping[str, Any]) -> list[Mapping[str, Any]]:
 
 def _shown(row: Mapping[str, Any]) -> dict[str, Any]:
     """A number of both sides as texts, its interval drawn on a scale of its own that has 0 in the middle."""
-    known = row["low"] is not None
-    whole = not known and float(row["a"]).is_integer() and float(row["b"]).is_integer()
-    decimals = 0 if whole else places([(row["high"] - row["low"]) / 2 if known else (row["difference"] or 0) / 5])
-    over = [f"{row['seeds']} seeds"] * bool(row["seeds"])
-    over += [f"{row['items']} {row['item']}s"] * bool(row["items"] and known)
-    over += [f"{row['clusters']} groups"] * bool(row["clusters"])
-    reach = 1.1 * max(abs(row["low"]), abs(row["high"])) if known else 0.0
+    cells = side_by_side(row)
+    reach = 1.1 * max(abs(row["low"]), abs(row["high"])) if row["low"] is not None else 0.0
     return {
         "name": row["name"],
         "unit": row["unit"],
-        "a": shown(row["a"], decimals),
-        "b": shown(row["b"], decimals),
-        "difference": signed(row["difference"], decimals),
-        "interval": between(row["low"], row["high"], decimals) if known else "",
-        "over": ", ".join(over),
-        "value": value(row["difference"], row["low"], row["high"], digits=decimals) if reach else None,
+        "a": cells.a,
+        "b": cells.b,
+        "difference": cells.difference,
+        "interval": cells.interval,
+        "over": cells.over,
+        "value": value(row["difference"], row["low"], row["high"], digits=cells.decimals) if reach else None,
         "scale": Scale(-reach, reach),
     }
 
